@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every way to build, check and run Headrace. `make` alone explains itself.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+ENGINE := dataplane/engine
+BUILD := build/engine
+BUILD_SANITIZE := build/engine-sanitize
+BUILD_FUZZ := build/engine-fuzz
+BIN := .venv/bin
+# Arguments for pytest: make test PYTEST_ARGS='-k overlay'
+PYTEST_ARGS ?=
+# Seconds for each fuzzer: make fuzz FUZZ_SECONDS=600
+FUZZ_SECONDS ?= 30
+
+VENV_STAMP := .venv/stamp-$(firstword $(shell sha256sum pyproject.toml))
+
+DEBIAN_PACKAGES := \
+	clang clang-format gcc libdpdk-dev libjansson-dev libpcap-dev meson ninja-build pkg-config \
+	dpdk-dev ethtool iperf3 iproute2 iputils-ping procps python3-venv tcpdump
+
+say = printf '\033[1m==> %s\033[0m\n'
+
+.PHONY: help setup venv build build-sanitize demo test test-quick lint format bench fuzz clean
+
+help: ## Show this list
+	@echo 'Headrace: Kubernetes objects in, DPDK dataplanes out. Start with: make demo'
+	echo
+	sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+setup: ## Install the Debian packages that are missing (needs root; nothing missing: no network)
+	@if ! command -v dpkg-query apt-get >/dev/null; then
+		missing=
+		for tool in meson ninja pkg-config cc clang clang-format ip ping iperf3 tcpdump ethtool; do
+			command -v $$tool >/dev/null || missing+=" $$tool"
+		done
+		pkg-config --exists 'libdpdk >= 22.11' jansson 2>/dev/null || missing+=" DPDK>=22.11 jansson"
+		[ -z "$$missing" ] && exit 0
+		echo "This is not Debian or Ubuntu: install with your own package manager:$$missing" >&2
+		exit 1
+	fi
+	installed=$$(dpkg-query -W -f '$${db:Status-Abbrev} $${Package}\n' | sed -n 's/^.i. *//p')
+	missing=$$(comm -23 <(tr ' ' '\n' <<<'$(DEBIAN_PACKAGES)' | sort) <(sort -u <<<"$$installed"))
+	[ -z "$$missing" ] && exit 0
+	if [ "$$(id -u)" != 0 ]; then
+		echo "Packages are missing. Run: sudo apt-get install" $$missing >&2
+		exit 1
+	fi
+	$(say) "installing" $$missing
+	export DEBIAN_FRONTEND=noninteractive
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends $$missing
+
+venv: $(VENV_STAMP) ## Make .venv with Headrace (editable) and what its tests need
+
+# A virtual environment of an older pyproject.toml is brought up to date, not made anew.
+$(VENV_STAMP): | setup
+	@python=
+	for candidate in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do
+		$$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+			2>/dev/null && python=$$candidate && break
+	done
+	[ -n "$$python" ] || { echo 'Python 3.11 or newer, with venv, is needed.' >&2; exit 1; }
+	$(say) "virtual environment: .venv, $$($$python --version)"
+	[ -x $(BIN)/python ] || $$python -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	rm -f .venv/stamp-*
+	touch $@
+
+build: setup ## Build the engine: build/engine/headrace-engine
+	@$(say) "engine: $(BUILD)"
+	[ -f $(BUILD)/build.ninja ] || meson setup $(BUILD) $(ENGINE)
+	ninja -C $(BUILD)
+
+build-sanitize: setup ## Build the engine with AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(say) "engine with sanitizers: $(BUILD_SANITIZE)"
+	[ -f $(BUILD_SANITIZE)/build.ninja ] || meson setup $(BUILD_SANITIZE) $(ENGINE) \
+		--buildtype=debugoptimized -Db_sanitize=address,undefined
+	ninja -C $(BUILD_SANITIZE)
+
+demo: venv build ## Two tenants with the same addresses, one engine, real packets (needs root)
+	@$(say) "demo"
+	$(BIN)/headrace demo
+
+test: venv build build-sanitize ## Run every test: the engine's, with and without sanitizers, then pytest
+	@$(say) "engine tests"
+	meson test -C $(BUILD) --no-rebuild --print-errorlogs
+	$(say) "engine tests with sanitizers"
+	meson test -C $(BUILD_SANITIZE) --no-rebuild --print-errorlogs --timeout-multiplier=4
+	$(say) "pytest"
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+test-quick: venv ## Run the tests that need neither root nor the engine
+	@$(BIN)/pytest -m 'not engine and not root' $(PYTEST_ARGS)
+
+lint: venv build ## Check style, types, import rules, the CRDs, and that the C compiles without a warning
+	@$(say) "ruff"
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(say) "mypy"
+	$(BIN)/mypy crds operator dataplane tests $(wildcard bench/*.py)
+	$(say) "import-linter"
+	$(BIN)/lint-imports --no-logo
+	$(say) "CRDs are what the models say"
+	$(BIN)/python -m headrace_api.crd --check
+	$(say) "clang-format"
+	find $(ENGINE) -name '*.[ch]' -print0 | xargs -0 clang-format --dry-run --Werror
+
+format: venv ## Bring Python and C into the house style
+	@$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+	find $(ENGINE) -name '*.[ch]' -print0 | xargs -0 clang-format -i
+
+bench: venv build ## Measure the engine against its peers in one run (needs root)
+	@$(say) "bench"
+	$(BIN)/headrace bench
+
+fuzz: setup ## Run each fuzzer for FUZZ_SECONDS (default 30)
+	@$(say) "fuzzers: $(BUILD_FUZZ)"
+	[ -f $(BUILD_FUZZ)/build.ninja ] || CC=clang meson setup $(BUILD_FUZZ) $(ENGINE) \
+		--buildtype=debugoptimized -Dfuzzers=true -Db_sanitize=address,undefined -Db_lundef=false
+	ninja -C $(BUILD_FUZZ)
+	for fuzzer in $(BUILD_FUZZ)/fuzz_*; do
+		[ -f "$$fuzzer" ] || continue
+		$(say) "$$fuzzer for $(FUZZ_SECONDS) s"
+		mkdir -p "$$fuzzer.corpus"
+		"$$fuzzer" -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$(BUILD_FUZZ)/ "$$fuzzer.corpus"
+	done
+
+clean: ## Remove what was built; .venv stays (rm -r .venv removes that)
+	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The programs that are measured, each behind the same function."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from bench.cases import FLOWS, Case
+
+SECONDS = 1.5
+"""How long packets are counted."""
+WARM_UP = 0.5
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where to run: CPUs of the control thread and of the worker, and a folder for files."""
+
+    control: int
+    worker: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Packets of one worker: millions a second, TSC cycles a packet, in all and by node."""
+
+    mpps: float
+    cycles: float
+    nodes: dict[str, float] = field(default_factory=dict)
+
+
+class Program(Protocol):
+    """One of the programs compared."""
+
+    name: str
+
+    def runs(self, case: Case) -> bool:
+        """Return whether the program can do this case's job."""
+
+    def measure(self, case: Case, setting: Setting) -> Measurement:
+        """Start the program, let it warm up, count, end it."""
+
+
+def mbufs(case: Case) -> int:
+    """Return the buffers needed: net_pcap keeps the whole capture in some."""
+    return FLOWS[case.flows] + FLOWS[case.flows] // 100 + 32768
+
+
+def memory_mib(case: Case) -> int:
+    """Return the hugepages needed for so many buffers, MiB."""
+    return 256 + mbufs(case) * 2500 // (1 << 20)
+
+
+def undisturbed(command: Sequence[str | Path]) -> list[str]:
+    """Return the command so run that other programs on its CPUs do not disturb it."""
+    prefix = ["chrt", "--fifo", "50"] if os.geteuid() == 0 else []
+    return prefix + [str(word) for word in command]
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    """Poll until the condition holds; TimeoutError says what did not happen."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"{what} within {seconds:g} s")
+        time.sleep(0.05)

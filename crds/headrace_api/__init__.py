@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Headrace's API: the models that CRDs, validation and every type in Python come from."""
+
+from .attachment import SUPPORTED_TYPES, Attachment, AttachmentType, ObjectRef
+from .base import API_VERSION, GROUP, VERSION, Condition, ConditionStatus, Json, ObjectMeta
+from .canonical import canonical_json, digest
+from .dataplane_config import (
+    CompiledInterface,
+    CompiledNetwork,
+    CompiledUplink,
+    DataplaneConfig,
+    DataplaneConfigSpec,
+    DataplaneConfigStatus,
+    InterfaceState,
+    WorkerState,
+    config_name,
+)
+from .interface import Interface, InterfaceSpec, InterfaceStatus, SourceCheck
+from .node import Node
+from .objects import Object, Objects, Problem
+from .pipeline import (
+    Hugepages,
+    HugepageSize,
+    IdlePolicy,
+    Pipeline,
+    PipelineNode,
+    PipelineSpec,
+    PipelineStatus,
+    Uplink,
+    Workers,
+)
+from .route_slice import RouteSlice, RouteSliceSpec, SliceNextHop, SliceRoute, slice_name
+from .virtual_network import (
+    NextHop,
+    Route,
+    Subnet,
+    VirtualNetwork,
+    VirtualNetworkSpec,
+    VirtualNetworkStatus,
+)
+
+__all__ = [
+    "API_VERSION",
+    "GROUP",
+    "SUPPORTED_TYPES",
+    "VERSION",
+    "Attachment",
+    "AttachmentType",
+    "CompiledInterface",
+    "CompiledNetwork",
+    "CompiledUplink",
+    "Condition",
+    "ConditionStatus",
+    "DataplaneConfig",
+    "DataplaneConfigSpec",
+    "DataplaneConfigStatus",
+    "HugepageSize",
+    "Hugepages",
+    "IdlePolicy",
+    "Interface",
+    "InterfaceSpec",
+    "InterfaceState",
+    "InterfaceStatus",
+    "Json",
+    "NextHop",
+    "Node",
+    "Object",
+    "ObjectMeta",
+    "ObjectRef",
+    "Objects",
+    "Pipeline",
+    "PipelineNode",
+    "PipelineSpec",
+    "PipelineStatus",
+    "Problem",
+    "Route",
+    "RouteSlice",
+    "RouteSliceSpec",
+    "SliceNextHop",
+    "SliceRoute",
+    "SourceCheck",
+    "Subnet",
+    "Uplink",
+    "VirtualNetwork",
+    "VirtualNetworkSpec",
+    "VirtualNetworkStatus",
+    "WorkerState",
+    "Workers",
+    "canonical_json",
+    "config_name",
+    "digest",
+    "slice_name",
+]

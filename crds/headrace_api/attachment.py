@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attachment: how an Interface or an uplink meets the engine. A union discriminated by `type`."""
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from .base import ApiModel, cel, field_error
+from .types import Name
+
+#: Linux IFNAMSIZ less the terminator; no slash, no space, no colon.
+DeviceName = Annotated[str, Field(min_length=1, max_length=15, pattern=r"^[A-Za-z0-9_.@-]+$")]
+#: sockaddr_un has 108 bytes with the terminator (unix(7)).
+SocketPath = Annotated[str, Field(min_length=2, max_length=107, pattern=r"^/[^\s,]+$")]
+FilePath = Annotated[str, Field(min_length=2, max_length=1024, pattern=r"^/[^\s,]+$")]
+
+
+class AttachmentType(StrEnum):
+    """How a port of the engine reaches its peer."""
+
+    SRIOV = "SRIOV"
+    POD = "Pod"
+    TAP = "Tap"
+    AF_PACKET = "AFPacket"
+    AF_XDP = "AFXDP"
+    MEMIF = "Memif"
+    VHOST_USER = "VhostUser"
+    VIRTIO_USER = "VirtioUser"
+    PCAP = "Pcap"
+    NULL = "Null"
+
+
+#: What the engine of this release attaches.
+SUPPORTED_TYPES = frozenset(
+    {
+        AttachmentType.SRIOV,
+        AttachmentType.TAP,
+        AttachmentType.AF_PACKET,
+        AttachmentType.MEMIF,
+        AttachmentType.PCAP,
+        AttachmentType.NULL,
+    }
+)
+
+
+class SriovAttachment(ApiModel):
+    """An SR-IOV virtual function (or any PCI network device)."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                "has(self.pciAddress) != has(self.resourceName)",
+                "exactly one of pciAddress and resourceName",
+            )
+        )
+    )
+
+    pci_address: str | None = Field(
+        default=None,
+        max_length=16,
+        pattern=r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$",
+    )
+    """PCI address of the function on the node: domain:bus:device.function, e.g. 0000:3b:02.1."""
+    resource_name: str | None = Field(default=None, min_length=1, max_length=253)
+    """Extended resource of a device plugin to take a function from."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.pci_address is None) == (self.resource_name is None):
+            raise field_error("", "exactly one of pciAddress and resourceName")
+        return self
+
+
+class PodAttachment(ApiModel):
+    """A pod's own network interface, plugged by the node agent."""
+
+    name: str = Field(min_length=1, max_length=253)
+    """Name of the pod, in the Interface's namespace."""
+
+
+class TapAttachment(ApiModel):
+    """A TAP device of the kernel that the engine makes."""
+
+    device_name: DeviceName
+    """Name of the kernel device, at most 15 characters."""
+
+
+class AfPacketAttachment(ApiModel):
+    """An existing kernel device, through AF_PACKET sockets."""
+
+    device_name: DeviceName
+    """Name of the kernel device, at most 15 characters."""
+
+
+class AfXdpAttachment(ApiModel):
+    """An existing kernel device, through AF_XDP sockets."""
+
+    device_name: DeviceName
+    """Name of the kernel device, at most 15 characters."""
+
+
+class MemifRole(StrEnum):
+    """Side of a memif link; the server makes the socket."""
+
+    SERVER = "Server"
+    CLIENT = "Client"
+
+
+class MemifAttachment(ApiModel):
+    """Shared memory with another process through memif."""
+
+    socket_path: SocketPath
+    """Absolute path of the memif socket, at most 107 bytes."""
+    role: MemifRole = MemifRole.SERVER
+    """Server makes the socket, Client connects to it. Default Server."""
+    id: int = Field(default=0, ge=0, le=0x7FFFFFFF)
+    """Number of the link on the socket, 0 to 2147483647. Default 0."""
+    secret: str | None = Field(default=None, min_length=1, max_length=24, pattern=r"^[^\s,]+$")
+    """Secret that both sides must give, at most 24 characters."""
+
+
+class VhostUserAttachment(ApiModel):
+    """A virtio device of a virtual machine: the vhost-user back end."""
+
+    socket_path: SocketPath
+    """Absolute path of the vhost-user socket, at most 107 bytes."""
+
+
+class VirtioUserAttachment(ApiModel):
+    """The virtio front end of another process's vhost-user socket."""
+
+    socket_path: SocketPath
+    """Absolute path of the vhost-user socket, at most 107 bytes."""
+
+
+class PcapAttachment(ApiModel):
+    """Capture files in place of a wire: for tests and replay."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                "has(self.receiveFile) || has(self.transmitFile)",
+                "at least one of receiveFile and transmitFile",
+            )
+        )
+    )
+
+    receive_file: FilePath | None = None
+    """pcap file whose frames the engine receives; absolute path."""
+    transmit_file: FilePath | None = None
+    """pcap file that the engine writes what it sends to; absolute path."""
+    receive_loop: bool = False
+    """Receive the frames of receiveFile again and again. Default false."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.receive_file is None and self.transmit_file is None:
+            raise field_error("", "at least one of receiveFile and transmitFile")
+        return self
+
+
+#: YAML name of the member that each type requires; Null has none.
+MEMBERS = {
+    AttachmentType.SRIOV: "sriov",
+    AttachmentType.POD: "pod",
+    AttachmentType.TAP: "tap",
+    AttachmentType.AF_PACKET: "afPacket",
+    AttachmentType.AF_XDP: "afXDP",
+    AttachmentType.MEMIF: "memif",
+    AttachmentType.VHOST_USER: "vhostUser",
+    AttachmentType.VIRTIO_USER: "virtioUser",
+    AttachmentType.PCAP: "pcap",
+}
+
+
+class Attachment(ApiModel):
+    """How the engine reaches the peer: a type, and the member of that type's name."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            *(
+                (
+                    f"has(self.{member}) == (self.type == '{kind}')",
+                    f"{member} is required when type is {kind}, and forbidden otherwise",
+                )
+                for kind, member in MEMBERS.items()
+            )
+        )
+    )
+
+    type: AttachmentType
+    """Which member is used. The first release attaches SRIOV, Tap, AFPacket, Memif, Pcap, Null."""
+    sriov: SriovAttachment | None = None
+    pod: PodAttachment | None = None
+    tap: TapAttachment | None = None
+    af_packet: AfPacketAttachment | None = None
+    af_xdp: AfXdpAttachment | None = Field(default=None, alias="afXDP")
+    memif: MemifAttachment | None = None
+    vhost_user: VhostUserAttachment | None = None
+    virtio_user: VirtioUserAttachment | None = None
+    pcap: PcapAttachment | None = None
+
+    @model_validator(mode="after")
+    def _member(self) -> Self:
+        wanted = MEMBERS.get(self.type)
+        present = {
+            field.alias or name
+            for name, field in type(self).model_fields.items()
+            if name != "type" and getattr(self, name) is not None
+        }
+        if wanted and wanted not in present:
+            raise field_error(wanted, f"required when type is {self.type}")
+        for member in sorted(present - {wanted}):
+            raise field_error(member, f"not allowed when type is {self.type}")
+        return self
+
+    @property
+    def device(self) -> str | None:
+        """What the attachment occupies on its node; None when any number may share it (Null)."""
+        if self.sriov:
+            return f"pci:{self.sriov.pci_address}" if self.sriov.pci_address else None
+        if self.pod:
+            return f"pod:{self.pod.name}"
+        for netdev in (self.tap, self.af_packet, self.af_xdp):
+            if netdev:
+                return f"netdev:{netdev.device_name}"
+        if self.memif:
+            return f"memif:{self.memif.socket_path}#{self.memif.id}"
+        for vhost in (self.vhost_user, self.virtio_user):
+            if vhost:
+                return f"socket:{vhost.socket_path}"
+        if self.pcap:
+            return f"file:{self.pcap.transmit_file}" if self.pcap.transmit_file else None
+        return None
+
+
+#: What the Interfaces of a Pipeline may use when it does not say.
+DEFAULT_TYPES = (
+    AttachmentType.TAP,
+    AttachmentType.AF_PACKET,
+    AttachmentType.MEMIF,
+    AttachmentType.PCAP,
+    AttachmentType.NULL,
+    AttachmentType.SRIOV,
+)
+
+
+class ObjectRef(ApiModel):
+    """A reference to an object of the same namespace."""
+
+    name: Name
+    """Name of the object."""

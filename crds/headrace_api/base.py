@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every model shares: strictness, camelCase in YAML, object metadata, conditions, CEL."""
+
+from enum import StrEnum
+from typing import ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+GROUP = "headrace.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+#: RFC 1123 label: the names of the kinds that people write.
+LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+#: RFC 1123 subdomain: the names of nodes and of compiled objects.
+SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+
+Json = dict[str, JsonValue]
+
+
+def cel(*rules: tuple[str, str]) -> Json:
+    """`json_schema_extra` that carries CEL rules, each a pair of (rule, message)."""
+    return {
+        "x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]
+    }
+
+
+def field_error(field: str, message: str) -> PydanticCustomError:
+    """An error of a cross-field rule which names the field at fault.
+
+    `field` is a path in YAML names below the model that raises, e.g. `subnets[1].prefix`.
+    """
+    # The message goes in whole: pydantic would take its braces for placeholders.
+    return PydanticCustomError("rule", "{text}", {"text": message, "field": field})
+
+
+class ApiModel(BaseModel):
+    """Base of every model: frozen, unknown fields refused, camelCase in YAML, snake_case here."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+    )
+
+    def to_dict(self) -> Json:
+        """The object as JSON types with YAML's names; absent values are left out."""
+        result: Json = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return result
+
+
+class StatusModel(ApiModel):
+    """Base of every status: fields of a newer release are ignored, never an error."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class ObjectMeta(ApiModel):
+    """Kubernetes object metadata; fields that Headrace has no use for are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str = Field(min_length=1, max_length=253, pattern=SUBDOMAIN_PATTERN)
+    namespace: str = Field(default="", max_length=63, pattern=r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$")
+    uid: str = ""
+    generation: int = 0
+    resource_version: str = ""
+    creation_timestamp: str = ""
+    """RFC 3339 in UTC, so that text order is time order; empty in local mode."""
+    deletion_timestamp: str = ""
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+
+class ConditionStatus(StrEnum):
+    """Status of a condition, as in metav1.Condition."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(StatusModel):
+    """One aspect of the object's state (metav1.Condition)."""
+
+    type: str = Field(max_length=316)
+    """CamelCase name of the condition; Ready is the summary."""
+    status: ConditionStatus
+    """True, False or Unknown."""
+    observed_generation: int | None = Field(default=None, ge=0)
+    """The metadata.generation that the condition was set for."""
+    last_transition_time: str = Field(json_schema_extra={"format": "date-time"}, max_length=40)
+    """When the status last changed (RFC 3339)."""
+    reason: str = Field(
+        min_length=1, max_length=1024, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
+    )
+    """CamelCase reason of the last transition."""
+    message: str = Field(max_length=32768)
+    """What happened and what to do about it, for people."""
+
+
+#: Makes a fresh object read as in progress (kstatus) before the operator has seen it.
+PENDING: list[JsonValue] = [
+    {
+        "type": "Ready",
+        "status": "Unknown",
+        "reason": "Pending",
+        "message": "Waiting for the operator",
+        "lastTransitionTime": "1970-01-01T00:00:00Z",
+    }
+]
+
+
+class ObjectStatus(StatusModel):
+    """What every status has."""
+
+    observed_generation: int | None = Field(default=None, ge=0)
+    """The metadata.generation that this status was written for."""
+    conditions: tuple[Condition, ...] = Field(
+        default=(),
+        max_length=16,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["type"],
+        },
+    )
+    """Conditions of the object; Ready is the summary."""
+
+
+class PrinterColumn(ApiModel):
+    """One column of `kubectl get`."""
+
+    name: str
+    type: str = "string"
+    json_path: str
+    priority: int = 0
+
+
+class Resource(ApiModel):
+    """A Kubernetes object: apiVersion, kind, metadata; its subclasses add spec and status."""
+
+    PLURAL: ClassVar[str]
+    SHORT_NAME: ClassVar[str]
+    NAMESPACED: ClassVar[bool] = True
+    #: Written by the operator alone: longer, dotted names, and no rules at the API server.
+    COMPILED: ClassVar[bool] = False
+    #: Columns between Name and Ready.
+    COLUMNS: ClassVar[tuple[PrinterColumn, ...]] = ()
+
+    api_version: str = Field(default=API_VERSION)
+    kind: str
+    metadata: ObjectMeta
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`, or the name alone where the kind is cluster-scoped."""
+        if not self.NAMESPACED:
+            return self.metadata.name
+        return f"{self.metadata.namespace}/{self.metadata.name}"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_kind(cls, data: object) -> object:
+        if isinstance(data, dict) and "kind" not in data:
+            return {"kind": cls.__name__, **data}
+        return data
+
+    @model_validator(mode="after")
+    def _check_identity(self) -> Self:
+        if self.kind != type(self).__name__:
+            raise field_error("kind", f"must be {type(self).__name__}, not {self.kind}")
+        if self.api_version != API_VERSION:
+            raise field_error("apiVersion", f"must be {API_VERSION}, not {self.api_version}")
+        name = self.metadata.name
+        if not self.COMPILED and ("." in name or len(name) > 63):
+            raise field_error(
+                "metadata.name", "at most 63 characters of a-z, 0-9 and '-' (an RFC 1123 label)"
+            )
+        return self
+
+
+def column(name: str, path: str, kind: str = "string", *, wide: bool = False) -> PrinterColumn:
+    """A printer column; `wide` shows it with `kubectl get -o wide` only."""
+    return PrinterColumn(name=name, type=kind, json_path=path, priority=1 if wide else 0)

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CustomResourceDefinitions from the models.
+
+`python -m headrace_api.crd` writes crds/*.yaml, `--check` fails when they differ. The schema is
+structural (apiextensions.k8s.io/v1): no $ref, no unions, bounds on everything.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import cast
+
+import yaml
+from pydantic import JsonValue
+
+from .base import GROUP, PENDING, VERSION, Json, PrinterColumn, Resource, column
+from .dataplane_config import DataplaneConfig
+from .interface import Interface
+from .pipeline import Pipeline
+from .route_slice import RouteSlice
+from .virtual_network import VirtualNetwork
+
+RESOURCES: tuple[type[Resource], ...] = (
+    VirtualNetwork,
+    Interface,
+    Pipeline,
+    DataplaneConfig,
+    RouteSlice,
+)
+
+_READY = (
+    column("Ready", ".status.conditions[?(@.type=='Ready')].status"),
+    column("Reason", ".status.conditions[?(@.type=='Ready')].reason"),
+)
+_AGE = column("Age", ".metadata.creationTimestamp", "date")
+
+#: What a structural schema has beside the x-kubernetes extensions.
+_KEYWORDS = frozenset(
+    {
+        "type",
+        "description",
+        "default",
+        "enum",
+        "format",
+        "pattern",
+        "nullable",
+        "minimum",
+        "maximum",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "minProperties",
+        "maxProperties",
+    }
+)
+_FORMATS = frozenset({"date-time", "int32", "int64"})
+_INT32 = 0x7FFFFFFF
+
+
+class SchemaError(Exception):
+    """A model that no structural schema can say."""
+
+
+def crd(resource: type[Resource]) -> Json:
+    """The CustomResourceDefinition of a resource, as JSON types."""
+    version: Json = {
+        "name": VERSION,
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema(resource)},
+        "subresources": {"status": {}},
+        "additionalPrinterColumns": [
+            _printer_column(item) for item in (*resource.COLUMNS, *_READY, _AGE)
+        ],
+    }
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{resource.PLURAL}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "names": {
+                "kind": resource.__name__,
+                "listKind": f"{resource.__name__}List",
+                "plural": resource.PLURAL,
+                "singular": resource.__name__.lower(),
+                "shortNames": [resource.SHORT_NAME],
+                "categories": ["headrace"],
+            },
+            "scope": "Namespaced" if resource.NAMESPACED else "Cluster",
+            "versions": [version],
+        },
+    }
+
+
+def schema(resource: type[Resource]) -> Json:
+    """The structural schema of a resource."""
+    source = cast(Json, resource.model_json_schema(by_alias=True, mode="validation"))
+    definitions = cast(dict[str, Json], source.get("$defs", {}))
+    spec, status = (_property(source, definitions, name) for name in ("spec", "status"))
+    status["default"] = {"conditions": PENDING}
+    result: Json = {
+        "description": source["description"],
+        "type": "object",
+        "required": ["metadata", "spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": status,
+        },
+    }
+    if resource.COMPILED:
+        _drop_rules(result)
+    else:
+        result["x-kubernetes-validations"] = [
+            {
+                "rule": "self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')",
+                "message": "the name must be an RFC 1123 label: at most 63 characters, no dots",
+            }
+        ]
+    return result
+
+
+def _property(source: Json, definitions: dict[str, Json], name: str) -> Json:
+    properties = cast(dict[str, Json], source["properties"])
+    return _convert(properties[name], definitions, name)
+
+
+def _convert(node: Json, definitions: dict[str, Json], path: str) -> Json:
+    node = _inline(node, definitions, path)
+    if "const" in node:
+        value = node.pop("const")
+        node["enum"] = [value]
+    result: Json = {
+        key: value
+        for key, value in node.items()
+        if key in _KEYWORDS or key.startswith("x-kubernetes-")
+    }
+    if result.get("format") not in _FORMATS:
+        result.pop("format", None)
+    if "description" in result:
+        result["description"] = " ".join(cast(str, result["description"]).split())
+    match node.get("type"):
+        case "object":
+            _object(node, result, definitions, path)
+        case "array":
+            items = cast(Json, node.get("items"))
+            result["items"] = _convert(items, definitions, f"{path}[]")
+            result.setdefault("x-kubernetes-list-type", "atomic")
+            _require(result, "maxItems", path)
+        case "integer":
+            small = cast(int, node.get("maximum", _INT32 + 1)) <= _INT32
+            result["format"] = "int32" if small else "int64"
+        case "string":
+            if "enum" not in node and node.get("format") != "date-time":
+                _require(result, "maxLength", path)
+        case "boolean":
+            pass
+        case other:
+            raise SchemaError(f"{path}: no structural schema for type {other}: {node}")
+    return dict(sorted(result.items(), key=lambda item: _order(item[0])))
+
+
+def _object(node: Json, result: Json, definitions: dict[str, Json], path: str) -> None:
+    if "properties" in node:
+        properties = cast(dict[str, Json], node["properties"])
+        result["properties"] = {
+            name: _convert(value, definitions, f"{path}.{name}")
+            for name, value in properties.items()
+        }
+        if "required" in node:
+            result["required"] = node["required"]
+    elif isinstance(values := node.get("additionalProperties"), dict):
+        result["additionalProperties"] = _convert(values, definitions, f"{path}.*")
+        _require(result, "maxProperties", path)
+    else:
+        raise SchemaError(f"{path}: an object without fields")
+
+
+def _inline(node: Json, definitions: dict[str, Json], path: str) -> Json:
+    """Resolve $ref and `X | None`; what stands beside the reference wins."""
+    node = dict(node)
+    if "anyOf" in node:
+        choices = [item for item in cast(list[Json], node.pop("anyOf")) if item != {"type": "null"}]
+        if len(choices) != 1:
+            raise SchemaError(f"{path}: a union; give each member a field of its own")
+        node = {**choices[0], **node}
+        if node.get("default", ...) is None:
+            del node["default"]
+    if "$ref" in node:
+        name = cast(str, node.pop("$ref")).rpartition("/")[2]
+        target = _inline(definitions[name], definitions, path)
+        rules = [
+            *cast(list[JsonValue], target.get("x-kubernetes-validations", [])),
+            *cast(list[JsonValue], node.get("x-kubernetes-validations", [])),
+        ]
+        node = {**target, **node}
+        if rules:
+            node["x-kubernetes-validations"] = rules
+    if node.get("default", ...) == [] or node.get("default", ...) == {}:
+        # Nothing is what absence means already.
+        del node["default"]
+    return node
+
+
+def _drop_rules(node: JsonValue) -> None:
+    """Compiled objects are large and checked by the models: the API server need not."""
+    if isinstance(node, dict):
+        node.pop("x-kubernetes-validations", None)
+        for value in node.values():
+            _drop_rules(value)
+
+
+def _require(result: Json, bound: str, path: str) -> None:
+    if bound not in result:
+        raise SchemaError(f"{path}: {bound} is missing")
+
+
+def _order(key: str) -> tuple[int, str]:
+    first = ("description", "type", "format", "default", "enum")
+    last = ("required", "properties", "items", "additionalProperties")
+    if key in first:
+        return first.index(key), key
+    return (200 + last.index(key) if key in last else 100), key
+
+
+def _printer_column(item: PrinterColumn) -> Json:
+    result = item.to_dict()
+    if not item.priority:
+        del result["priority"]
+    return result
+
+
+class _Dumper(yaml.SafeDumper):
+    """Without anchors: the API server's YAML knows them, people do not like them."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def to_yaml(item: Json) -> str:
+    """The file's text."""
+    text = yaml.dump(item, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+    return (
+        "# SPDX-License-Identifier: Apache-2.0\n"
+        "# Written by `python -m headrace_api.crd` from the models; do not edit.\n" + text
+    )
+
+
+def files() -> dict[str, str]:
+    """File name -> text, of every CRD."""
+    return {f"{GROUP}_{item.PLURAL}.yaml": to_yaml(crd(item)) for item in RESOURCES}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the CRDs, or check that they are what the models say."""
+    parser = argparse.ArgumentParser(prog="headrace_api.crd", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=Path(__file__).resolve().parent.parent,
+        help="where the files are (default: crds/ of the source tree)",
+    )
+    options = parser.parse_args(arguments)
+    different = []
+    for name, text in files().items():
+        path: Path = options.directory / name
+        if path.is_file() and path.read_text() == text:
+            continue
+        different.append(name)
+        if not options.check:
+            path.write_text(text)
+    for name in different:
+        print(f"{name}: {'differs from the models' if options.check else 'written'}")
+    return 1 if options.check and different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""DataplaneConfig: compiled output, what is local to one Pipeline on one node."""
+
+import hashlib
+
+from pydantic import Field
+
+from .attachment import Attachment
+from .base import ApiModel, ObjectStatus, Resource, StatusModel, column
+from .interface import SourceCheck
+from .pipeline import Hugepages, Workers
+from .types import (
+    Address,
+    MacAddress,
+    Name,
+    NetworkKey,
+    NodeName,
+    Subdomain,
+    TenantAddress,
+    TenantPrefix,
+    UnderlayAddress,
+    UnderlayPrefix,
+    Vni,
+)
+
+#: Most Interfaces of one Pipeline on one node: keeps the object below 512 KiB or so.
+NODE_INTERFACES = 1024
+#: Most gateways that an Interface answers for, less one for fe80::1; the engine's limit.
+INTERFACE_GATEWAYS = 15
+
+
+def config_name(pipeline: str, node: str) -> str:
+    """Name of the DataplaneConfig: `<pipeline>.<node>`, shortened with a hash above 253."""
+    name = f"{pipeline}.{node}"
+    if len(name) <= 253:
+        return name
+    return f"{name[:240].rstrip('.-')}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+
+
+class CompiledUplink(ApiModel):
+    """A port to the underlay on this node."""
+
+    name: Name
+    """Name of the uplink."""
+    attachment: Attachment
+    """Its device on this node."""
+    mtu: int = Field(ge=1320, le=9216)
+    """Largest IP packet of the underlay in bytes."""
+    addresses: tuple[UnderlayAddress, ...] = Field(max_length=4)
+    """The node's own addresses on the link."""
+    on_link_prefixes: tuple[UnderlayPrefix, ...] = Field(max_length=32)
+    """Destinations that are neighbours on the link."""
+    gateway: UnderlayAddress | None = None
+    """Next hop of everything else."""
+
+
+class CompiledNetwork(ApiModel):
+    """A VirtualNetwork that is present on this node."""
+
+    namespace: Name
+    """Namespace of the VirtualNetwork."""
+    name: Name
+    """Name of the VirtualNetwork."""
+    vni: Vni
+    """Identifier in the underlay."""
+    mtu: int = Field(ge=1280, le=9216)
+    """Largest IP packet inside the network in bytes."""
+    gateways: tuple[TenantAddress, ...] = Field(max_length=32)
+    """Gateway addresses, one for each subnet."""
+    route_slices: tuple[Subdomain, ...] = Field(max_length=4096)
+    """Names of the RouteSlices that hold its routes."""
+
+
+class CompiledInterface(ApiModel):
+    """An Interface of this node."""
+
+    namespace: Name
+    """Namespace of the Interface."""
+    name: Name
+    """Name of the Interface."""
+    network: NetworkKey
+    """namespace/name of its network."""
+    vni: Vni
+    """Identifier of its network."""
+    attachment: Attachment
+    """How it meets the dataplane."""
+    addresses: tuple[TenantAddress, ...] = Field(max_length=32)
+    """Its addresses, given or allocated."""
+    prefixes: tuple[TenantPrefix, ...] = Field(default=(), max_length=64)
+    """Prefixes routed to it besides its addresses."""
+    gateways: tuple[Address, ...] = Field(default=(), max_length=INTERFACE_GATEWAYS)
+    """Gateways to answer for: those of its network in the families that it has, at most 15."""
+    mac_address: MacAddress | None = None
+    """MAC address of the endpoint. Absent: learned."""
+    underlay_address: UnderlayAddress
+    """Its address in the underlay."""
+    source_check: SourceCheck
+    """Whether its packets must have a source address of its own."""
+    mtu: int = Field(ge=1280, le=9216)
+    """Largest IP packet in bytes."""
+    queues: int | None = Field(default=None, ge=1, le=64)
+    """Receive and transmit queues. Absent: chosen by the dataplane."""
+
+
+class DataplaneConfigSpec(ApiModel):
+    """All that is local to one Pipeline on one node."""
+
+    pipeline_name: Name
+    """The Pipeline."""
+    node_name: NodeName
+    """The node."""
+    workers: Workers
+    """The threads that forward."""
+    hugepages: Hugepages | None = None
+    """Hugepages of the pod. Absent: none."""
+    underlay_prefix: UnderlayPrefix
+    """The node's /64 of the underlay."""
+    underlay_address: UnderlayAddress
+    """The node's own address: ::1 in its /64. Interfaces have ::2 and up."""
+    uplinks: tuple[CompiledUplink, ...] = Field(default=(), max_length=4)
+    """Ports to the underlay."""
+    networks: tuple[CompiledNetwork, ...] = Field(default=(), max_length=4096)
+    """Networks with an Interface here, and those that these lead to through networkRef."""
+    interfaces: tuple[CompiledInterface, ...] = Field(default=(), max_length=NODE_INTERFACES)
+    """The Interfaces of this node."""
+
+
+class InterfaceState(StatusModel):
+    """What the dataplane says of one Interface."""
+
+    namespace: Name
+    """Namespace of the Interface."""
+    name: Name
+    """Name of the Interface."""
+    ready: bool
+    """Whether it forwards."""
+    reason: str = Field(default="", max_length=1024)
+    """CamelCase reason."""
+    message: str = Field(default="", max_length=4096)
+    """What happened, for people."""
+    mac_address: MacAddress | None = None
+    """MAC address of the endpoint, given or learned."""
+
+
+class WorkerState(StatusModel):
+    """Where one worker runs."""
+
+    worker: int = Field(ge=0, le=127)
+    """Number of the worker, from 0."""
+    lcore: int = Field(ge=0, le=1023)
+    """DPDK lcore."""
+    cpu: int = Field(ge=0, le=8191)
+    """CPU of the node."""
+
+
+class DataplaneConfigStatus(ObjectStatus):
+    """What the agent reports."""
+
+    engine_version: str | None = Field(default=None, max_length=64)
+    """Version of the engine."""
+    dpdk_version: str | None = Field(default=None, max_length=64)
+    """Version of DPDK that the engine runs on."""
+    workers: tuple[WorkerState, ...] = Field(default=(), max_length=128)
+    """Where the workers run."""
+    interfaces: tuple[InterfaceState, ...] = Field(default=(), max_length=NODE_INTERFACES)
+    """State of every Interface of the node."""
+
+
+class DataplaneConfig(Resource):
+    """Compiled: what one Pipeline's dataplane does on one node. Not edited by people."""
+
+    PLURAL = "dataplaneconfigs"
+    SHORT_NAME = "dpc"
+    COMPILED = True
+    COLUMNS = (
+        column("Pipeline", ".spec.pipelineName"),
+        column("Node", ".spec.nodeName"),
+    )
+
+    spec: DataplaneConfigSpec
+    status: DataplaneConfigStatus | None = None

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Interface: an endpoint of a VirtualNetwork on a node."""
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from .attachment import Attachment, ObjectRef
+from .base import ApiModel, ObjectStatus, Resource, cel, column, field_error
+from .types import MacAddress, Name, NodeName, TenantAddress, TenantPrefix, UnderlayAddress
+
+
+class SourceCheck(StrEnum):
+    """Whether packets from an endpoint must have a source address of its own."""
+
+    ENABLED = "Enabled"
+    DISABLED = "Disabled"
+
+
+class InterfaceSpec(ApiModel):
+    """What the endpoint is and where it attaches."""
+
+    network_ref: ObjectRef = Field(
+        json_schema_extra=cel(("self == oldSelf", "networkRef is immutable"))
+    )
+    """The VirtualNetwork, in the same namespace; immutable."""
+    pipeline_name: Name
+    """The Pipeline whose dataplane serves the Interface."""
+    node_name: NodeName
+    """The node that the endpoint is on; the Pipeline must select it."""
+    addresses: tuple[TenantAddress, ...] = Field(default=(), max_length=32)
+    """At most 32 addresses, each in a subnet of the network. Default: one of every subnet,
+    see status.addresses."""
+    prefixes: tuple[TenantPrefix, ...] = Field(default=(), max_length=64)
+    """At most 64 prefixes that are routed to the endpoint besides its addresses. Several
+    Interfaces with one prefix share its traffic by flow."""
+    mac_address: MacAddress | None = None
+    """MAC address of the endpoint. Default: learned."""
+    source_check: SourceCheck = SourceCheck.ENABLED
+    """Enabled drops packets whose source is neither an address nor in a prefix of the
+    Interface. Default Enabled."""
+    mtu: int | None = Field(default=None, ge=1280, le=9216)
+    """Largest IP packet in bytes, 1280 to 9216. Default: that of the network."""
+    queues: int | None = Field(default=None, ge=1, le=64)
+    """Receive and transmit queues, 1 to 64. Default: chosen by the dataplane."""
+    attachment: Attachment
+    """How the endpoint meets the dataplane."""
+
+    @model_validator(mode="after")
+    def _no_duplicates(self) -> Self:
+        for field, values in (("addresses", self.addresses), ("prefixes", self.prefixes)):
+            for index, value in enumerate(values):
+                if value in values[:index]:
+                    raise field_error(f"{field}[{index}]", f"{value} is listed twice")
+        return self
+
+
+class InterfaceStatus(ObjectStatus):
+    """What the operator allocated and the dataplane found."""
+
+    addresses: tuple[TenantAddress, ...] = Field(default=(), max_length=32)
+    """Addresses inside the network."""
+    underlay_address: UnderlayAddress | None = None
+    """Underlay address of the endpoint."""
+    mac_address: MacAddress | None = None
+    """MAC address of the endpoint, given or learned."""
+    node_name: NodeName | None = None
+    """Node that underlayAddress belongs to."""
+
+
+class Interface(Resource):
+    """An endpoint: a VM, a pod, a device or a process, attached to a VirtualNetwork on a node."""
+
+    PLURAL = "interfaces"
+    SHORT_NAME = "ifc"
+    COLUMNS = (
+        column("Network", ".spec.networkRef.name"),
+        column("Node", ".spec.nodeName"),
+        column("Type", ".spec.attachment.type"),
+        column("Addresses", ".status.addresses", wide=True),
+        column("Underlay", ".status.underlayAddress", wide=True),
+    )
+
+    spec: InterfaceSpec
+    status: InterfaceStatus | None = None

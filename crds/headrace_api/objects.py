@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The objects that a compilation reads, and what may be wrong with one of them."""
+
+from dataclasses import dataclass
+
+from .interface import Interface
+from .node import Node
+from .pipeline import Pipeline
+from .virtual_network import VirtualNetwork
+
+#: Anything that the compiler reads.
+Object = VirtualNetwork | Interface | Pipeline | Node
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """Input of the compiler; the order within a kind has no meaning."""
+
+    networks: tuple[VirtualNetwork, ...] = ()
+    interfaces: tuple[Interface, ...] = ()
+    pipelines: tuple[Pipeline, ...] = ()
+    nodes: tuple[Node, ...] = ()
+
+    def all(self) -> tuple[Object, ...]:
+        """Every object."""
+        return (*self.networks, *self.interfaces, *self.pipelines, *self.nodes)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing that is wrong with one object, and what to do about it."""
+
+    kind: str
+    namespace: str
+    name: str
+    field: str
+    """Path in YAML names, e.g. spec.subnets[0].prefix; empty when no field is at fault."""
+    reason: str
+    """CamelCase, as in a condition."""
+    message: str
+    """What is wrong and the remedy, for people."""
+    source: str = ""
+    """file:line, where the object came from a file."""
+
+    def __str__(self) -> str:
+        """One line: source: kind/namespace/name: field: message (reason)."""
+        identity = "/".join(part for part in (self.kind, self.namespace, self.name) if part)
+        parts = (part for part in (self.source, identity, self.field, self.message) if part)
+        return f"{': '.join(parts)} ({self.reason})"

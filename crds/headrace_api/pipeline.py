@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pipeline: which dataplane runs, on which nodes, over which uplinks."""
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from .attachment import DEFAULT_TYPES, Attachment, AttachmentType
+from .base import ApiModel, ObjectStatus, Resource, StatusModel, cel, column, field_error
+from .types import Name, NodeName, NodePool, UnderlayAddress, UnderlayPrefix
+
+LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
+LabelValue = Annotated[str, Field(max_length=63)]
+
+
+class IdlePolicy(StrEnum):
+    """What a worker does when no packet comes."""
+
+    POLL = "Poll"
+    ADAPTIVE = "Adaptive"
+
+
+class Workers(ApiModel):
+    """The threads that forward, one CPU each."""
+
+    count: int = Field(default=1, ge=1, le=128)
+    """Workers on each node, 1 to 128. Default 1."""
+    idle_policy: IdlePolicy = IdlePolicy.ADAPTIVE
+    """Poll never sleeps; Adaptive sleeps for microseconds when idle. Default Adaptive."""
+    share_control_core: bool = False
+    """Run the control thread on a worker's CPU: for nodes with one CPU to spare. Default false."""
+    burst: int = Field(default=64, ge=1, le=64)
+    """Most packets taken from a queue at once, 1 to 64. Default 64."""
+
+
+class HugepageSize(StrEnum):
+    """Size of a hugepage."""
+
+    SIZE_2MI = "2Mi"
+    SIZE_1GI = "1Gi"
+
+
+class Hugepages(ApiModel):
+    """Hugepages of each dataplane pod."""
+
+    size: HugepageSize
+    """2Mi or 1Gi."""
+    amount: str = Field(max_length=16, pattern=r"^[1-9][0-9]*(Mi|Gi)$")
+    """Memory in hugepages, e.g. 512Mi or 2Gi; a multiple of size."""
+
+    @property
+    def mebibytes(self) -> int:
+        """The amount in MiB."""
+        return int(self.amount[:-2]) * (1024 if self.amount.endswith("Gi") else 1)
+
+    @model_validator(mode="after")
+    def _multiple(self) -> Self:
+        step = 2 if self.size is HugepageSize.SIZE_2MI else 1024
+        if self.mebibytes % step:
+            raise field_error("amount", f"a multiple of {self.size}")
+        return self
+
+
+class NodeSelector(ApiModel):
+    """Which nodes: those that have every label. Empty: all nodes."""
+
+    match_labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=16)
+    """Labels that a node must have, at most 16."""
+
+    def matches(self, labels: dict[str, str]) -> bool:
+        """Whether a node with these labels is selected."""
+        return all(labels.get(key) == value for key, value in self.match_labels.items())
+
+
+class TolerationOperator(StrEnum):
+    """How a toleration compares."""
+
+    EXISTS = "Exists"
+    EQUAL = "Equal"
+
+
+class TaintEffect(StrEnum):
+    """What a taint does."""
+
+    NO_SCHEDULE = "NoSchedule"
+    PREFER_NO_SCHEDULE = "PreferNoSchedule"
+    NO_EXECUTE = "NoExecute"
+
+
+class Toleration(ApiModel):
+    """A toleration of the dataplane pods (core/v1)."""
+
+    key: str | None = Field(default=None, max_length=317)
+    """Key of the taint. Default: every key, with operator Exists."""
+    operator: TolerationOperator = TolerationOperator.EQUAL
+    """Exists or Equal. Default Equal."""
+    value: str | None = Field(default=None, max_length=63)
+    """Value of the taint, with operator Equal."""
+    effect: TaintEffect | None = None
+    """Effect of the taint. Default: every effect."""
+    toleration_seconds: int | None = Field(default=None, ge=0, le=2147483647)
+    """How long a NoExecute taint is tolerated, in seconds. Default: for ever."""
+
+
+class UpdateType(StrEnum):
+    """How dataplane pods are replaced."""
+
+    ROLLING_UPDATE = "RollingUpdate"
+    ON_DELETE = "OnDelete"
+
+
+class UpdateStrategy(ApiModel):
+    """How dataplane pods are replaced when the Pipeline changes."""
+
+    type: UpdateType = UpdateType.ROLLING_UPDATE
+    """RollingUpdate replaces them in turn, OnDelete when they are deleted. Default
+    RollingUpdate."""
+    max_unavailable: int = Field(default=1, ge=1, le=1000)
+    """Nodes that are without a dataplane at once, 1 to 1000. Default 1."""
+
+
+class NodeOverride(ApiModel):
+    """The uplink's device on one node, where it differs."""
+
+    node_name: NodeName
+    """The node."""
+    attachment: Attachment
+    """The device on that node."""
+
+
+class Uplink(ApiModel):
+    """A port to the underlay."""
+
+    name: Name = Field(max_length=32)
+    """Name of the uplink, unique in the Pipeline, at most 32 characters."""
+    attachment: Attachment
+    """The device on every selected node."""
+    mtu: int = Field(default=1500, ge=1320, le=9216)
+    """Largest IP packet of the underlay in bytes, 1320 to 9216. Default 1500."""
+    on_link_prefixes: tuple[UnderlayPrefix, ...] | None = Field(default=None, max_length=32)
+    """Destinations that are neighbours on the link (RFC 4861), at most 32 prefixes. Default:
+    underlayPrefix when there is no gateway, none otherwise."""
+    gateway: UnderlayAddress | None = None
+    """Next hop of everything that is not on the link; may be link-local."""
+    node_overrides: tuple[NodeOverride, ...] = Field(
+        default=(),
+        max_length=1024,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["nodeName"],
+        },
+    )
+    """Devices of nodes where it is another one, at most 1024."""
+
+    @model_validator(mode="after")
+    def _one_each(self) -> Self:
+        names = [override.node_name for override in self.node_overrides]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                raise field_error(f"nodeOverrides[{index}].nodeName", f"{name} is listed twice")
+        return self
+
+
+class PipelineSpec(ApiModel):
+    """What runs and where."""
+
+    node_selector: NodeSelector = NodeSelector()
+    """The nodes that run the dataplane. Default: all."""
+    tolerations: tuple[Toleration, ...] = Field(default=(), max_length=64)
+    """Tolerations of the dataplane pods, at most 64."""
+    image: str | None = Field(default=None, min_length=1, max_length=1024)
+    """Container image of the dataplane. Default: the operator's release."""
+    update_strategy: UpdateStrategy = UpdateStrategy()
+    """How dataplane pods are replaced."""
+    workers: Workers = Workers()
+    """The threads that forward."""
+    hugepages: Hugepages | None = None
+    """Hugepages of each dataplane pod. Default: none, ordinary memory."""
+    numa: int | None = Field(default=None, ge=0, le=63)
+    """NUMA node to run on, 0 to 63. Default: any."""
+    attachment_types: tuple[AttachmentType, ...] = Field(
+        default=DEFAULT_TYPES,
+        min_length=1,
+        max_length=10,
+        json_schema_extra={"x-kubernetes-list-type": "set"},
+    )
+    """What the Interfaces may use: the dataplane pod gets the privileges that these need and
+    no more. Default Tap, AFPacket, Memif, Pcap, Null, SRIOV."""
+    underlay_prefix: NodePool = Field(
+        json_schema_extra=cel(("self == oldSelf", "underlayPrefix is immutable"))
+    )
+    """IPv6 prefix of length 64 or less from which every node gets a /64, e.g. fd00:1::/48;
+    immutable. The first /64 of a longer range stays free for the fabric's own addresses."""
+    uplinks: tuple[Uplink, ...] = Field(
+        default=(),
+        max_length=4,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+        },
+    )
+    """Ports to the underlay, at most 4. Without any, the nodes are islands."""
+    stages: tuple[Name, ...] = Field(default=(), max_length=0)
+    """Reserved. Every Pipeline is the virtual-network router."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names: set[str] = set()
+        devices: set[str] = set()
+        for index, uplink in enumerate(self.uplinks):
+            if uplink.name in names:
+                raise field_error(f"uplinks[{index}].name", f"{uplink.name} is used twice")
+            device = uplink.attachment.device
+            if device in devices:
+                raise field_error(
+                    f"uplinks[{index}].attachment", f"{device} serves another uplink already"
+                )
+            names.add(uplink.name)
+            if device:
+                devices.add(device)
+        if len(set(self.attachment_types)) != len(self.attachment_types):
+            raise field_error("attachmentTypes", "every type once")
+        return self
+
+
+class PipelineNode(StatusModel):
+    """A node that the Pipeline selects."""
+
+    name: NodeName
+    """The node."""
+    underlay_prefix: UnderlayPrefix
+    """The node's /64."""
+
+
+class PipelineStatus(ObjectStatus):
+    """What the operator allocated and found."""
+
+    nodes: tuple[PipelineNode, ...] = Field(
+        default=(),
+        max_length=5000,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+        },
+    )
+    """The selected nodes and their underlay prefixes, at most 5000."""
+
+
+class Pipeline(Resource):
+    """A dataplane: what runs, on which nodes, with which cores, memory and uplinks."""
+
+    PLURAL = "pipelines"
+    SHORT_NAME = "pl"
+    NAMESPACED = False
+    COLUMNS = (
+        column("Workers", ".spec.workers.count", "integer"),
+        column("Underlay", ".spec.underlayPrefix"),
+    )
+
+    spec: PipelineSpec
+    status: PipelineStatus | None = None

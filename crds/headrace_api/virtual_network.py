@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VirtualNetwork: an isolated L3 network."""
+
+import ipaddress
+from typing import Literal, Self
+
+from pydantic import ConfigDict, Field, model_validator
+
+from .attachment import ObjectRef
+from .base import ApiModel, ObjectStatus, Resource, cel, column, field_error
+from .types import Prefix, TenantAddress, TenantPrefix, UnderlayAddress, Vni, parse_prefix
+
+
+class Subnet(ApiModel):
+    """A prefix of addresses for Interfaces, and the gateway that the dataplane answers for."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                "!has(self.gateway) || cidr(self.prefix).containsIP(self.gateway)",
+                "gateway must be inside prefix",
+            )
+        )
+    )
+
+    prefix: TenantPrefix
+    """IPv4 prefix of length 8 to 32 or IPv6 prefix of length 16 to 128; host bits must be zero."""
+    gateway: TenantAddress | None = None
+    """Address of the gateway. Default: the first address after the network address."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        network = parse_prefix(self.prefix)
+        shortest = 8 if network.version == 4 else 16
+        if network.prefixlen < shortest:
+            raise field_error("prefix", f"length at least {shortest} for IPv{network.version}")
+        if self.gateway is None:
+            return self
+        gateway = ipaddress.ip_address(self.gateway)
+        if gateway not in network:
+            raise field_error("gateway", f"{gateway} is not in {network}")
+        ends = (network.network_address, network.broadcast_address)
+        if network.version == 4 and network.prefixlen < 31 and gateway in ends:
+            raise field_error("gateway", "not the network or broadcast address of the prefix")
+        return self
+
+    @property
+    def gateway_address(self) -> str:
+        """The gateway, or its default."""
+        if self.gateway is not None:
+            return self.gateway
+        network = parse_prefix(self.prefix)
+        single = network.prefixlen == network.max_prefixlen
+        return str(network.network_address + (0 if single else 1))
+
+
+class NextHop(ApiModel):
+    """Where a route leads: exactly one of interfaceRef, underlayAddress and networkRef."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                "[has(self.interfaceRef), has(self.underlayAddress), has(self.networkRef)]"
+                ".exists_one(present, present)",
+                "exactly one of interfaceRef, underlayAddress and networkRef",
+            )
+        )
+    )
+
+    interface_ref: ObjectRef | None = None
+    """An Interface of this network."""
+    underlay_address: UnderlayAddress | None = None
+    """Underlay IPv6 address of an endpoint outside the cluster."""
+    network_ref: ObjectRef | None = None
+    """Another VirtualNetwork of the namespace, in which the destination is looked up again."""
+    weight: int = Field(default=1, ge=1, le=100)
+    """Share of the flows among the next hops of the route, 1 to 100. Default 1."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = (self.interface_ref, self.underlay_address, self.network_ref)
+        if sum(member is not None for member in given) != 1:
+            raise field_error("", "exactly one of interfaceRef, underlayAddress and networkRef")
+        return self
+
+
+class Route(ApiModel):
+    """A route of the network: exactly one of blackhole and nextHops."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            ("has(self.blackhole) != has(self.nextHops)", "exactly one of blackhole and nextHops")
+        )
+    )
+
+    prefix: Prefix
+    """Destinations; host bits must be zero. 0.0.0.0/0 and ::/0 are the default routes."""
+    blackhole: Literal[True] | None = None
+    """Drop what goes there, as long as no Interface offers the same prefix."""
+    next_hops: tuple[NextHop, ...] | None = Field(default=None, min_length=1, max_length=16)
+    """1 to 16 next hops; flows are spread over them by weight."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.blackhole is None) == (self.next_hops is None):
+            raise field_error("", "exactly one of blackhole and nextHops")
+        return self
+
+
+class VirtualNetworkSpec(ApiModel):
+    """What the network is."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                "has(self.vni) == has(oldSelf.vni) && (!has(self.vni) || self.vni == oldSelf.vni)",
+                "vni is immutable",
+            )
+        )
+    )
+
+    vni: Vni | None = None
+    """Identifier of the network in the underlay, 1 to 16777215, unique in the cluster;
+    immutable. Default: the lowest free one, see status.vni."""
+    subnets: tuple[Subnet, ...] = Field(
+        min_length=1,
+        max_length=32,
+        json_schema_extra=cel(
+            (
+                "self.all(a, self.exists_one(b, cidr(a.prefix).containsCIDR(b.prefix)))",
+                "subnets may not overlap",
+            )
+        ),
+    )
+    """1 to 32 subnets of either family; they may not overlap."""
+    mtu: int | None = Field(default=None, ge=1280, le=9216)
+    """Largest IP packet inside the network in bytes, 1280 to 9216. Default: what the underlay
+    carries, less 40 bytes for the outer header."""
+    routes: tuple[Route, ...] = Field(default=(), max_length=1024)
+    """At most 1024 routes besides those to the Interfaces."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        seen: list[tuple[int, ipaddress.IPv4Network | ipaddress.IPv6Network]] = []
+        for index, subnet in enumerate(self.subnets):
+            prefix = parse_prefix(subnet.prefix)
+            for other, earlier in seen:
+                if prefix.version == earlier.version and prefix.overlaps(earlier):
+                    raise field_error(
+                        f"subnets[{index}].prefix",
+                        f"{prefix} overlaps {earlier} of subnets[{other}]",
+                    )
+            seen.append((index, prefix))
+        first: dict[str, int] = {}
+        for index, route in enumerate(self.routes):
+            if first.setdefault(route.prefix, index) != index:
+                raise field_error(
+                    f"routes[{index}].prefix",
+                    f"{route.prefix} is routed already by routes[{first[route.prefix]}]:"
+                    " give one route several nextHops",
+                )
+        return self
+
+
+class VirtualNetworkStatus(ObjectStatus):
+    """What the operator allocated and found."""
+
+    vni: Vni | None = None
+    """Identifier of the network in the underlay."""
+    gateways: tuple[TenantAddress, ...] = Field(default=(), max_length=32)
+    """Gateway addresses, one for each subnet."""
+
+
+class VirtualNetwork(Resource):
+    """An isolated L3 network: subnets and routes. Networks may use the same addresses."""
+
+    PLURAL = "virtualnetworks"
+    SHORT_NAME = "vnet"
+    COLUMNS = (column("VNI", ".status.vni", "integer"),)
+
+    spec: VirtualNetworkSpec
+    status: VirtualNetworkStatus | None = None
+
+    @model_validator(mode="after")
+    def _not_itself(self) -> Self:
+        for index, route in enumerate(self.spec.routes):
+            for position, hop in enumerate(route.next_hops or ()):
+                if hop.network_ref and hop.network_ref.name == self.metadata.name:
+                    raise field_error(
+                        f"spec.routes[{index}].nextHops[{position}].networkRef.name",
+                        "another network: this one would look itself up for ever",
+                    )
+        return self

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * headrace-decap: IPv6 from an uplink. The outer destination names the endpoint: one exact
+ * lookup, strip, rewrite.
+ */
+#include "../table/locals.h"
+#include "rewrite.h"
+
+#define OUTER (HR_L2_LEN + sizeof(struct rte_ipv6_hdr))
+
+/** Not an encapsulated packet for an Interface here: for the uplink itself, or a drop. */
+static void
+unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
+		struct rte_mbuf *m)
+{
+	const struct hr_port_ctx *in = worker->in;
+	const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
+	struct hr_ip6 dst;
+	bool own;
+
+	if (m->data_len < OUTER || ip[0] >> 4 != 6 ||
+			m->pkt_len < OUTER + (uint32_t)(ip[4] << 8 | ip[5])) {
+		hr_drop(worker, m, HR_DROP_IP6_HEADER);
+		return;
+	}
+	hr_trim(m, sizeof(struct rte_ipv6_hdr) + (ip[4] << 8 | ip[5]));
+	memcpy(&dst, ip + 24, sizeof(dst));
+	own = dst.b[0] == 0xff;
+	for (uint16_t i = 0; i < in->n_own && !own; i++)
+		own = memcmp(&in->own[i].ip6, &dst, sizeof(dst)) == 0;
+	if (own || (ip[6] == IPPROTO_ICMPV6 && hr_locals_has(in, &dst)))
+		rte_node_enqueue_x1(graph, node, HR_EDGE_LOCAL, m);
+	else if (hr_locals_has(in, &dst))
+		hr_drop(worker, m, ip[6] == IPPROTO_IPIP || ip[6] == IPPROTO_IPV6
+						? HR_DROP_INNER_HEADER
+						: HR_DROP_UNDERLAY_PROTOCOL);
+	else
+		hr_drop(worker, m, HR_DROP_UNKNOWN_UNDERLAY);
+}
+
+static uint16_t
+decap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb)
+{
+	struct hr_worker *worker = hr_node_worker(node);
+	const struct hr_locals *locals = hr_read(hr_locals);
+	struct rte_mbuf **pkts = (struct rte_mbuf **)objs;
+	uint16_t out = 0;
+
+	for (uint16_t i = 0; i < nb; i++) {
+		struct rte_mbuf *m = pkts[i];
+		const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
+		const uint8_t *inner = ip + sizeof(struct rte_ipv6_hdr);
+		const uint16_t payload = ip[4] << 8 | ip[5];
+		const bool is6 = ip[6] == IPPROTO_IPV6;
+		const uint16_t length = is6 ? 40 + (inner[4] << 8 | inner[5])
+					    : inner[2] << 8 | inner[3];
+		const bool usual = ((ip[0] >> 4) == 6) & (is6 | (ip[6] == IPPROTO_IPIP)) &
+				((inner[0] >> 4) == (is6 ? 6 : 4)) & (length <= payload) &
+				(length >= (is6 ? 40 : 20)) & (m->pkt_len >= OUTER + payload) &
+				(m->data_len >= OUTER + (is6 ? 40 : 20));
+		const struct hr_adj *adj;
+		uint32_t index;
+
+		index = usual ? hr_locals_lookup(locals, (const void *)(ip + 24)) : 0;
+		if (unlikely(index == 0)) {
+			unusual(graph, node, worker, m);
+			continue;
+		}
+		adj = &hr_adjs[index];
+		m->data_off += HR_UNDERLAY_OVERHEAD;
+		m->data_len -= HR_UNDERLAY_OVERHEAD;
+		m->pkt_len -= HR_UNDERLAY_OVERHEAD;
+		hr_trim(m, length);
+		if (unlikely(length > adj->mtu)) {
+			m->port = adj->port; /* whose network the error is routed in */
+			hr_except_mtu(graph, node, m, adj->mtu);
+			continue;
+		}
+		if (unlikely(adj->op != HR_OP_ETH)) {
+			hr_adj_mark(m, index);
+			rte_node_enqueue_x1(graph, node, HR_EDGE_RESOLVE, m);
+			continue;
+		}
+		hr_rewrite_eth(m, adj,
+				is6 ? RTE_BE16(RTE_ETHER_TYPE_IPV6)
+				    : RTE_BE16(RTE_ETHER_TYPE_IPV4));
+		pkts[out++] = m;
+	}
+	if (likely(out > 0)) {
+		node->idx = out;
+		rte_node_next_stream_move(graph, node, HR_EDGE_TX);
+	}
+	return nb;
+}
+
+static struct rte_node_register decap_node = {
+	.name = "headrace-decap",
+	.process = decap_process,
+	.init = hr_node_init,
+	.nb_edges = HR_EDGE_COUNT,
+	.next_nodes = HR_NODE_NEXT(HR_EDGE_DECAP),
+};
+RTE_NODE_REGISTER(decap_node);

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * Packets that leave a burst: which node they go to, or why they drop.
+ */
+#include <netinet/icmp6.h>
+#include <netinet/ip_icmp.h>
+
+#include "rewrite.h"
+
+static bool
+is_ip4(const uint8_t *ip)
+{
+	return ip[0] >> 4 == 4;
+}
+
+static void
+error(struct rte_graph *graph, struct rte_node *node, struct rte_mbuf *m, uint8_t type,
+		uint8_t code, uint16_t mtu, enum hr_drop reason)
+{
+	hr_icmp_error_mark(m, type, code, mtu, reason);
+	rte_node_enqueue_x1(graph, node, HR_EDGE_ICMP_ERROR, m);
+}
+
+void
+hr_except_ttl(struct rte_graph *graph, struct rte_node *node, struct rte_mbuf *m)
+{
+	const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
+
+	error(graph, node, m, is_ip4(ip) ? ICMP_TIME_EXCEEDED : ICMP6_TIME_EXCEEDED, 0, 0,
+			HR_DROP_TTL);
+}
+
+void
+hr_except_mtu(struct rte_graph *graph, struct rte_node *node, struct rte_mbuf *m, uint16_t mtu)
+{
+	const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
+
+	if (is_ip4(ip))
+		error(graph, node, m, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu, HR_DROP_MTU);
+	else
+		error(graph, node, m, ICMP6_PACKET_TOO_BIG, 0, mtu, HR_DROP_MTU);
+}
+
+void
+hr_except(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
+		struct rte_mbuf *m, uint32_t adj)
+{
+	uint8_t *ip = rte_pktmbuf_mtod_offset(m, uint8_t *, HR_L2_LEN);
+
+	switch (hr_adjs[adj].op) {
+	case HR_OP_NO_ROUTE:
+		if (is_ip4(ip))
+			error(graph, node, m, ICMP_DEST_UNREACH, ICMP_NET_UNREACH, 0,
+					HR_DROP_NO_ROUTE);
+		else
+			error(graph, node, m, ICMP6_DST_UNREACH, ICMP6_DST_UNREACH_NOROUTE, 0,
+					HR_DROP_NO_ROUTE);
+		return;
+	case HR_OP_LOCAL:
+		rte_node_enqueue_x1(graph, node, HR_EDGE_LOCAL, m);
+		return;
+	case HR_OP_BLACKHOLE:
+		hr_drop(worker, m, HR_DROP_BLACKHOLE);
+		return;
+	case HR_OP_MARTIAN:
+		hr_drop(worker, m, HR_DROP_MARTIAN);
+		return;
+	default: /* HR_OP_RESOLVE, or resolved between two looks: either way it waits its turn. */
+		if (is_ip4(ip))
+			hr_ttl_decrement4(ip);
+		else
+			ip[7]--;
+		hr_adj_mark(m, adj);
+		rte_node_enqueue_x1(graph, node, HR_EDGE_RESOLVE, m);
+	}
+}

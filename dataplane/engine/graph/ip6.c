@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * headrace-ip6: IPv6 from an Interface: validate, check the source, look up, rewrite.
+ */
+#include "rewrite.h"
+
+#define SHORTEST (HR_L2_LEN + sizeof(struct rte_ipv6_hdr))
+
+static inline bool
+matches(const struct hr_source6 *entry, uint64_t high, uint64_t low)
+{
+	return ((high & entry->mask.q[0]) == entry->addr.q[0]) &
+			((low & entry->mask.q[1]) == entry->addr.q[1]);
+}
+
+static inline bool
+source_is_allowed(const struct hr_port_ctx *in, uint64_t high, uint64_t low)
+{
+	for (uint16_t i = 0; i < in->n_source6; i++)
+		if (matches(&in->source6[i], high, low))
+			return true;
+	return false;
+}
+
+static inline uint16_t
+payload_length(const uint8_t *ip)
+{
+	uint16_t length;
+
+	memcpy(&length, ip + 4, sizeof(length));
+	return rte_be_to_cpu_16(length);
+}
+
+static inline bool
+is_link_local(const uint8_t *addr)
+{
+	return addr[0] == 0xfe && (addr[1] & 0xc0) == 0x80;
+}
+
+static inline bool
+is_unspecified(const uint8_t *addr)
+{
+	return (hr_load64(addr) | hr_load64(addr + 8)) == 0;
+}
+
+/** A packet the fast checks did not pass: say why, or send it on if it is only unusual. */
+static bool
+unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
+		struct rte_mbuf *m)
+{
+	const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
+	const uint8_t *source = ip + 8, *destination = ip + 24;
+	bool own_link;
+	uint32_t adj;
+
+	if (m->data_len < SHORTEST || ip[0] >> 4 != 6 ||
+			m->pkt_len < SHORTEST + (uint32_t)payload_length(ip)) {
+		hr_drop(worker, m, HR_DROP_IP6_HEADER);
+		return true;
+	}
+	/* RFC 4291 2.5.6: what has a link-local or no source stays on its link. */
+	own_link = is_link_local(source) || is_unspecified(source);
+	if (own_link && (is_link_local(destination) || destination[0] == 0xff)) {
+		hr_except(graph, node, worker, m, HR_ADJ_LOCAL);
+		return true;
+	}
+	if (own_link || (!worker->trusted && worker->in->source_check &&
+			!source_is_allowed(worker->in, hr_load64(source), hr_load64(source + 8)))) {
+		hr_drop(worker, m, HR_DROP_SOURCE);
+		return true;
+	}
+	if (ip[7] <= 1) {
+		adj = hr_vrf_lookup(worker->in->vrf, ip);
+		if (hr_adjs[adj].op == HR_OP_LOCAL)
+			hr_except(graph, node, worker, m, adj);
+		else
+			hr_except_ttl(graph, node, m);
+		return true;
+	}
+	return false;
+}
+
+static uint16_t
+ip6_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb)
+{
+	static const struct hr_source6 none = { .addr = { .b = { 1 } } };
+	struct hr_worker *worker = hr_node_worker(node);
+	const struct hr_port_ctx *in = worker->in;
+	struct rte_mbuf **pkts = (struct rte_mbuf **)objs;
+	/* Without a check every packet that is not link-local passes: see unusual(). */
+	const bool check = in->source_check && !worker->trusted;
+	const struct hr_source6 first = in->n_source6 > 0 ? in->source6[0] : none;
+	const struct hr_ip6 *dst[RTE_GRAPH_BURST_SIZE];
+	uint32_t next_hop[RTE_GRAPH_BURST_SIZE];
+	uint16_t n = 0, out = 0;
+
+	for (uint16_t i = 0; i < nb; i++) {
+		struct rte_mbuf *m = pkts[i];
+		const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
+		const uint32_t length = sizeof(struct rte_ipv6_hdr) + payload_length(ip);
+		const bool usual = ((ip[0] >> 4) == 6) & (ip[7] > 1) &
+				(m->data_len >= SHORTEST) & (m->pkt_len >= HR_L2_LEN + length) &
+				(check ? matches(&first, hr_load64(ip + 8), hr_load64(ip + 16))
+				       : !is_link_local(ip + 8) && !is_unspecified(ip + 8));
+
+		if (unlikely(!usual) && unusual(graph, node, worker, m))
+			continue;
+		hr_trim(m, length);
+		dst[n] = (const void *)(ip + 24);
+		pkts[n++] = m;
+	}
+	for (uint16_t i = 0; i < n; i += HR_BURST)
+		hr_fib6_lookup(in->vrf->fib6, dst + i, next_hop + i, RTE_MIN(n - i, HR_BURST));
+
+	for (uint16_t i = 0; i < n; i++) {
+		struct rte_mbuf *m = pkts[i];
+		uint8_t *ip = rte_pktmbuf_mtod_offset(m, uint8_t *, HR_L2_LEN);
+		const uint32_t length = m->pkt_len - HR_L2_LEN;
+		uint32_t index = next_hop[i];
+		const struct hr_adj *adj = &hr_adjs[index];
+		uint8_t op = adj->op;
+
+		if (unlikely(op == HR_OP_ECMP || op == HR_OP_NETWORK)) {
+			index = hr_follow(index, ip);
+			if (index == HR_ADJ_MAX) {
+				hr_drop(worker, m, HR_DROP_NETWORK_LOOP);
+				continue;
+			}
+			adj = &hr_adjs[index];
+			op = adj->op;
+		}
+		if (unlikely(op > HR_OP_ENCAP || op == HR_OP_NO_ROUTE)) {
+			hr_except(graph, node, worker, m, index);
+			continue;
+		}
+		if (unlikely(length > adj->mtu)) {
+			hr_except_mtu(graph, node, m, adj->mtu);
+			continue;
+		}
+		ip[7]--;
+		if (op == HR_OP_ETH)
+			hr_rewrite_eth(m, adj, RTE_BE16(RTE_ETHER_TYPE_IPV6));
+		else
+			hr_rewrite_encap(m, adj, length, IPPROTO_IPV6, hr_flow_hash6(ip));
+		pkts[out++] = m;
+	}
+	if (likely(out > 0)) {
+		node->idx = out;
+		rte_node_next_stream_move(graph, node, HR_EDGE_TX);
+	}
+	return nb;
+}
+
+static struct rte_node_register ip6_node = {
+	.name = "headrace-ip6",
+	.process = ip6_process,
+	.init = hr_node_init,
+	.nb_edges = HR_EDGE_COUNT,
+	.next_nodes = HR_NODE_NEXT(HR_EDGE_IP6),
+};
+RTE_NODE_REGISTER(ip6_node);

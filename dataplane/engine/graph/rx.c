@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * headrace-rx: takes in one burst of one port and says what it is. Source of every walk.
+ */
+#include "rewrite.h"
+
+#define IP4 RTE_BE16(RTE_ETHER_TYPE_IPV4)
+#define IP6 RTE_BE16(RTE_ETHER_TYPE_IPV6)
+#define ARP RTE_BE16(RTE_ETHER_TYPE_ARP)
+
+/** Shortest frame that the fast path reads without asking: Ethernet and an IPv4 header. */
+#define SHORTEST (HR_L2_LEN + sizeof(struct rte_ipv4_hdr))
+
+/** Zero when the frame is for this MAC address and has this EtherType. */
+static inline uint64_t
+mismatch(const uint8_t *frame, uint64_t mac_word, uint64_t ether_type)
+{
+	uint16_t type;
+
+	memcpy(&type, frame + 12, sizeof(type));
+	return ((hr_load64(frame) ^ mac_word) & RTE_BE64(0xffffffffffff0000ULL)) |
+			(type ^ ether_type);
+}
+
+/** One frame of a mixed burst to where it belongs. */
+static void
+classify(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
+		struct rte_mbuf *m)
+{
+	const struct hr_port_ctx *in = worker->in;
+	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
+	rte_edge_t edge;
+
+	if (m->data_len < SHORTEST) {
+		hr_drop(worker, m, HR_DROP_RUNT);
+		return;
+	}
+	if (in->role == HR_ROLE_NONE) {
+		hr_drop(worker, m, HR_DROP_NO_INTERFACE);
+		return;
+	}
+	if (!rte_is_same_ether_addr(&eth->dst_addr, &in->mac) &&
+			!rte_is_multicast_ether_addr(&eth->dst_addr)) {
+		hr_drop(worker, m, HR_DROP_NOT_FOR_US);
+		return;
+	}
+	if (eth->ether_type == IP6) {
+		edge = in->role == HR_ROLE_UPLINK ? HR_EDGE_DECAP : HR_EDGE_IP6;
+	} else if (in->role == HR_ROLE_UPLINK) {
+		hr_drop(worker, m, HR_DROP_ETHERTYPE);
+		return;
+	} else if (eth->ether_type == IP4) {
+		edge = HR_EDGE_IP4;
+	} else if (eth->ether_type == ARP) {
+		edge = HR_EDGE_ARP;
+	} else {
+		hr_drop(worker, m, HR_DROP_ETHERTYPE);
+		return;
+	}
+	rte_node_enqueue_x1(graph, node, edge, m);
+}
+
+/** One packet from the inject ring. */
+static uint16_t
+injected(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker)
+{
+	struct rte_mbuf *m;
+	const uint8_t *ip;
+	const struct hr_adj *adj;
+
+	if (rte_ring_sc_dequeue(worker->inject, (void **)&m) != 0)
+		return 0;
+	worker->injected = true;
+	worker->received = 1;
+	worker->trusted = true;
+	worker->in = hr_read(hr_port_ctx[m->port]);
+	ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
+	switch (m->hash.fdir.hi & 0xff) {
+	case HR_INJECT_SEND:
+		rte_node_enqueue_x1(graph, node, HR_EDGE_TX, m);
+		break;
+	case HR_INJECT_ROUTE:
+		if (worker->in->role != HR_ROLE_INTERFACE)
+			hr_drop(worker, m, HR_DROP_NO_INTERFACE);
+		else
+			rte_node_enqueue_x1(graph, node,
+					(ip[0] >> 4) == 4 ? HR_EDGE_IP4 : HR_EDGE_IP6, m);
+		break;
+	default:
+		adj = &hr_adjs[m->hash.fdir.lo];
+		if ((adj->serial ^ (m->hash.fdir.hi >> 8)) & 0xffffff) {
+			hr_drop(worker, m, HR_DROP_UNRESOLVED);
+		} else if (adj->op == HR_OP_ETH) {
+			hr_rewrite_eth(m, adj, (ip[0] >> 4) == 4 ? IP4 : IP6);
+			rte_node_enqueue_x1(graph, node, HR_EDGE_TX, m);
+		} else if (adj->op == HR_OP_ENCAP) {
+			hr_rewrite_encap(m, adj, m->pkt_len - HR_L2_LEN,
+					(ip[0] >> 4) == 4 ? IPPROTO_IPIP : IPPROTO_IPV6,
+					hr_flow_hash(ip));
+			rte_node_enqueue_x1(graph, node, HR_EDGE_TX, m);
+		} else {
+			hr_drop(worker, m, HR_DROP_UNRESOLVED);
+		}
+	}
+	return 1;
+}
+
+/** Which fill counter a burst of n packets belongs to. */
+static inline unsigned
+fill_class(uint16_t n)
+{
+	return n == 1 ? 0 : n < 8 ? 1 : n < 32 ? 2 : n < 64 ? 3 : 4;
+}
+
+static uint16_t
+rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb)
+{
+	struct hr_worker *worker = hr_node_worker(node);
+	struct rte_mbuf **pkts = (struct rte_mbuf **)node->objs;
+	const struct hr_rxqs *rxqs = hr_read(worker->rxqs);
+	const uint16_t burst = hr_worker_settings.burst;
+	struct hr_port_counters *counters;
+	const struct hr_port_ctx *in;
+	uint64_t mac_word = 0, other = 0, bytes = 0, ether_type;
+	uint16_t n = 0, port = 0;
+
+	RTE_SET_USED(objs);
+	RTE_SET_USED(nb);
+	if (unlikely(!worker->injected && !rte_ring_empty(worker->inject)))
+		return injected(graph, node, worker);
+	worker->injected = false;
+	worker->trusted = false;
+
+	for (uint16_t polled = 0; polled < rxqs->n && n == 0; polled++) {
+		if (++worker->cursor >= rxqs->n)
+			worker->cursor = 0;
+		port = rxqs->q[worker->cursor].port;
+		n = rte_eth_rx_burst(port, rxqs->q[worker->cursor].queue, pkts, burst);
+	}
+	if (n == 0)
+		return 0;
+
+	in = hr_read(hr_port_ctx[port]);
+	worker->in = in;
+	worker->received = n;
+	worker->bursts++;
+	worker->packets += n;
+	worker->fill[fill_class(n)]++;
+
+	for (uint16_t i = 0; i < RTE_MIN(n, 4); i++)
+		rte_prefetch0(rte_pktmbuf_mtod(pkts[i], void *));
+	memcpy(&mac_word, in->mac.addr_bytes, RTE_ETHER_ADDR_LEN);
+	/* Speculate that the burst is all of one family; the first packet says which. */
+	ether_type = IP6;
+	if (in->role == HR_ROLE_INTERFACE && pkts[0]->data_len >= SHORTEST &&
+			rte_pktmbuf_mtod(pkts[0], struct rte_ether_hdr *)->ether_type == IP4)
+		ether_type = IP4;
+	for (uint16_t i = 0; i < n; i++) {
+		if (i + 4 < n)
+			rte_prefetch0(rte_pktmbuf_mtod(pkts[i + 4], void *));
+		bytes += pkts[i]->pkt_len;
+		other |= mismatch(rte_pktmbuf_mtod(pkts[i], uint8_t *), mac_word, ether_type) |
+				(pkts[i]->data_len < SHORTEST);
+	}
+	counters = &worker->ports[port];
+	counters->rx_packets += n;
+	counters->rx_bytes += bytes;
+
+	if (likely(other == 0 && in->role != HR_ROLE_NONE)) {
+		node->idx = n;
+		rte_node_next_stream_move(graph, node,
+				in->role == HR_ROLE_UPLINK ? HR_EDGE_DECAP
+				: ether_type == IP4        ? HR_EDGE_IP4
+							   : HR_EDGE_IP6);
+		return n;
+	}
+	for (uint16_t i = 0; i < n; i++)
+		classify(graph, node, worker, pkts[i]);
+	return n;
+}
+
+static struct rte_node_register rx_node = {
+	.name = "headrace-rx",
+	.flags = RTE_NODE_SOURCE_F,
+	.process = rx_process,
+	.init = hr_node_init,
+	.nb_edges = HR_EDGE_COUNT,
+	.next_nodes = HR_NODE_NEXT(HR_EDGE_COUNT),
+};
+RTE_NODE_REGISTER(rx_node);

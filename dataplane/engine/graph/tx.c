@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * headrace-tx: sends finished frames out of mbuf->port.
+ */
+#include "../port/port.h"
+#include "nodes.h"
+
+static void
+send_burst(struct hr_worker *worker, uint16_t port, struct rte_mbuf **pkts, uint16_t n)
+{
+	struct hr_port_counters *counters = &worker->ports[port];
+	const uint16_t queue = hr_read(worker->txq[port]);
+	uint64_t bytes = 0;
+	uint16_t sent;
+
+	for (uint16_t i = 0; i < n; i++)
+		bytes += pkts[i]->pkt_len;
+	if (likely(queue != HR_TXQ_NONE)) {
+		sent = rte_eth_tx_burst(port, queue, pkts, n);
+	} else {
+		struct rte_ring *ring = hr_read(hr_tx_ring[port]);
+
+		if (ring == NULL) {
+			for (uint16_t i = 0; i < n; i++)
+				hr_drop(worker, pkts[i], HR_DROP_PORT_DOWN);
+			return;
+		}
+		sent = rte_ring_mp_enqueue_burst(ring, (void **)pkts, n, NULL);
+	}
+	for (uint16_t i = sent; i < n; i++) {
+		bytes -= pkts[i]->pkt_len;
+		hr_drop(worker, pkts[i], HR_DROP_TX_FULL);
+	}
+	counters->tx_packets += sent;
+	counters->tx_bytes += bytes;
+}
+
+static uint16_t
+tx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb)
+{
+	struct hr_worker *worker = hr_node_worker(node);
+	struct rte_mbuf **pkts = (struct rte_mbuf **)objs;
+	const uint16_t first = pkts[0]->port;
+	uint16_t used[HR_MAX_PORTS];
+	uint16_t n_used = 0;
+	uint16_t other = 0;
+
+	RTE_SET_USED(graph);
+	for (uint16_t i = 1; i < nb; i++)
+		other |= pkts[i]->port ^ first;
+	if (likely(other == 0)) {
+		send_burst(worker, first, pkts, nb);
+		return nb;
+	}
+	for (uint16_t i = 0; i < nb; i++) {
+		struct hr_tx_buffer *buffer = &worker->tx[pkts[i]->port];
+
+		if (buffer->n == 0)
+			used[n_used++] = pkts[i]->port;
+		buffer->pkts[buffer->n++] = pkts[i];
+	}
+	for (uint16_t i = 0; i < n_used; i++) {
+		struct hr_tx_buffer *buffer = &worker->tx[used[i]];
+
+		send_burst(worker, used[i], buffer->pkts, buffer->n);
+		buffer->n = 0;
+	}
+	return nb;
+}
+
+static struct rte_node_register tx_node = {
+	.name = "headrace-tx",
+	.process = tx_process,
+	.init = hr_node_init,
+};
+RTE_NODE_REGISTER(tx_node);

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * The engine: starts DPDK and the workers, then runs the control loop until told to end.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_lcore.h>
+#include <rte_mbuf.h>
+#include <rte_version.h>
+
+#include "control/server.h"
+#include "control/store.h"
+#include "options.h"
+#include "port/port.h"
+#include "rcu.h"
+#include "table/adj.h"
+#include "table/event.h"
+#include "table/neigh.h"
+#include "telemetry.h"
+#include "worker.h"
+
+/** How long the control loop may be away from the workers' events, milliseconds. */
+#define TICK_MS 1
+
+static volatile sig_atomic_t ending;
+static struct hr_options options;
+static char telemetry_path[512];
+static time_t started;
+
+static void
+on_signal(int signal)
+{
+	(void)signal;
+	ending = 1;
+}
+
+static void __attribute__((noreturn, format(printf, 1, 2)))
+die(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	fputs("headrace-engine: ", stderr);
+	vfprintf(stderr, format, args);
+	fputc('\n', stderr);
+	va_end(args);
+	exit(1);
+}
+
+static uint64_t
+now_ms(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_MONOTONIC, &time);
+	return (uint64_t)time.tv_sec * 1000 + (uint64_t)time.tv_nsec / 1000000;
+}
+
+/** Bytes of free hugepages, of all sizes' default pool. */
+static uint64_t
+free_hugepages(void)
+{
+	uint64_t pages = 0, kib = 0;
+	char line[128];
+	FILE *file = fopen("/proc/meminfo", "re");
+
+	if (file == NULL)
+		return 0;
+	while (fgets(line, sizeof(line), file) != NULL) {
+		sscanf(line, "HugePages_Free: %" SCNu64, &pages);
+		sscanf(line, "Hugepagesize: %" SCNu64, &kib);
+	}
+	fclose(file);
+	return pages * kib * 1024;
+}
+
+static void
+start_eal(void)
+{
+	const uint64_t wanted = (uint64_t)options.memory_mib << 20;
+	const bool huge = options.hugepages == HR_HUGEPAGES_ON ||
+			(options.hugepages == HR_HUGEPAGES_AUTO && free_hugepages() >= wanted);
+	char lcores[16 * (HR_MAX_WORKERS + 1)] = "", memory[16];
+	const char *argv[24] = { "headrace-engine", "--lcores", lcores, "--iova-mode=va",
+		"--file-prefix", options.name, "-m", memory, "--log-level=notice",
+		/* No PCI device but those that ports name. */
+		"-a", "0000:00:00.0" };
+	int argc = 11;
+	size_t at = 0;
+
+	for (unsigned i = 0; i <= options.workers; i++)
+		at += (size_t)snprintf(lcores + at, sizeof(lcores) - at, "%s%u@%d", i ? "," : "", i,
+				options.cpus[i]);
+	snprintf(memory, sizeof(memory), "%u", options.memory_mib);
+	/* Either way nothing is left on a file system. DPDK refuses --in-memory with --no-huge. */
+	if (huge) {
+		argv[argc++] = "--in-memory";
+	} else {
+		argv[argc++] = "--no-huge";
+		argv[argc++] = "--no-shconf";
+	}
+	/* Where DPDK looks for a place for its sockets. */
+	if (setenv("RUNTIME_DIRECTORY", options.runtime_dir, 1) != 0)
+		die("setenv: %s", strerror(errno));
+	if (rte_eal_init(argc, (char **)(uintptr_t)argv) < 0)
+		die("DPDK does not start: %s", rte_strerror(rte_errno));
+	snprintf(telemetry_path, sizeof(telemetry_path), "%s/dpdk_telemetry.v2",
+			rte_eal_get_runtime_dir());
+	fprintf(stderr, "headrace-engine: %s, %u worker%s, %u MiB of %s\n", rte_version(),
+			options.workers, options.workers == 1 ? "" : "s", options.memory_mib,
+			huge ? "hugepages" : "ordinary pages");
+}
+
+static void
+create(void)
+{
+	/* An odd number of cache lines spreads buffers over cache sets. */
+	const uint16_t room = RTE_ALIGN_MUL_CEIL(options.max_mtu + HR_UNDERLAY_OVERHEAD + 18 +
+							RTE_PKTMBUF_HEADROOM, 64);
+	int error;
+
+	hr_pool = rte_pktmbuf_pool_create("packets", options.mbufs, 256, 0, room, SOCKET_ID_ANY);
+	if (hr_pool == NULL)
+		die("%u packet buffers of %u bytes do not fit into %u MiB: give --memory more or "
+		    "--mbufs less", options.mbufs, room, options.memory_mib);
+	error = hr_rcu_init(options.workers);
+	error = error != 0 ? error : hr_adj_init();
+	error = error != 0 ? error : hr_events_init();
+	error = error != 0 ? error : hr_workers_create(options.workers);
+	error = error != 0 ? error : hr_telemetry_init();
+	if (error != 0)
+		die("cannot set up: %s", strerror(-error));
+	error = hr_server_open(options.socket);
+	if (error != 0)
+		die("cannot listen on %s: %s", options.socket, strerror(-error));
+	error = hr_workers_start();
+	if (error != 0)
+		die("cannot start workers: %s", strerror(-error));
+}
+
+static void
+control_loop(void)
+{
+	const int fd = hr_server_epoll_fd();
+
+	while (!ending) {
+		struct epoll_event event;
+		uint64_t now;
+
+		epoll_wait(fd, &event, 1, TICK_MS);
+		now = now_ms();
+		hr_control_lock();
+		hr_server_poll();
+		hr_events_poll(now);
+		hr_neigh_tick(now);
+		hr_ports_tick(now);
+		hr_rcu_reclaim();
+		hr_control_unlock();
+	}
+}
+
+json_t *
+hr_hello(void)
+{
+	json_t *workers = json_array();
+
+	for (unsigned i = 0; i < hr_n_workers; i++)
+		json_array_append_new(workers,
+				json_pack("{s:i, s:i, s:i}", "worker", (int)i, "lcore",
+						(int)hr_workers[i]->lcore, "cpu",
+						hr_workers[i]->cpu));
+	return json_pack("{s:s, s:s, s:i, s:I, s:s, s:o, s:I}", "version", HR_VERSION, "dpdk",
+			rte_version(), "pid", (int)getpid(), "generation",
+			(json_int_t)hr_store_generation(), "telemetry", telemetry_path, "workers",
+			workers, "started", (json_int_t)started);
+}
+
+uint64_t
+hr_started(void)
+{
+	return (uint64_t)started;
+}
+
+static void
+apply_settings(struct hr_object *object, void *old_spec, void *prepared)
+{
+	const struct hr_settings_spec *spec = object->spec;
+
+	RTE_SET_USED(old_spec);
+	RTE_SET_USED(prepared);
+	hr_worker_settings = (struct hr_worker_settings){
+		.burst = spec->burst,
+		.adaptive = spec->adaptive,
+		.icmp_per_second = spec->icmp_per_second,
+	};
+}
+
+/** The last settings stay in force: workers need some. */
+static void
+remove_settings(struct hr_object *object)
+{
+	RTE_SET_USED(object);
+}
+
+const struct hr_kind_ops hr_settings_ops = {
+	.name = "settings",
+	.parse = hr_settings_parse,
+	.free_spec = hr_spec_free,
+	.apply = apply_settings,
+	.remove = remove_settings,
+};
+
+int
+main(int argc, char **argv)
+{
+	struct sigaction action = { .sa_handler = on_signal };
+
+	hr_options_parse(argc, argv, &options);
+	started = time(NULL);
+	start_eal();
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	create();
+	fprintf(stderr, "headrace-engine: ready on %s\n", options.socket);
+	control_loop();
+	hr_server_close();
+	hr_workers_stop();
+	hr_ports_close();
+	unlink(options.socket);
+	rte_eal_cleanup();
+	return 0;
+}

@@ -1,0 +1,486 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "port.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <rte_errno.h>
+#include <rte_log.h>
+
+#include "../control/addr.h"
+#include "../control/list.h"
+#include "../control/reader.h"
+#include "../control/store.h"
+#include "../control/txn.h"
+#include "../worker.h"
+#include "device.h"
+#include "queues.h"
+
+/** Between two tries to open a device that is gone. */
+#define RETRY_MS 1000
+#define TICK_MS 200
+/** How long a memif client may be unconnected before it connects anew. */
+#define CLIENT_DOWN_MS 1000
+
+#define PORT_FAILED "PortFailed"
+#define LOG(level, port, format, ...)                                                              \
+	RTE_LOG(level, USER1, "port %s: " format "\n", hr_port_name(port), ##__VA_ARGS__)
+
+struct hr_port {
+	const struct hr_object *object; /**< NULL until applied. */
+	struct hr_device device;
+	struct rte_ether_addr mac; /**< Ours. Survives the device where we chose it. */
+	uint16_t mtu;              /**< Wanted. */
+	enum hr_port_state state;
+	uint64_t retry_ms; /**< GONE: when to try again. */
+	uint64_t down_ms;  /**< DOWN: since when; 0: the next tick says. */
+	char why[HR_DEVICE_WHY]; /**< GONE: why. Else: why it will be at the next tick, or "". */
+	hr_port_changed changed;
+	void *user;
+};
+
+const struct hr_port_ctx *hr_port_ctx[HR_MAX_PORTS];
+/** Contexts of ports that belong to nothing: all but the number is zero. */
+static struct hr_port_ctx no_role[HR_MAX_PORTS];
+
+int
+hr_ports_init(void)
+{
+	for (uint16_t id = 0; id < HR_MAX_PORTS; id++) {
+		no_role[id].port = id;
+		hr_port_ctx[id] = &no_role[id];
+	}
+	return hr_device_init();
+}
+
+void
+hr_port_ctx_set(uint16_t id, const struct hr_port_ctx *ctx)
+{
+	const struct hr_port_ctx *old = hr_port_ctx[id];
+
+	hr_publish(hr_port_ctx[id], ctx != NULL ? ctx : &no_role[id]);
+	if (old != &no_role[id])
+		hr_defer(free, (void *)(uintptr_t)old);
+}
+
+static const struct hr_port_spec *
+port_spec(const struct hr_port *port)
+{
+	return port->object->spec;
+}
+
+struct hr_port *
+hr_port_get(const char *name)
+{
+	const struct hr_object *object = hr_store_get(HR_KIND_PORT, name);
+
+	return object != NULL ? object->state : NULL;
+}
+
+const char *
+hr_port_name(const struct hr_port *port)
+{
+	return port->object->key;
+}
+
+uint16_t
+hr_port_id(const struct hr_port *port)
+{
+	return port->state == HR_PORT_GONE ? HR_PORT_NO_ID : port->device.id;
+}
+
+enum hr_port_state
+hr_port_state(const struct hr_port *port)
+{
+	return port->state;
+}
+
+const char *
+hr_port_state_name(enum hr_port_state state)
+{
+	static const char *const names[] = {
+		[HR_PORT_UP] = "up",
+		[HR_PORT_DOWN] = "down",
+		[HR_PORT_GONE] = "gone",
+	};
+
+	return names[state];
+}
+
+void
+hr_port_mac(const struct hr_port *port, struct rte_ether_addr *mac)
+{
+	*mac = port->mac;
+}
+
+void
+hr_port_attach(struct hr_port *port, hr_port_changed changed, void *user)
+{
+	port->changed = changed;
+	port->user = user;
+}
+
+void
+hr_port_detach(struct hr_port *port)
+{
+	port->changed = NULL;
+	port->user = NULL;
+}
+
+static void
+tell(struct hr_port *port)
+{
+	if (port->changed != NULL)
+		port->changed(port, port->user);
+}
+
+/** The next device of this id starts from zero. No worker uses the id. */
+static void
+forget_counters(uint16_t id)
+{
+	for (unsigned worker = 0; worker < hr_n_workers; worker++)
+		memset(&hr_workers[worker]->ports[id], 0, sizeof(hr_workers[worker]->ports[id]));
+	memset(hr_control_drops[id], 0, sizeof(hr_control_drops[id]));
+}
+
+/** Close the device of a port that nobody but the workers can still be using. */
+static void
+close_device(struct hr_port *port)
+{
+	const uint16_t id = port->device.id;
+
+	if (id == HR_PORT_NO_ID)
+		return;
+	hr_queues_detach(&port->device);
+	hr_port_ctx_set(id, NULL);
+	hr_rcu_barrier();
+	forget_counters(id);
+	hr_device_close(&port->device);
+}
+
+static void
+lose_device(struct hr_port *port)
+{
+	LOG(NOTICE, port, "gone: %s", port->why);
+	port->state = HR_PORT_GONE;
+	port->retry_ms = 0;
+	tell(port);
+	close_device(port);
+}
+
+static void
+update_link(struct hr_port *port, uint64_t now_ms)
+{
+	if (hr_device_link_up(&port->device)) {
+		port->state = HR_PORT_UP;
+		port->down_ms = 0;
+		return;
+	}
+	port->state = HR_PORT_DOWN;
+	if (port->down_ms == 0)
+		port->down_ms = now_ms;
+}
+
+/** The device is open: workers may have it. */
+static void
+use_device(struct hr_port *port)
+{
+	const struct hr_port_spec *spec = port_spec(port);
+
+	if (spec->has_mac)
+		port->mac = spec->mac;
+	else if (!port->device.virtual)
+		rte_eth_macaddr_get(port->device.id, &port->mac);
+	else if (rte_is_zero_ether_addr(&port->mac))
+		/*
+		 * Not the device's own: the kernel at the other side of a tap device has that, and
+		 * a kernel that sees AF_PACKET's frames too must not take them for its own.
+		 */
+		rte_eth_random_addr(port->mac.addr_bytes);
+	hr_queues_attach(&port->device);
+	port->why[0] = '\0';
+	port->down_ms = 0;
+	update_link(port, 0);
+	LOG(INFO, port, "is port id %u, %s, %u receive and %u transmit queues", port->device.id,
+			port->device.driver, port->device.n_rx, port->device.n_tx);
+	tell(port);
+}
+
+/** Open the device of an applied port that is gone. */
+static void
+regain_device(struct hr_port *port)
+{
+	if (hr_device_open(&port->device, port_spec(port), port->mtu, port->why) == 0)
+		use_device(port);
+}
+
+uint16_t
+hr_port_set_mtu(struct hr_port *port, uint16_t mtu)
+{
+	port->mtu = mtu;
+	if (port->state == HR_PORT_GONE)
+		return mtu;
+	if (port->device.mtu == mtu)
+		return mtu;
+	if (hr_device_set_mtu(&port->device, mtu) == -EBUSY) {
+		hr_queues_detach(&port->device);
+		hr_rcu_barrier();
+		if (hr_device_restart_with_mtu(&port->device, mtu) != 0) {
+			/* The caller may be the user: not now. */
+			snprintf(port->why, sizeof(port->why), "did not start with MTU %u", mtu);
+			port->state = HR_PORT_DOWN;
+			return mtu;
+		}
+		hr_queues_attach(&port->device);
+	}
+	return port->device.mtu;
+}
+
+static void
+watch(struct hr_port *port, uint64_t now_ms)
+{
+	const struct hr_port_spec *spec = port_spec(port);
+
+	if (port->state == HR_PORT_GONE) {
+		if (now_ms < port->retry_ms)
+			return;
+		port->retry_ms = now_ms + RETRY_MS;
+		regain_device(port);
+		return;
+	}
+	if (port->why[0] == '\0' && hr_device_vanished(&port->device, spec->netdev))
+		snprintf(port->why, sizeof(port->why), "the device %s vanished", spec->netdev);
+	if (port->why[0] == '\0') {
+		update_link(port, now_ms);
+		if (port->device.client && port->state == HR_PORT_DOWN &&
+				now_ms - port->down_ms >= CLIENT_DOWN_MS)
+			snprintf(port->why, sizeof(port->why), "the memif server does not answer");
+	}
+	if (port->why[0] != '\0')
+		lose_device(port);
+}
+
+void
+hr_ports_tick(uint64_t now_ms)
+{
+	static uint64_t next_ms;
+
+	if (now_ms < next_ms)
+		return;
+	next_ms = now_ms + TICK_MS;
+	for (size_t i = 0; i < hr_store_count(HR_KIND_PORT); i++)
+		watch(hr_store_at(HR_KIND_PORT, i)->state, now_ms);
+}
+
+void
+hr_ports_close(void)
+{
+	for (size_t i = 0; i < hr_store_count(HR_KIND_PORT); i++) {
+		struct hr_port *port = hr_store_at(HR_KIND_PORT, i)->state;
+
+		port->state = HR_PORT_GONE;
+		close_device(port);
+	}
+}
+
+/** Whether two specs are about the same device. */
+static bool
+same_device(const struct hr_port_spec *a, const struct hr_port_spec *b)
+{
+	char name_a[RTE_ETH_NAME_MAX_LEN], name_b[RTE_ETH_NAME_MAX_LEN];
+
+	return strcmp(hr_device_name(a->devargs, name_a), hr_device_name(b->devargs, name_b)) == 0 ||
+			(a->netdev[0] != '\0' && strcmp(a->netdev, b->netdev) == 0);
+}
+
+/**
+ * Look for another port that has the device that a spec asks for.
+ *
+ * @param leaving whether one has, but not after this transaction
+ * @return 0; -EBUSY when one has and keeps it, with an error added
+ */
+static int
+check_device(const struct hr_txn *txn, const char *key, const struct hr_port_spec *spec,
+		bool *leaving, struct hr_errors *errors)
+{
+	*leaving = false;
+	for (size_t i = 0; i < hr_store_count(HR_KIND_PORT); i++) {
+		const struct hr_object *other = hr_store_at(HR_KIND_PORT, i);
+		const struct hr_port_spec *then;
+
+		if (strcmp(other->key, key) == 0 || !same_device(other->spec, spec))
+			continue;
+		then = hr_txn_spec(txn, HR_KIND_PORT, other->key);
+		if (then != NULL && same_device(then, spec)) {
+			hr_error(errors, "devargs", PORT_FAILED,
+					"the device is in use by port \"%s\"", other->key);
+			return -EBUSY;
+		}
+		*leaving = true;
+	}
+	return 0;
+}
+
+static int
+port_prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
+		void **state, struct hr_errors *errors)
+{
+	const struct hr_port_spec *spec = new_spec;
+	struct hr_port *port;
+	bool leaving;
+	int error = check_device(txn, key, spec, &leaving, errors);
+
+	/* A device cannot be opened a second time beside itself: apply() replaces it. */
+	if (error != 0 || old != NULL)
+		return error;
+	port = calloc(1, sizeof(*port));
+	if (port == NULL) {
+		hr_error(errors, "", HR_OUT_OF_MEMORY, "out of memory");
+		return -ENOMEM;
+	}
+	port->mtu = spec->mtu;
+	port->state = HR_PORT_GONE;
+	port->device.id = HR_PORT_NO_ID;
+	if (leaving)
+		snprintf(port->why, sizeof(port->why), "waits for the device's former port");
+	else
+		error = hr_device_open(&port->device, spec, spec->mtu, port->why);
+	/* -ENOSPC: all ids are taken, so another port goes in this transaction. */
+	if (error != 0 && error != -EAGAIN && error != -ENOSPC) {
+		hr_error(errors, "devargs", PORT_FAILED, "%s", port->why);
+		free(port);
+		return error;
+	}
+	*state = port;
+	return 0;
+}
+
+static void
+port_abort(void *state)
+{
+	struct hr_port *port = state;
+
+	if (port == NULL)
+		return;
+	hr_device_close(&port->device);
+	free(port);
+}
+
+/** Change what can be changed on a device in use. */
+static void
+change(struct hr_port *port, const struct hr_port_spec *old)
+{
+	const struct hr_port_spec *spec = port_spec(port);
+
+	if (spec->mtu != old->mtu)
+		hr_port_set_mtu(port, spec->mtu);
+	if (spec->has_mac) {
+		if (hr_device_set_mac(&port->device, &spec->mac) == 0)
+			port->mac = spec->mac;
+		else
+			LOG(WARNING, port, "cannot set the MAC address");
+	}
+	hr_device_set_promiscuous(&port->device, spec->promiscuous || port->device.virtual);
+}
+
+static void
+port_apply(struct hr_object *object, void *old_spec, void *prepared)
+{
+	const struct hr_port_spec *spec = object->spec, *old = old_spec;
+	struct hr_port *port = old == NULL ? prepared : object->state;
+
+	port->object = object;
+	object->state = port;
+	if (old == NULL) {
+		if (port->device.id != HR_PORT_NO_ID)
+			use_device(port);
+		else
+			LOG(NOTICE, port, "gone: %s", port->why);
+		return;
+	}
+	if (port->state != HR_PORT_GONE && strcmp(spec->devargs, old->devargs) == 0 &&
+			strcmp(spec->netdev, old->netdev) == 0 &&
+			spec->rx_queues == old->rx_queues) {
+		change(port, old);
+		return;
+	}
+	port->mtu = spec->mtu;
+	if (port->state != HR_PORT_GONE) {
+		snprintf(port->why, sizeof(port->why), "replaced by another device");
+		lose_device(port);
+	}
+	regain_device(port);
+}
+
+static void
+port_remove(struct hr_object *object)
+{
+	struct hr_port *port = object->state;
+
+	close_device(port);
+	free(port);
+	object->state = NULL;
+}
+
+const struct hr_kind_ops hr_port_ops = {
+	.name = "port",
+	.parse = hr_port_parse,
+	.free_spec = hr_spec_free,
+	.prepare = port_prepare,
+	.abort = port_abort,
+	.apply = port_apply,
+	.remove = port_remove,
+};
+
+/**
+ * {"name","state","mac","mtu","driver","rxQueues":[{"queue","worker"}],"txQueues"}, and "error"
+ * where the device cannot be had.
+ */
+static json_t *
+list_one(const struct hr_port *port)
+{
+	const struct hr_device *device = &port->device;
+	char mac[HR_MAC_TEXT];
+	json_t *queues = json_array();
+	json_t *item;
+
+	for (uint16_t queue = 0; queue < device->n_rx; queue++)
+		json_array_append_new(queues, json_pack("{s:i, s:i}", "queue", queue, "worker",
+						      hr_queues_worker(device->id, queue)));
+	item = json_pack("{s:s, s:s, s:s, s:i, s:s, s:o, s:i}", "name", hr_port_name(port), "state",
+			hr_port_state_name(port->state), "mac", hr_mac_format(&port->mac, mac),
+			"mtu", device->id != HR_PORT_NO_ID ? device->mtu : port->mtu, "driver",
+			device->driver, "rxQueues", queues, "txQueues", device->n_tx);
+	if (port->state == HR_PORT_GONE)
+		json_object_set_new(item, "error", json_string(port->why));
+	return item;
+}
+
+json_t *
+hr_list_port(const json_t *filter, size_t cursor, size_t limit, size_t *next,
+		struct hr_errors *errors)
+{
+	const size_t count = hr_store_count(HR_KIND_PORT);
+	const char *name = NULL;
+	json_t *items;
+
+	if (filter != NULL) {
+		struct hr_reader reader;
+
+		hr_read_begin(&reader, filter, "filter.", errors);
+		if (hr_read_has(&reader, "name"))
+			name = hr_read_string(&reader, "name", HR_NAME_MAX - 1);
+		if (hr_read_end(&reader) != 0)
+			return NULL;
+	}
+	items = json_array();
+	for (; cursor < count && json_array_size(items) < limit; cursor++) {
+		const struct hr_object *object = hr_store_at(HR_KIND_PORT, cursor);
+
+		if (name == NULL || strcmp(name, object->key) == 0)
+			json_array_append_new(items, list_one(object->state));
+	}
+	*next = cursor < count ? cursor : 0;
+	return items;
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * DPDK ports: probed from devargs, queues spread over workers, watched, removed. Control thread.
+ *
+ * A port object exists for as long as the configuration says so; the device behind it may come
+ * and go. Whoever uses a port (an Interface, an uplink) holds the object and is told.
+ */
+#ifndef HR_PORT_H
+#define HR_PORT_H
+
+#include <rte_ring.h>
+
+#include "../control/list.h"
+#include "../types.h"
+
+struct hr_port_ctx;
+
+enum hr_port_state {
+	HR_PORT_UP,
+	HR_PORT_DOWN, /**< Device there, link down. */
+	HR_PORT_GONE, /**< The device vanished; probed again until it is back. */
+};
+
+struct hr_port;
+
+/** The port object of this key, NULL when there is none. */
+struct hr_port *hr_port_get(const char *name);
+const char *hr_port_name(const struct hr_port *port);
+/** DPDK port id; HR_PORT_NO_ID while the device is gone. */
+#define HR_PORT_NO_ID UINT16_MAX
+uint16_t hr_port_id(const struct hr_port *port);
+enum hr_port_state hr_port_state(const struct hr_port *port);
+const char *hr_port_state_name(enum hr_port_state state);
+/**
+ * Our MAC address on it: the configured one; else that of the hardware, or for a virtual device
+ * one chosen at random (its own is the other side's). Stays the same when a device comes back.
+ */
+void hr_port_mac(const struct hr_port *port, struct rte_ether_addr *mac);
+/**
+ * Set the L3 MTU, bytes. A device may not go as far, nor our packet buffers.
+ * @return the MTU in force
+ */
+uint16_t hr_port_set_mtu(struct hr_port *port, uint16_t mtu);
+
+/**
+ * Who to tell when the device behind a port goes (id is HR_PORT_NO_ID, workers no longer poll
+ * it, nothing may be sent to it) or is back under a perhaps different id. One user at a time.
+ */
+typedef void (*hr_port_changed)(struct hr_port *port, void *user);
+void hr_port_attach(struct hr_port *port, hr_port_changed changed, void *user);
+void hr_port_detach(struct hr_port *port);
+
+/** Before workers are created: contexts of no role, the watch for hardware removal. 0, or -errno. */
+int hr_ports_init(void);
+/**
+ * Watch devices and links; try again what is gone. Called by the control loop, as often as it
+ * likes: acts five times a second.
+ */
+void hr_ports_tick(uint64_t now_ms);
+/** Stop and close every port. After the workers have stopped. */
+void hr_ports_close(void);
+
+/**
+ * {"name","state","mac","mtu","driver","rxQueues":[{"queue","worker"}],"txQueues"} of all, and
+ * "error" where the device cannot be had; filter name.
+ */
+hr_list_fn hr_list_port;
+
+/**
+ * What workers know of a port from now on; the old context is freed after a grace period.
+ *
+ * @param ctx from malloc(); NULL: the port belongs to nothing, its packets drop as NO_INTERFACE
+ */
+void hr_port_ctx_set(uint16_t port, const struct hr_port_ctx *ctx);
+
+/* For workers: devices that have fewer transmit queues than there are workers. */
+
+/** Where a worker whose txq[] is HR_TXQ_NONE puts packets; NULL: the port is gone. MP/SC. */
+extern struct rte_ring *hr_tx_ring[HR_MAX_PORTS];
+
+/** Ports whose ring worker 0 drains into their transmit queue 0. Immutable once published. */
+struct hr_tx_shared {
+	uint16_t n;
+	uint16_t port[HR_MAX_PORTS];
+};
+/** Never NULL. Read with hr_read(). */
+extern const struct hr_tx_shared *hr_tx_shared;
+
+#endif

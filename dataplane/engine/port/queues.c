@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "queues.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include <rte_debug.h>
+
+#include "../rcu.h"
+#include "../worker.h"
+
+struct rte_ring *hr_tx_ring[HR_MAX_PORTS];
+static const struct hr_tx_shared nothing_shared;
+const struct hr_tx_shared *hr_tx_shared = &nothing_shared;
+
+/** Where each receive queue is polled. */
+static struct {
+	uint16_t n;
+	uint16_t worker[HR_PORT_QUEUES];
+} placed[HR_MAX_PORTS];
+
+static_assert(HR_MAX_PORTS * HR_PORT_QUEUES <= RTE_DIM(((struct hr_rxqs *)0)->q),
+		"one worker can poll every queue");
+
+/* What is published, when it is from the heap. */
+static struct hr_rxqs *rxqs[HR_MAX_WORKERS];
+static struct hr_tx_shared *shared;
+
+static void *
+allocate(size_t size)
+{
+	void *memory = calloc(1, size);
+
+	if (memory == NULL)
+		rte_panic("out of memory\n");
+	return memory;
+}
+
+static void
+publish_rxqs(uint16_t worker)
+{
+	struct hr_rxqs *now = allocate(sizeof(*now));
+
+	for (uint16_t port = 0; port < HR_MAX_PORTS; port++) {
+		for (uint16_t queue = 0; queue < placed[port].n; queue++) {
+			if (placed[port].worker[queue] != worker)
+				continue;
+			now->q[now->n].port = port;
+			now->q[now->n].queue = queue;
+			now->n++;
+		}
+	}
+	hr_publish(hr_workers[worker]->rxqs, now);
+	if (rxqs[worker] != NULL)
+		hr_defer(free, rxqs[worker]);
+	rxqs[worker] = now;
+}
+
+static void
+publish_shared(void)
+{
+	struct hr_tx_shared *now = allocate(sizeof(*now));
+
+	for (uint16_t port = 0; port < HR_MAX_PORTS; port++) {
+		if (hr_tx_ring[port] != NULL)
+			now->port[now->n++] = port;
+	}
+	hr_publish(hr_tx_shared, now);
+	if (shared != NULL)
+		hr_defer(free, shared);
+	shared = now;
+}
+
+static uint16_t
+least_loaded(void)
+{
+	unsigned load[HR_MAX_WORKERS] = { 0 };
+	uint16_t best = 0;
+
+	for (uint16_t port = 0; port < HR_MAX_PORTS; port++) {
+		for (uint16_t queue = 0; queue < placed[port].n; queue++)
+			load[placed[port].worker[queue]]++;
+	}
+	for (uint16_t worker = 1; worker < hr_n_workers; worker++) {
+		if (load[worker] < load[best])
+			best = worker;
+	}
+	return best;
+}
+
+void
+hr_queues_attach(const struct hr_device *device)
+{
+	const uint16_t id = device->id;
+
+	if (device->tx_ring != NULL) {
+		hr_publish(hr_tx_ring[id], device->tx_ring);
+		publish_shared();
+	}
+	for (uint16_t worker = 0; worker < hr_n_workers; worker++)
+		hr_publish(hr_workers[worker]->txq[id],
+				worker < device->n_tx ? worker : HR_TXQ_NONE);
+	for (placed[id].n = 0; placed[id].n < device->n_rx;) {
+		const uint16_t worker = least_loaded();
+
+		placed[id].worker[placed[id].n++] = worker;
+	}
+	for (uint16_t queue = 0; queue < placed[id].n; queue++)
+		publish_rxqs(placed[id].worker[queue]);
+}
+
+void
+hr_queues_detach(const struct hr_device *device)
+{
+	const uint16_t id = device->id;
+	const uint16_t n = placed[id].n;
+
+	placed[id].n = 0;
+	for (uint16_t queue = 0; queue < n; queue++)
+		publish_rxqs(placed[id].worker[queue]);
+	for (uint16_t worker = 0; worker < hr_n_workers; worker++)
+		hr_publish(hr_workers[worker]->txq[id], (uint16_t)HR_TXQ_NONE);
+	if (hr_tx_ring[id] != NULL) {
+		hr_publish(hr_tx_ring[id], NULL);
+		publish_shared();
+	}
+}
+
+uint16_t
+hr_queues_worker(uint16_t id, uint16_t queue)
+{
+	return placed[id].worker[queue];
+}

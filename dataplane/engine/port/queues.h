@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * Which worker receives and sends on which queue. Control thread.
+ *
+ * Receive queues go to the worker with the fewest. Transmit queue i belongs to worker i; a worker
+ * without one hands its packets to the port's ring, which worker 0 drains: no queue is shared.
+ */
+#ifndef HR_PORT_QUEUES_H
+#define HR_PORT_QUEUES_H
+
+#include "device.h"
+
+/** Receive queues of one port, at most. */
+#define HR_PORT_QUEUES 16
+
+/** Workers start to use the device. */
+void hr_queues_attach(const struct hr_device *device);
+
+/** Workers stop to use it, each from its next walk on: hr_rcu_barrier() before it is closed. */
+void hr_queues_detach(const struct hr_device *device);
+
+/** The worker that polls a receive queue of an attached device. */
+uint16_t hr_queues_worker(uint16_t id, uint16_t queue);
+
+#endif

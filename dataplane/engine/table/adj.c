@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "adj.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "../rcu.h"
+
+struct hr_adj *hr_adjs;
+
+/** Indexes to use again, a stack; grows by doubling. */
+static uint32_t *released;
+static uint32_t n_released, max_released;
+static uint32_t next_fresh = HR_ADJ_LOCAL + 1;
+
+int
+hr_adj_init(void)
+{
+	void *memory = mmap(NULL, HR_ADJ_MAX * sizeof(struct hr_adj), PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (memory == MAP_FAILED)
+		return -errno;
+	hr_adjs = memory;
+	hr_adjs[HR_ADJ_NO_ROUTE].op = HR_OP_NO_ROUTE;
+	hr_adjs[HR_ADJ_BLACKHOLE].op = HR_OP_BLACKHOLE;
+	hr_adjs[HR_ADJ_MARTIAN].op = HR_OP_MARTIAN;
+	hr_adjs[HR_ADJ_LOCAL].op = HR_OP_LOCAL;
+	return 0;
+}
+
+uint32_t
+hr_adj_alloc(void)
+{
+	if (n_released > 0)
+		return released[--n_released];
+	return next_fresh < HR_ADJ_MAX ? next_fresh++ : 0;
+}
+
+static void
+release(void *arg)
+{
+	const uint32_t index = (uintptr_t)arg;
+
+	if (hr_adjs[index].op == HR_OP_ECMP)
+		free((void *)(uintptr_t)hr_adjs[index].ecmp);
+	hr_adjs[index] = (struct hr_adj){ .serial = hr_adjs[index].serial + 1 };
+	if (n_released == max_released) {
+		const uint32_t more = max_released == 0 ? 1024 : max_released * 2;
+		uint32_t *grown = realloc(released, more * sizeof(*grown));
+
+		if (grown == NULL)
+			return; /* The index is lost, nothing else. */
+		released = grown;
+		max_released = more;
+	}
+	released[n_released++] = index;
+}
+
+void
+hr_adj_free(uint32_t adj)
+{
+	hr_defer(release, (void *)(uintptr_t)adj);
+}
+
+uint32_t
+hr_adj_end(void)
+{
+	return next_fresh;
+}
+
+uint32_t
+hr_adj_count(void)
+{
+	return next_fresh - n_released;
+}

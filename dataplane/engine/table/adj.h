@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * Adjacencies: all that is needed to send a packet its way, in one cache line.
+ *
+ * A FIB maps an address to an adjacency index. The control thread computes adjacencies, workers
+ * only read them. Two things change in place: the destination MAC address (one aligned 8-byte
+ * store) and `op` (one byte); all else is fixed from hr_adj_alloc() until a grace period after
+ * hr_adj_free().
+ */
+#ifndef HR_ADJ_H
+#define HR_ADJ_H
+
+#include "../types.h"
+
+enum hr_op {
+	HR_OP_NO_ROUTE = 0, /**< Index 0, what a lookup yields when nothing matches. */
+	HR_OP_ETH,          /**< Rewrite the Ethernet header, send. */
+	HR_OP_ENCAP,        /**< Prepend Ethernet and IPv6, send. */
+	/* Below: exceptions, which leave the burst one by one. */
+	HR_OP_RESOLVE,      /**< The neighbour's MAC address is not known yet. */
+	HR_OP_ECMP,         /**< Choose a member by flow hash. */
+	HR_OP_NETWORK,      /**< Look up again in another network. */
+	HR_OP_BLACKHOLE,
+	HR_OP_MARTIAN,
+	HR_OP_LOCAL,        /**< For the gateway itself, multicast included. */
+};
+
+#define HR_ADJ_MAX (1u << 22) /**< Indexes fit 22 bits of a FIB entry. */
+#define HR_ADJ_NO_ROUTE 0u
+#define HR_ADJ_BLACKHOLE 1u
+#define HR_ADJ_MARTIAN 2u
+#define HR_ADJ_LOCAL 3u
+
+#define HR_ECMP_BUCKETS 256 /**< Buckets of one weighted group; a power of two. */
+
+/** The members of an ECMP adjacency, each in a share of the buckets that follows its weight. */
+struct hr_ecmp {
+	uint32_t bucket[HR_ECMP_BUCKETS]; /**< Adjacency indexes, never ECMP themselves. */
+};
+
+struct hr_vrf;
+
+struct hr_adj {
+	union {
+		struct {
+			/**
+			 * Ethernet header (14 bytes), for HR_OP_ENCAP followed by the outer IPv6
+			 * header (40). EtherType of HR_OP_ETH, and flow label, payload length and
+			 * next header of HR_OP_ENCAP are filled in per packet.
+			 */
+			uint8_t rewrite[54];
+			uint16_t mtu; /**< Largest L3 packet before encapsulation, bytes. */
+		};
+		uint64_t dst_mac_word;      /**< Bytes 0..7: what an in-place MAC change stores. */
+		const struct hr_ecmp *ecmp; /**< HR_OP_ECMP. */
+		const struct hr_vrf *vrf;   /**< HR_OP_NETWORK. */
+	};
+	uint16_t port;    /**< DPDK port out. */
+	uint8_t op;       /**< enum hr_op, now. */
+	uint8_t ready_op; /**< What op becomes when the neighbour is resolved. */
+	uint32_t serial;  /**< Counts the uses of this index: see hr_adj_mark(). */
+} __rte_aligned(64);
+static_assert(sizeof(struct hr_adj) == 64, "one cache line");
+
+/** All adjacencies, by index. Reserved address space; memory follows use. */
+extern struct hr_adj *hr_adjs;
+
+/** Reserve the table and fill the fixed entries. 0, or -errno. */
+int hr_adj_init(void);
+/** A zeroed adjacency's index; 0 when all are taken. Control thread. */
+uint32_t hr_adj_alloc(void);
+/** Free an adjacency after a grace period (and its ECMP group with it). Control thread. */
+void hr_adj_free(uint32_t adj);
+/** One more than the highest index ever used. */
+uint32_t hr_adj_end(void);
+/** Adjacencies in use, the fixed ones included. */
+uint32_t hr_adj_count(void);
+
+/** Set the destination MAC address; workers see the old or the new one. */
+static inline void
+hr_adj_set_mac(struct hr_adj *adj, const struct rte_ether_addr *mac)
+{
+	uint64_t word = adj->dst_mac_word;
+
+	memcpy(&word, mac->addr_bytes, RTE_ETHER_ADDR_LEN);
+	__atomic_store_n(&adj->dst_mac_word, word, __ATOMIC_RELEASE);
+}
+
+/** Set what happens to packets. Follows hr_adj_set_mac() when a neighbour becomes known. */
+static inline void
+hr_adj_set_op(struct hr_adj *adj, enum hr_op op)
+{
+	__atomic_store_n(&adj->op, (uint8_t)op, __ATOMIC_RELEASE);
+}
+
+#endif

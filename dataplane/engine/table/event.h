@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * What workers tell the control thread: a bounded ring of small records, never waited for.
+ */
+#ifndef HR_EVENT_H
+#define HR_EVENT_H
+
+#include "../worker.h"
+
+enum hr_event_type {
+	HR_EVENT_SEEN,    /**< addr at mac was seen on port (ARP, NS, NA, RS). */
+	HR_EVENT_RESOLVE, /**< packet waits for its adjacency's neighbour; the record owns it. */
+};
+
+struct hr_event {
+	uint8_t type;
+	bool solicited; /**< SEEN: an answer to a probe of ours, or an ARP reply. */
+	bool override;  /**< SEEN: a new MAC address replaces the known one (RFC 4861 7.2.5). */
+	uint16_t port;
+	struct rte_ether_addr mac; /**< SEEN: zero when the sender did not say. */
+	struct hr_addr addr;
+	struct rte_mbuf *packet; /**< As hr_adj_mark() marked it; its port is where it came from. */
+};
+
+/** Create the ring. 0, or -errno. */
+int hr_events_init(void);
+
+/**
+ * Post a record; any thread. Packets leave the last quarter of the ring to learning, so that a
+ * flood towards what does not answer cannot stop what does.
+ *
+ * @return false when the ring is full; a packet is still the caller's
+ */
+bool hr_event_post(const struct hr_event *event);
+
+/** Take up to n records. Control thread. */
+unsigned hr_events_take(struct hr_event *events, unsigned n);
+
+/*
+ * Learning events of one port and worker, a second and at once. An Interface has one neighbour;
+ * an uplink has thousands, each of which answers about twice a minute.
+ */
+#define HR_SEEN_RATE_INTERFACE 100
+#define HR_SEEN_BURST_INTERFACE 20
+#define HR_SEEN_RATE_UPLINK 20000
+#define HR_SEEN_BURST_UPLINK 4000
+
+/** Post HR_EVENT_SEEN about the port this walk's burst came from. @return false: too many */
+static inline bool
+hr_event_seen(struct hr_worker *worker, const struct hr_addr *addr,
+		const struct rte_ether_addr *mac, bool solicited, bool override)
+{
+	const struct hr_port_ctx *in = worker->in;
+	const bool uplink = in->role == HR_ROLE_UPLINK;
+	const struct hr_event event = {
+			.type = HR_EVENT_SEEN,
+			.solicited = solicited,
+			.override = override,
+			.port = in->port,
+			.mac = *mac,
+			.addr = *addr,
+	};
+
+	return hr_bucket_take(&worker->events[in->port], worker->now,
+			       uplink ? HR_SEEN_RATE_UPLINK : HR_SEEN_RATE_INTERFACE,
+			       uplink ? HR_SEEN_BURST_UPLINK : HR_SEEN_BURST_INTERFACE) &&
+			hr_event_post(&event);
+}
+
+#endif

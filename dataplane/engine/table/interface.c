@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "interface.h"
+
+#include <stdlib.h>
+
+#include "../control/addr.h"
+#include "../control/list.h"
+#include "../control/map.h"
+#include "../rcu.h"
+#include "../worker.h"
+#include "json.h"
+#include "locals.h"
+#include "network.h"
+#include "path.h"
+
+/**
+ * The gateway's MAC address on virtual devices: the same everywhere, so that an endpoint that
+ * moves to another node finds its gateway where it was. Locally administered.
+ */
+static const struct rte_ether_addr anycast_mac = { .addr_bytes = { 0x02, 0x68, 0x72, 0, 0, 1 } };
+
+static struct hr_map by_underlay;
+
+const struct hr_interface *
+hr_interface_by_underlay(const struct hr_ip6 *underlay)
+{
+	return hr_map_get(&by_underlay, underlay->b, sizeof(underlay->b));
+}
+
+void
+hr_interface_rewrite(const struct hr_interface *interface, struct hr_adj *adj)
+{
+	const struct hr_interface_spec *spec = interface->object->spec;
+
+	memset(adj->rewrite, 0, sizeof(adj->rewrite));
+	memcpy(adj->rewrite + RTE_ETHER_ADDR_LEN, interface->gateway_mac.addr_bytes,
+			RTE_ETHER_ADDR_LEN);
+	adj->mtu = spec->mtu;
+	adj->port = interface->port_id;
+	adj->ready_op = HR_OP_ETH;
+}
+
+static void
+add_source(struct hr_port_ctx *ctx, const struct hr_addr *addr, uint8_t len)
+{
+	if (addr->family == 4) {
+		const rte_be32_t mask =
+				len == 0 ? 0 : rte_cpu_to_be_32(UINT32_MAX << (32 - len));
+
+		ctx->source4[ctx->n_source4++] =
+				(struct hr_source4){ .addr = addr->ip4, .mask = mask };
+	} else {
+		struct hr_source6 *source = &ctx->source6[ctx->n_source6++];
+
+		source->addr = addr->ip6;
+		for (unsigned i = 0; i < 16; i++)
+			source->mask.b[i] = len >= 8 * (i + 1) ? 0xff
+					: len <= 8 * i	       ? 0
+							       : 0xff << (8 - len % 8);
+	}
+}
+
+static void
+publish(const struct hr_interface *interface)
+{
+	const struct hr_interface_spec *spec = interface->object->spec;
+	struct hr_port_ctx *ctx = calloc(1, sizeof(*ctx));
+
+	if (ctx == NULL)
+		return;
+	ctx->port = interface->port_id;
+	ctx->role = HR_ROLE_INTERFACE;
+	ctx->source_check = spec->source_check;
+	ctx->mtu = spec->mtu;
+	ctx->mac = interface->gateway_mac;
+	ctx->vrf = hr_network_vrf(spec->network);
+	ctx->adj = interface->adj;
+	for (uint16_t i = 0; i < spec->n_addresses; i++)
+		add_source(ctx, &spec->addresses[i], spec->addresses[i].family == 4 ? 32 : 128);
+	for (uint16_t i = 0; i < spec->n_prefixes; i++)
+		add_source(ctx, &spec->prefixes[i].addr, spec->prefixes[i].len);
+	for (uint16_t i = 0; i < spec->n_gateways; i++)
+		ctx->own[ctx->n_own++] = spec->gateways[i];
+	hr_port_ctx_set(interface->port_id, ctx);
+}
+
+static void
+set_gateway_mac(struct hr_interface *interface)
+{
+	const struct hr_interface_spec *spec = interface->object->spec;
+	const struct hr_object *port = hr_store_get(HR_KIND_PORT, spec->port);
+	const char *devargs = ((const struct hr_port_spec *)port->spec)->devargs;
+
+	/* A VF's switch may drop what leaves with another address than the VF's. */
+	if (strncmp(devargs, "net_", 4) == 0)
+		interface->gateway_mac = anycast_mac;
+	else
+		hr_port_mac(interface->port, &interface->gateway_mac);
+}
+
+/**
+ * Take up the device and the spec as they are now. Packets to the endpoint wait meanwhile.
+ * The MAC address learned so far is kept, to be confirmed.
+ */
+static void
+refresh(struct hr_port *port, void *user)
+{
+	struct hr_interface *interface = user;
+	const struct hr_interface_spec *spec = interface->object->spec;
+	struct hr_adj *adj = &hr_adjs[interface->adj];
+	struct hr_neigh *old = interface->neigh;
+
+	if (old != NULL)
+		hr_neigh_state(old, &interface->learned);
+	interface->port = port;
+	interface->port_id = hr_port_id(port);
+	interface->neigh = NULL;
+	hr_neigh_unbind(interface->adj);
+	hr_adj_set_op(adj, HR_OP_RESOLVE);
+	if (interface->port_id != HR_PORT_NO_ID) {
+		set_gateway_mac(interface);
+		interface->neigh = hr_neigh_endpoint(interface->port_id, interface->object->key,
+				spec->addresses, spec->n_addresses, spec->gateways,
+				spec->n_gateways, &interface->gateway_mac,
+				spec->has_mac ? &spec->mac : NULL,
+				rte_is_zero_ether_addr(&interface->learned) ? NULL
+									    : &interface->learned);
+		publish(interface);
+		hr_rcu_barrier();
+		hr_interface_rewrite(interface, adj);
+		if (interface->neigh != NULL)
+			hr_neigh_bind(interface->neigh, interface->adj);
+	}
+	hr_path_refresh(&interface->underlay);
+	if (old != NULL)
+		hr_neigh_put(old);
+}
+
+static int
+prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
+		void **state, struct hr_errors *errors)
+{
+	struct hr_interface *interface;
+
+	RTE_SET_USED(txn);
+	RTE_SET_USED(key);
+	RTE_SET_USED(new_spec);
+	if (hr_map_reserve(&by_underlay, by_underlay.count + HR_MAX_PORTS) != 0)
+		goto fail;
+	if (old != NULL)
+		return 0;
+	interface = calloc(1, sizeof(*interface));
+	if (interface == NULL)
+		goto fail;
+	interface->adj = hr_adj_alloc();
+	if (interface->adj != 0) {
+		*state = interface;
+		return 0;
+	}
+	free(interface);
+fail:
+	hr_error(errors, "", HR_OUT_OF_MEMORY, "no memory for the interface");
+	return -1;
+}
+
+static void
+abort_prepared(void *state)
+{
+	struct hr_interface *interface = state;
+
+	if (interface == NULL)
+		return;
+	hr_adj_free(interface->adj);
+	free(interface);
+}
+
+/** Forget the underlay address, unless another Interface took it over in the same commit. */
+static void
+release_underlay(struct hr_interface *interface)
+{
+	if (hr_interface_by_underlay(&interface->underlay) == interface)
+		hr_map_remove(&by_underlay, interface->underlay.b, sizeof(interface->underlay.b));
+}
+
+static void
+take_underlay(struct hr_interface *interface, const struct hr_ip6 *underlay)
+{
+	hr_map_remove(&by_underlay, underlay->b, sizeof(underlay->b));
+	interface->underlay = *underlay;
+	hr_map_put(&by_underlay, interface->underlay.b, sizeof(interface->underlay.b), interface);
+}
+
+/** Whether a changed spec concerns only what workers read from the port context. */
+static bool
+only_context(const struct hr_interface *interface, const struct hr_interface_spec *old,
+		const struct hr_interface_spec *spec)
+{
+	return old != NULL && old != spec && interface->port == hr_port_get(spec->port) &&
+			interface->port_id == hr_port_id(interface->port) &&
+			interface->port_id != HR_PORT_NO_ID &&
+			memcmp(&old->underlay, &spec->underlay, sizeof(old->underlay)) == 0 &&
+			old->n_addresses == spec->n_addresses &&
+			memcmp(old->addresses, spec->addresses, sizeof(old->addresses)) == 0 &&
+			old->n_gateways == spec->n_gateways &&
+			memcmp(old->gateways, spec->gateways, sizeof(old->gateways)) == 0 &&
+			old->has_mac == spec->has_mac && old->mtu == spec->mtu &&
+			rte_is_same_ether_addr(&old->mac, &spec->mac);
+}
+
+static void
+apply(struct hr_object *object, void *old_spec, void *prepared)
+{
+	const struct hr_interface_spec *spec = object->spec;
+	struct hr_interface *interface;
+	struct hr_ip6 before;
+	struct hr_port *port;
+
+	if (prepared != NULL)
+		object->state = prepared;
+	interface = object->state;
+	interface->object = object;
+	if (only_context(interface, old_spec, spec)) {
+		publish(interface);
+		return;
+	}
+	before = interface->underlay;
+	if (old_spec != NULL)
+		release_underlay(interface);
+	take_underlay(interface, &spec->underlay);
+	port = hr_port_get(spec->port);
+	if (interface->port != NULL && interface->port != port) {
+		if (interface->port_id != HR_PORT_NO_ID)
+			hr_port_ctx_set(interface->port_id, NULL);
+		hr_port_detach(interface->port);
+	}
+	hr_port_attach(port, refresh, interface);
+	refresh(port, interface);
+	hr_locals_rebuild(NULL);
+	if (old_spec != NULL && memcmp(&before, &interface->underlay, sizeof(before)) != 0)
+		hr_path_refresh(&before);
+}
+
+static void
+remove_interface(struct hr_object *object)
+{
+	struct hr_interface *interface = object->state;
+
+	release_underlay(interface);
+	hr_locals_rebuild(object);
+	if (interface->port_id != HR_PORT_NO_ID)
+		hr_port_ctx_set(interface->port_id, NULL);
+	hr_port_detach(interface->port);
+	hr_path_refresh(&interface->underlay);
+	hr_neigh_unbind(interface->adj);
+	if (interface->neigh != NULL)
+		hr_neigh_put(interface->neigh);
+	hr_adj_free(interface->adj);
+	object->state = NULL;
+	free(interface);
+}
+
+const struct hr_kind_ops hr_interface_ops = {
+	.name = "interface",
+	.parse = hr_interface_parse,
+	.free_spec = hr_spec_free,
+	.prepare = prepare,
+	.abort = abort_prepared,
+	.apply = apply,
+	.remove = remove_interface,
+};
+
+static json_t *
+describe(const struct hr_object *object)
+{
+	const struct hr_interface_spec *spec = object->spec;
+	const struct hr_interface *interface = object->state;
+	json_t *addresses = json_array(), *prefixes = json_array(), *gateways = json_array(), *item;
+	enum hr_neigh_state state = HR_NEIGH_UNRESOLVED;
+	struct rte_ether_addr mac = { 0 };
+	char text[HR_ADDR_TEXT];
+
+	for (uint16_t i = 0; i < spec->n_addresses; i++)
+		hr_json_append_addr(addresses, &spec->addresses[i]);
+	for (uint16_t i = 0; i < spec->n_prefixes; i++)
+		hr_json_append_prefix(prefixes, &spec->prefixes[i]);
+	for (uint16_t i = 0; i < spec->n_gateways; i++)
+		hr_json_append_addr(gateways, &spec->gateways[i]);
+	if (interface->neigh != NULL)
+		state = hr_neigh_state(interface->neigh, &mac);
+	item = json_pack("{s:s, s:s, s:I, s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:b, s:i}", "name",
+			object->key, "network", spec->network, "vni",
+			(json_int_t)hr_network_vrf(spec->network)->vni, "port", spec->port, "state",
+			hr_port_state_name(hr_port_state(interface->port)), "addresses", addresses,
+			"prefixes", prefixes, "gateways", gateways, "macState",
+			hr_neigh_state_name(state), "underlay",
+			hr_ip6_format(&spec->underlay, text), "sourceCheck", spec->source_check,
+			"mtu", spec->mtu);
+	json_object_set_new(item, "mac",
+			rte_is_zero_ether_addr(&mac) ? json_null() : hr_json_mac(&mac));
+	return item;
+}
+
+json_t *
+hr_list_interface(const json_t *filter, size_t cursor, size_t limit, size_t *next,
+		struct hr_errors *errors)
+{
+	RTE_SET_USED(errors);
+	return hr_list_objects(HR_KIND_INTERFACE, describe, filter, cursor, limit, next);
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * Interfaces: an endpoint behind a port, in a network. Control thread.
+ */
+#ifndef HR_INTERFACE_H
+#define HR_INTERFACE_H
+
+#include "../control/store.h"
+#include "../port/port.h"
+#include "adj.h"
+#include "neigh.h"
+
+struct hr_interface {
+	struct hr_object *object;
+	struct hr_port *port;
+	uint16_t port_id;       /**< HR_PORT_NO_ID while the device is gone. */
+	uint32_t adj;           /**< What decapsulated packets leave by. */
+	struct hr_neigh *neigh; /**< The endpoint; NULL while the device is gone. */
+	struct rte_ether_addr gateway_mac;
+	struct rte_ether_addr learned; /**< Last MAC address of the endpoint; zero if none. */
+	struct hr_ip6 underlay;
+};
+
+/** The local Interface with this underlay address, or NULL. */
+const struct hr_interface *hr_interface_by_underlay(const struct hr_ip6 *underlay);
+
+/** Write an adjacency that delivers to the endpoint, but for what its neighbour writes. */
+void hr_interface_rewrite(const struct hr_interface *interface, struct hr_adj *adj);
+
+#endif

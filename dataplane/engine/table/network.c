@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "network.h"
+
+#include <stdlib.h>
+
+#include "../control/addr.h"
+#include "../control/list.h"
+#include "../control/store.h"
+#include "../rcu.h"
+#include "adj.h"
+#include "json.h"
+
+uint32_t
+hr_route_owner(void)
+{
+	static uint32_t last;
+
+	return ++last;
+}
+
+struct hr_vrf *
+hr_network_vrf(const char *name)
+{
+	const struct hr_object *object = hr_store_get(HR_KIND_NETWORK, name);
+
+	return object == NULL ? NULL : object->state;
+}
+
+uint64_t
+hr_network_fib_bytes(void)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < hr_store_count(HR_KIND_NETWORK); i++) {
+		const struct hr_vrf *vrf = hr_store_at(HR_KIND_NETWORK, i)->state;
+
+		bytes += hr_fib_bytes(vrf->fib4) + hr_fib_bytes(vrf->fib6);
+	}
+	return bytes;
+}
+
+static struct hr_fib *
+fib_of(struct hr_vrf *vrf, const struct hr_addr *addr)
+{
+	return addr->family == 4 ? vrf->fib4 : vrf->fib6;
+}
+
+static void
+destroy(void *arg)
+{
+	struct hr_vrf *vrf = arg;
+
+	if (vrf->fib4 != NULL)
+		hr_fib_destroy(vrf->fib4);
+	if (vrf->fib6 != NULL)
+		hr_fib_destroy(vrf->fib6);
+	free(vrf);
+}
+
+/** What no network routes: RFC 1122 3.2.1.3, RFC 4291 2.5 and 2.7. */
+static int
+insert_reserved(struct hr_vrf *vrf)
+{
+	static const struct {
+		struct hr_prefix prefix;
+		uint32_t adj;
+	} reserved[] = {
+		{ { { 4, { .ip4 = RTE_BE32(0x00000000) } }, 8 }, HR_ADJ_MARTIAN },
+		{ { { 4, { .ip4 = RTE_BE32(0x7f000000) } }, 8 }, HR_ADJ_MARTIAN },
+		{ { { 4, { .ip4 = RTE_BE32(0xe0000000) } }, 4 }, HR_ADJ_LOCAL },
+		{ { { 4, { .ip4 = RTE_BE32(0xffffffff) } }, 32 }, HR_ADJ_LOCAL },
+		{ { { 6, { .ip6 = { .b = { 0 } } } }, 127 }, HR_ADJ_MARTIAN },
+		{ { { 6, { .ip6 = { .b = { 0xfe, 0x80 } } } }, 10 }, HR_ADJ_LOCAL },
+		{ { { 6, { .ip6 = { .b = { 0xff } } } }, 8 }, HR_ADJ_LOCAL },
+	};
+
+	for (size_t i = 0; i < RTE_DIM(reserved); i++) {
+		int error = hr_fib_insert(fib_of(vrf, &reserved[i].prefix.addr),
+				&reserved[i].prefix.addr, reserved[i].prefix.len, reserved[i].adj,
+				vrf->owner, NULL);
+
+		if (error != 0)
+			return error;
+	}
+	return 0;
+}
+
+static int
+prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
+		void **state, struct hr_errors *errors)
+{
+	struct hr_vrf *vrf;
+
+	RTE_SET_USED(txn);
+	RTE_SET_USED(key);
+	RTE_SET_USED(new_spec);
+	if (old != NULL)
+		return 0;
+	vrf = calloc(1, sizeof(*vrf));
+	if (vrf != NULL) {
+		vrf->owner = hr_route_owner();
+		vrf->fib4 = hr_fib_create(4);
+		vrf->fib6 = hr_fib_create(6);
+		if (vrf->fib4 != NULL && vrf->fib6 != NULL && insert_reserved(vrf) == 0) {
+			*state = vrf;
+			return 0;
+		}
+		destroy(vrf);
+	}
+	hr_error(errors, "", HR_OUT_OF_MEMORY, "no memory for the network's routing tables");
+	return -1;
+}
+
+static void
+abort_prepared(void *state)
+{
+	if (state != NULL)
+		destroy(state);
+}
+
+static uint8_t
+host_len(const struct hr_addr *addr)
+{
+	return addr->family == 4 ? 32 : 128;
+}
+
+static bool
+has_gateway(const struct hr_network_spec *spec, const struct hr_addr *addr)
+{
+	for (uint16_t i = 0; i < spec->n_gateways; i++)
+		if (hr_addr_equal(&spec->gateways[i], addr))
+			return true;
+	return false;
+}
+
+static void
+apply(struct hr_object *object, void *old_spec, void *prepared)
+{
+	const struct hr_network_spec *spec = object->spec, *old = old_spec;
+	struct hr_vrf *vrf;
+
+	if (prepared != NULL)
+		object->state = prepared;
+	vrf = object->state;
+	vrf->vni = spec->vni;
+	for (uint16_t i = 0; i < spec->n_gateways; i++) {
+		const struct hr_addr *addr = &spec->gateways[i];
+
+		hr_fib_insert(fib_of(vrf, addr), addr, host_len(addr), HR_ADJ_LOCAL, vrf->owner,
+				NULL);
+	}
+	for (uint16_t i = 0; old != NULL && i < old->n_gateways; i++) {
+		const struct hr_addr *addr = &old->gateways[i];
+
+		if (!has_gateway(spec, addr))
+			hr_fib_delete(fib_of(vrf, addr), addr, host_len(addr), vrf->owner, NULL);
+	}
+}
+
+static void
+remove_network(struct hr_object *object)
+{
+	hr_defer(destroy, object->state);
+}
+
+const struct hr_kind_ops hr_network_ops = {
+	.name = "network",
+	.parse = hr_network_parse,
+	.free_spec = hr_spec_free,
+	.prepare = prepare,
+	.abort = abort_prepared,
+	.apply = apply,
+	.remove = remove_network,
+};
+
+static json_t *
+describe(const struct hr_object *object)
+{
+	const struct hr_network_spec *spec = object->spec;
+	const struct hr_vrf *vrf = object->state;
+	json_t *gateways = json_array();
+
+	for (uint16_t i = 0; i < spec->n_gateways; i++)
+		hr_json_append_addr(gateways, &spec->gateways[i]);
+	return json_pack("{s:s, s:I, s:o, s:I, s:I, s:I}", "name", object->key, "vni",
+			(json_int_t)spec->vni, "gateways", gateways, "routes4",
+			(json_int_t)hr_fib_count(vrf->fib4), "routes6",
+			(json_int_t)hr_fib_count(vrf->fib6), "bytes",
+			(json_int_t)(hr_fib_bytes(vrf->fib4) + hr_fib_bytes(vrf->fib6)));
+}
+
+json_t *
+hr_list_network(const json_t *filter, size_t cursor, size_t limit, size_t *next,
+		struct hr_errors *errors)
+{
+	RTE_SET_USED(errors);
+	return hr_list_objects(HR_KIND_NETWORK, describe, filter, cursor, limit, next);
+}

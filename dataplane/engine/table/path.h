@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * Paths: what routes lead to, as counted adjacencies. Control thread.
+ *
+ * An underlay address has one path, whoever routes to it. When the address is a local
+ * Interface's the path delivers there, else it encapsulates to it by an uplink; which of the two
+ * it is may change while routes keep pointing to it.
+ */
+#ifndef HR_PATH_H
+#define HR_PATH_H
+
+#include <jansson.h>
+
+#include "../types.h"
+
+struct hr_vrf;
+
+/** One member of a group. */
+struct hr_path_member {
+	uint32_t adj;
+	uint16_t weight;
+};
+
+/**
+ * The adjacency to an underlay address; counted.
+ * @return 0 when there are no more adjacencies
+ */
+uint32_t hr_path_underlay(const struct hr_ip6 *underlay);
+/** The adjacency that looks up again in another network; counted. 0 as above. */
+uint32_t hr_path_network(const struct hr_vrf *vrf, const char *name);
+/**
+ * The adjacency that spreads flows over members by weight; counted. Takes over the callers'
+ * counts of the members. A single member is its own group. 0 as above, members then put.
+ */
+uint32_t hr_path_group(const struct hr_path_member *members, unsigned n);
+/** Give one count back. Fixed adjacencies may be put any number of times. */
+void hr_path_put(uint32_t adj);
+
+/** Choose again between delivery and encapsulation for this address. */
+void hr_path_refresh(const struct hr_ip6 *underlay);
+/** Choose again for every path: an uplink came, went or changed. */
+void hr_path_refresh_all(void);
+
+/** The next hops of an adjacency, as in the `route` list; NULL for a blackhole. */
+json_t *hr_path_describe(uint32_t adj);
+
+#endif

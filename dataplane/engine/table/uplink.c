@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "uplink.h"
+
+#include <stdlib.h>
+
+#include "../control/addr.h"
+#include "../control/list.h"
+#include "../worker.h"
+#include "json.h"
+#include "path.h"
+
+/** The link-local address that a MAC address makes: RFC 4291 appendix A. */
+static struct hr_ip6
+link_local_of(const struct rte_ether_addr *mac)
+{
+	const uint8_t *m = mac->addr_bytes;
+
+	return (struct hr_ip6){ .b = { 0xfe, 0x80, 0, 0, 0, 0, 0, 0, m[0] ^ 2, m[1], m[2], 0xff,
+						0xfe, m[3], m[4], m[5] } };
+}
+
+static bool
+in_prefix(const struct hr_ip6 *addr, const struct hr_prefix *prefix)
+{
+	const unsigned whole = prefix->len / 8, rest = prefix->len % 8;
+
+	if (memcmp(addr->b, prefix->addr.ip6.b, whole) != 0)
+		return false;
+	return rest == 0 ||
+			((addr->b[whole] ^ prefix->addr.ip6.b[whole]) >> (8 - rest)) == 0;
+}
+
+static bool
+on_link(const struct hr_uplink_spec *spec, const struct hr_ip6 *addr)
+{
+	for (uint16_t i = 0; i < spec->n_on_link; i++)
+		if (in_prefix(addr, &spec->on_link[i]))
+			return true;
+	return false;
+}
+
+/** Whether the uplink leads there, and better than the one before (on link, then by gateway). */
+static int
+preference(const struct hr_uplink *uplink, const struct hr_ip6 *destination)
+{
+	const struct hr_uplink_spec *spec = uplink->object->spec;
+
+	if (uplink->port_id == HR_PORT_NO_ID)
+		return 0;
+	return on_link(spec, destination) ? 2 : spec->has_gateway ? 1 : 0;
+}
+
+const struct hr_uplink *
+hr_uplink_choose(const struct hr_ip6 *destination, struct hr_ip6 *next_hop)
+{
+	const struct hr_uplink *candidates[HR_MAX_PORTS], *chosen;
+	const size_t count = hr_store_count(HR_KIND_UPLINK);
+	unsigned n = 0;
+	int best = 1;
+
+	for (size_t i = 0; i < count; i++) {
+		const struct hr_uplink *uplink = hr_store_at(HR_KIND_UPLINK, i)->state;
+		const int rank = uplink == NULL ? 0 : preference(uplink, destination);
+
+		if (rank > best) {
+			best = rank;
+			n = 0;
+		}
+		if (rank == best && n < HR_MAX_PORTS)
+			candidates[n++] = uplink;
+	}
+	if (n == 0)
+		return NULL;
+	chosen = candidates[(destination->b[15] ^ destination->b[14] ^ destination->b[7]) % n];
+	*next_hop = best == 2
+			? *destination
+			: ((const struct hr_uplink_spec *)chosen->object->spec)->gateway;
+	return chosen;
+}
+
+static void
+publish(struct hr_uplink *uplink)
+{
+	const struct hr_uplink_spec *spec = uplink->object->spec;
+	struct hr_port_ctx *ctx = calloc(1, sizeof(*ctx));
+
+	if (ctx == NULL)
+		return;
+	ctx->port = uplink->port_id;
+	ctx->role = HR_ROLE_UPLINK;
+	ctx->mtu = spec->mtu;
+	ctx->mac = uplink->mac;
+	for (uint16_t i = 0; i < spec->n_addresses; i++)
+		ctx->own[ctx->n_own++] = (struct hr_addr){
+			.family = 6,
+			.ip6 = spec->addresses[i],
+		};
+	ctx->own[ctx->n_own++] = (struct hr_addr){ .family = 6, .ip6 = uplink->link_local };
+	hr_port_ctx_set(uplink->port_id, ctx);
+}
+
+/** Take up the device as it is now: present or gone. */
+static void
+refresh(struct hr_port *port, void *user)
+{
+	struct hr_uplink *uplink = user;
+	const struct hr_uplink_spec *spec = uplink->object->spec;
+
+	uplink->port = port;
+	uplink->port_id = hr_port_id(port);
+	uplink->mtu = spec->mtu;
+	uplink->source = spec->addresses[0];
+	if (uplink->port_id != HR_PORT_NO_ID) {
+		hr_port_mac(port, &uplink->mac);
+		uplink->link_local = link_local_of(&uplink->mac);
+		publish(uplink);
+	}
+	hr_path_refresh_all();
+}
+
+static int
+prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
+		void **state, struct hr_errors *errors)
+{
+	RTE_SET_USED(txn);
+	RTE_SET_USED(key);
+	RTE_SET_USED(new_spec);
+	if (old != NULL)
+		return 0;
+	*state = calloc(1, sizeof(struct hr_uplink));
+	if (*state != NULL)
+		return 0;
+	hr_error(errors, "", HR_OUT_OF_MEMORY, "no memory for the uplink");
+	return -1;
+}
+
+static void
+apply(struct hr_object *object, void *old_spec, void *prepared)
+{
+	const struct hr_uplink_spec *spec = object->spec;
+	struct hr_uplink *uplink;
+	struct hr_port *port;
+
+	RTE_SET_USED(old_spec);
+	if (prepared != NULL)
+		object->state = prepared;
+	uplink = object->state;
+	uplink->object = object;
+	port = hr_port_get(spec->port);
+	if (uplink->port != NULL && uplink->port != port) {
+		if (uplink->port_id != HR_PORT_NO_ID)
+			hr_port_ctx_set(uplink->port_id, NULL);
+		hr_port_detach(uplink->port);
+	}
+	hr_port_attach(port, refresh, uplink);
+	refresh(port, uplink);
+}
+
+static void
+remove_uplink(struct hr_object *object)
+{
+	struct hr_uplink *uplink = object->state;
+
+	if (uplink->port_id != HR_PORT_NO_ID)
+		hr_port_ctx_set(uplink->port_id, NULL);
+	hr_port_detach(uplink->port);
+	object->state = NULL;
+	hr_path_refresh_all();
+	free(uplink);
+}
+
+const struct hr_kind_ops hr_uplink_ops = {
+	.name = "uplink",
+	.parse = hr_uplink_parse,
+	.free_spec = hr_spec_free,
+	.prepare = prepare,
+	.abort = free,
+	.apply = apply,
+	.remove = remove_uplink,
+};
+
+static json_t *
+describe(const struct hr_object *object)
+{
+	const struct hr_uplink_spec *spec = object->spec;
+	const struct hr_uplink *uplink = object->state;
+	json_t *addresses = json_array(), *links = json_array(), *item;
+	struct hr_addr addr = { .family = 6 };
+	char text[HR_ADDR_TEXT];
+
+	for (uint16_t i = 0; i < spec->n_addresses; i++)
+		json_array_append_new(addresses,
+				json_string(hr_ip6_format(&spec->addresses[i], text)));
+	for (uint16_t i = 0; i < spec->n_on_link; i++)
+		hr_json_append_prefix(links, &spec->on_link[i]);
+	item = json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:n}", "name", object->key, "port",
+			spec->port, "state", hr_port_state_name(hr_port_state(uplink->port)), "mtu",
+			spec->mtu, "addresses", addresses, "onLink", links, "gateway");
+	if (spec->has_gateway) {
+		addr.ip6 = spec->gateway;
+		json_object_set_new(item, "gateway", json_string(hr_addr_format(&addr, text)));
+	}
+	return item;
+}
+
+json_t *
+hr_list_uplink(const json_t *filter, size_t cursor, size_t limit, size_t *next,
+		struct hr_errors *errors)
+{
+	RTE_SET_USED(errors);
+	return hr_list_objects(HR_KIND_UPLINK, describe, filter, cursor, limit, next);
+}

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "telemetry.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <rte_cycles.h>
+#include <rte_lcore.h>
+#include <rte_telemetry.h>
+#include <rte_version.h>
+
+#include "control/store.h"
+#include "port/port.h"
+#include "table/adj.h"
+#include "table/network.h"
+#include "worker.h"
+
+/* The older names were deprecated in 23.07 and are gone. */
+#if RTE_VERSION < RTE_VERSION_NUM(23, 3, 0, 0)
+#define rte_tel_data_add_dict_uint rte_tel_data_add_dict_u64
+#define rte_tel_data_add_array_uint rte_tel_data_add_array_u64
+#define RTE_TEL_UINT_VAL RTE_TEL_U64_VAL
+#endif
+
+/** A counter that another thread writes. */
+#define LOAD(counter) __atomic_load_n(&(counter), __ATOMIC_RELAXED)
+
+static pthread_mutex_t control = PTHREAD_MUTEX_INITIALIZER;
+
+void
+hr_control_lock(void)
+{
+	pthread_mutex_lock(&control);
+}
+
+void
+hr_control_unlock(void)
+{
+	pthread_mutex_unlock(&control);
+}
+
+/** The worker that a command's parameter names, NULL when there is none. */
+static const struct hr_worker *
+parse_worker(const char *params)
+{
+	char *end;
+	unsigned long index;
+
+	if (params == NULL || *params < '0' || *params > '9')
+		return NULL;
+	index = strtoul(params, &end, 10);
+	return *end == '\0' && index < hr_n_workers ? hr_workers[index] : NULL;
+}
+
+static int
+info(const char *cmd, const char *params, struct rte_tel_data *data)
+{
+	uint64_t routes = 0;
+
+	RTE_SET_USED(cmd);
+	RTE_SET_USED(params);
+	rte_tel_data_start_dict(data);
+	rte_tel_data_add_dict_string(data, "version", HR_VERSION);
+	rte_tel_data_add_dict_uint(data, "started", hr_started());
+	rte_tel_data_add_dict_uint(data, "workers", hr_n_workers);
+	hr_control_lock();
+	for (size_t i = 0; i < hr_store_count(HR_KIND_NETWORK); i++) {
+		const struct hr_vrf *vrf = hr_network_vrf(hr_store_at(HR_KIND_NETWORK, i)->key);
+
+		routes += hr_fib_count(vrf->fib4) + hr_fib_count(vrf->fib6);
+	}
+	rte_tel_data_add_dict_uint(data, "generation", (uint64_t)hr_store_generation());
+	rte_tel_data_add_dict_uint(data, "networks", hr_store_count(HR_KIND_NETWORK));
+	rte_tel_data_add_dict_uint(data, "routes", routes);
+	rte_tel_data_add_dict_uint(data, "adjacencies", hr_adj_count());
+	rte_tel_data_add_dict_uint(data, "fib_bytes", hr_network_fib_bytes());
+	for (enum hr_kind kind = 0; kind < HR_KIND_COUNT; kind++) {
+		char name[RTE_TEL_MAX_STRING_LEN];
+
+		snprintf(name, sizeof(name), "objects_%s", hr_kinds[kind]->name);
+		rte_tel_data_add_dict_uint(data, name, hr_store_count(kind));
+	}
+	hr_control_unlock();
+	return 0;
+}
+
+static int
+workers(const char *cmd, const char *params, struct rte_tel_data *data)
+{
+	RTE_SET_USED(cmd);
+	RTE_SET_USED(params);
+	rte_tel_data_start_array(data, RTE_TEL_UINT_VAL);
+	for (unsigned i = 0; i < hr_n_workers; i++)
+		rte_tel_data_add_array_uint(data, i);
+	return 0;
+}
+
+static int
+worker(const char *cmd, const char *params, struct rte_tel_data *data)
+{
+	static const char *const fill[] = { "burst_1", "burst_2_7", "burst_8_31", "burst_32_63",
+		"burst_64" };
+	const struct hr_worker *w = parse_worker(params);
+
+	RTE_SET_USED(cmd);
+	if (w == NULL)
+		return -EINVAL;
+	rte_tel_data_start_dict(data);
+	rte_tel_data_add_dict_uint(data, "lcore", w->lcore);
+	rte_tel_data_add_dict_int(data, "cpu", w->cpu);
+	rte_tel_data_add_dict_uint(data, "tsc_hz", rte_get_tsc_hz());
+	rte_tel_data_add_dict_uint(data, "busy_cycles", LOAD(w->busy_cycles));
+	rte_tel_data_add_dict_uint(data, "idle_cycles", LOAD(w->idle_cycles));
+	rte_tel_data_add_dict_uint(data, "sleep_cycles", LOAD(w->sleep_cycles));
+	rte_tel_data_add_dict_uint(data, "walks", LOAD(w->walks));
+	rte_tel_data_add_dict_uint(data, "bursts", LOAD(w->bursts));
+	rte_tel_data_add_dict_uint(data, "packets", LOAD(w->packets));
+	for (unsigned i = 0; i < RTE_DIM(fill); i++)
+		rte_tel_data_add_dict_uint(data, fill[i], LOAD(w->fill[i]));
+	return 0;
+}
+
+/** A node's name as telemetry takes names: "headrace-icmp-error" is "icmp_error". */
+static void
+node_name(const char *name, char out[RTE_NODE_NAMESIZE])
+{
+	if (strncmp(name, "headrace-", 9) == 0)
+		name += 9;
+	snprintf(out, RTE_NODE_NAMESIZE, "%s", name);
+	for (; *out != '\0'; out++) {
+		if (*out == '-')
+			*out = '_';
+	}
+}
+
+static int
+nodes(const char *cmd, const char *params, struct rte_tel_data *data)
+{
+	const struct hr_worker *w = parse_worker(params);
+	const struct rte_node *node;
+	rte_graph_off_t offset;
+	rte_node_t count;
+
+	RTE_SET_USED(cmd);
+	if (w == NULL)
+		return -EINVAL;
+	rte_tel_data_start_dict(data);
+	rte_graph_foreach_node(count, offset, w->graph, node) {
+		struct rte_tel_data *stats = rte_tel_data_alloc();
+		char name[RTE_NODE_NAMESIZE];
+
+		if (stats == NULL)
+			return -ENOMEM;
+		node_name(node->name, name);
+		rte_tel_data_start_dict(stats);
+		rte_tel_data_add_dict_uint(stats, "calls", LOAD(node->total_calls));
+		rte_tel_data_add_dict_uint(stats, "objs", LOAD(node->total_objs));
+		rte_tel_data_add_dict_uint(stats, "cycles", LOAD(node->total_cycles));
+		rte_tel_data_add_dict_container(data, name, stats, 0);
+	}
+	return 0;
+}
+
+static int
+list_names(enum hr_kind kind, struct rte_tel_data *data)
+{
+	rte_tel_data_start_array(data, RTE_TEL_STRING_VAL);
+	hr_control_lock();
+	for (size_t i = 0; i < hr_store_count(kind); i++)
+		rte_tel_data_add_array_string(data, hr_store_at(kind, i)->key);
+	hr_control_unlock();
+	return 0;
+}
+
+static int
+interfaces(const char *cmd, const char *params, struct rte_tel_data *data)
+{
+	RTE_SET_USED(cmd);
+	RTE_SET_USED(params);
+	return list_names(HR_KIND_INTERFACE, data);
+}
+
+static int
+uplinks(const char *cmd, const char *params, struct rte_tel_data *data)
+{
+	RTE_SET_USED(cmd);
+	RTE_SET_USED(params);
+	return list_names(HR_KIND_UPLINK, data);
+}
+
+static void
+add_drops(struct rte_tel_data *data, const uint64_t drops[HR_DROP_COUNT])
+{
+	for (unsigned reason = 0; reason < HR_DROP_COUNT; reason++)
+		rte_tel_data_add_dict_uint(data, hr_drop_names[reason], drops[reason]);
+}
+
+/** What all threads counted under a port. */
+static void
+sum_port(uint16_t id, struct hr_port_counters *sum)
+{
+	for (unsigned i = 0; i < hr_n_workers; i++) {
+		const struct hr_port_counters *c = &hr_workers[i]->ports[id];
+
+		sum->rx_packets += LOAD(c->rx_packets);
+		sum->rx_bytes += LOAD(c->rx_bytes);
+		sum->tx_packets += LOAD(c->tx_packets);
+		sum->tx_bytes += LOAD(c->tx_bytes);
+		for (unsigned reason = 0; reason < HR_DROP_COUNT; reason++)
+			sum->drops[reason] += LOAD(c->drops[reason]);
+	}
+	for (unsigned reason = 0; reason < HR_DROP_COUNT; reason++)
+		sum->drops[reason] += LOAD(hr_control_drops[id][reason]);
+}
+
+/** Counters of a port by its key; all zero while the device is gone. Under the lock. */
+static int
+port_counters(const char *name, struct rte_tel_data *data)
+{
+	const struct hr_port *port = hr_port_get(name);
+	struct hr_port_counters sum = { 0 };
+	struct rte_tel_data *drops = rte_tel_data_alloc();
+
+	if (drops == NULL)
+		return -ENOMEM;
+	if (port != NULL && hr_port_id(port) != HR_PORT_NO_ID)
+		sum_port(hr_port_id(port), &sum);
+	rte_tel_data_start_dict(data);
+	rte_tel_data_add_dict_uint(data, "rx_packets", sum.rx_packets);
+	rte_tel_data_add_dict_uint(data, "rx_bytes", sum.rx_bytes);
+	rte_tel_data_add_dict_uint(data, "tx_packets", sum.tx_packets);
+	rte_tel_data_add_dict_uint(data, "tx_bytes", sum.tx_bytes);
+	rte_tel_data_start_dict(drops);
+	add_drops(drops, sum.drops);
+	return rte_tel_data_add_dict_container(data, "drops", drops, 0);
+}
+
+static int
+interface(const char *cmd, const char *params, struct rte_tel_data *data)
+{
+	const struct hr_object *object;
+	int error = -ENOENT;
+
+	RTE_SET_USED(cmd);
+	hr_control_lock();
+	object = params != NULL ? hr_store_get(HR_KIND_INTERFACE, params) : NULL;
+	if (object != NULL)
+		error = port_counters(((const struct hr_interface_spec *)object->spec)->port, data);
+	hr_control_unlock();
+	return error;
+}
+
+static int
+uplink(const char *cmd, const char *params, struct rte_tel_data *data)
+{
+	const struct hr_object *object;
+	int error = -ENOENT;
+
+	RTE_SET_USED(cmd);
+	hr_control_lock();
+	object = params != NULL ? hr_store_get(HR_KIND_UPLINK, params) : NULL;
+	if (object != NULL)
+		error = port_counters(((const struct hr_uplink_spec *)object->spec)->port, data);
+	hr_control_unlock();
+	return error;
+}
+
+static int
+drops(const char *cmd, const char *params, struct rte_tel_data *data)
+{
+	const struct hr_worker *w = parse_worker(params);
+	struct hr_port_counters sum = { 0 };
+
+	RTE_SET_USED(cmd);
+	if (params != NULL && w == NULL)
+		return -EINVAL;
+	for (uint16_t port = 0; port < HR_MAX_PORTS; port++) {
+		if (w == NULL)
+			sum_port(port, &sum);
+		for (unsigned reason = 0; w != NULL && reason < HR_DROP_COUNT; reason++)
+			sum.drops[reason] += LOAD(w->ports[port].drops[reason]);
+	}
+	rte_tel_data_start_dict(data);
+	add_drops(data, sum.drops);
+	return 0;
+}
+
+#if RTE_VERSION >= RTE_VERSION_NUM(23, 3, 0, 0)
+/** For DPDK's own /eal/lcore/usage. */
+static int
+lcore_usage(unsigned lcore, struct rte_lcore_usage *usage)
+{
+	for (unsigned i = 0; i < hr_n_workers; i++) {
+		const struct hr_worker *w = hr_workers[i];
+
+		if (w->lcore != lcore)
+			continue;
+		usage->busy_cycles = LOAD(w->busy_cycles);
+		usage->total_cycles = usage->busy_cycles + LOAD(w->idle_cycles) +
+				LOAD(w->sleep_cycles);
+		return 0;
+	}
+	return -ENOENT;
+}
+#endif
+
+int
+hr_telemetry_init(void)
+{
+	static const struct {
+		const char *name;
+		telemetry_cb fn;
+		const char *help;
+	} commands[] = {
+		{ "/headrace/info", info, "Engine, configuration and table sizes. No parameters" },
+		{ "/headrace/workers", workers, "Numbers of the workers. No parameters" },
+		{ "/headrace/worker", worker, "Load and bursts. Parameters: int worker" },
+		{ "/headrace/nodes", nodes, "Graph node statistics. Parameters: int worker" },
+		{ "/headrace/interfaces", interfaces, "Names of Interfaces. No parameters" },
+		{ "/headrace/interface", interface, "Counters. Parameters: string name" },
+		{ "/headrace/uplinks", uplinks, "Names of uplinks. No parameters" },
+		{ "/headrace/uplink", uplink, "Counters. Parameters: string name" },
+		{ "/headrace/drops", drops, "Packets dropped by reason. Parameters: int worker, or "
+					    "none for all" },
+	};
+
+	for (unsigned i = 0; i < RTE_DIM(commands); i++) {
+		int error = rte_telemetry_register_cmd(commands[i].name, commands[i].fn,
+				commands[i].help);
+
+		if (error != 0)
+			return error;
+	}
+#if RTE_VERSION >= RTE_VERSION_NUM(23, 3, 0, 0)
+	rte_lcore_register_usage_cb(lcore_usage);
+#endif
+	return 0;
+}

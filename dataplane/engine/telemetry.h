@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * The /headrace/... commands on DPDK's telemetry socket.
+ *
+ * They run on threads of DPDK's. Counters of workers are read as they are; whatever the control
+ * thread changes is read under its lock, which it holds while it changes things and at no other
+ * time. Workers know of no lock.
+ */
+#ifndef HR_TELEMETRY_H
+#define HR_TELEMETRY_H
+
+#include <stdint.h>
+
+/** Register the commands. After hr_workers_create(). 0, or -errno. */
+int hr_telemetry_init(void);
+
+/** Held by the control loop around everything but waiting. */
+void hr_control_lock(void);
+void hr_control_unlock(void);
+
+/** When the engine started, seconds since 1970. By main. */
+uint64_t hr_started(void);
+
+#endif

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * Workers: one rte_graph each, walked for ever on a core of its own.
+ *
+ * One walk takes in one burst of one port, so everything that follows from where packets came
+ * from (Interface, network, source filter) is known per burst and kept in hr_worker.in, not per
+ * packet. No lock, no allocation, no shared write; the only system call is the sleep of the
+ * adaptive idle policy.
+ */
+#ifndef HR_WORKER_H
+#define HR_WORKER_H
+
+#include <rte_graph.h>
+#include <rte_graph_worker.h>
+#include <rte_ring.h>
+
+#include "rcu.h"
+#include "types.h"
+
+struct hr_vrf;
+
+/** A source filter entry: addr & mask of one of the Interface's addresses or prefixes. */
+struct hr_source4 {
+	rte_be32_t addr, mask;
+};
+struct hr_source6 {
+	struct hr_ip6 addr, mask;
+};
+
+enum hr_role {
+	HR_ROLE_NONE = 0, /**< The port belongs to nothing yet: packets drop as NO_INTERFACE. */
+	HR_ROLE_INTERFACE,
+	HR_ROLE_UPLINK,
+};
+
+/**
+ * What workers must know of a port. Immutable once published in hr_port_ctx[]; replaced by
+ * pointer swap, freed after a grace period.
+ */
+struct hr_port_ctx {
+	uint16_t port;
+	uint8_t role; /**< enum hr_role */
+	bool source_check;
+	uint16_t mtu;              /**< L3 MTU, bytes. */
+	struct rte_ether_addr mac; /**< Ours on this port: the gateway's or the uplink's. */
+
+	/* HR_ROLE_INTERFACE */
+	const struct hr_vrf *vrf;
+	uint32_t adj; /**< To the endpoint; its rewrite holds the learned MAC address. */
+	uint16_t n_source4, n_source6;
+	struct hr_source4 source4[HR_MAX_ADDRESSES + HR_MAX_PREFIXES];
+	struct hr_source6 source6[HR_MAX_ADDRESSES + HR_MAX_PREFIXES + 1]; /* + its link-local */
+	/** Addresses this port answers for: gateways on an Interface, own ones on an uplink. */
+	uint16_t n_own;
+	struct hr_addr own[HR_MAX_GATEWAYS + 16];
+};
+
+/** By DPDK port id; never NULL. Read with hr_read(). */
+extern const struct hr_port_ctx *hr_port_ctx[HR_MAX_PORTS];
+
+/** Receive queues of one worker, published by pointer swap. */
+struct hr_rxqs {
+	uint16_t n;
+	struct {
+		uint16_t port, queue;
+	} q[HR_MAX_PORTS * 16];
+};
+
+/** How a worker sends on a port; HR_TXQ_NONE where it has no queue there. */
+#define HR_TXQ_NONE UINT16_MAX
+
+struct hr_port_counters {
+	uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes;
+	uint64_t drops[HR_DROP_COUNT];
+} __rte_cache_aligned;
+
+/** A packet on its way to one port. */
+struct hr_tx_buffer {
+	uint16_t n;
+	struct rte_mbuf *pkts[HR_BURST];
+};
+
+/** Token bucket of a worker; refilled from the TSC. */
+struct hr_bucket {
+	uint64_t tokens, last_tsc;
+};
+
+struct hr_worker {
+	/* Of the walk under way. */
+	const struct hr_port_ctx *in; /**< Where this walk's burst came from. */
+	bool trusted;                 /**< The burst is the engine's own: no source check. */
+	bool injected;                /**< The last walk took from `inject`: ports are next. */
+	uint64_t now;                 /**< TSC at the start of the walk. */
+	uint16_t received;            /**< Packets this walk took in. */
+	/* Of the worker. */
+	const struct hr_rxqs *rxqs; /**< Read with hr_read(). */
+	uint16_t cursor;            /**< Next entry of rxqs to poll. */
+	uint16_t index;             /**< 0..HR_MAX_WORKERS-1 */
+	unsigned lcore;
+	int cpu;
+	struct rte_graph *graph;
+	struct rte_ring *inject; /**< Packets from the control thread or to be routed again. */
+	struct hr_bucket icmp;   /**< ICMP replies and errors. */
+	struct hr_bucket events[HR_MAX_PORTS]; /**< Learning events. */
+	uint16_t txq[HR_MAX_PORTS];
+	struct hr_tx_buffer tx[HR_MAX_PORTS];
+	/* Counters: written by this worker only. */
+	uint64_t busy_cycles, idle_cycles, sleep_cycles, walks, bursts, packets;
+	uint64_t fill[5]; /**< Bursts of 1, 2..7, 8..31, 32..63, 64 packets. */
+	struct hr_port_counters ports[HR_MAX_PORTS];
+} __rte_cache_aligned;
+
+extern struct hr_worker *hr_workers[HR_MAX_WORKERS];
+extern unsigned hr_n_workers;
+
+/** Settings of all workers; single words, read at each walk. */
+struct hr_worker_settings {
+	uint16_t burst;          /**< 1..HR_BURST */
+	bool adaptive;           /**< Sleep while nothing comes. */
+	uint32_t icmp_per_second; /**< Per worker. */
+};
+extern struct hr_worker_settings hr_worker_settings;
+
+/** Create hr_n_workers workers with a graph each, not yet running. 0, or -errno. */
+int hr_workers_create(unsigned n);
+/** Run all workers on their lcores. 0, or -errno. */
+int hr_workers_start(void);
+/** Stop all workers and wait for them. */
+void hr_workers_stop(void);
+
+/** The worker whose graph a node belongs to. */
+static inline struct hr_worker *
+hr_node_worker(const struct rte_node *node)
+{
+	struct hr_worker *worker;
+
+	memcpy(&worker, node->ctx, sizeof(worker));
+	return worker;
+}
+
+/** rte_node's init for every node of ours: stores the worker, allocates the stream. */
+int hr_node_init(const struct rte_graph *graph, struct rte_node *node);
+
+/** Count a drop under the port this walk's burst came from, and free the packet. */
+static inline void
+hr_drop(struct hr_worker *worker, struct rte_mbuf *m, enum hr_drop reason)
+{
+	worker->ports[worker->in->port].drops[reason]++;
+	rte_pktmbuf_free(m);
+}
+
+/**
+ * Count a drop of the control thread's and free the packet.
+ * @param port whose Interface or uplink it concerns
+ */
+void hr_control_drop(uint16_t port, struct rte_mbuf *m, enum hr_drop reason);
+/** Drops counted by the control thread, by port and reason. */
+extern uint64_t hr_control_drops[HR_MAX_PORTS][HR_DROP_COUNT];
+
+/** Take one token of at most `burst`, refilled at `rate` a second. */
+bool hr_bucket_take(struct hr_bucket *bucket, uint64_t now, uint64_t rate, uint64_t burst);
+
+/* Packets that enter a graph other than from a port. */
+
+enum hr_inject_mode {
+	HR_INJECT_SEND,  /**< A complete frame: send it out of mbuf->port. */
+	HR_INJECT_ROUTE, /**< An L3 packet behind an Ethernet header: route it as if it had come
+			      from the Interface of mbuf->port, without source check. */
+	HR_INJECT_ADJ,   /**< A packet that hr_adj_mark() marked and that waited: rewrite by that
+			      adjacency, if it still is the same. */
+};
+
+/**
+ * Give a packet to a worker's next walk; any thread. Counts nothing.
+ * @return false when the ring is full: the packet is still the caller's
+ */
+bool hr_inject(struct hr_worker *worker, struct rte_mbuf *m, enum hr_inject_mode mode);
+
+/** The pool all packets come from. */
+extern struct rte_mempool *hr_pool;
+
+#endif

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Local mode: the compiler fed from a directory of manifests, with allocations in a file."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from headrace_api import (
+    DataplaneConfig,
+    DataplaneConfigStatus,
+    Node,
+    ObjectMeta,
+    Objects,
+    Problem,
+    RouteSlice,
+    digest,
+)
+from headrace_cli.errors import CommandError
+from headrace_cli.manifests import ManifestReader, Manifests
+from headrace_dataplane.source import Snapshot
+from headrace_operator.compiler import Allocations, Compilation
+from headrace_operator.compiler import compile as compile_objects
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+
+
+class _Revision(BaseModel):
+    """The generation of one node's configuration, and what it was."""
+
+    model_config = ConfigDict(frozen=True)
+
+    generation: int
+    digest: str
+
+
+class LocalState(BaseModel):
+    """What outlives the process: what was given out, and each node's generation."""
+
+    model_config = ConfigDict(frozen=True)
+
+    allocations: Allocations = Field(default_factory=Allocations)
+    nodes: dict[str, _Revision] = Field(default_factory=dict)
+
+
+class StateFile:
+    """A LocalState in a file that processes of several nodes share.
+
+    Written whole, synced and renamed, so that a crash leaves the old or the new one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """`path` is the file (it exists, or ends in .json), or a directory for state.json."""
+        self.path = path if path.is_file() or path.suffix == ".json" else path / "state.json"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep the other processes out. Raises CommandError."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.with_suffix(".lock").open("w")
+        except OSError as error:
+            raise CommandError(f"cannot keep state: {error.filename}: {error.strerror}") from error
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def load(self) -> LocalState:
+        """Return the state, an empty one before the first save. Raises CommandError."""
+        try:
+            return LocalState.model_validate_json(self.path.read_bytes())
+        except FileNotFoundError:
+            return LocalState()
+        except (OSError, ValidationError) as error:
+            raise CommandError(
+                f"{self.path} cannot be read, and without it everything would get new addresses: "
+                f"restore it, or remove it to start anew ({str(error).splitlines()[0]})"
+            ) from error
+
+    def save(self, state: LocalState) -> None:
+        """Replace the state; on the disk when this returns. Raises CommandError."""
+        new = self.path.with_suffix(".new")
+        try:
+            with new.open("w") as file:
+                file.write(state.model_dump_json(indent=1))
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self.path)
+            directory = os.open(self.path.parent, os.O_RDONLY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            raise CommandError(f"cannot keep state: {self.path}: {error.strerror}") from error
+
+
+def with_nodes(objects: Objects, *own: str) -> Objects:
+    """Return the objects with a Node for each node that they name, and for `own`."""
+    named = {*own}
+    named |= {interface.spec.node_name for interface in objects.interfaces}
+    for pipeline in objects.pipelines:
+        for uplink in pipeline.spec.uplinks:
+            named |= {override.node_name for override in uplink.node_overrides}
+    named -= {node.key for node in objects.nodes}
+    new = tuple(Node(metadata=ObjectMeta(name=name)) for name in sorted(named))
+    return replace(objects, nodes=objects.nodes + new)
+
+
+class LocalSource:
+    """The ConfigSource of local mode: follows the manifests, compiles, writes state first."""
+
+    def __init__(self, reader: ManifestReader, node: str, state: StateFile) -> None:
+        self._reader = reader
+        self._node = node
+        self._state = state
+        self._last: Snapshot | None = None
+        self._manifests: Manifests | None = None
+        """Read and not compiled yet."""
+        self._failure = ""
+        self._logged: frozenset[str] = frozenset()
+        self._unready: frozenset[str] = frozenset()
+
+    async def next(self) -> Snapshot:
+        """Wait for manifests that compile to something else than before."""
+        while True:
+            self._manifests = await asyncio.to_thread(self._reader.read) or self._manifests
+            if self._manifests is not None:
+                found = await asyncio.to_thread(self._try, self._manifests)
+                if found is not None and found != self._last:
+                    self._last = found
+                    return found
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def report(self, status: DataplaneConfigStatus) -> None:
+        """Say which Interfaces are not ready, each time for as long as it is so."""
+        unready = {
+            f"{state.namespace}/{state.name}": f"{state.reason}: {state.message}"
+            for state in status.interfaces
+            if not state.ready and state.reason not in ("Pending", "EngineDown")
+        }
+        for name in sorted(unready.keys() - self._unready):
+            log.warning("Interface %s is not ready: %s", name, unready[name])
+        for name in sorted(self._unready - unready.keys()):
+            log.info("Interface %s is ready or gone", name)
+        self._unready = frozenset(unready)
+
+    def _try(self, manifests: Manifests) -> Snapshot | None:
+        if self._last is None and manifests.incomplete:
+            # What the unreadable file holds would lose its addresses, here and on other nodes.
+            self._say(manifests, ())
+            log.warning("waiting until every manifest can be read")
+            self._manifests = None
+            return None
+        try:
+            found = self._compile(manifests)
+        except CommandError as error:
+            if self._last is None:
+                raise
+            if str(error) != self._failure:
+                log.error("%s; trying again", error)
+            self._failure = str(error)
+            return None
+        self._failure = ""
+        self._manifests = None
+        return found
+
+    def _compile(self, manifests: Manifests) -> Snapshot | None:
+        with self._state.locked():
+            state = self._state.load()
+            compiled = compile_objects(with_nodes(manifests.objects, self._node), state.allocations)
+            self._say(manifests, compiled.problems)
+            new = state.model_copy(update={"allocations": compiled.allocations})
+            found = snapshot(compiled, self._node)
+            if found is not None:
+                new, found = self._numbered(new, *found)
+            if new != state:
+                self._state.save(new)
+        if found is None:
+            log.warning("no Pipeline selects node %s: nothing to do", self._node)
+            return None
+        elsewhere = {interface.spec.node_name for interface in manifests.objects.interfaces}
+        if elsewhere and self._node not in elsewhere and self._last is None:
+            names = ", ".join(sorted(elsewhere))
+            log.warning("no Interface is on node %s; --node may be one of: %s", self._node, names)
+        return Snapshot(found[0].metadata.generation, *found)
+
+    def _numbered(
+        self, state: LocalState, config: DataplaneConfig, slices: tuple[RouteSlice, ...]
+    ) -> tuple[LocalState, tuple[DataplaneConfig, tuple[RouteSlice, ...]]]:
+        """Give the configuration its generation: the same for the same contents."""
+        content = digest(
+            {"config": config.spec.to_dict(), "slices": [part.spec.to_dict() for part in slices]}
+        )
+        before = state.nodes.get(self._node)
+        generation = before.generation if before is not None else 0
+        if before is None or before.digest != content:
+            generation += 1
+        nodes = {**state.nodes, self._node: _Revision(generation=generation, digest=content)}
+        metadata = config.metadata.model_copy(update={"generation": generation})
+        numbered = config.model_copy(update={"metadata": metadata})
+        return state.model_copy(update={"nodes": nodes}), (numbered, slices)
+
+    def _say(self, manifests: Manifests, problems: tuple[Problem, ...]) -> None:
+        lines = frozenset(map(manifests.located, (*manifests.problems, *problems)))
+        for line in sorted(lines - self._logged):
+            log.warning("%s", line)
+        if self._logged and not lines:
+            log.info("no problems are left in the manifests")
+        self._logged = lines
+
+
+def snapshot(
+    compiled: Compilation, node: str
+) -> tuple[DataplaneConfig, tuple[RouteSlice, ...]] | None:
+    """Return a node's part of what was compiled, None when no Pipeline has the node.
+
+    Raises CommandError when several have it: local mode runs one engine.
+    """
+    configs = [DataplaneConfig.model_validate(each) for each in compiled.configs.values()]
+    own = [config for config in configs if config.spec.node_name == node]
+    if not own:
+        return None
+    if len(own) > 1:
+        names = ", ".join(config.spec.pipeline_name for config in own)
+        raise CommandError(f"several Pipelines select node {node} ({names}): leave one")
+    named = {name for network in own[0].spec.networks for name in network.route_slices}
+    return own[0], tuple(
+        RouteSlice.model_validate(compiled.slices[name])
+        for name in sorted(named & compiled.slices.keys())
+    )

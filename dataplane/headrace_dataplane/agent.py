@@ -1,0 +1,303 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent: keeps an engine running, brings it to the newest configuration, reports its state."""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+from headrace_api import (
+    Condition,
+    ConditionStatus,
+    DataplaneConfig,
+    DataplaneConfigStatus,
+    InterfaceState,
+    Problem,
+    WorkerState,
+)
+from headrace_dataplane.engine import (
+    EngineOptions,
+    EngineProcess,
+    RuntimeDirectory,
+    choose_cpus,
+)
+from headrace_dataplane.protocol import EngineClient, EngineError, Hello, Interface, Refusal
+from headrace_dataplane.source import ConfigSource, Snapshot
+from headrace_dataplane.state import AgentState
+from headrace_dataplane.sync import Outcome, Reconciler
+from headrace_dataplane.translate import Translation, translate
+
+log = logging.getLogger(__name__)
+
+_REPORT_SECONDS = 2.0
+_RETRY_SECONDS = 1.0
+_RESYNC_SECONDS = 60.0
+# The engine's default, the API's largest, and what buffers of that size need.
+_ORDINARY_MTU = 1960
+_JUMBO_MTU = 9216
+_JUMBO_MEMORY_MIB = 512
+
+
+class Agent:
+    """One node's agent; `run` is its life."""
+
+    def __init__(self, runtime: RuntimeDirectory, source: ConfigSource, cpus: set[int]) -> None:
+        """`cpus` are those that the control thread and the workers may be chosen from."""
+        self.state = AgentState()
+        self.engine = EngineProcess(runtime, self._engine_changed)
+        self._runtime = runtime
+        self._source = source
+        self._cpus = cpus
+        self._wake = asyncio.Event()
+        self._snapshot: Snapshot | None = None
+        self._reported: DataplaneConfigStatus | None = None
+        self._logged = ""
+
+    async def run(self) -> None:
+        """Run until cancelled; the engine is left running.
+
+        Raises EngineError when another agent has the runtime directory.
+        """
+        with _lock(self._runtime):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._follow())
+                tasks.create_task(self.engine.run())
+                tasks.create_task(self._reconcile())
+
+    def _engine_changed(self) -> None:
+        self.state.hello = self.engine.hello
+        self.state.engine_restarts = self.engine.restarts
+        if self.engine.hello is None:
+            self.state.active_generation = 0
+        self._wake.set()
+
+    async def _follow(self) -> None:
+        while True:
+            snapshot = await self._source.next()
+            self._snapshot = snapshot
+            if snapshot.generation != self.state.wanted_generation:
+                self.state.wanted_since = time.monotonic()
+                self.state.wanted_generation = snapshot.generation
+            try:
+                self.engine.want(self._options(snapshot.config))
+            except EngineError as error:
+                log.error("%s", error)
+                self.engine.problem = str(error)
+            self._wake.set()
+
+    def _options(self, config: DataplaneConfig) -> EngineOptions:
+        spec = config.spec
+        cpus = choose_cpus(self._cpus, spec.workers.count, spec.workers.share_control_core)
+        # A worker polls: whatever shares its CPU takes packets' time.
+        workers = cpus if spec.workers.share_control_core else cpus[1:]
+        for thread in os.listdir("/proc/self/task"):
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(int(thread), self._cpus - {*workers} or cpus[:1])
+        # By the uplinks alone: an Interface must not restart the engine of all the others.
+        jumbo = any(uplink.mtu > _ORDINARY_MTU for uplink in spec.uplinks)
+        memory = spec.hugepages.mebibytes if spec.hugepages is not None else None
+        return EngineOptions(
+            name=spec.node_name,
+            cpus=cpus,
+            workers=spec.workers.count,
+            share_control=spec.workers.share_control_core,
+            hugepages=spec.hugepages is not None,
+            memory_mib=memory or (_JUMBO_MEMORY_MIB if jumbo else None),
+            max_mtu=_JUMBO_MTU if jumbo else None,
+        )
+
+    async def _reconcile(self) -> None:
+        reconciler: Reconciler | None = None
+        pid = 0
+        outcome: Outcome | None = None
+        translated: tuple[Snapshot, Translation] | None = None
+        states: Mapping[str, Interface] = {}
+        due = 0.0
+        with EngineClient(self._runtime.socket) as client:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), _REPORT_SECONDS)
+                    due = 0.0
+                self._wake.clear()
+                snapshot, hello = self._snapshot, self.engine.hello
+                if snapshot is None:
+                    continue
+                if translated is None or translated[0] is not snapshot:
+                    translated = snapshot, translate(snapshot.config, snapshot.slices)
+                translation = translated[1]
+                if hello is None:
+                    reconciler, outcome, states = None, None, {}
+                else:
+                    if reconciler is None or hello.pid != pid:
+                        client.close()
+                        reconciler, pid, outcome, due = Reconciler(client), hello.pid, None, 0.0
+                    now = time.monotonic()
+                    try:
+                        if now >= due:
+                            outcome = await asyncio.to_thread(
+                                reconciler.reconcile,
+                                translation.objects,
+                                snapshot.generation,
+                                now,
+                            )
+                            due = min(outcome.retry_at or math.inf, now + _RESYNC_SECONDS)
+                            self._reached(outcome, translation)
+                        states = await asyncio.to_thread(_interfaces, client)
+                    except EngineError as error:
+                        log.warning("%s", error)
+                        due = now + _RETRY_SECONDS
+                await self._report(snapshot, translation, outcome, states)
+
+    def _reached(self, outcome: Outcome, translation: Translation) -> None:
+        self.state.ports = translation.devices
+        self.state.refused = outcome.refused
+        self.state.active_generation = outcome.generation
+        self.state.ready = True
+        if outcome.changed:
+            log.info(
+                "generation %d: %d objects changed%s",
+                outcome.generation,
+                outcome.changed,
+                f", {len(outcome.refused)} refused" if outcome.refused else "",
+            )
+
+    async def _report(
+        self,
+        snapshot: Snapshot,
+        translation: Translation,
+        outcome: Outcome | None,
+        states: Mapping[str, Interface],
+    ) -> None:
+        hello = self.engine.hello
+        status = node_status(
+            snapshot.config,
+            translation.problems,
+            outcome.refused if outcome is not None else (),
+            states,
+            hello if hello is not None else self.engine.problem,
+            self._reported,
+        )
+        self.state.interfaces = {f"{s.namespace}/{s.name}": s.ready for s in status.interfaces}
+        if status != self._reported:
+            self._reported = status
+            await self._source.report(status)
+        ready = status.conditions[0]
+        line = "" if ready.status is ConditionStatus.TRUE else f"{ready.reason}: {ready.message}"
+        if line and line != self._logged and ready.reason != "EngineDown":
+            log.warning("%s", line)
+        self._logged = line
+
+
+def node_status(
+    config: DataplaneConfig,
+    problems: tuple[Problem, ...],
+    refused: tuple[Refusal, ...],
+    states: Mapping[str, Interface],
+    engine: Hello | str,
+    before: DataplaneConfigStatus | None,
+) -> DataplaneConfigStatus:
+    """Return the status of a node; conditions that `before` has alike keep their time.
+
+    `engine` is the running one, or why there is none.
+    """
+    hello = engine if isinstance(engine, Hello) else None
+    down = "EngineDown", f"The engine does not run: {engine}" if engine else "The engine starts"
+    by_key = {(r.kind, r.key): (r.reason or "Refused", r.message) for r in refused}
+    unattached = {(p.namespace, p.name): (p.reason, p.message) for p in problems}
+    interfaces = []
+    for interface in config.spec.interfaces:
+        key = f"{interface.namespace}/{interface.name}"
+        state = states.get(key)
+        bad = (
+            unattached.get((interface.namespace, interface.name))
+            or by_key.get(("port", key))
+            or by_key.get(("interface", key))
+        )
+        if bad is None and hello is None:
+            bad = down
+        elif bad is None and state is None:
+            bad = "Pending", "The engine does not have it yet"
+        elif bad is None and state is not None and state.state != "up":
+            reason = "DeviceGone" if state.state == "gone" else "LinkDown"
+            bad = reason, f"Its device is {state.state}"
+        interfaces.append(
+            InterfaceState(
+                namespace=interface.namespace,
+                name=interface.name,
+                ready=bad is None,
+                reason=bad[0] if bad else "Forwarding",
+                message=(bad[1] if bad else "The engine forwards for it")[:4096],
+                mac_address=state.mac if state is not None else None,
+            )
+        )
+
+    general = [str(p) for p in problems if p.kind != "Interface"]
+    own = {f"{interface.namespace}/{interface.name}" for interface in config.spec.interfaces}
+    general += [str(r) for r in refused if r.kind not in ("interface", "port") or r.key not in own]
+    if hello is None:
+        verdict = ConditionStatus.FALSE, *down
+    elif general:
+        verdict = ConditionStatus.FALSE, "Refused", "; ".join(general)[:32768]
+    elif (unready := sum(not state.ready for state in interfaces)) > 0:
+        verdict = (
+            ConditionStatus.TRUE,
+            "InterfacesNotReady",
+            f"{unready} of {len(interfaces)} Interfaces are not ready",
+        )
+    else:
+        verdict = ConditionStatus.TRUE, "Forwarding", "The engine has the whole configuration"
+    return DataplaneConfigStatus(
+        observed_generation=config.metadata.generation,
+        conditions=(_condition(verdict, config.metadata.generation, before),),
+        engine_version=hello.version if hello is not None else None,
+        dpdk_version=hello.dpdk.removeprefix("DPDK ") if hello is not None else None,
+        workers=tuple(
+            WorkerState(worker=worker.worker, lcore=worker.lcore, cpu=worker.cpu)
+            for worker in (hello.workers if hello is not None else ())
+        ),
+        interfaces=tuple(interfaces),
+    )
+
+
+def _condition(
+    verdict: tuple[ConditionStatus, str, str],
+    generation: int,
+    before: DataplaneConfigStatus | None,
+) -> Condition:
+    status, reason, message = verdict
+    time_now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    old = before.conditions[0] if before is not None else None
+    return Condition(
+        type="Ready",
+        status=status,
+        observed_generation=generation,
+        last_transition_time=(
+            old.last_transition_time if old is not None and old.status == status else time_now
+        ),
+        reason=reason,
+        message=message,
+    )
+
+
+def _interfaces(client: EngineClient) -> dict[str, Interface]:
+    return {interface.name: interface for interface in client.items(Interface)}
+
+
+@contextlib.contextmanager
+def _lock(runtime: RuntimeDirectory) -> Iterator[None]:
+    """Be the only agent of the runtime directory."""
+    runtime.path.mkdir(parents=True, exist_ok=True)
+    with runtime.lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EngineError(
+                f"another agent runs with {runtime.path}: stop it, or give this one another "
+                "--runtime-dir"
+            ) from None
+        yield

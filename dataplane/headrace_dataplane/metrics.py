@@ -1,0 +1,408 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The metrics of a node: read from the engine's telemetry socket at every scrape.
+
+`METRICS` is the one list of them; `python -m headrace_dataplane.metrics` prints it as the
+reference page.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import accumulate
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from headrace_dataplane.protocol import JSON, EngineError, JSONObject
+from headrace_dataplane.state import AgentState
+from headrace_dataplane.telemetry import TelemetryClient
+
+Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
+
+BURST_BUCKETS = (
+    ("burst_1", "1"),
+    ("burst_2_7", "7"),
+    ("burst_8_31", "31"),
+    ("burst_32_63", "63"),
+    ("burst_64", "+Inf"),
+)
+"""The engine's counters of bursts by size, and the largest size that each counts."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """A metric without its `headrace_` prefix; counters end in `_total`."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    help: str
+
+
+def _traffic(owner: str) -> Iterator[Description]:
+    for direction, past in (("receive", "received from"), ("transmit", "transmitted to")):
+        for unit in ("packets", "bytes"):
+            name = f"{owner}_{direction}_{unit}_total"
+            yield Description(name, "counter", (owner,), f"{unit.capitalize()} {past} the {owner}.")
+
+
+METRICS: tuple[Description, ...] = (
+    Description(
+        "build_info",
+        "gauge",
+        ("version", "engine", "dpdk"),
+        "Always 1; the labels are the versions of the agent, the engine and DPDK.",
+    ),
+    Description("engine_up", "gauge", (), "Whether the engine answers: 1 or 0."),
+    Description(
+        "engine_start_time_seconds", "gauge", (), "When the engine started, since the epoch."
+    ),
+    Description(
+        "engine_restarts_total",
+        "counter",
+        (),
+        "Engines that ended unasked and were started again by this agent.",
+    ),
+    Description(
+        "config_generation_wanted", "gauge", (), "The newest generation of the configuration."
+    ),
+    Description(
+        "config_generation_active", "gauge", (), "The generation that the engine forwards by."
+    ),
+    Description(
+        "config_lag_seconds",
+        "gauge",
+        (),
+        "For how long a newer generation than the active one has been wanted; 0 when it is active.",
+    ),
+    Description(
+        "config_refused_objects",
+        "gauge",
+        ("kind",),
+        "Objects that the engine refuses; the agent's log and the conditions say why.",
+    ),
+    Description("objects", "gauge", ("kind",), "Objects that the engine has."),
+    Description("routes", "gauge", (), "Routes of all virtual networks."),
+    Description("adjacencies", "gauge", (), "Rewrites that routes can lead to."),
+    Description("fib_bytes", "gauge", (), "Memory of all route tables."),
+    Description("interface_ready", "gauge", ("interface",), "Whether it forwards: 1 or 0."),
+    *_traffic("interface"),
+    Description(
+        "interface_dropped_packets_total",
+        "counter",
+        ("interface", "reason"),
+        "Packets from or to the interface that were dropped; absent until the reason occurs.",
+    ),
+    *_traffic("uplink"),
+    Description(
+        "uplink_dropped_packets_total",
+        "counter",
+        ("uplink", "reason"),
+        "Packets from or to the uplink that were dropped; absent until the reason occurs.",
+    ),
+    *_traffic("port"),
+    Description(
+        "port_receive_missed_packets_total",
+        "counter",
+        ("port",),
+        "Packets lost because a receive queue was full: the workers are too slow.",
+    ),
+    Description(
+        "port_receive_no_buffer_total",
+        "counter",
+        ("port",),
+        "Receive buffers that could not be allocated: the mempool is too small.",
+    ),
+    Description(
+        "port_receive_errors_total", "counter", ("port",), "Packets received with an error."
+    ),
+    Description(
+        "port_transmit_errors_total", "counter", ("port",), "Packets that the device did not send."
+    ),
+    Description(
+        "port_queue_receive_packets_total",
+        "counter",
+        ("port", "queue"),
+        "Packets received by the queue; only the first 16 queues are counted by DPDK.",
+    ),
+    Description(
+        "port_queue_transmit_packets_total",
+        "counter",
+        ("port", "queue"),
+        "Packets transmitted by the queue; only the first 16 queues are counted by DPDK.",
+    ),
+    Description(
+        "worker_info", "gauge", ("worker", "lcore", "cpu"), "Always 1; where the worker runs."
+    ),
+    Description(
+        "worker_busy_seconds_total", "counter", ("worker",), "Time in walks that found packets."
+    ),
+    Description(
+        "worker_idle_seconds_total", "counter", ("worker",), "Time in walks that found none."
+    ),
+    Description("worker_sleep_seconds_total", "counter", ("worker",), "Time asleep (Adaptive)."),
+    Description("worker_walks_total", "counter", ("worker",), "Walks over the graph."),
+    Description(
+        "worker_burst_packets",
+        "histogram",
+        ("worker",),
+        "Packets in a received burst: mostly full bursts mean that the worker is near its limit.",
+    ),
+    Description(
+        "worker_dropped_packets_total",
+        "counter",
+        ("worker", "reason"),
+        "Packets that the worker dropped.",
+    ),
+    Description("node_calls_total", "counter", ("worker", "node"), "Calls of the graph node."),
+    Description(
+        "node_packets_total", "counter", ("worker", "node"), "Packets given to the graph node."
+    ),
+    Description("node_seconds_total", "counter", ("worker", "node"), "Time in the graph node."),
+    Description(
+        "tsc_hertz", "gauge", (), "Cycles in a second, to turn the seconds above into cycles."
+    ),
+    Description("mempool_size", "gauge", ("mempool",), "Elements of the mempool."),
+    Description(
+        "mempool_in_use",
+        "gauge",
+        ("mempool",),
+        "Elements taken from the mempool and its caches; absent where DPDK does not tell.",
+    ),
+    Description("heap_bytes", "gauge", ("heap",), "Size of DPDK's heap."),
+    Description("heap_allocated_bytes", "gauge", ("heap",), "Allocated part of DPDK's heap."),
+)
+
+
+def package_version() -> str:
+    """Return the version of this distribution, `unknown` when it is not installed."""
+    try:
+        return version("headrace")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+class _Families:
+    """The metrics of one scrape, in the order of METRICS."""
+
+    def __init__(self) -> None:
+        self._samples: dict[str, list[tuple[list[str], float]]] = {}
+        self._histograms: dict[str, list[tuple[list[str], list[tuple[str, float]], float]]] = {}
+
+    def add(self, name: str, value: JSON, *labels: str | int) -> None:
+        """Add a sample, unless the engine gave no number for it."""
+        if isinstance(value, int | float):
+            self._samples.setdefault(name, []).append((list(map(str, labels)), float(value)))
+
+    def add_histogram(
+        self, name: str, buckets: list[tuple[str, float]], total: float, *labels: str | int
+    ) -> None:
+        """Add a histogram; its buckets are cumulative, up to "+Inf"."""
+        self._histograms.setdefault(name, []).append((list(map(str, labels)), buckets, total))
+
+    def metrics(self) -> Iterator[Metric]:
+        for d in METRICS:
+            name = f"headrace_{d.name}"
+            if d.kind == "histogram":
+                histogram = HistogramMetricFamily(name, d.help, labels=d.labels)
+                for labels, buckets, total in self._histograms.get(d.name, []):
+                    histogram.add_metric(labels, buckets, total)
+                yield histogram
+                continue
+            make = CounterMetricFamily if d.kind == "counter" else GaugeMetricFamily
+            family = make(name, d.help, labels=d.labels)
+            for labels, value in self._samples.get(d.name, []):
+                family.add_metric(labels, value)
+            yield family
+
+
+class EngineCollector(Collector):
+    """Collects METRICS; a scrape while the engine is away has those of the agent alone."""
+
+    def __init__(self, state: AgentState) -> None:
+        self._state = state
+
+    def collect(self) -> Iterable[Metric]:
+        """Return one scrape."""
+        families = _Families()
+        hello = self._state.hello
+        up = False
+        if hello is not None:
+            try:
+                with TelemetryClient(Path(hello.telemetry)) as telemetry:
+                    for read in (_engine, _workers, _endpoints, _memory):
+                        read(families, telemetry)
+                    _ports(families, telemetry, self._state.ports)
+                up = True
+            except EngineError:
+                # Half of the counters would look like a reset of the others.
+                families = _Families()
+        families.add("engine_up", up)
+        _agent(families, self._state)
+        return families.metrics()
+
+
+def _agent(families: _Families, state: AgentState) -> None:
+    hello = state.hello
+    families.add(
+        "build_info",
+        1,
+        package_version(),
+        hello.version if hello else "",
+        hello.dpdk.removeprefix("DPDK ") if hello else "",
+    )
+    if hello is not None:
+        families.add("engine_start_time_seconds", hello.started)
+    lagging = state.active_generation != state.wanted_generation
+    families.add("engine_restarts_total", state.engine_restarts)
+    families.add("config_generation_wanted", state.wanted_generation)
+    families.add("config_generation_active", state.active_generation)
+    families.add("config_lag_seconds", time.monotonic() - state.wanted_since if lagging else 0)
+    for kind, count in Counter(refusal.kind for refusal in state.refused).items():
+        families.add("config_refused_objects", count, kind)
+    for name, ready in state.interfaces.items():
+        families.add("interface_ready", ready, name)
+
+
+def _engine(families: _Families, telemetry: TelemetryClient) -> None:
+    info = telemetry.object("/headrace/info")
+    for name in ("routes", "adjacencies", "fib_bytes"):
+        families.add(name, info.get(name))
+    for name, value in info.items():
+        if name.startswith("objects_"):
+            families.add("objects", value, name.removeprefix("objects_"))
+
+
+def _workers(families: _Families, telemetry: TelemetryClient) -> None:
+    hertz = 0
+    for worker in telemetry.names("/headrace/workers"):
+        own = telemetry.object("/headrace/worker", worker)
+        hertz = _int(own, "tsc_hz")
+        families.add("worker_info", 1, worker, _int(own, "lcore"), _int(own, "cpu"))
+        families.add("worker_walks_total", own.get("walks"), worker)
+        for state in ("busy", "idle", "sleep"):
+            seconds = _seconds(_int(own, f"{state}_cycles"), hertz)
+            families.add(f"worker_{state}_seconds_total", seconds, worker)
+        counts = accumulate(_int(own, field) for field, _ in BURST_BUCKETS)
+        bounds = (bound for _, bound in BURST_BUCKETS)
+        buckets = [(bound, float(count)) for bound, count in zip(bounds, counts, strict=True)]
+        families.add_histogram("worker_burst_packets", buckets, _int(own, "packets"), worker)
+        for reason, count in telemetry.object("/headrace/drops", worker).items():
+            families.add("worker_dropped_packets_total", count, worker, reason)
+        for node, counters in telemetry.object("/headrace/nodes", worker).items():
+            if isinstance(counters, dict):
+                families.add("node_calls_total", counters.get("calls"), worker, node)
+                families.add("node_packets_total", counters.get("objs"), worker, node)
+                seconds = _seconds(_int(counters, "cycles"), hertz)
+                families.add("node_seconds_total", seconds, worker, node)
+    if hertz:
+        families.add("tsc_hertz", hertz)
+
+
+def _endpoints(families: _Families, telemetry: TelemetryClient) -> None:
+    for owner in ("interface", "uplink"):
+        for name in telemetry.names(f"/headrace/{owner}s"):
+            own = telemetry.object(f"/headrace/{owner}", name)
+            for direction, short in (("receive", "rx"), ("transmit", "tx")):
+                for unit in ("packets", "bytes"):
+                    value = own.get(f"{short}_{unit}")
+                    families.add(f"{owner}_{direction}_{unit}_total", value, name)
+            drops = own.get("drops")
+            for reason, count in drops.items() if isinstance(drops, dict) else ():
+                # Every reason for every Interface would be thousands of zeros.
+                if count:
+                    families.add(f"{owner}_dropped_packets_total", count, name, reason)
+
+
+_PORT_COUNTERS = {
+    "port_receive_packets_total": "ipackets",
+    "port_receive_bytes_total": "ibytes",
+    "port_transmit_packets_total": "opackets",
+    "port_transmit_bytes_total": "obytes",
+    "port_receive_missed_packets_total": "imissed",
+    "port_receive_no_buffer_total": "rx_nombuf",
+    "port_receive_errors_total": "ierrors",
+    "port_transmit_errors_total": "oerrors",
+}
+
+
+def _ports(families: _Families, telemetry: TelemetryClient, ports: Mapping[str, str]) -> None:
+    for number in telemetry.names("/ethdev/list"):
+        info = telemetry.object("/ethdev/info", number)
+        stats = telemetry.object("/ethdev/stats", number)
+        device = str(info.get("name", number))
+        port = ports.get(device, device)
+        for name, field in _PORT_COUNTERS.items():
+            families.add(name, stats.get(field), port)
+        for direction, short in (("receive", "i"), ("transmit", "o")):
+            counters = stats.get(f"q_{short}packets")
+            queues = _int(info, "nb_rx_queues" if short == "i" else "nb_tx_queues")
+            for queue, value in enumerate(counters if isinstance(counters, list) else ()):
+                if queue < queues:
+                    families.add(f"port_queue_{direction}_packets_total", value, port, queue)
+
+
+def _memory(families: _Families, telemetry: TelemetryClient) -> None:
+    for pool in telemetry.names("/mempool/list"):
+        info = telemetry.object("/mempool/info", pool)
+        size = _int(info, "size")
+        families.add("mempool_size", size, pool)
+        # DPDK 22.11 has no counts of free elements.
+        if "common_pool_count" in info:
+            free = _int(info, "common_pool_count") + _int(info, "total_cache_count")
+            families.add("mempool_in_use", size - free, pool)
+    for heap in telemetry.names("/eal/heap_list"):
+        info = telemetry.object("/eal/heap_info", heap)
+        if _int(info, "Heap_size"):
+            name = str(info.get("Name", heap))
+            families.add("heap_bytes", info.get("Heap_size"), name)
+            families.add("heap_allocated_bytes", info.get("Alloc_size"), name)
+
+
+def _int(values: JSONObject, name: str) -> int:
+    value = values.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def _seconds(cycles: int, hertz: int) -> float:
+    return cycles / hertz if hertz else 0.0
+
+
+def reference() -> str:
+    """Return the reference page of METRICS, in Markdown."""
+    lines = [
+        "# Metrics",
+        "",
+        "`headrace run` and the agent of a node serve these at `http://127.0.0.1:9477/metrics`",
+        "(`--metrics-address`), with `/healthz` (the agent lives) and `/readyz` (the engine runs",
+        "and has reached a configuration). The engine's own are read anew at every scrape, and are",
+        "absent while it is away; a restarted engine starts its counters at 0.",
+        "",
+        "An `interface` is named `namespace/name`; a `port` is named as the Interface or, with",
+        "`uplink/` before it, the uplink that it serves.",
+        "",
+        "| metric | type | labels | meaning |",
+        "|---|---|---|---|",
+    ]
+    for d in METRICS:
+        labels = ", ".join(f"`{label}`" for label in d.labels)
+        lines.append(f"| `headrace_{d.name}` | {d.kind} | {labels} | {d.help} |")
+    lines += [
+        "",
+        "Written by `python -m headrace_dataplane.metrics`; a test keeps the two equal.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -1,0 +1,404 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Client of the engine's control socket.
+
+A Unix stream socket; every message is a 4-byte big-endian length and that many bytes of JSON, at
+most 16 MiB. One request has one reply, in order. The client blocks; asyncio callers use a thread.
+"""
+
+import json
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self, TypeAlias, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.alias_generators import to_camel
+
+JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
+JSONObject: TypeAlias = "dict[str, JSON]"
+
+PROTOCOL = 1
+MAX_MESSAGE = 16 << 20
+KINDS = ("settings", "port", "network", "uplink", "interface", "routes")
+"""Kinds of engine objects; each refers only to kinds that stand before it."""
+
+
+class EngineError(Exception):
+    """The engine cannot be reached, went away, or does not speak this protocol."""
+
+
+class EngineAbsentError(EngineError):
+    """No engine listens on the socket."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why the engine refused one object: `field` may be empty, `reason` is CamelCase."""
+
+    kind: str
+    key: str
+    field: str
+    reason: str
+    message: str
+
+    def __str__(self) -> str:
+        """One line: what, where, why."""
+        where = f" ({self.field})" if self.field else ""
+        return f"{self.kind} {self.key}{where}: {self.message or self.reason}".strip()
+
+
+class RefusedError(EngineError):
+    """The engine answered ok: false; a refused commit has changed nothing."""
+
+    def __init__(self, refusals: Sequence[Refusal]) -> None:
+        """Keep the refusals, at least one."""
+        super().__init__("; ".join(map(str, refusals)) or "refused without a reason")
+        self.refusals = tuple(refusals)
+
+
+@dataclass(frozen=True)
+class Put:
+    """Create or replace the object `key` of `kind`; `hash` is what digests() will give back."""
+
+    kind: str
+    key: str
+    hash: str
+    spec: JSONObject
+
+    def wire(self) -> JSONObject:
+        """Return the element of a commit's `objects`."""
+        return {"kind": self.kind, "key": self.key, "hash": self.hash, "spec": self.spec}
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Remove the object `key` of `kind`."""
+
+    kind: str
+    key: str
+
+    def wire(self) -> JSONObject:
+        """Return the element of a commit's `objects`."""
+        return {"kind": self.kind, "key": self.key, "delete": True}
+
+
+Change: TypeAlias = Put | Delete
+
+
+class _Reply(BaseModel):
+    """Base of what the engine answers: frozen, camelCase; fields of a newer engine are ignored."""
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore"
+    )
+
+
+class Worker(_Reply):
+    """A worker thread and where it runs."""
+
+    worker: int
+    lcore: int
+    cpu: int
+
+
+class Hello(_Reply):
+    """Who answers: `started` is in seconds since the epoch, `telemetry` a socket's path."""
+
+    protocol: int
+    version: str
+    dpdk: str
+    pid: int
+    generation: int
+    telemetry: str
+    workers: tuple[Worker, ...] = ()
+    started: float = 0
+
+
+class Digests(_Reply):
+    """The hash of every object that the engine has: kind -> key -> hash."""
+
+    generation: int
+    digests: dict[str, dict[str, str]]
+
+
+class Item(_Reply):
+    """One element of a list; `kind` is the wire's name of the list."""
+
+    kind: ClassVar[str]
+
+
+class RxQueue(_Reply):
+    """A receive queue and the worker that polls it."""
+
+    queue: int
+    worker: int
+
+
+class Port(Item):
+    """A DPDK port: `state` is up, down or gone (`error` says why it cannot be had)."""
+
+    kind = "port"
+    name: str
+    state: str
+    mac: str = ""
+    mtu: int = 0
+    rx_queues: tuple[RxQueue, ...] = ()
+    tx_queues: int = 0
+    driver: str = ""
+    error: str | None = None
+
+
+class Interface(Item):
+    """An endpoint: `mac_state` is static, reachable, stale, probe or unresolved."""
+
+    kind = "interface"
+    name: str
+    network: str
+    vni: int
+    port: str
+    state: str
+    addresses: tuple[str, ...] = ()
+    prefixes: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    mac: str | None = None
+    mac_state: str = "unresolved"
+    underlay: str = ""
+    source_check: bool = True
+    mtu: int = 0
+
+
+class Network(Item):
+    """A virtual network's tables: route counts by family and their memory in bytes."""
+
+    kind = "network"
+    name: str
+    vni: int
+    gateways: tuple[str, ...] = ()
+    routes4: int = 0
+    routes6: int = 0
+    bytes: int = 0
+
+
+class Uplink(Item):
+    """A port to the underlay."""
+
+    kind = "uplink"
+    name: str
+    port: str
+    state: str
+    mtu: int = 0
+    addresses: tuple[str, ...] = ()
+    on_link: tuple[str, ...] = ()
+    gateway: str | None = None
+
+
+class NextHop(_Reply):
+    """One next hop: an underlay address (`interface` when it is local) or another network."""
+
+    underlay: str | None = None
+    network: str | None = None
+    interface: str | None = None
+    weight: int = 1
+
+
+class Route(Item):
+    """One route as the engine forwards it; `slice` is the routes object that holds it."""
+
+    kind = "route"
+    network: str
+    prefix: str
+    next_hops: tuple[NextHop, ...] = ()
+    blackhole: bool = False
+    slice: str = ""
+
+
+class Neighbor(Item):
+    """A neighbour of a port (ARP or ND); `age_seconds` since it was last confirmed."""
+
+    kind = "neighbor"
+    port: str
+    interface: str | None = None
+    address: str
+    mac: str | None = None
+    state: str
+    age_seconds: float = 0
+
+
+ReplyT = TypeVar("ReplyT", bound=_Reply)
+ItemT = TypeVar("ItemT", bound=Item)
+
+
+def encode(message: Mapping[str, JSON]) -> bytes:
+    """Frame a message. Raises EngineError when it is over MAX_MESSAGE bytes."""
+    body = json.dumps(message, separators=(",", ":")).encode()
+    if len(body) > MAX_MESSAGE:
+        raise EngineError(f"a message of {len(body)} bytes is over the limit of {MAX_MESSAGE}")
+    return len(body).to_bytes(4, "big") + body
+
+
+class EngineClient:
+    """A connection to one engine; not for use by several threads at once.
+
+    After an EngineError other than RefusedError the connection is closed; the next call opens a
+    new one.
+    """
+
+    def __init__(self, path: Path, timeout: float = 10.0, commit_timeout: float = 120.0) -> None:
+        """Name the socket; `timeout` is in seconds per reply, commits may attach slow devices."""
+        self.path = path
+        self.timeout = timeout
+        self.commit_timeout = commit_timeout
+        self._socket: socket.socket | None = None
+
+    def __enter__(self) -> Self:
+        """Return the client; it connects on first use."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection, if any."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def hello(self) -> Hello:
+        """Ask who is there. Raises EngineError for another protocol version."""
+        hello = self._ask(Hello, {"op": "hello"})
+        if hello.protocol != PROTOCOL:
+            raise EngineError(
+                f"the engine speaks protocol {hello.protocol}, this agent {PROTOCOL}: "
+                "use both of one release"
+            )
+        return hello
+
+    def digests(self) -> Digests:
+        """Read the hashes of all objects."""
+        return self._ask(Digests, {"op": "digests"})
+
+    def commit(self, generation: int, changes: Sequence[Change]) -> None:
+        """Apply all changes at once, or none. Raises RefusedError with what was refused."""
+        objects: list[JSON] = [change.wire() for change in changes]
+        self._call(
+            {"op": "commit", "generation": generation, "objects": objects}, self.commit_timeout
+        )
+
+    def items(
+        self,
+        model: type[ItemT],
+        filters: Mapping[str, str] | None = None,
+        limit: int | None = None,
+        page: int = 1000,
+    ) -> Iterator[ItemT]:
+        """Yield the items of a kind that pass `filters`, at most `limit`, `page` per request."""
+        cursor: JSON = 0
+        left = limit
+        while left is None or left > 0:
+            size = page if left is None else min(page, left)
+            reply = self._call(
+                {
+                    "op": "list",
+                    "kind": model.kind,
+                    "filter": dict(filters or {}),
+                    "limit": size,
+                    "cursor": cursor,
+                }
+            )
+            items = reply.get("items")
+            if not isinstance(items, list):
+                raise self._garbled("a list without items")
+            for item in items:
+                yield self._parse(model, item)
+            left = None if left is None else left - len(items)
+            cursor = reply.get("next")
+            if cursor is None:
+                return
+
+    def _ask(self, model: type[ReplyT], request: JSONObject) -> ReplyT:
+        return self._parse(model, self._call(request))
+
+    def _parse(self, model: type[ReplyT], value: JSON) -> ReplyT:
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise self._garbled(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+    def _garbled(self, what: str) -> EngineError:
+        self.close()
+        return EngineError(f"{self.path}: cannot understand the engine's reply: {what}")
+
+    def _call(self, request: JSONObject, timeout: float | None = None) -> JSONObject:
+        message = encode(request)
+        try:
+            connection = self._connect()
+            connection.settimeout(self.timeout if timeout is None else timeout)
+            connection.sendall(message)
+            length = int.from_bytes(_receive(connection, 4), "big")
+            if length > MAX_MESSAGE:
+                raise self._garbled(f"it announces {length} bytes")
+            reply: JSON = json.loads(_receive(connection, length))
+        except TimeoutError as error:
+            self.close()
+            raise EngineError(f"{self.path}: no answer in time to {request['op']}") from error
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            self.close()
+            raise EngineAbsentError(f"{self.path}: no engine listens there") from error
+        except OSError as error:
+            self.close()
+            raise EngineError(f"{self.path}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise self._garbled(str(error)) from error
+        if not isinstance(reply, dict):
+            raise self._garbled("not an object")
+        if reply.get("ok") is not True:
+            raise RefusedError(_refusals(reply))
+        return reply
+
+    def _connect(self) -> socket.socket:
+        if self._socket is None:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection.settimeout(self.timeout)
+            try:
+                connection.connect(str(self.path))
+            except OSError:
+                connection.close()
+                raise
+            self._socket = connection
+        return self._socket
+
+
+def _receive(connection: socket.socket, size: int) -> bytes:
+    data = bytearray(size)
+    view = memoryview(data)
+    while view:
+        count = connection.recv_into(view)
+        if count == 0:
+            raise ConnectionError("the engine closed the connection")
+        view = view[count:]
+    return bytes(data)
+
+
+def _refusals(reply: JSONObject) -> list[Refusal]:
+    errors = reply.get("errors")
+    found = (
+        [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
+    )
+
+    def text(error: JSONObject, name: str) -> str:
+        value = error.get(name)
+        return value if isinstance(value, str) else ""
+
+    return [
+        Refusal(*(text(error, name) for name in ("kind", "key", "field", "reason", "message")))
+        for error in found
+    ]

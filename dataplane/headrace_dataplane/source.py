@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a node's configuration comes from and where its state goes to."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from headrace_api import DataplaneConfig, DataplaneConfigStatus, RouteSlice
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A whole configuration; a later one has a higher generation."""
+
+    generation: int
+    config: DataplaneConfig
+    slices: tuple[RouteSlice, ...]
+
+
+class ConfigSource(Protocol):
+    """Gives a node's configuration, and takes the node's state."""
+
+    async def next(self) -> Snapshot:
+        """Wait for a configuration other than the one returned last, and return the newest."""
+        ...
+
+    async def report(self, status: DataplaneConfigStatus) -> None:
+        """Take the state; called when it has changed."""
+        ...

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent knows about its engine and configuration, for those who serve it to others."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from headrace_dataplane.protocol import Hello, Refusal
+
+
+@dataclass
+class AgentState:
+    """Written by the agent's event loop, read by any thread: replace values, never change them."""
+
+    hello: Hello | None = None
+    """The running engine; None while there is none."""
+
+    engine_restarts: int = 0
+    wanted_generation: int = 0
+    wanted_since: float = 0.0
+    """When the wanted generation came, in seconds of time.monotonic()."""
+
+    active_generation: int = 0
+    ready: bool = False
+    """Whether this agent has brought an engine to a generation at least once."""
+
+    refused: tuple[Refusal, ...] = ()
+    interfaces: Mapping[str, bool] = field(default_factory=dict)
+    """Interface ("namespace/name") -> whether it is ready."""
+
+    ports: Mapping[str, str] = field(default_factory=dict)
+    """DPDK's name of a device -> the name of the port that we made of it."""

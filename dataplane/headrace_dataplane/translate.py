@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a DataplaneConfig and its RouteSlices to the engine's objects: pure, no I/O.
+
+A port is named as what it serves: "namespace/name" of the Interface, or "uplink/" and the name.
+Devices are given as DPDK devargs; the names of virtual devices follow from the port and its
+arguments, so a changed device never has the name of the one that it replaces.
+"""
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from headrace_api import (
+    Attachment,
+    AttachmentType,
+    CompiledInterface,
+    CompiledUplink,
+    DataplaneConfig,
+    IdlePolicy,
+    Problem,
+    RouteSlice,
+    SliceNextHop,
+    SourceCheck,
+    digest,
+)
+from headrace_dataplane.protocol import JSON, JSONObject, Put
+
+ROUTER_LINK_LOCAL = "fe80::1"
+"""The gateway of every Interface with an IPv6 address, whatever its subnets (RFC 4861 routers)."""
+
+ICMP_PER_SECOND = 1000
+_DEVARGS_BYTES = 511
+# What DPDK's argument parser gives a meaning, and blanks.
+_UNSAFE = re.compile(r"[\s,=\[\]()\"'\\;]")
+# Of TPACKET_V2: a frame begins with headers of 80 bytes, at a multiple of 16 (packet(7)).
+_PACKET_OVERHEAD = 80
+_PACKET_FRAME = 2048
+_PAGE = 4096
+
+
+class UnsupportedError(ValueError):
+    """The attachment cannot be made a port; `reason` is CamelCase."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Device:
+    """A port's device: its name in DPDK, its arguments, and the kernel device that it needs."""
+
+    name: str
+    arguments: str
+    netdev: str | None = None
+
+    @property
+    def devargs(self) -> str:
+        """What DPDK probes."""
+        return f"{self.name},{self.arguments}" if self.arguments else self.name
+
+
+@dataclass(frozen=True)
+class Translation:
+    """What the engine should have, and why some of the configuration cannot be."""
+
+    objects: tuple[Put, ...]
+    devices: Mapping[str, str]
+    """DPDK's name of a device -> the port's name."""
+
+    problems: tuple[Problem, ...]
+
+
+def device(port: str, attachment: Attachment, queues: int, mtu: int) -> Device:
+    """Return the device of an attachment; `mtu` is the largest IP packet in bytes.
+
+    Raises UnsupportedError for what this release does not attach.
+    """
+    made = _device(port, attachment, queues, mtu)
+    if len(made.devargs.encode()) > _DEVARGS_BYTES:
+        raise UnsupportedError(
+            "AttachmentInvalid",
+            f"its paths are too long: the device's arguments exceed {_DEVARGS_BYTES} bytes",
+        )
+    return made
+
+
+def _device(port: str, attachment: Attachment, queues: int, mtu: int) -> Device:
+    if attachment.sriov and attachment.sriov.pci_address:
+        return Device(attachment.sriov.pci_address, "")
+    if attachment.tap:
+        name = _safe(attachment.tap.device_name)
+        return _virtual("net_tap", port, f"iface={name},mac={_mac(port)}")
+    if attachment.af_packet:
+        name = _safe(attachment.af_packet.device_name)
+        arguments = f"iface={name},qpairs={queues},qdisc_bypass=1"
+        if mtu + _PACKET_OVERHEAD > _PACKET_FRAME:
+            frame = -(-(mtu + _PACKET_OVERHEAD) // 16) * 16
+            arguments += f",framesz={frame},blocksz={-(-4 * frame // _PAGE) * _PAGE}"
+        return _virtual("net_af_packet", port, arguments, name)
+    if attachment.memif:
+        memif = attachment.memif
+        arguments = (
+            f"role={memif.role.lower()},id={memif.id},socket={_safe(memif.socket_path)},"
+            f"socket-abstract=no,mac={_mac(port)}"
+        )
+        if memif.secret is not None:
+            arguments += f",secret={_safe(memif.secret)}"
+        return _virtual("net_memif", port, arguments)
+    if attachment.pcap:
+        pcap = attachment.pcap
+        parts = []
+        if pcap.receive_file is not None:
+            parts.append(f"rx_pcap={_safe(pcap.receive_file)}")
+        if pcap.transmit_file is not None:
+            parts.append(f"tx_pcap={_safe(pcap.transmit_file)}")
+        if pcap.receive_loop and pcap.receive_file is not None:
+            parts.append("infinite_rx=1")
+        return _virtual("net_pcap", port, ",".join(parts))
+    if attachment.type is AttachmentType.NULL:
+        # Left alone it would receive empty frames as fast as a worker can poll.
+        return _virtual("net_null", port, "no-rx=1")
+    what = "resourceName" if attachment.sriov else str(attachment.type)
+    raise UnsupportedError(
+        "AttachmentUnsupported",
+        f"{what} is not supported by this release: use SRIOV with pciAddress, Tap, AFPacket, "
+        "Memif, Pcap or Null",
+    )
+
+
+def _virtual(driver: str, port: str, arguments: str, netdev: str | None = None) -> Device:
+    return Device(f"{driver}{_hash(port, arguments)[:8]}", arguments, netdev)
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _mac(port: str) -> str:
+    """Return a locally administered address that a restart does not change."""
+    text = "02" + _hash(port)[:10]
+    return ":".join(text[i : i + 2] for i in range(0, 12, 2))
+
+
+def _safe(text: str) -> str:
+    found = _UNSAFE.search(text)
+    if found:
+        raise UnsupportedError(
+            "AttachmentInvalid",
+            f"{text!r} contains {found.group()!r}, which DPDK would take for a separator",
+        )
+    return text
+
+
+def translate(config: DataplaneConfig, slices: Iterable[RouteSlice]) -> Translation:
+    """Return the engine's objects; slices that no network of the config names are left out."""
+    spec = config.spec
+    objects = [
+        _put(
+            "settings",
+            "engine",
+            {
+                "idle": "poll" if spec.workers.idle_policy is IdlePolicy.POLL else "adaptive",
+                "burst": spec.workers.burst,
+                "icmpPerSecond": ICMP_PER_SECOND,
+            },
+        )
+    ]
+    devices: dict[str, str] = {}
+    problems: list[Problem] = []
+
+    for index, uplink in enumerate(spec.uplinks):
+        port = f"uplink/{uplink.name}"
+        try:
+            # Any worker may have any flow of the underlay.
+            made = device(port, uplink.attachment, spec.workers.count, uplink.mtu)
+        except UnsupportedError as error:
+            field = f"spec.uplinks[{index}].attachment"
+            problems.append(
+                Problem("Pipeline", "", spec.pipeline_name, field, error.reason, str(error))
+            )
+            continue
+        devices[made.name] = port
+        objects.append(
+            _port(port, made, _queues(uplink.attachment, spec.workers.count), uplink.mtu)
+        )
+        objects.append(_uplink(port, uplink))
+
+    objects += (
+        _put(
+            "network",
+            f"{network.namespace}/{network.name}",
+            {"vni": network.vni, "gateways": list(network.gateways)},
+        )
+        for network in spec.networks
+    )
+
+    for interface in spec.interfaces:
+        port = f"{interface.namespace}/{interface.name}"
+        queues = interface.queues or 1
+        try:
+            made = device(port, interface.attachment, queues, interface.mtu)
+        except UnsupportedError as error:
+            problems.append(
+                Problem(
+                    "Interface",
+                    interface.namespace,
+                    interface.name,
+                    "spec.attachment",
+                    error.reason,
+                    str(error),
+                )
+            )
+            continue
+        devices[made.name] = port
+        objects.append(_port(port, made, _queues(interface.attachment, queues), interface.mtu))
+        objects.append(_interface(port, interface))
+
+    named = {name for network in spec.networks for name in network.route_slices}
+    objects += (routes(part) for part in slices if part.metadata.name in named)
+    return Translation(tuple(objects), devices, tuple(problems))
+
+
+def _put(kind: str, key: str, spec: JSONObject) -> Put:
+    return Put(kind, key, digest(spec), spec)
+
+
+def _queues(attachment: Attachment, wanted: int) -> int:
+    return 1 if attachment.pcap or attachment.type is AttachmentType.NULL else wanted
+
+
+def _port(name: str, made: Device, queues: int, mtu: int) -> Put:
+    spec: JSONObject = {"devargs": made.devargs, "rxQueues": queues, "mtu": mtu}
+    if made.netdev is not None:
+        spec["netdev"] = made.netdev
+    return _put("port", name, spec)
+
+
+def _uplink(port: str, uplink: CompiledUplink) -> Put:
+    spec: JSONObject = {
+        "port": port,
+        "mtu": uplink.mtu,
+        "addresses": list(uplink.addresses),
+        "onLink": list(uplink.on_link_prefixes),
+    }
+    if uplink.gateway is not None:
+        spec["gateway"] = uplink.gateway
+    return _put("uplink", uplink.name, spec)
+
+
+def _interface(port: str, interface: CompiledInterface) -> Put:
+    gateways: list[JSON] = list(interface.gateways)
+    if any(ipaddress.ip_address(address).version == 6 for address in interface.addresses):
+        gateways.append(ROUTER_LINK_LOCAL)
+    spec: JSONObject = {
+        "port": port,
+        "network": interface.network,
+        "addresses": list(interface.addresses),
+        "prefixes": list(interface.prefixes),
+        "gateways": gateways,
+        "underlay": interface.underlay_address,
+        "sourceCheck": interface.source_check is SourceCheck.ENABLED,
+        "mtu": interface.mtu,
+    }
+    if interface.mac_address is not None:
+        spec["mac"] = interface.mac_address
+    return _put("interface", port, spec)
+
+
+def routes(part: RouteSlice) -> Put:
+    """Return the routes object of one slice."""
+    return _put(
+        "routes",
+        part.metadata.name,
+        {
+            "network": part.spec.network,
+            "routes": [
+                [route.prefix, *map(_next_hop, route.next_hops or ())] for route in part.spec.routes
+            ],
+        },
+    )
+
+
+def _next_hop(hop: SliceNextHop) -> JSON:
+    if hop.underlay_address is None:
+        return {"network": hop.network, "weight": hop.weight}
+    return hop.underlay_address if hop.weight == 1 else [hop.underlay_address, hop.weight]

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was given out: input and output of every compilation, so that nothing ever moves.
+
+Local mode keeps it in a state file; in a cluster it lives in statuses and compiled objects.
+"""
+
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkAllocation:
+    """What a VirtualNetwork has."""
+
+    vni: int
+    slices: dict[int, tuple[str, ...]]
+    """Slice number -> sorted prefixes that were placed in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAllocation:
+    """What a Pipeline has on one node."""
+
+    underlay_prefix: str
+    """The node's /64."""
+    devices: tuple[str, ...] = ()
+    """What its uplinks occupy (Attachment.device)."""
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceAllocation:
+    """What an Interface has."""
+
+    network: str
+    """namespace/name of the network that `addresses` belong to."""
+    pipeline: str
+    node: str
+    underlay_address: str | None
+    """/128 of the node's /64."""
+    addresses: tuple[str, ...]
+    """Tenant addresses, given by the user or allocated."""
+    device: str | None = None
+    """What its attachment occupies on the node (Attachment.device)."""
+
+
+class Allocations(BaseModel):
+    """Everything that was given out. Keys are namespace/name, or name for Pipelines and nodes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    networks: dict[str, NetworkAllocation] = Field(default_factory=dict)
+    nodes: dict[str, dict[str, NodeAllocation]] = Field(default_factory=dict)
+    """Pipeline -> node -> what it has there."""
+    interfaces: dict[str, InterfaceAllocation] = Field(default_factory=dict)

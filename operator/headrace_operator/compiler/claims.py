@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who holds what: VNIs, /64s, underlay and tenant addresses, devices. One holder for each.
+
+A claim once taken stays until it is released, whoever asks: that is what keeps addresses from
+moving. Those who asked in vain wait, and are named when the claim is released.
+"""
+
+from typing import Literal, NamedTuple
+
+#: What kind of thing an owner is: pn is a Pipeline on a node ("pipeline/node").
+OwnerKind = Literal["pn", "net", "ifc"]
+
+
+class Owner(NamedTuple):
+    """A holder of claims."""
+
+    kind: OwnerKind
+    key: str
+
+    def __str__(self) -> str:
+        """For people: `Interface default/vm1`."""
+        if self.kind == "pn":
+            pipeline, _, node = self.key.partition("/")
+            return f"Pipeline {pipeline} (uplink on {node})"
+        return f"{'VirtualNetwork' if self.kind == 'net' else 'Interface'} {self.key}"
+
+
+class Space(NamedTuple):
+    """A range of values that are given out once each."""
+
+    kind: Literal["vni", "node", "underlay", "address", "device"]
+    scope: str = ""
+
+
+class Claims:
+    """The registry of claims. Numbers are given out lowest first."""
+
+    def __init__(self) -> None:
+        self._held: dict[Space, dict[int | str, Owner]] = {}
+        self._waiting: dict[Space, dict[int | str | None, set[Owner]]] = {}
+        # Start of a range -> a value below which nothing of that range is free.
+        self._hints: dict[Space, dict[int, int]] = {}
+
+    def holder(self, space: Space, value: int | str) -> Owner | None:
+        """Who holds the value."""
+        return self._held.get(space, {}).get(value)
+
+    def take(self, space: Space, value: int | str, owner: Owner) -> bool:
+        """Take the value; False when another holds it."""
+        return self._held.setdefault(space, {}).setdefault(value, owner) == owner
+
+    def take_lowest(
+        self,
+        space: Space,
+        first: int,
+        last: int,
+        owner: Owner,
+        reserved: frozenset[int] = frozenset(),
+    ) -> int | None:
+        """Take the lowest free value of first..last but the reserved; None when there is none."""
+        held = self._held.setdefault(space, {})
+        hints = self._hints.setdefault(space, {})
+        value = hints.get(first, first)
+        while value in held or value in reserved:
+            value += 1
+        if value > last:
+            hints[first] = last + 1
+            return None
+        held[value] = owner
+        hints[first] = value + 1
+        return value
+
+    def release(self, space: Space, value: int | str, owner: Owner) -> set[Owner]:
+        """Give the value back, if the owner holds it; returns those who waited for it."""
+        held = self._held.get(space, {})
+        if held.get(value) != owner:
+            return set()
+        del held[value]
+        if isinstance(value, int):
+            for first, hint in self._hints.get(space, {}).items():
+                if first <= value < hint:
+                    self._hints[space][first] = value
+        waiting = self._waiting.get(space, {})
+        return waiting.pop(value, set()) | waiting.pop(None, set())
+
+    def reconsider(self, space: Space) -> set[Owner]:
+        """Search the space from its start again, as what is reserved changed; returns who waits."""
+        self._hints.pop(space, None)
+        return self._waiting.get(space, {}).pop(None, set())
+
+    def wait(self, space: Space, value: int | str | None, owner: Owner) -> None:
+        """Be named when the value is released; None: when any value of the space is."""
+        self._waiting.setdefault(space, {}).setdefault(value, set()).add(owner)

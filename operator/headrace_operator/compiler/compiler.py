@@ -1,0 +1,449 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiler: objects in, DataplaneConfigs and RouteSlices out; what did not change is kept.
+
+A flush goes through the dirty owners in a fixed order, whatever the order of the upserts:
+
+1. keep: give back what is no longer wanted;
+2. claim what users gave: Pipelines on nodes, networks, Interfaces; each by age, then by key;
+3. allocate what they left open, in the same order;
+4. write the slices and the configs that this touched.
+
+Who holds a value keeps it; so what was compiled before is compiled the same again.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from headrace_api import (
+    Interface,
+    Json,
+    Node,
+    Object,
+    Objects,
+    Pipeline,
+    PipelineSpec,
+    Problem,
+    VirtualNetwork,
+    VirtualNetworkSpec,
+    config_name,
+)
+
+from . import interface, network, nodes
+from .allocations import Allocations, InterfaceAllocation, NetworkAllocation, NodeAllocation
+from .claims import Claims, Owner, OwnerKind
+from .config import compiled_network, dataplane_config
+from .nodes import pn_key, pn_parts
+from .outcome import Fault, problem
+from .routing import Routing
+from .store import Entry, Store
+
+#: Where compiled objects live.
+NAMESPACE = "headrace-system"
+
+_EMPTY = Allocations()
+
+Key = TypeVar("Key")
+Name = TypeVar("Name")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Compilation:
+    """The whole result."""
+
+    configs: dict[str, Json]
+    """DataplaneConfig objects by name."""
+    slices: dict[str, Json]
+    """RouteSlice objects by name."""
+    allocations: Allocations
+    problems: tuple[Problem, ...]
+    """Sorted."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one flush changed. None stands for something that is gone."""
+
+    configs: dict[str, Json | None] = field(default_factory=dict)
+    """DataplaneConfig objects by name."""
+    slices: dict[str, Json | None] = field(default_factory=dict)
+    """RouteSlice objects by name."""
+    vnis: dict[str, int | None] = field(default_factory=dict)
+    """Network -> VNI."""
+    nodes: dict[tuple[str, str], NodeAllocation | None] = field(default_factory=dict)
+    """(Pipeline, node) -> what it has there."""
+    interfaces: dict[str, InterfaceAllocation | None] = field(default_factory=dict)
+    """Interface -> what it has."""
+    problems: dict[tuple[str, str], tuple[Problem, ...]] = field(default_factory=dict)
+    """(kind, key) of every object looked at again -> what is wrong with it now; empty: nothing."""
+
+
+class Compiler:
+    """Compiles incrementally: upsert and delete objects, then flush. Not thread-safe.
+
+    The allocations are those of all objects: upsert all of them before the first flush, or
+    what the missing ones have is given back.
+    """
+
+    def __init__(self, allocations: Allocations = _EMPTY, namespace: str = NAMESPACE) -> None:
+        self._namespace = namespace
+        self._store = Store()
+        self._claims = Claims()
+        self._routing = Routing(namespace)
+        self._dirty: dict[OwnerKind, set[str]] = {"pn": set(), "net": set(), "ifc": set()}
+        self._dirty_configs: set[str] = set()
+
+        # What is held, by owners that are accepted and by others.
+        self._pns: dict[str, NodeAllocation] = {}
+        self._vnis: dict[str, int] = {}
+        self._records: dict[str, InterfaceAllocation] = {}
+
+        # What is accepted: pn -> its /64; network -> its VNI; Interface.
+        self._ready_pns: dict[str, str] = {}
+        self._ready_vnis: dict[str, int] = {}
+        self._accepted: dict[str, interface.Accepted] = {}
+        self._members: defaultdict[str, set[str]] = defaultdict(set)
+        self._present: defaultdict[str, Counter[str]] = defaultdict(Counter)
+
+        # (kind, key) -> where it was found (a node, "routes") -> what is wrong.
+        self._faults: dict[tuple[str, str], dict[str, tuple[Fault, ...]]] = {}
+        self._configs: dict[str, Json] = {}
+        self._install(allocations)
+
+    def _install(self, allocations: Allocations) -> None:
+        for pipeline, per_node in sorted(allocations.nodes.items()):
+            for node, pn_record in sorted(per_node.items()):
+                key = pn_key(pipeline, node)
+                self._pns[key] = pn_record
+                nodes.install(self._claims, key, pn_record)
+        for key, net_record in sorted(allocations.networks.items()):
+            self._vnis[key] = net_record.vni
+            network.install(self._claims, key, net_record.vni)
+            self._routing.install(key, net_record.slices)
+        for key, record in sorted(allocations.interfaces.items()):
+            self._records[key] = record
+            interface.install(self._claims, key, record)
+        self._dirty = {"pn": {*self._pns}, "net": {*self._vnis}, "ifc": {*self._records}}
+
+    # Input
+
+    def upsert(self, item: Object) -> None:
+        """Put an object, or replace the one of its key. An equal one changes nothing."""
+        match item:
+            case VirtualNetwork():
+                self._put_network(item.key, Entry(item.metadata.creation_timestamp, item.spec))
+            case Interface():
+                entry = Entry(item.metadata.creation_timestamp, item.spec)
+                if self._store.interfaces.get(item.key) != entry:
+                    self._store.put_interface(item.key, entry)
+                    self._dirty["ifc"].add(item.key)
+            case Pipeline():
+                self._put_pipeline(item.key, Entry(item.metadata.creation_timestamp, item.spec))
+            case Node():
+                self._put_node(item.key, item.metadata.labels)
+
+    def delete(self, kind: str, key: str) -> None:
+        """Remove an object by kind and key (namespace/name, or name); unknown ones are ignored."""
+        match kind:
+            case "VirtualNetwork":
+                self._put_network(key, None)
+            case "Interface":
+                self._store.put_interface(key, None)
+                self._dirty["ifc"].add(key)
+            case "Pipeline":
+                self._put_pipeline(key, None)
+            case "Node":
+                self._put_node(key, None)
+            case _:
+                raise ValueError(f"the compiler reads no {kind}")
+
+    def _put_network(self, key: str, entry: Entry[VirtualNetworkSpec] | None) -> None:
+        old = self._store.networks.get(key)
+        if old == entry:
+            return
+        _put(self._store.networks, key, entry)
+        self._dirty["net"].add(key)
+        self._routing.resolve([key])
+        if old and entry and network.same_but_routes(old.spec, entry.spec):
+            return
+        self._dirty["ifc"] |= self._store.by_network[key]
+        # A gateway that moved frees its old address.
+        self._wake(self._claims.reconsider(interface.address_space(key)))
+        self._touch(key)
+
+    def _put_pipeline(self, name: str, entry: Entry[PipelineSpec] | None) -> None:
+        if self._store.pipelines.get(name) == entry:
+            return
+        _put(self._store.pipelines, name, entry)
+        held = {key for key in self._pns if pn_parts(key)[0] == name}
+        self._dirty["pn"] |= held | {pn_key(name, node) for node in self._store.nodes}
+        self._dirty["ifc"] |= self._store.by_pipeline[name]
+
+    def _put_node(self, name: str, labels: Mapping[str, str] | None) -> None:
+        if self._store.nodes.get(name) == labels:
+            return
+        _put(self._store.nodes, name, None if labels is None else dict(labels))
+        self._dirty["pn"] |= {pn_key(pipeline, name) for pipeline in self._store.pipelines}
+        self._dirty["ifc"] |= self._store.by_node[name]
+
+    # Output
+
+    def flush(self) -> Changes:
+        """Compile what changed since the last flush."""
+        changes = Changes()
+        looked_at: set[tuple[str, str]] = set()
+        self._keep(changes)
+        self._claim_nodes(changes, looked_at)
+        self._claim_networks(changes, looked_at)
+        self._claim_interfaces(changes, looked_at)
+        written = self._routing.write(self._store.network, self._ready_vnis, self._endpoint)
+        changes.slices = written.slices
+        for key, faults in written.faults.items():
+            self._set_faults(("VirtualNetwork", key), "routes", faults, looked_at)
+        for key in written.touched:
+            self._touch(key)
+        self._write_configs(changes)
+        changes.problems = {subject: self._problems(subject) for subject in sorted(looked_at)}
+        return changes
+
+    def allocations(self) -> Allocations:
+        """All that is held now: a snapshot, sorted."""
+        per_pipeline: dict[str, dict[str, NodeAllocation]] = {}
+        for key in sorted(self._pns):
+            pipeline, node = pn_parts(key)
+            per_pipeline.setdefault(pipeline, {})[node] = self._pns[key]
+        return Allocations.model_construct(
+            networks={
+                key: NetworkAllocation(self._vnis[key], self._routing.placement(key))
+                for key in sorted(self._vnis)
+            },
+            nodes=per_pipeline,
+            interfaces={key: self._records[key] for key in sorted(self._records)},
+        )
+
+    def snapshot(self) -> Compilation:
+        """The whole result as of the last flush."""
+        return Compilation(
+            configs={config_name(*pn_parts(pn)): self._configs[pn] for pn in sorted(self._configs)},
+            slices=self._routing.slices(),
+            allocations=self.allocations(),
+            problems=tuple(
+                sorted(found for subject in self._faults for found in self._problems(subject))
+            ),
+        )
+
+    # 1. Keep
+
+    def _keep(self, changes: Changes) -> None:
+        done: set[Owner] = set()
+        # Pipelines first: an Interface keeps its address only inside the /64 that stays.
+        while todo := [
+            owner
+            for kind, keys in self._dirty.items()
+            for owner in (Owner(kind, key) for key in keys)
+            if owner not in done
+        ]:
+            for owner in todo:
+                done.add(owner)
+                self._wake(self._keep_one(owner, changes))
+
+    def _keep_one(self, owner: Owner, changes: Changes) -> set[Owner]:
+        key = owner.key
+        if owner.kind == "pn" and key in self._pns:
+            held, woken = nodes.keep(self._store, self._claims, key, self._pns[key])
+            _record(self._pns, key, held, changes.nodes, pn_parts(key))
+        elif owner.kind == "net" and key in self._vnis:
+            vni, woken = network.keep(self._store, self._claims, key, self._vnis[key])
+            _record(self._vnis, key, vni, changes.vnis, key)
+        elif owner.kind == "ifc" and key in self._records:
+            spec = self._store.interface(key)
+            pn = self._pns.get(pn_key(spec.pipeline_name, spec.node_name)) if spec else None
+            prefix = pn.underlay_prefix if pn else None
+            stays, woken = interface.keep(
+                self._store, self._claims, key, self._records[key], prefix
+            )
+            _record(self._records, key, stays, changes.interfaces, key)
+        else:
+            return set()
+        return woken
+
+    def _wake(self, owners: Iterable[Owner]) -> None:
+        for owner in owners:
+            self._dirty[owner.kind].add(owner.key)
+
+    # 2. and 3. Claim
+
+    def _take_dirty(self, kind: OwnerKind) -> list[str]:
+        """The dirty owners of the kind by age, then by key; clean from now on."""
+        keys, self._dirty[kind] = self._dirty[kind], set()
+        return sorted(keys, key=lambda key: (self._store.created(kind, key), key))
+
+    def _claim_nodes(self, changes: Changes, looked_at: set[tuple[str, str]]) -> None:
+        for key in self._take_dirty("pn"):
+            pipeline, node = pn_parts(key)
+            record, faults = nodes.claim(self._store, self._claims, key, self._pns.get(key))
+            _record(self._pns, key, record, changes.nodes, (pipeline, node))
+            self._set_faults(("Pipeline", pipeline), node, faults, looked_at)
+            prefix = record.underlay_prefix if record and not faults else None
+            if self._ready_pns.get(key) != prefix:
+                _put(self._ready_pns, key, prefix)
+                self._dirty["ifc"] |= self._store.by_pipeline[pipeline] & self._store.by_node[node]
+            self._dirty_configs.add(key)
+
+    def _claim_networks(self, changes: Changes, looked_at: set[tuple[str, str]]) -> None:
+        todo = self._take_dirty("net")
+        faults: dict[str, tuple[Fault, ...]] = dict.fromkeys(todo, ())
+        for claim in (network.claim_given, network.claim_any):
+            for key in todo:
+                spec = self._store.network(key)
+                if spec and key not in self._vnis and not faults[key]:
+                    vni, faults[key] = claim(self._claims, key, spec)
+                    _record(self._vnis, key, vni, changes.vnis, key)
+        for key in todo:
+            self._set_faults(("VirtualNetwork", key), "", faults[key], looked_at)
+            vni = self._vnis.get(key)
+            if self._ready_vnis.get(key) != vni:
+                _put(self._ready_vnis, key, vni)
+                self._dirty["ifc"] |= self._store.by_network[key]
+                self._routing.network_changed(key)
+                self._touch(key)
+
+    def _claim_interfaces(self, changes: Changes, looked_at: set[tuple[str, str]]) -> None:
+        todo = self._take_dirty("ifc")
+        contexts: dict[str, interface.Context] = {}
+        faults: dict[str, tuple[Fault, ...]] = {}
+        for key in todo:
+            spec = self._store.interface(key)
+            if spec is None:
+                continue
+            found = interface.refer(self._store, key, spec, self._ready_vnis, self._ready_pns)
+            if isinstance(found, Fault):
+                faults[key] = (found,)
+                continue
+            faults[key] = interface.claim_given(self._claims, key, spec, found)
+            if not faults[key]:
+                contexts[key] = found
+        for key in todo:
+            accepted = None
+            if key in contexts:
+                spec = self._store.interfaces[key].spec
+                record, faults[key] = interface.claim_any(
+                    self._claims, key, spec, contexts[key], self._records.get(key)
+                )
+                _record(self._records, key, record, changes.interfaces, key)
+                if not faults[key]:
+                    accepted = interface.accept(key, spec, contexts[key], record)
+            self._set_faults(("Interface", key), "", faults.get(key, ()), looked_at)
+            self._accept(key, accepted)
+
+    def _accept(self, key: str, accepted: interface.Accepted | None) -> None:
+        old = self._accepted.get(key)
+        if old == accepted:
+            return
+        if old:
+            self._members[old.pn].discard(key)
+            self._present[old.network][old.pn] -= 1
+            self._dirty_configs.add(old.pn)
+        if accepted:
+            self._members[accepted.pn].add(key)
+            self._present[accepted.network][accepted.pn] += 1
+            self._dirty_configs.add(accepted.pn)
+        _put(self._accepted, key, accepted)
+        self._routing.interface_changed(key, old, accepted)
+
+    def _endpoint(self, key: str) -> network.Endpoint | None:
+        accepted = self._accepted.get(key)
+        return network.Endpoint(accepted.network, accepted.underlay) if accepted else None
+
+    # 4. Write
+
+    def _touch(self, key: str) -> None:
+        """Write the configs again that the network is in."""
+        for name in self._routing.reaching(key):
+            if name in self._present:
+                self._dirty_configs |= (+self._present[name]).keys()
+
+    def _write_configs(self, changes: Changes) -> None:
+        for pn in sorted(self._dirty_configs):
+            item = self._config(pn)
+            if self._configs.get(pn) != item:
+                _put(self._configs, pn, item)
+                changes.configs[config_name(*pn_parts(pn))] = item
+        self._dirty_configs.clear()
+
+    def _config(self, pn: str) -> Json | None:
+        prefix = self._ready_pns.get(pn)
+        spec = self._store.pipeline(pn_parts(pn)[0])
+        if prefix is None or spec is None:
+            return None
+        members = sorted(self._members[pn])
+        reached = self._routing.reached({self._accepted[key].network for key in members})
+        networks = [
+            compiled_network(
+                key,
+                self._store.networks[key].spec,
+                self._ready_vnis[key],
+                self._routing.numbers(key),
+                spec,
+            )
+            for key in sorted(reached)
+        ]
+        compiled = [self._accepted[key].compiled for key in members]
+        return dataplane_config(pn, spec, prefix, networks, compiled, self._namespace)
+
+    # Problems
+
+    def _set_faults(
+        self,
+        subject: tuple[str, str],
+        where: str,
+        faults: tuple[Fault, ...],
+        looked_at: set[tuple[str, str]],
+    ) -> None:
+        looked_at.add(subject)
+        known = self._faults.setdefault(subject, {})
+        _put(known, where, faults or None)
+        if not known:
+            del self._faults[subject]
+
+    def _problems(self, subject: tuple[str, str]) -> tuple[Problem, ...]:
+        found = self._faults.get(subject, {}).values()
+        return tuple(sorted({problem(*subject, fault) for faults in found for fault in faults}))
+
+
+def compile(  # noqa: A001 - the word for it; nobody compiles Python here
+    objects: Objects, allocations: Allocations = _EMPTY, namespace: str = NAMESPACE
+) -> Compilation:
+    """Compile all objects from scratch: a pure function of its arguments.
+
+    Give the allocations of the last result to the next compilation, and nothing moves. A broken
+    object is left out and becomes a Problem; it never raises and hurts no other.
+    """
+    compiler = Compiler(allocations, namespace)
+    for item in objects.all():
+        compiler.upsert(item)
+    compiler.flush()
+    return compiler.snapshot()
+
+
+def _put(table: dict[Key, Value], key: Key, value: Value | None) -> None:
+    """Set, or remove when there is nothing."""
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = value
+
+
+def _record(
+    table: dict[Key, Value],
+    key: Key,
+    value: Value | None,
+    changes: dict[Name, Value | None],
+    name: Name,
+) -> None:
+    """Set what is held, and note it if it is another than before."""
+    if table.get(key) != value:
+        _put(table, key, value)
+        changes[name] = value

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DataplaneConfig of a Pipeline on a node."""
+
+from collections.abc import Iterable, Sequence
+
+from headrace_api import (
+    API_VERSION,
+    Json,
+    PipelineSpec,
+    VirtualNetworkSpec,
+    config_name,
+    slice_name,
+)
+
+from .addresses import NODE_HOST, subnet_ranges, underlay_address
+from .nodes import pn_parts, tenant_mtu, uplink_attachment
+
+
+def compiled_network(
+    key: str, spec: VirtualNetworkSpec, vni: int, slices: Iterable[int], pipeline: PipelineSpec
+) -> Json:
+    """A network that is present on the node."""
+    namespace, _, name = key.partition("/")
+    return {
+        "namespace": namespace,
+        "name": name,
+        "vni": vni,
+        # A peer network with a larger mtu has no Interface here: its mtu is not used.
+        "mtu": min(spec.mtu or tenant_mtu(pipeline), tenant_mtu(pipeline)),
+        "gateways": [subnet.gateway for subnet in subnet_ranges(spec)],
+        "routeSlices": [slice_name(key, number) for number in slices],
+    }
+
+
+def dataplane_config(
+    pn: str,
+    spec: PipelineSpec,
+    underlay_prefix: str,
+    networks: Sequence[Json],
+    interfaces: Sequence[Json],
+    namespace: str,
+) -> Json:
+    """The object; networks and interfaces come sorted by key."""
+    pipeline, node = pn_parts(pn)
+    own = underlay_address(underlay_prefix, NODE_HOST)
+    body: Json = {
+        "pipelineName": pipeline,
+        "nodeName": node,
+        "workers": spec.workers.to_dict(),
+        "underlayPrefix": underlay_prefix,
+        "underlayAddress": own,
+        "uplinks": [*_uplinks(spec, node, own)],
+        "networks": [*networks],
+        "interfaces": [*interfaces],
+    }
+    if spec.hugepages:
+        body["hugepages"] = spec.hugepages.to_dict()
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "DataplaneConfig",
+        "metadata": {
+            "name": config_name(pipeline, node),
+            "namespace": namespace,
+            "labels": {"headrace.dev/pipeline": pipeline},
+        },
+        "spec": body,
+    }
+
+
+def _uplinks(spec: PipelineSpec, node: str, own: str) -> list[Json]:
+    uplinks: list[Json] = []
+    for uplink in spec.uplinks:
+        on_link = uplink.on_link_prefixes
+        if on_link is None:
+            on_link = () if uplink.gateway else (spec.underlay_prefix,)
+        item: Json = {
+            "name": uplink.name,
+            "attachment": uplink_attachment(uplink, node).to_dict(),
+            "mtu": uplink.mtu,
+            "addresses": [own],
+            "onLinkPrefixes": list(on_link),
+        }
+        if uplink.gateway:
+            item["gateway"] = uplink.gateway
+        uplinks.append(item)
+    return uplinks

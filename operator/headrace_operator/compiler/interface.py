@@ -1,0 +1,370 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An Interface: its device, its tenant addresses and its underlay address."""
+
+from dataclasses import dataclass
+
+from headrace_api import InterfaceSpec, Json, PipelineSpec, VirtualNetworkSpec
+from headrace_api.dataplane_config import INTERFACE_GATEWAYS, NODE_INTERFACES
+
+from .addresses import (
+    FIRST_HOST,
+    SubnetRange,
+    address_number,
+    host_prefix,
+    node_number,
+    number_address,
+    subnet_ranges,
+    underlay_address,
+    underlay_host,
+)
+from .allocations import InterfaceAllocation
+from .claims import Claims, Owner, Space
+from .network import Hop, Hops
+from .nodes import device_space, pn_key, tenant_mtu, unsupported
+from .outcome import Fault, taken
+from .store import Store, network_key
+
+
+def address_space(network: str) -> Space:
+    """Tenant addresses of a network."""
+    return Space("address", network)
+
+
+def underlay_space(pn: str) -> Space:
+    """Host parts of the /64 of a Pipeline on a node."""
+    return Space("underlay", pn)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What an Interface refers to, once all of it is accepted."""
+
+    network: str
+    network_spec: VirtualNetworkSpec
+    vni: int
+    pn: str
+    pipeline: PipelineSpec
+    underlay_prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An Interface that forwards."""
+
+    network: str
+    pn: str
+    underlay: str
+    compiled: Json
+    """Its part of the DataplaneConfig."""
+    addresses: dict[str, Hops]
+    prefixes: dict[str, Hops]
+    """Routes that it announces."""
+
+
+def install(claims: Claims, key: str, record: InterfaceAllocation) -> None:
+    """Take what a record of an earlier run says."""
+    owner = Owner("ifc", key)
+    if record.device:
+        claims.take(device_space(record.node), record.device, owner)
+    for address in record.addresses:
+        claims.take(address_space(record.network), address_number(address), owner)
+    if record.underlay_address:
+        pn = pn_key(record.pipeline, record.node)
+        claims.take(underlay_space(pn), underlay_host(record.underlay_address), owner)
+
+
+def keep(
+    store: Store,
+    claims: Claims,
+    key: str,
+    record: InterfaceAllocation,
+    underlay_prefix: str | None,
+) -> tuple[InterfaceAllocation | None, set[Owner]]:
+    """What stays of the record, and who waited for what was released.
+
+    `underlay_prefix` is what the Pipeline keeps on the node that the Interface names now.
+    """
+    owner = Owner("ifc", key)
+    spec = store.interface(key)
+    device = None
+    addresses: tuple[str, ...] = ()
+    underlay = None
+    if spec:
+        if (
+            spec.node_name == record.node
+            and record.device == spec.attachment.device
+            and record.device
+            and claims.holder(device_space(record.node), record.device) == owner
+        ):
+            device = record.device
+        if network_key(key, spec) == record.network:
+            space = address_space(record.network)
+            held = [
+                address
+                for address in record.addresses
+                if claims.holder(space, address_number(address)) == owner
+            ]
+            addresses = _still_wanted(spec, store.network(record.network), held)
+        if (
+            record.underlay_address
+            and underlay_prefix
+            and (spec.pipeline_name, spec.node_name) == (record.pipeline, record.node)
+            and node_number(record.underlay_address) == node_number(underlay_prefix)
+            and claims.holder(
+                underlay_space(pn_key(record.pipeline, record.node)),
+                underlay_host(record.underlay_address),
+            )
+            == owner
+        ):
+            underlay = record.underlay_address
+    woken: set[Owner] = set()
+    if record.device and not device:
+        woken |= claims.release(device_space(record.node), record.device, owner)
+    for address in set(record.addresses) - set(addresses):
+        woken |= claims.release(address_space(record.network), address_number(address), owner)
+    if record.underlay_address and not underlay:
+        pn = pn_key(record.pipeline, record.node)
+        host = underlay_host(record.underlay_address)
+        woken |= claims.release(underlay_space(pn), host, owner)
+    if not spec or not (device or addresses or underlay):
+        return None, woken
+    return (
+        InterfaceAllocation(
+            network=network_key(key, spec),
+            pipeline=spec.pipeline_name,
+            node=spec.node_name,
+            underlay_address=underlay,
+            addresses=addresses,
+            device=device,
+        ),
+        woken,
+    )
+
+
+def _still_wanted(
+    spec: InterfaceSpec, network: VirtualNetworkSpec | None, held: list[str]
+) -> tuple[str, ...]:
+    if network is None:
+        # Gone for now: what it had is kept for when it comes back.
+        return tuple(held)
+    if spec.addresses:
+        return tuple(address for address in held if address in spec.addresses)
+    found = []
+    for subnet in subnet_ranges(network):
+        for address in held:
+            if _usable(subnet, address_number(address)):
+                found.append(address)
+                break
+    return tuple(found)
+
+
+def _usable(subnet: SubnetRange, number: int) -> bool:
+    return subnet.first <= number <= subnet.last and number != subnet.gateway_number
+
+
+def claim_given(
+    claims: Claims, key: str, spec: InterfaceSpec, context: Context
+) -> tuple[Fault, ...]:
+    """Take the device and the addresses that the user gave: all of them, or none and say why."""
+    owner = Owner("ifc", key)
+    node = spec.node_name
+    faults = list(unsupported("spec.attachment", spec.attachment))
+    kind = spec.attachment.type
+    if kind not in context.pipeline.attachment_types:
+        allowed = ", ".join(context.pipeline.attachment_types)
+        message = (
+            f"Pipeline {spec.pipeline_name} does not allow type {kind} but {allowed}:"
+            " add it to the Pipeline's attachmentTypes"
+        )
+        faults.append(Fault("spec.attachment.type", "AttachmentNotAllowed", message))
+    faults.extend(_mtu_faults(spec, context))
+
+    device = spec.attachment.device
+    if device:
+        holder = claims.holder(device_space(node), device)
+        if holder not in (None, owner):
+            claims.wait(device_space(node), device, owner)
+            what = f"{device} on node {node}"
+            faults.append(taken("spec.attachment", "DeviceConflict", what, holder))
+
+    space = address_space(context.network)
+    subnets = subnet_ranges(context.network_spec)
+    numbers = [address_number(address) for address in spec.addresses]
+    for index, number in enumerate(numbers):
+        field, address = f"spec.addresses[{index}]", spec.addresses[index]
+        subnet = next((subnet for subnet in subnets if subnet.holds(number)), None)
+        holder = claims.holder(space, number)
+        if subnet is None:
+            known = ", ".join(subnet.prefix for subnet in subnets)
+            message = f"{address} is in no subnet of network {context.network}: use one of {known}"
+            faults.append(Fault(field, "AddressOutsideSubnets", message))
+        elif number == subnet.gateway_number:
+            message = f"{address} is the gateway of {subnet.prefix}: choose another"
+            faults.append(Fault(field, "AddressIsGateway", message))
+        elif not _usable(subnet, number):
+            message = f"{address} is reserved in {subnet.prefix}: choose another"
+            faults.append(Fault(field, "AddressReserved", message))
+        elif holder not in (None, owner):
+            claims.wait(space, number, owner)
+            faults.append(taken(field, "AddressConflict", address, holder))
+    if faults:
+        return tuple(faults)
+    if device:
+        claims.take(device_space(node), device, owner)
+    for number in numbers:
+        claims.take(space, number, owner)
+    return ()
+
+
+def _mtu_faults(spec: InterfaceSpec, context: Context) -> list[Fault]:
+    largest = tenant_mtu(context.pipeline)
+    mtu = context.network_spec.mtu or largest
+    if mtu > largest:
+        message = (
+            f"network {context.network} has mtu {mtu}, Pipeline {spec.pipeline_name} carries"
+            f" {largest}: lower the network's mtu or raise that of the uplinks"
+        )
+        return [Fault("spec.networkRef.name", "MtuTooLarge", message)]
+    if spec.mtu and spec.mtu > mtu:
+        message = f"{spec.mtu} is above the mtu of network {context.network}: at most {mtu}"
+        return [Fault("spec.mtu", "MtuTooLarge", message)]
+    return []
+
+
+def claim_any(
+    claims: Claims,
+    key: str,
+    spec: InterfaceSpec,
+    context: Context,
+    record: InterfaceAllocation | None,
+) -> tuple[InterfaceAllocation, tuple[Fault, ...]]:
+    """Allocate what the user left open; says what was not to be had."""
+    owner = Owner("ifc", key)
+    faults: list[Fault] = []
+    addresses = spec.addresses
+    if not addresses:
+        space = address_space(context.network)
+        had = [(address_number(address), address) for address in record.addresses] if record else []
+        found = []
+        for subnet in subnet_ranges(context.network_spec):
+            address = next((address for number, address in had if subnet.holds(number)), None)
+            if address is None:
+                reserved = frozenset((subnet.gateway_number,))
+                number = claims.take_lowest(space, subnet.first, subnet.last, owner, reserved)
+                if number is None:
+                    claims.wait(space, None, owner)
+                    message = (
+                        f"no address of {subnet.prefix} is free in network {context.network}:"
+                        " add a subnet or give addresses"
+                    )
+                    faults.append(Fault("spec.addresses", "SubnetExhausted", message))
+                    continue
+                address = number_address(number)
+            found.append(address)
+        addresses = tuple(found)
+    underlay = record.underlay_address if record else None
+    if underlay is None:
+        last = FIRST_HOST + NODE_INTERFACES - 1
+        host = claims.take_lowest(underlay_space(context.pn), FIRST_HOST, last, owner)
+        if host is None:
+            claims.wait(underlay_space(context.pn), None, owner)
+            message = (
+                f"Pipeline {spec.pipeline_name} has {NODE_INTERFACES} Interfaces on node"
+                f" {spec.node_name}, as many as it can: use another node or Pipeline"
+            )
+            faults.append(Fault("spec.nodeName", "NodeFull", message))
+        else:
+            underlay = underlay_address(context.underlay_prefix, host)
+    return (
+        InterfaceAllocation(
+            network=context.network,
+            pipeline=spec.pipeline_name,
+            node=spec.node_name,
+            underlay_address=underlay,
+            addresses=addresses,
+            device=spec.attachment.device,
+        ),
+        tuple(faults),
+    )
+
+
+def accept(
+    key: str, spec: InterfaceSpec, context: Context, record: InterfaceAllocation
+) -> Accepted:
+    """The compiled Interface; the record is complete."""
+    underlay = record.underlay_address or ""
+    namespace, _, name = key.partition("/")
+    compiled: Json = {
+        "namespace": namespace,
+        "name": name,
+        "network": context.network,
+        "vni": context.vni,
+        "attachment": spec.attachment.to_dict(),
+        "addresses": list(record.addresses),
+        "prefixes": list(spec.prefixes),
+        "gateways": [*_gateways(context.network_spec, record.addresses)],
+        "underlayAddress": underlay,
+        "sourceCheck": spec.source_check.value,
+        "mtu": spec.mtu or context.network_spec.mtu or tenant_mtu(context.pipeline),
+    }
+    if spec.mac_address:
+        compiled["macAddress"] = spec.mac_address
+    if spec.queues:
+        compiled["queues"] = spec.queues
+    here = (Hop(underlay, 1),)
+    return Accepted(
+        network=context.network,
+        pn=context.pn,
+        underlay=underlay,
+        compiled=compiled,
+        addresses=dict.fromkeys(map(host_prefix, record.addresses), here),
+        prefixes=dict.fromkeys(spec.prefixes, here),
+    )
+
+
+def _gateways(network: VirtualNetworkSpec, addresses: tuple[str, ...]) -> list[str]:
+    """Gateways in the families of the addresses; those of its own subnets first in the choice."""
+    families = {":" in address for address in addresses}
+    numbers = [address_number(address) for address in addresses]
+    subnets = [
+        (not any(subnet.holds(number) for number in numbers), index, subnet.gateway)
+        for index, subnet in enumerate(subnet_ranges(network))
+        if (":" in subnet.gateway) in families
+    ]
+    chosen = sorted(subnets)[:INTERFACE_GATEWAYS]
+    return [gateway for _, gateway in sorted((index, gateway) for _, index, gateway in chosen)]
+
+
+def refer(
+    store: Store,
+    key: str,
+    spec: InterfaceSpec,
+    vnis: dict[str, int],
+    ready: dict[str, str],
+) -> Context | Fault:
+    """Resolve what the Interface names. `ready`: Pipeline-on-node key -> its /64, if it runs."""
+    network = network_key(key, spec)
+    network_spec = store.network(network)
+    if network_spec is None:
+        message = f"VirtualNetwork {network} does not exist: create it"
+        return Fault("spec.networkRef.name", "NetworkNotFound", message)
+    vni = vnis.get(network)
+    if vni is None:
+        message = f"VirtualNetwork {network} is not ready: see its conditions"
+        return Fault("spec.networkRef.name", "NetworkNotReady", message)
+    name, node = spec.pipeline_name, spec.node_name
+    pipeline = store.pipeline(name)
+    if pipeline is None:
+        message = f"Pipeline {name} does not exist: create it"
+        return Fault("spec.pipelineName", "PipelineNotFound", message)
+    if node not in store.nodes:
+        return Fault("spec.nodeName", "NodeNotFound", f"node {node} does not exist")
+    if not store.selects(name, node):
+        message = f"Pipeline {name} does not select node {node}: see its nodeSelector"
+        return Fault("spec.nodeName", "NodeNotSelected", message)
+    pn = pn_key(name, node)
+    prefix = ready.get(pn)
+    if prefix is None:
+        message = f"Pipeline {name} does not run on node {node}: see its conditions"
+        return Fault("spec.pipelineName", "PipelineNotReady", message)
+    return Context(network, network_spec, vni, pn, pipeline, prefix)

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A VirtualNetwork: its VNI, and its own routes resolved to next hops."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from headrace_api import VirtualNetworkSpec
+
+from .claims import Claims, Owner, Space
+from .outcome import Fault, taken
+from .store import Store, sibling
+
+VNIS = Space("vni")
+MAX_VNI = 0xFFFFFF
+
+
+class Hop(NamedTuple):
+    """A next hop: an underlay address, or (with a slash) the key of a network."""
+
+    target: str
+    weight: int
+
+
+#: Next hops; none is a blackhole.
+Hops = tuple[Hop, ...]
+
+
+def install(claims: Claims, key: str, vni: int) -> None:
+    """Take what a record of an earlier run says."""
+    claims.take(VNIS, vni, Owner("net", key))
+
+
+def same_but_routes(spec: VirtualNetworkSpec, other: VirtualNetworkSpec) -> bool:
+    """Whether the two differ in their routes at most."""
+    return (spec.vni, spec.subnets, spec.mtu) == (other.vni, other.subnets, other.mtu)
+
+
+def keep(store: Store, claims: Claims, key: str, vni: int) -> tuple[int | None, set[Owner]]:
+    """The recorded VNI if it stays, and who waited for it if not."""
+    spec = store.network(key)
+    owner = Owner("net", key)
+    if spec and spec.vni in (None, vni) and claims.holder(VNIS, vni) == owner:
+        return vni, set()
+    return None, claims.release(VNIS, vni, owner)
+
+
+def claim_given(
+    claims: Claims, key: str, spec: VirtualNetworkSpec
+) -> tuple[int | None, tuple[Fault, ...]]:
+    """Take the VNI that the user gave."""
+    if spec.vni is None:
+        return None, ()
+    owner = Owner("net", key)
+    if claims.take(VNIS, spec.vni, owner):
+        return spec.vni, ()
+    claims.wait(VNIS, spec.vni, owner)
+    holder = claims.holder(VNIS, spec.vni)
+    return None, (taken("spec.vni", "VniConflict", f"vni {spec.vni}", holder),)
+
+
+def claim_any(
+    claims: Claims, key: str, _spec: VirtualNetworkSpec
+) -> tuple[int | None, tuple[Fault, ...]]:
+    """Take the lowest free VNI."""
+    owner = Owner("net", key)
+    vni = claims.take_lowest(VNIS, 1, MAX_VNI, owner)
+    if vni is None:
+        claims.wait(VNIS, None, owner)
+        message = "every VNI is in use: delete a VirtualNetwork"
+        return None, (Fault("spec.vni", "VniExhausted", message),)
+    return vni, ()
+
+
+class ResolvedRoutes(NamedTuple):
+    """The network's own routes."""
+
+    hops: dict[str, Hops]
+    """Prefix -> next hops. A route none of whose next hops is there drops: what it would catch
+    must not leak into a shorter one."""
+    peers: frozenset[str]
+    """Networks that they lead to."""
+    faults: tuple[Fault, ...]
+
+
+class Endpoint(NamedTuple):
+    """Where an accepted Interface is."""
+
+    network: str
+    underlay: str
+
+
+def references(key: str, spec: VirtualNetworkSpec) -> tuple[frozenset[str], frozenset[str]]:
+    """Keys of the Interfaces and of the networks that the routes name."""
+    interfaces: set[str] = set()
+    networks: set[str] = set()
+    for route in spec.routes:
+        for hop in route.next_hops or ():
+            if hop.interface_ref:
+                interfaces.add(sibling(key, hop.interface_ref.name))
+            elif hop.network_ref:
+                networks.add(sibling(key, hop.network_ref.name))
+    return frozenset(interfaces), frozenset(networks)
+
+
+def resolve_routes(
+    key: str,
+    spec: VirtualNetworkSpec,
+    endpoint: Callable[[str], Endpoint | None],
+    ready: Callable[[str], bool],
+) -> ResolvedRoutes:
+    """Resolve the references of the network's routes.
+
+    `endpoint` gives an accepted Interface, `ready` says whether a network is accepted.
+    """
+    hops: dict[str, Hops] = {}
+    peers: set[str] = set()
+    faults: list[Fault] = []
+    for index, route in enumerate(spec.routes):
+        found: list[Hop] = []
+        for position, hop in enumerate(route.next_hops or ()):
+            field = f"spec.routes[{index}].nextHops[{position}]"
+            if hop.underlay_address:
+                found.append(Hop(hop.underlay_address, hop.weight))
+            elif hop.interface_ref:
+                there = endpoint(sibling(key, hop.interface_ref.name))
+                if there and there.network == key:
+                    found.append(Hop(there.underlay, hop.weight))
+                    continue
+                name = hop.interface_ref.name
+                message = (
+                    f"Interface {name} is in {there.network}: route there with networkRef"
+                    if there
+                    else f"Interface {name} is missing or not ready: the next hop is left out"
+                )
+                faults.append(Fault(f"{field}.interfaceRef.name", "InterfaceNotFound", message))
+            elif hop.network_ref:
+                peer = sibling(key, hop.network_ref.name)
+                if ready(peer):
+                    found.append(Hop(peer, hop.weight))
+                    peers.add(peer)
+                    continue
+                message = (
+                    f"VirtualNetwork {hop.network_ref.name} does not exist or is not ready:"
+                    " the next hop is left out"
+                )
+                faults.append(Fault(f"{field}.networkRef.name", "NetworkNotFound", message))
+        hops[route.prefix] = tuple(found)
+    return ResolvedRoutes(hops, frozenset(peers), tuple(faults))

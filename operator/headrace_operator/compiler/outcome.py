@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Words for what is wrong: a Fault is a Problem before it knows its object."""
+
+from typing import NamedTuple
+
+from headrace_api import Problem
+
+from .claims import Owner
+
+
+class Fault(NamedTuple):
+    """Field path, CamelCase reason, and a message with the remedy."""
+
+    field: str
+    reason: str
+    message: str
+
+
+def problem(kind: str, key: str, fault: Fault) -> Problem:
+    """The Problem of an object; key is namespace/name, or name where cluster-scoped."""
+    namespace, _, name = key.rpartition("/")
+    return Problem(kind, namespace, name, *fault)
+
+
+def taken(field: str, reason: str, what: str, holder: Owner | None) -> Fault:
+    """A value that another holds."""
+    return Fault(field, reason, f"{what} is in use by {holder}: choose another, or free it there")

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The routes of one network, and their places in RouteSlices of at most 256 each.
+
+A route stays in its slice for as long as it exists, so that one change rewrites one slice
+(the EndpointSlice pattern). The routes of one Interface are put together where there is room.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from headrace_api import API_VERSION, Json, slice_name
+from headrace_api.route_slice import (
+    NAMESPACE_LABEL,
+    NETWORK_LABEL,
+    ROUTE_NEXT_HOPS,
+    SLICE_ROUTES,
+)
+
+from .addresses import prefix_order
+from .network import Hop, Hops
+from .outcome import Fault
+
+
+class Source(NamedTuple):
+    """Who announces a route; the best rank wins, equals share the traffic.
+
+    An Interface's own address beats everything: nobody takes it away with a route.
+    """
+
+    rank: int
+    key: str
+
+
+ADDRESS = 0
+ROUTE = 1
+
+
+class Route:
+    """What is announced for one prefix."""
+
+    __slots__ = ("number", "order", "sources")
+
+    def __init__(self, prefix: str, number: int) -> None:
+        self.order = prefix_order(prefix)
+        self.number = number
+        """Of its slice."""
+        self.sources: dict[Source, Hops] = {}
+
+    def hops(self) -> Hops:
+        """Next hops by target; none is a blackhole."""
+        best = min((source.rank for source in self.sources), default=ROUTE)
+        weights: dict[str, int] = {}
+        for source, hops in self.sources.items():
+            if source.rank == best:
+                for hop in hops:
+                    weights[hop.target] = max(hop.weight, weights.get(hop.target, 0))
+        return tuple(Hop(target, weights[target]) for target in sorted(weights))
+
+
+class RouteTable:
+    """The routes of one network."""
+
+    def __init__(self, network: str, placed: Mapping[int, tuple[str, ...]] | None = None) -> None:
+        self.network = network
+        self._routes: dict[str, Route] = {}
+        self._slices: dict[int, set[str]] = {}
+        self._roomy: set[int] = set()
+        self._announced: dict[Source, tuple[str, ...]] = {}
+        self._home: dict[Source, int] = {}
+        self.dirty: set[int] = set()
+        """Numbers of the slices to write again."""
+        self._crowded: dict[int, tuple[str, ...]] = {}
+        # Placed in an earlier run, not announced in this one yet.
+        self._orphans: set[str] = set()
+        for number, prefixes in sorted((placed or {}).items()):
+            for prefix in prefixes:
+                if prefix not in self._routes:
+                    self._place(prefix, number)
+                    self._orphans.add(prefix)
+
+    def numbers(self) -> tuple[int, ...]:
+        """Numbers of the slices."""
+        return tuple(sorted(self._slices))
+
+    def placement(self) -> dict[int, tuple[str, ...]]:
+        """Slice number -> sorted prefixes: what a later run is given."""
+        return {number: tuple(sorted(self._slices[number])) for number in sorted(self._slices)}
+
+    def withdraw(self, source: Source, but: Mapping[str, Hops] | None = None) -> None:
+        """Take back what the source announced, except these prefixes."""
+        but = but or {}
+        stay = []
+        for prefix in self._announced.pop(source, ()):
+            if prefix in but:
+                stay.append(prefix)
+                continue
+            route = self._routes[prefix]
+            del route.sources[source]
+            self.dirty.add(route.number)
+            if not route.sources:
+                self._remove(prefix)
+        if stay:
+            self._announced[source] = tuple(stay)
+        elif not but:
+            self._home.pop(source, None)
+
+    def announce(self, source: Source, hops: Mapping[str, Hops], *, together: bool) -> None:
+        """Announce these routes, and nothing else, from the source.
+
+        `together` puts new ones into one slice: for Interfaces, which change as a whole.
+        """
+        fresh = [prefix for prefix in hops if prefix not in self._routes]
+        if together and fresh:
+            number = self._room(len(fresh), self._home.get(source))
+            for prefix in fresh:
+                self._place(prefix, number)
+        else:
+            for prefix in fresh:
+                self._place(prefix, self._room(1, None))
+        for prefix, nexthops in hops.items():
+            route = self._routes[prefix]
+            self._orphans.discard(prefix)
+            if together:
+                self._home.setdefault(source, route.number)
+            if route.sources.get(source) != nexthops:
+                route.sources[source] = nexthops
+                self.dirty.add(route.number)
+        if hops:
+            self._announced[source] = tuple(hops)
+
+    def settle(self) -> None:
+        """Drop what an earlier run placed and nobody announces any more."""
+        for prefix in self._orphans:
+            self.dirty.add(self._routes[prefix].number)
+            self._remove(prefix)
+        self._orphans = set()
+
+    def faults(self) -> tuple[Fault, ...]:
+        """Routes with more next hops than the engine takes."""
+        return tuple(
+            Fault(
+                "",
+                "TooManyNextHops",
+                f"{prefix} has more than {ROUTE_NEXT_HOPS} next hops, the rest is left out:"
+                " announce it from fewer Interfaces",
+            )
+            for number in sorted(self._crowded)
+            for prefix in self._crowded[number]
+        )
+
+    def slice(self, number: int, vni: int, namespace: str) -> Json | None:
+        """The RouteSlice object; None when there is no such slice any more."""
+        self._crowded.pop(number, None)
+        if number not in self._slices:
+            return None
+        routes = sorted((self._routes[prefix].order, prefix) for prefix in self._slices[number])
+        crowded = []
+        items: list[Json] = []
+        for _, prefix in routes:
+            hops = self._routes[prefix].hops()
+            if len(hops) > ROUTE_NEXT_HOPS:
+                crowded.append(prefix)
+            items.append(_route(prefix, hops[:ROUTE_NEXT_HOPS]))
+        if crowded:
+            self._crowded[number] = tuple(crowded)
+        owner, _, name = self.network.partition("/")
+        return {
+            "apiVersion": API_VERSION,
+            "kind": "RouteSlice",
+            "metadata": {
+                "name": slice_name(self.network, number),
+                "namespace": namespace,
+                "labels": {NAMESPACE_LABEL: owner, NETWORK_LABEL: name},
+            },
+            "spec": {"network": self.network, "vni": vni, "routes": [*items]},
+        }
+
+    def _room(self, wanted: int, home: int | None) -> int:
+        """The slice for so many new routes: the preferred one, or the lowest that has room."""
+        for number in ([] if home is None else [home]) + sorted(self._roomy):
+            if number in self._roomy and len(self._slices[number]) + wanted <= SLICE_ROUTES:
+                return number
+        number = 0
+        while number in self._slices:
+            number += 1
+        return number
+
+    def _place(self, prefix: str, number: int) -> None:
+        members = self._slices.setdefault(number, set())
+        members.add(prefix)
+        self._routes[prefix] = Route(prefix, number)
+        if len(members) < SLICE_ROUTES:
+            self._roomy.add(number)
+        else:
+            self._roomy.discard(number)
+        self.dirty.add(number)
+
+    def _remove(self, prefix: str) -> None:
+        number = self._routes.pop(prefix).number
+        members = self._slices[number]
+        members.discard(prefix)
+        self._roomy.add(number)
+        if not members:
+            del self._slices[number]
+            self._roomy.discard(number)
+
+
+def _route(prefix: str, hops: Hops) -> Json:
+    if not hops:
+        return {"prefix": prefix, "blackhole": True}
+    return {
+        "prefix": prefix,
+        "nextHops": [
+            {"network" if "/" in target else "underlayAddress": target, "weight": weight}
+            for target, weight in hops
+        ],
+    }

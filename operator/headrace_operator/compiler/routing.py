@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The routes of all networks: who names whom, and the RouteSlices that come of it."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from headrace_api import Json, VirtualNetworkSpec, slice_name
+
+from .claims import Owner
+from .interface import Accepted
+from .network import Endpoint, ResolvedRoutes, references, resolve_routes
+from .outcome import Fault
+from .routes import ADDRESS, ROUTE, RouteTable, Source
+
+_OWN = Source(ROUTE, "")
+_NONE: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class RouteChanges:
+    """What one writing changed."""
+
+    slices: dict[str, Json | None] = field(default_factory=dict)
+    """By name; None: gone."""
+    faults: dict[str, tuple[Fault, ...]] = field(default_factory=dict)
+    """Network -> all that is wrong with its routes."""
+    touched: set[str] = field(default_factory=set)
+    """Networks whose list of slices or of peers changed."""
+
+
+class Routing:
+    """Route tables of the networks. Announce, then write."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self._tables: dict[str, RouteTable] = {}
+        self._slices: defaultdict[str, dict[int, Json]] = defaultdict(dict)
+        self._resolved: dict[str, ResolvedRoutes] = {}
+        self._names: dict[str, frozenset[Owner]] = {}
+        self._named_by: defaultdict[Owner, set[str]] = defaultdict(set)
+        self._to_resolve: set[str] = set()
+        self._to_write: set[str] = set()
+        self._to_announce: dict[str, Accepted] = {}
+
+    def install(self, network: str, placed: Mapping[int, tuple[str, ...]]) -> None:
+        """Place routes where an earlier run had them."""
+        self._tables[network] = RouteTable(network, placed)
+        self._to_write.add(network)
+
+    def resolve(self, networks: Iterable[str]) -> None:
+        """Resolve the own routes of these networks again."""
+        self._to_resolve.update(networks)
+
+    def network_changed(self, network: str) -> None:
+        """The network came, went or got another VNI."""
+        self._to_resolve |= {network} | self._named_by.get(Owner("net", network), set())
+        table = self._tables.get(network)
+        if table:
+            table.dirty.update(table.numbers())
+        self._to_write.add(network)
+
+    def interface_changed(self, key: str, old: Accepted | None, new: Accepted | None) -> None:
+        """The Interface is accepted otherwise than before (None: not at all)."""
+        if (old and (old.network, old.underlay)) != (new and (new.network, new.underlay)):
+            self._to_resolve |= self._named_by.get(Owner("ifc", key), set())
+        if old:
+            # Everybody withdraws before anybody announces, so that what is left is free.
+            stays = new if new and new.network == old.network else None
+            table = self._table(old.network)
+            table.withdraw(Source(ADDRESS, key), stays.addresses if stays else {})
+            table.withdraw(Source(ROUTE, key), stays.prefixes if stays else {})
+            self._to_write.add(old.network)
+        if new:
+            self._to_announce[key] = new
+            self._to_write.add(new.network)
+        else:
+            self._to_announce.pop(key, None)
+
+    def numbers(self, network: str) -> tuple[int, ...]:
+        """Numbers of the network's slices."""
+        table = self._tables.get(network)
+        return table.numbers() if table else ()
+
+    def placement(self, network: str) -> dict[int, tuple[str, ...]]:
+        """Slice number -> sorted prefixes."""
+        table = self._tables.get(network)
+        return table.placement() if table else {}
+
+    def slices(self) -> dict[str, Json]:
+        """All RouteSlices by name, sorted by network and number."""
+        return {
+            slice_name(network, number): self._slices[network][number]
+            for network in sorted(self._slices)
+            for number in sorted(self._slices[network])
+        }
+
+    def reached(self, networks: Iterable[str]) -> set[str]:
+        """The networks, and those that their routes lead to, and so on."""
+        return _closure(networks, self._peers)
+
+    def reaching(self, network: str) -> set[str]:
+        """The network, and those whose routes name it, and so on."""
+        return _closure([network], lambda name: self._named_by.get(Owner("net", name), _NONE))
+
+    def write(
+        self,
+        spec: Callable[[str], VirtualNetworkSpec | None],
+        vnis: Mapping[str, int],
+        endpoint: Callable[[str], Endpoint | None],
+    ) -> RouteChanges:
+        """Write what changed. `vnis` has the accepted networks, `endpoint` the Interfaces."""
+        changes = RouteChanges()
+        networks = sorted(self._to_resolve)
+        for network in networks:
+            before = self._peers(network)
+            found = spec(network) if network in vnis else None
+            self._index(network, found)
+            resolved = ResolvedRoutes({}, frozenset(), ())
+            if found:
+                resolved = resolve_routes(network, found, endpoint, vnis.__contains__)
+            self._resolved[network] = resolved
+            self._table(network).withdraw(_OWN, resolved.hops)
+            if resolved.peers != before:
+                changes.touched.add(network)
+        for network in networks:
+            hops = self._resolved[network].hops
+            self._table(network).announce(_OWN, hops, together=False)
+        for key, accepted in self._to_announce.items():
+            table = self._table(accepted.network)
+            table.announce(Source(ADDRESS, key), accepted.addresses, together=True)
+            table.announce(Source(ROUTE, key), accepted.prefixes, together=True)
+        for network in sorted(self._to_write | self._to_resolve):
+            self._write_network(network, vnis.get(network), changes)
+        self._to_resolve.clear()
+        self._to_write.clear()
+        self._to_announce.clear()
+        return changes
+
+    def _write_network(self, network: str, vni: int | None, changes: RouteChanges) -> None:
+        table = self._table(network)
+        table.settle()
+        written = self._slices[network]
+        numbers = set(written)
+        for number in sorted(table.dirty):
+            item = table.slice(number, vni, self._namespace) if vni else None
+            if item is None and number in written:
+                del written[number]
+                changes.slices[slice_name(network, number)] = None
+            elif item is not None and written.get(number) != item:
+                written[number] = item
+                changes.slices[slice_name(network, number)] = item
+        table.dirty.clear()
+        if set(written) != numbers:
+            changes.touched.add(network)
+        own = self._resolved.get(network)
+        changes.faults[network] = (*(own.faults if own else ()), *table.faults())
+        if vni is None and not table.numbers():
+            del self._tables[network], self._slices[network]
+            self._resolved.pop(network, None)
+
+    def _index(self, network: str, spec: VirtualNetworkSpec | None) -> None:
+        interfaces, networks = references(network, spec) if spec else (_NONE, _NONE)
+        names = frozenset(
+            {Owner("ifc", name) for name in interfaces} | {Owner("net", name) for name in networks}
+        )
+        for owner in self._names.pop(network, frozenset()):
+            self._named_by[owner].discard(network)
+            if not self._named_by[owner]:
+                del self._named_by[owner]
+        for owner in names:
+            self._named_by[owner].add(network)
+        if names:
+            self._names[network] = names
+
+    def _peers(self, network: str) -> frozenset[str]:
+        resolved = self._resolved.get(network)
+        return resolved.peers if resolved else _NONE
+
+    def _table(self, network: str) -> RouteTable:
+        table = self._tables.get(network)
+        if table is None:
+            table = self._tables[network] = RouteTable(network)
+        return table
+
+
+def _closure(start: Iterable[str], edges: Callable[[str], Iterable[str]]) -> set[str]:
+    found = set(start)
+    todo = list(found)
+    while todo:
+        for name in edges(todo.pop()):
+            if name not in found:
+                found.add(name)
+                todo.append(name)
+    return found

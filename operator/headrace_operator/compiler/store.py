@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The objects, parsed once, and the indexes that say who depends on whom."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from headrace_api import InterfaceSpec, PipelineSpec, VirtualNetworkSpec
+
+from .claims import OwnerKind
+
+Spec = TypeVar("Spec")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(Generic[Spec]):
+    """An object's creation time and spec: all of it that the compiler reads."""
+
+    created: str
+    """RFC 3339, or empty: text order is age order."""
+    spec: Spec
+
+
+@dataclass(slots=True)
+class Store:
+    """Objects by key (namespace/name, or name where cluster-scoped)."""
+
+    networks: dict[str, Entry[VirtualNetworkSpec]] = field(default_factory=dict)
+    interfaces: dict[str, Entry[InterfaceSpec]] = field(default_factory=dict)
+    pipelines: dict[str, Entry[PipelineSpec]] = field(default_factory=dict)
+    nodes: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Name -> labels."""
+
+    by_network: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    by_pipeline: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    by_node: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    def put_interface(self, key: str, entry: Entry[InterfaceSpec] | None) -> None:
+        """Store the Interface, or remove it (None)."""
+        for spec, change in ((self.interface(key), set.discard), (entry and entry.spec, set.add)):
+            if spec:
+                change(self.by_network[network_key(key, spec)], key)
+                change(self.by_pipeline[spec.pipeline_name], key)
+                change(self.by_node[spec.node_name], key)
+        if entry:
+            self.interfaces[key] = entry
+        else:
+            self.interfaces.pop(key, None)
+
+    def interface(self, key: str) -> InterfaceSpec | None:
+        """Spec of the Interface, if it exists."""
+        entry = self.interfaces.get(key)
+        return entry.spec if entry else None
+
+    def network(self, key: str) -> VirtualNetworkSpec | None:
+        """Spec of the VirtualNetwork, if it exists."""
+        entry = self.networks.get(key)
+        return entry.spec if entry else None
+
+    def pipeline(self, name: str) -> PipelineSpec | None:
+        """Spec of the Pipeline, if it exists."""
+        entry = self.pipelines.get(name)
+        return entry.spec if entry else None
+
+    def created(self, kind: OwnerKind, key: str) -> str:
+        """Creation time of the owner's object; empty when unknown."""
+        entry: Entry[PipelineSpec] | Entry[VirtualNetworkSpec] | Entry[InterfaceSpec] | None
+        match kind:
+            case "pn":
+                entry = self.pipelines.get(key.partition("/")[0])
+            case "net":
+                entry = self.networks.get(key)
+            case "ifc":
+                entry = self.interfaces.get(key)
+        return entry.created if entry else ""
+
+    def selects(self, pipeline: str, node: str) -> bool:
+        """Whether both exist and the Pipeline selects the node."""
+        spec = self.pipeline(pipeline)
+        labels = self.nodes.get(node)
+        return spec is not None and labels is not None and spec.node_selector.matches(labels)
+
+
+def network_key(interface: str, spec: InterfaceSpec) -> str:
+    """Key of the VirtualNetwork that an Interface names: that of its own namespace."""
+    return f"{interface.partition('/')[0]}/{spec.network_ref.name}"
+
+
+def sibling(key: str, name: str) -> str:
+    """Key of the object with this name in the namespace of another."""
+    return f"{key.partition('/')[0]}/{name}"

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network that most tests run in: two tenants with the same addresses, and an uplink.
+
+Node 1 (the engine) has Interfaces a and b in blue, c and d in green; c and d have the addresses of
+a and b. Node 2, beyond the uplink, is the test.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from headrace_dataplane.protocol import JSON, Change, Port, Put
+from tests.engine.lab import Lab, put
+from tests.engine.wire import Wire
+
+BLUE, GREEN = "t/blue", "t/green"
+GATEWAYS = ["10.0.0.1", "2001:db8::1"]
+LINK_LOCAL_GATEWAY = "fe80::1"
+UPLINK_ADDRESS = "fd00:1:0:1::1"
+ON_LINK = "fd00:1::/48"
+MTU = 1460
+UPLINK_MTU = 1500
+
+REMOTE = "fd00:1:0:2::9"
+"""Underlay address of an endpoint on node 2: 10.1.0.0/16 and 2001:db8:1::/48 of blue."""
+REMOTE_GREEN = "fd00:1:0:2::a"
+REMOTE_MAC = "02:00:00:00:02:09"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An Interface of the site and what is behind it. Without `mac` the engine must learn it."""
+
+    name: str
+    network: str
+    address4: str
+    address6: str
+    underlay: str
+    hardware: str
+    mac: bool = True
+    prefixes: tuple[str, ...] = ()
+    source_check: bool = True
+    mtu: int = MTU
+    gateways: tuple[str, ...] = (*GATEWAYS, LINK_LOCAL_GATEWAY)
+    extra: dict[str, JSON] = field(default_factory=dict)
+
+    def interface(self) -> Put:
+        spec: dict[str, JSON] = {
+            "port": self.name,
+            "network": self.network,
+            "addresses": [self.address4, self.address6],
+            "prefixes": list(self.prefixes),
+            "gateways": list(self.gateways),
+            "underlay": self.underlay,
+            "sourceCheck": self.source_check,
+            "mtu": self.mtu,
+            **self.extra,
+        }
+        if self.mac:
+            spec["mac"] = self.hardware
+        return put("interface", f"t/{self.name}", **spec)
+
+    def address(self, family: int) -> str:
+        return self.address4 if family == 4 else self.address6
+
+    def with_(self, **changes: object) -> "Endpoint":
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+A = Endpoint("a", BLUE, "10.0.0.5", "2001:db8::5", "fd00:1:0:1::a", "02:00:00:00:00:0a")
+B = Endpoint("b", BLUE, "10.0.0.6", "2001:db8::6", "fd00:1:0:1::b", "02:00:00:00:00:0b")
+C = Endpoint("c", GREEN, "10.0.0.5", "2001:db8::5", "fd00:1:0:1::c", "02:00:00:00:00:0c")
+D = Endpoint("d", GREEN, "10.0.0.6", "2001:db8::6", "fd00:1:0:1::d", "02:00:00:00:00:0d")
+
+REMOTE4, REMOTE6 = "10.1.0.7", "2001:db8:1::7"
+
+
+def remote(family: int) -> str:
+    return REMOTE4 if family == 4 else REMOTE6
+
+
+def tap(name: str, mtu: int = UPLINK_MTU, **spec: JSON) -> Put:
+    return put("port", name, devargs=f"net_tap_{name},iface={name}", rxQueues=1, mtu=mtu, **spec)
+
+
+def network(key: str, vni: int) -> Put:
+    return put("network", key, vni=vni, gateways=GATEWAYS)
+
+
+def uplink(port: str = "up", **spec: JSON) -> Put:
+    defaults: dict[str, JSON] = {
+        "port": port,
+        "mtu": UPLINK_MTU,
+        "addresses": [UPLINK_ADDRESS],
+        "onLink": [ON_LINK],
+    }
+    return put("uplink", port, **{**defaults, **spec})
+
+
+def routes(name: str, network: str, *routes: list[JSON]) -> Put:
+    return put("routes", name, network=network, routes=list(routes))
+
+
+def host_routes(*endpoints: Endpoint) -> list[list[JSON]]:
+    """Routes to the endpoints' addresses and prefixes."""
+    found: list[list[JSON]] = []
+    for endpoint in endpoints:
+        found.append([f"{endpoint.address4}/32", endpoint.underlay])
+        found.append([f"{endpoint.address6}/128", endpoint.underlay])
+        found.extend([prefix, endpoint.underlay] for prefix in endpoint.prefixes)
+    return found
+
+
+def default_objects(*endpoints: Endpoint) -> list[Change]:
+    return [
+        *(tap(endpoint.name) for endpoint in endpoints),
+        tap("up"),
+        network(BLUE, 100),
+        network(GREEN, 200),
+        uplink(),
+        *(endpoint.interface() for endpoint in endpoints),
+        routes(
+            "blue",
+            BLUE,
+            *host_routes(*(e for e in endpoints if e.network == BLUE)),
+            ["10.1.0.0/16", REMOTE],
+            ["2001:db8:1::/48", REMOTE],
+        ),
+        routes(
+            "green",
+            GREEN,
+            *host_routes(*(e for e in endpoints if e.network == GREEN)),
+            ["10.1.0.0/16", REMOTE_GREEN],
+            ["2001:db8:1::/48", REMOTE_GREEN],
+        ),
+    ]
+
+
+class Site:
+    """The objects are in the engine, the wires connected, node 2 answers for its addresses."""
+
+    def __init__(self, lab: Lab, *endpoints: Endpoint) -> None:
+        self.lab = lab
+        self.endpoints = {endpoint.name: endpoint for endpoint in endpoints}
+        lab.commit(*default_objects(*endpoints))
+        for endpoint in endpoints:
+            self.connect(endpoint)
+        self.up = lab.connect("up", "up", REMOTE_MAC, ("uplink", "up"))
+        self.up.hosts = {REMOTE: REMOTE_MAC, REMOTE_GREEN: REMOTE_MAC}
+
+    def connect(self, endpoint: Endpoint) -> Wire:
+        wire = self.lab.connect(
+            endpoint.name, endpoint.name, endpoint.hardware, ("interface", f"t/{endpoint.name}")
+        )
+        wire.hosts = {
+            endpoint.address4: endpoint.hardware,
+            endpoint.address6: endpoint.hardware,
+        }
+        return wire
+
+    @property
+    def a(self) -> Wire:
+        return self.lab.wires["a"]
+
+    @property
+    def b(self) -> Wire:
+        return self.lab.wires["b"]
+
+    @property
+    def c(self) -> Wire:
+        return self.lab.wires["c"]
+
+    @property
+    def d(self) -> Wire:
+        return self.lab.wires["d"]
+
+    @property
+    def uplink_mac(self) -> str:
+        """The engine's MAC address on the uplink."""
+        return str(self.lab.item(Port, name="up").mac)

@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Encapsulation and decapsulation: IPv4 and IPv6 in IPv6 (RFC 2473, RFC 4213)."""
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet, Raw
+
+from tests.engine import frames
+from tests.engine.lab import Lab
+from tests.engine.site import (
+    REMOTE,
+    REMOTE_GREEN,
+    REMOTE_MAC,
+    UPLINK_ADDRESS,
+    A,
+    B,
+    C,
+    D,
+    Site,
+    remote,
+    uplink,
+)
+
+FAMILIES = pytest.mark.parametrize("family", [4, 6])
+NEXT_HEADER = {4: 4, 6: 41}
+
+
+def encapsulated(site: Site, outer: str, inner: Packet, **fields: int) -> Packet:
+    """Return a frame from node 2 with this outer destination."""
+    header = IPv6(src=REMOTE, dst=outer, **fields)
+    return Ether(src=REMOTE_MAC, dst=site.uplink_mac) / header / inner
+
+
+@FAMILIES
+def test_outer_header(site: Site, family: int) -> None:
+    packet = frames.udp(A.address(family), remote(family), b"inner")
+    site.a.send(frames.frame(A.hardware, packet))
+    got = site.lab.receive(site.up, frames.has(UDP))
+    assert (got.dst, got.src, got.type) == (REMOTE_MAC, site.uplink_mac, 0x86DD)
+    outer = got[IPv6]
+    assert (outer.version, outer.tc, outer.hlim) == (6, 0, 64)
+    assert outer.fl != 0
+    assert outer.plen == len(packet)
+    assert outer.nh == NEXT_HEADER[family]
+    assert (outer.src, outer.dst) == (UPLINK_ADDRESS, REMOTE)
+    inner = outer.payload
+    assert frames.without_ttl(inner) == frames.without_ttl(packet)
+    assert frames.is_intact(inner)
+    assert len(got) == 14 + 40 + len(packet)
+
+
+@FAMILIES
+def test_flow_label_is_constant_in_a_flow_and_differs_between_flows(
+    site: Site, family: int
+) -> None:
+    def label(sport: int, payload: bytes) -> int:
+        packet = frames.udp(A.address(family), remote(family), payload, sport=sport)
+        site.a.send(frames.frame(A.hardware, packet))
+        fl: int = site.lab.receive(site.up, frames.has(UDP))[IPv6].fl
+        return fl
+
+    labels = {port: label(port, b"first") for port in range(1000, 1064)}
+    assert all(label(port, b"another, longer") == fl for port, fl in labels.items())
+    assert len(set(labels.values())) >= 60
+    assert 0 not in labels.values()
+
+
+@FAMILIES
+def test_there_and_back(site: Site, family: int) -> None:
+    """Case 5 and 6: a ping leaves by the uplink, the answer reaches the endpoint."""
+    site.a.send(frames.frame(A.hardware, frames.echo(A.address(family), remote(family))))
+    sent = site.lab.receive(site.up, lambda f: f.haslayer(IPv6) and f[IPv6].dst == REMOTE)
+    assert sent[IPv6].nh == NEXT_HEADER[family]
+    reply = frames.udp(remote(family), A.address(family), b"back")
+    site.up.send(encapsulated(site, A.underlay, reply))
+    got = site.lab.receive(site.a, frames.has(UDP))
+    assert (got.dst, got.src) == (A.hardware, frames.GATEWAY_MAC)
+    assert bytes(got.payload) == bytes(reply)
+
+
+@FAMILIES
+def test_outer_destination_alone_decides(site: Site, family: int) -> None:
+    """The same inner packet reaches whose underlay address is on the outside."""
+    inner = frames.udp(remote(family), A.address(family))
+    for endpoint in (A, B, C, D):
+        site.up.send(encapsulated(site, endpoint.underlay, inner))
+        got = site.lab.receive(site.lab.wires[endpoint.name], frames.has(UDP))
+        assert (got.dst, got.src) == (endpoint.hardware, frames.GATEWAY_MAC)
+        assert bytes(got.payload) == bytes(inner)
+        assert got.type == {4: 0x0800, 6: 0x86DD}[family]
+    for wire in site.lab.wires.values():
+        site.lab.quiet(wire, frames.has(UDP))
+
+
+@FAMILIES
+def test_networks_are_apart_on_the_wire(site: Site, family: int) -> None:
+    """Case 15: same inner addresses in two networks, different nodes' addresses outside."""
+    packet = frames.udp(A.address(family), remote(family))
+    for endpoint, outer in ((A, REMOTE), (C, REMOTE_GREEN)):
+        site.lab.wires[endpoint.name].send(frames.frame(endpoint.hardware, packet))
+        assert site.lab.receive(site.up, frames.has(UDP))[IPv6].dst == outer
+
+
+@FAMILIES
+@pytest.mark.parametrize("fields", [{"hlim": 1}, {"hlim": 255}, {"fl": 0xFFFFF}, {"tc": 0xFF}])
+def test_outer_fields_do_not_matter(site: Site, family: int, fields: dict[str, int]) -> None:
+    inner = frames.udp(remote(family), A.address(family))
+    site.up.send(encapsulated(site, A.underlay, inner, **fields))
+    assert bytes(site.lab.receive(site.a, frames.has(UDP)).payload) == bytes(inner)
+
+
+@FAMILIES
+def test_padding_is_cut_inside_and_outside(site: Site, family: int) -> None:
+    inner = frames.udp(remote(family), A.address(family), b"")
+    site.up.send(bytes(encapsulated(site, A.underlay, inner)) + b"\xaa" * 20)
+    assert bytes(site.lab.receive(site.a, frames.has(UDP)).payload) == bytes(inner)
+    site.up.send(encapsulated(site, A.underlay, inner / Raw(b"\xbb" * 20)))
+    got = site.lab.receive(site.a, frames.has(UDP))
+    if got[UDP].len == 8:  # scapy left the inner lengths as they were
+        assert bytes(got.payload) == bytes(inner)
+
+
+def test_unknown_outer_destination(site: Site) -> None:
+    inner = frames.udp(remote(4), A.address4)
+    for address in ("fd00:1:0:1::ffff", "fd00:1:0:2::9", "2001:db8::5", "::", "::1"):
+        site.up.send(encapsulated(site, address, inner), drop="unknown_underlay")
+    for wire in site.lab.wires.values():
+        site.lab.quiet(wire, frames.has(UDP))
+
+
+def test_encapsulated_to_the_uplink_itself(site: Site) -> None:
+    inner = frames.udp(remote(4), A.address4)
+    site.up.send(encapsulated(site, UPLINK_ADDRESS, inner), drop="local")
+    site.lab.quiet(site.a, frames.has(UDP))
+
+
+@pytest.mark.parametrize("protocol", [6, 17, 47, 0, 59, 60])
+def test_other_protocols(site: Site, protocol: int) -> None:
+    packet = Raw(b"\x45" + b"\0" * 39)
+    site.up.send(encapsulated(site, A.underlay, packet, nh=protocol), drop="underlay_protocol")
+    site.lab.quiet(site.a, frames.has(Raw))
+
+
+def test_fragments_of_the_underlay(site: Site) -> None:
+    """Encapsulated packets are never fragmented by us, and not put together."""
+    packet = IPv6ExtHdrFragment(nh=4, m=1, offset=0, id=1) / Raw(b"\x45" + b"\0" * 39)
+    site.up.send(encapsulated(site, A.underlay, packet), drop="underlay_protocol")
+    site.lab.settle()
+
+
+def inner4(**fields: object) -> bytes:
+    packet = IP(src=remote(4), dst=A.address4, **fields) / UDP(sport=1, dport=2) / Raw(b"x" * 20)
+    return bytes(packet)
+
+
+def inner6(**fields: object) -> bytes:
+    packet = IPv6(src=remote(6), dst=A.address6, **fields) / UDP(sport=1, dport=2) / Raw(b"x" * 20)
+    return bytes(packet)
+
+
+@pytest.mark.parametrize(
+    ("next_header", "inner"),
+    [
+        pytest.param(4, b"", id="v4-empty"),
+        pytest.param(4, inner4()[:1], id="v4-one-byte"),
+        pytest.param(4, inner4()[:19], id="v4-half-header"),
+        pytest.param(4, inner4()[:-1], id="v4-one-byte-short"),
+        pytest.param(4, inner4(len=2000), id="v4-too-long"),
+        pytest.param(4, inner4(len=19), id="v4-too-short"),
+        pytest.param(4, inner4(len=0), id="v4-zero"),
+        pytest.param(4, inner4(version=5), id="v4-version"),
+        pytest.param(4, inner6(), id="v4-is-v6"),
+        pytest.param(4, inner4(ihl=4), id="v4-header-length"),
+        pytest.param(4, inner4(ihl=15, len=48), id="v4-header-longer-than-packet"),
+        pytest.param(41, b"", id="v6-empty"),
+        pytest.param(41, inner6()[:39], id="v6-half-header"),
+        pytest.param(41, inner6()[:-1], id="v6-one-byte-short"),
+        pytest.param(41, inner6(plen=2000), id="v6-too-long"),
+        pytest.param(41, inner6(version=4), id="v6-version"),
+        pytest.param(41, inner4(), id="v6-is-v4"),
+        pytest.param(41, inner6(plen=65535), id="v6-longest"),
+    ],
+)
+def test_bad_inner_header(site: Site, next_header: int, inner: bytes) -> None:
+    frame = encapsulated(site, A.underlay, Raw(inner) if inner else Raw(b""), nh=next_header)
+    site.up.send(frame, drop="inner_header")
+    site.lab.quiet(site.a)
+
+
+@pytest.mark.parametrize("plen", [61, 1000, 65535])
+def test_outer_length_beyond_the_frame(site: Site, plen: int) -> None:
+    frame = encapsulated(site, A.underlay, Raw(inner4()), plen=plen, nh=4)
+    site.up.send(frame, drop="ip6_header")
+    site.lab.quiet(site.a, frames.has(UDP))
+
+
+@FAMILIES
+def test_endpoint_without_known_mac_gets_the_packet_once_it_answers(
+    lab: Lab, family: int
+) -> None:
+    site = Site(lab, A.with_(mac=False))
+    site.a.hosts = {}
+    inner = frames.udp(remote(family), A.address(family))
+    site.up.send(encapsulated(site, A.underlay, inner))
+    lab.taken(site.up)
+    site.a.hosts = {A.address(family): A.hardware}
+    got = lab.receive(site.a, frames.has(UDP))
+    assert got.dst == A.hardware
+    assert bytes(got.payload) == bytes(inner)
+
+
+def test_uplink_of_the_next_hop_follows_the_address(site: Site) -> None:
+    """An underlay address that becomes local is delivered here, and encapsulated when it left."""
+    moved = B.with_(underlay=REMOTE)
+    packet = frames.frame(A.hardware, frames.udp(A.address4, remote(4)))
+    site.a.send(packet)
+    assert site.lab.receive(site.up, frames.has(UDP))
+    site.lab.commit(moved.interface())
+    site.a.send(packet)
+    assert site.lab.receive(site.b, frames.has(UDP)).dst == B.hardware
+    site.lab.commit(B.interface())
+    site.a.send(packet)
+    assert site.lab.receive(site.up, frames.has(UDP))[IPv6].dst == REMOTE
+
+
+def test_without_an_uplink_there_is_no_way_out(site: Site) -> None:
+    """A next hop that no uplink leads to."""
+    site.lab.commit(uplink(onLink=["fd99::/48"]))
+    packet = frames.frame(A.hardware, frames.udp(A.address4, remote(4)))
+    site.a.send(packet, drop="no_route")
+    site.lab.quiet(site.up, frames.has(UDP))
+    site.lab.commit(uplink())
+    site.a.send(packet)
+    assert site.lab.receive(site.up, frames.has(UDP))

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace_api import digest
+from headrace_dataplane import sync
+from headrace_dataplane.protocol import EngineClient, JSONObject, Put, Refusal
+from headrace_dataplane.sync import RETRY_SECONDS, Reconciler, references
+from tests.unit.fake_engine import FakeEngine
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[FakeEngine]:
+    fake = FakeEngine(tmp_path / "engine.sock")
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def reconciler(engine: FakeEngine) -> Iterator[Reconciler]:
+    with EngineClient(engine.path) as client:
+        yield Reconciler(client)
+
+
+def put(kind: str, key: str, **spec: object) -> Put:
+    typed: JSONObject = dict(spec)  # type: ignore[arg-type]
+    return Put(kind, key, digest(typed), typed)
+
+
+PORT = put("port", "a/vm1", devargs="net_null0")
+NETWORK = put("network", "a/blue", vni=1)
+INTERFACE = put("interface", "a/vm1", port="a/vm1", network="a/blue")
+ROUTES = put("routes", "a.blue.0", network="a/blue", routes=[["10.0.0.0/8"]])
+ALL = [INTERFACE, ROUTES, NETWORK, PORT]
+
+
+def sent(engine: FakeEngine) -> list[tuple[int, list[tuple[str, str, bool]]]]:
+    return [
+        (
+            commit["generation"],
+            [(o["kind"], o["key"], "delete" in o) for o in commit["objects"]],
+        )
+        for commit in engine.commits
+    ]
+
+
+def test_everything_goes_in_one_commit_in_order_of_dependence(
+    engine: FakeEngine, reconciler: Reconciler
+) -> None:
+    outcome = reconciler.reconcile(ALL, 1, 0)
+    assert (outcome.generation, outcome.changed, outcome.refused) == (1, 4, ())
+    assert sent(engine) == [
+        (
+            1,
+            [
+                ("port", "a/vm1", False),
+                ("network", "a/blue", False),
+                ("interface", "a/vm1", False),
+                ("routes", "a.blue.0", False),
+            ],
+        )
+    ]
+
+
+def test_only_the_difference_is_sent(engine: FakeEngine, reconciler: Reconciler) -> None:
+    reconciler.reconcile(ALL, 1, 0)
+    engine.commits.clear()
+    changed = put("routes", "a.blue.0", network="a/blue", routes=[])
+    outcome = reconciler.reconcile([PORT, NETWORK, changed], 2, 1)
+    assert outcome.changed == 2
+    assert sent(engine) == [(2, [("interface", "a/vm1", True), ("routes", "a.blue.0", False)])]
+
+
+def test_nothing_is_sent_when_nothing_changed(engine: FakeEngine, reconciler: Reconciler) -> None:
+    reconciler.reconcile(ALL, 1, 0)
+    engine.commits.clear()
+    assert reconciler.reconcile(ALL, 1, 1).changed == 0
+    assert engine.commits == []
+    reconciler.reconcile(ALL, 2, 1)
+    assert sent(engine) == [(2, [])]
+
+
+def test_a_refused_object_and_what_needs_it_stay_out(
+    engine: FakeEngine, reconciler: Reconciler
+) -> None:
+    engine.refuse["port", "a/vm1"] = "NoSuchDevice"
+    outcome = reconciler.reconcile(ALL, 1, 100)
+    assert set(engine.hashes["network"]) == {"a/blue"}
+    assert set(engine.hashes["routes"]) == {"a.blue.0"}
+    assert set(engine.hashes["interface"]) == set()
+    assert outcome.generation == engine.generation == 1
+    assert outcome.refused == (
+        Refusal("port", "a/vm1", "f", "NoSuchDevice", "NoSuchDevice"),
+        Refusal("interface", "a/vm1", "port", "PortMissing", "port a/vm1: NoSuchDevice"),
+    )
+    assert outcome.retry_at == 100 + RETRY_SECONDS[0]
+
+
+def test_refused_objects_are_retried_later_and_later(
+    engine: FakeEngine, reconciler: Reconciler
+) -> None:
+    engine.refuse["port", "a/vm1"] = "NoSuchDevice"
+    first = reconciler.reconcile([PORT], 1, 0)
+    engine.commits.clear()
+    assert reconciler.reconcile([PORT], 1, 0.5).refused == first.refused
+    assert engine.commits == []
+    assert reconciler.reconcile([PORT], 1, 1).retry_at == 1 + 2 * RETRY_SECONDS[0]
+    engine.refuse.clear()
+    outcome = reconciler.reconcile([PORT], 1, 3)
+    assert (outcome.refused, outcome.retry_at) == ((), None)
+    assert set(engine.hashes["port"]) == {"a/vm1"}
+
+
+def test_a_changed_object_is_tried_at_once(engine: FakeEngine, reconciler: Reconciler) -> None:
+    engine.refuse["port", "a/vm1"] = "NoSuchDevice"
+    reconciler.reconcile([PORT], 1, 0)
+    engine.refuse.clear()
+    outcome = reconciler.reconcile([put("port", "a/vm1", devargs="net_null1")], 2, 0)
+    assert outcome.refused == ()
+    assert engine.objects["port"]["a/vm1"] == {"devargs": "net_null1"}
+
+
+def test_a_refused_change_leaves_the_old_object_and_its_users(
+    engine: FakeEngine, reconciler: Reconciler
+) -> None:
+    reconciler.reconcile(ALL, 1, 0)
+    engine.refuse["port", "a/vm1"] = "NoSuchDevice"
+    changed = put("port", "a/vm1", devargs="net_null9")
+    outcome = reconciler.reconcile([changed, NETWORK, INTERFACE, ROUTES], 2, 1)
+    assert [refusal.kind for refusal in outcome.refused] == ["port"]
+    assert engine.objects["port"]["a/vm1"] == {"devargs": "net_null0"}
+    assert set(engine.hashes["interface"]) == {"a/vm1"}
+
+
+def test_what_is_no_longer_wanted_is_no_longer_refused(
+    engine: FakeEngine, reconciler: Reconciler
+) -> None:
+    engine.refuse["port", "a/vm1"] = "NoSuchDevice"
+    reconciler.reconcile([PORT, NETWORK], 1, 0)
+    assert reconciler.reconcile([NETWORK], 2, 0).refused == ()
+
+
+def test_a_refusal_that_names_nobody_holds_the_commit(
+    engine: FakeEngine, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = {"ok": False, "errors": [{"reason": "OutOfMemory", "message": "no memory"}]}
+    real = engine.commit
+    monkeypatch.setattr(
+        engine, "commit", lambda generation, objects: answer if objects else real(generation, [])
+    )
+    outcome = reconciler.reconcile([PORT, NETWORK], 1, 0)
+    assert {refusal.key for refusal in outcome.refused} == {"a/vm1", "a/blue"}
+    assert all("no memory" in refusal.message for refusal in outcome.refused)
+
+
+def test_long_changes_are_split_and_the_generation_comes_last(
+    engine: FakeEngine, reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "COMMIT_BYTES", 1000)
+    slices = [
+        put(
+            "routes",
+            f"a.blue.{n}",
+            network="a/blue",
+            routes=[[f"10.{n}.{m}.0/24"] for m in range(9)],
+        )
+        for n in range(20)
+    ]
+    reconciler.reconcile([NETWORK, *slices], 5, 0)
+    assert len(engine.commits) > 2
+    assert [commit["generation"] for commit in engine.commits[:-1]] == [0] * (
+        len(engine.commits) - 1
+    )
+    assert engine.commits[-1]["generation"] == 5
+    assert len(engine.hashes["routes"]) == 20
+    # A network that goes while its routes go, in bounded commits too.
+    reconciler.reconcile([], 6, 0)
+    assert engine.hashes["routes"] == engine.hashes["network"] == {}
+    assert engine.generation == 6
+
+
+def test_references_of_routes_include_peer_networks() -> None:
+    routes = put(
+        "routes",
+        "s",
+        network="a/blue",
+        routes=[
+            ["10.0.0.0/8", "fd00::5"],
+            ["10.1.0.0/16", ["fd00::5", 3], {"network": "a/red", "weight": 1}],
+        ],
+    )
+    assert list(references(routes)) == [("network", "a/blue"), ("network", "a/red")]

@@ -1,0 +1,411 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the compiler does with one case each."""
+
+import copy
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from headrace_api import (
+    Interface,
+    Node,
+    Objects,
+    Pipeline,
+    RouteSlice,
+    VirtualNetwork,
+    canonical_json,
+    config_name,
+    digest,
+)
+from headrace_operator.compiler import Allocations, Compilation, Compiler
+from headrace_operator.compiler import compile as compile_all
+
+
+def network(name: str = "blue", **spec: object) -> VirtualNetwork:
+    spec = {"subnets": [{"prefix": "10.0.0.0/24"}, {"prefix": "2001:db8::/64"}], **spec}
+    return VirtualNetwork.model_validate(
+        {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
+    )
+
+
+def interface(
+    name: str = "vm1", *, created: str = "", device: str | None = None, **spec: object
+) -> Interface:
+    tap = {"type": "Tap", "tap": {"deviceName": device or f"tap-{name}"}}
+    spec = {
+        "networkRef": {"name": "blue"},
+        "pipelineName": "router",
+        "nodeName": "node-a",
+        "attachment": tap,
+        **spec,
+    }
+    metadata = {"name": name, "namespace": "default", "creationTimestamp": created}
+    return Interface.model_validate({"metadata": metadata, "spec": spec})
+
+
+def pipeline(name: str = "router", **spec: object) -> Pipeline:
+    uplink = {"type": "AFPacket", "afPacket": {"deviceName": "eth1"}}
+    spec = {
+        "underlayPrefix": "fd00:1::/48",
+        "uplinks": [{"name": "uplink0", "attachment": uplink}],
+        **spec,
+    }
+    return Pipeline.model_validate({"metadata": {"name": name}, "spec": spec})
+
+
+def node(name: str, **labels: str) -> Node:
+    return Node.model_validate({"metadata": {"name": name, "labels": labels}})
+
+
+def run(
+    *interfaces: Interface,
+    networks: tuple[VirtualNetwork, ...] = (),
+    pipelines: tuple[Pipeline, ...] = (),
+    allocations: Allocations | None = None,
+) -> Compilation:
+    objects = Objects(
+        networks=networks or (network(),),
+        interfaces=interfaces,
+        pipelines=pipelines or (pipeline(),),
+        nodes=(node("node-a"), node("node-b")),
+    )
+    return compile_all(objects, allocations or Allocations())
+
+
+def routes(result: Compilation, name: str = "default.blue.0") -> dict[str, object]:
+    spec = RouteSlice.model_validate(result.slices[name]).spec
+    return {
+        route.prefix: [
+            (hop.underlay_address or hop.network, hop.weight) for hop in route.next_hops or ()
+        ]
+        for route in spec.routes
+    }
+
+
+def test_one_interface_gets_all_that_it_needs() -> None:
+    result = run(interface())
+    assert result.problems == ()
+    assert sorted(result.configs) == ["router.node-a", "router.node-b"]
+    spec = result.configs["router.node-a"]["spec"]
+    assert spec == {
+        "pipelineName": "router",
+        "nodeName": "node-a",
+        "workers": {
+            "count": 1,
+            "idlePolicy": "Adaptive",
+            "shareControlCore": False,
+            "burst": 64,
+        },
+        "underlayPrefix": "fd00:1:0:1::/64",
+        "underlayAddress": "fd00:1:0:1::1",
+        "uplinks": [
+            {
+                "name": "uplink0",
+                "attachment": {"type": "AFPacket", "afPacket": {"deviceName": "eth1"}},
+                "mtu": 1500,
+                "addresses": ["fd00:1:0:1::1"],
+                "onLinkPrefixes": ["fd00:1::/48"],
+            }
+        ],
+        "networks": [
+            {
+                "namespace": "default",
+                "name": "blue",
+                "vni": 1,
+                "mtu": 1460,
+                "gateways": ["10.0.0.1", "2001:db8::1"],
+                "routeSlices": ["default.blue.0"],
+            }
+        ],
+        "interfaces": [
+            {
+                "namespace": "default",
+                "name": "vm1",
+                "network": "default/blue",
+                "vni": 1,
+                "attachment": {"type": "Tap", "tap": {"deviceName": "tap-vm1"}},
+                "addresses": ["10.0.0.2", "2001:db8::2"],
+                "prefixes": [],
+                "gateways": ["10.0.0.1", "2001:db8::1"],
+                "underlayAddress": "fd00:1:0:1::2",
+                "sourceCheck": "Enabled",
+                "mtu": 1460,
+            }
+        ],
+    }
+    assert result.configs["router.node-b"]["spec"]["underlayPrefix"] == "fd00:1:0:2::/64"
+    item = result.slices["default.blue.0"]
+    assert item["metadata"]["labels"] == {
+        "headrace.dev/network-namespace": "default",
+        "headrace.dev/network": "blue",
+    }
+    assert routes(result) == {
+        "10.0.0.2/32": [("fd00:1:0:1::2", 1)],
+        "2001:db8::2/128": [("fd00:1:0:1::2", 1)],
+    }
+
+
+Case = tuple[str, str, Callable[[], Compilation]]
+
+
+CASES: list[Case] = [
+    ("NetworkNotFound", "spec.networkRef.name", lambda: run(interface(networkRef={"name": "x"}))),
+    ("PipelineNotFound", "spec.pipelineName", lambda: run(interface(pipelineName="x"))),
+    ("NodeNotFound", "spec.nodeName", lambda: run(interface(nodeName="x"))),
+    (
+        "NodeNotSelected",
+        "spec.nodeName",
+        lambda: run(
+            interface(), pipelines=(pipeline(nodeSelector={"matchLabels": {"zone": "1"}}),)
+        ),
+    ),
+    (
+        "AttachmentUnsupported",
+        "spec.attachment.type",
+        lambda: run(
+            interface(attachment={"type": "VhostUser", "vhostUser": {"socketPath": "/run/vm"}}),
+            pipelines=(pipeline(attachmentTypes=["VhostUser"]),),
+        ),
+    ),
+    (
+        "AttachmentUnsupported",
+        "spec.attachment.sriov.resourceName",
+        lambda: run(interface(attachment={"type": "SRIOV", "sriov": {"resourceName": "a/b"}})),
+    ),
+    (
+        "AttachmentNotAllowed",
+        "spec.attachment.type",
+        lambda: run(interface(), pipelines=(pipeline(attachmentTypes=["Memif"]),)),
+    ),
+    (
+        "AddressOutsideSubnets",
+        "spec.addresses[1]",
+        lambda: run(interface(addresses=["10.0.0.9", "192.0.2.1"])),
+    ),
+    ("AddressIsGateway", "spec.addresses[0]", lambda: run(interface(addresses=["10.0.0.1"]))),
+    ("AddressReserved", "spec.addresses[0]", lambda: run(interface(addresses=["10.0.0.255"]))),
+    (
+        "AddressConflict",
+        "spec.addresses[0]",
+        lambda: run(
+            interface(addresses=["10.0.0.9"], created="2026-01-02T00:00:00Z"),
+            interface("vm2", addresses=["10.0.0.9"], created="2026-01-01T00:00:00Z"),
+        ),
+    ),
+    (
+        "DeviceConflict",
+        "spec.attachment",
+        lambda: run(
+            interface(device="tap0", created="2026-01-02T00:00:00Z"),
+            interface("vm2", device="tap0", created="2026-01-01T00:00:00Z"),
+        ),
+    ),
+    (
+        "DeviceConflict",
+        "spec.attachment",
+        lambda: run(interface(attachment={"type": "AFPacket", "afPacket": {"deviceName": "eth1"}})),
+    ),
+    (
+        "SubnetExhausted",
+        "spec.addresses",
+        lambda: run(
+            interface(created="2026-01-02T00:00:00Z"),
+            interface("vm2", created="2026-01-01T00:00:00Z"),
+            networks=(network(subnets=[{"prefix": "10.0.0.0/30"}]),),
+        ),
+    ),
+    (
+        "MtuTooLarge",
+        "spec.networkRef.name",
+        lambda: run(interface(), networks=(network(mtu=1500),)),
+    ),
+    ("MtuTooLarge", "spec.mtu", lambda: run(interface(mtu=1500))),
+]
+
+
+@pytest.mark.parametrize(("reason", "field", "result"), CASES)
+def test_a_conflict_excludes_one_interface_and_says_why(
+    reason: str, field: str, result: Callable[[], Compilation]
+) -> None:
+    compilation = result()
+    assert [(found.reason, found.field) for found in compilation.problems] == [(reason, field)]
+    found = compilation.problems[0]
+    assert (found.kind, found.namespace, found.name) == ("Interface", "default", "vm1")
+    names = [
+        item["name"]
+        for config in compilation.configs.values()
+        for item in config["spec"]["interfaces"]
+    ]
+    assert "vm1" not in names
+
+
+def test_a_taken_vni_excludes_the_later_network_and_its_interfaces() -> None:
+    result = run(
+        interface(),
+        interface("vm2", networkRef={"name": "green"}),
+        networks=(network("blue", vni=7), network("green", vni=7)),
+    )
+    assert [(found.kind, found.name, found.reason) for found in result.problems] == [
+        ("Interface", "vm2", "NetworkNotReady"),
+        ("VirtualNetwork", "green", "VniConflict"),
+    ]
+    assert "VirtualNetwork default/blue" in result.problems[1].message
+
+
+def test_given_values_win_over_later_allocations() -> None:
+    result = run(
+        interface("vm1"),
+        interface("vm2", addresses=["10.0.0.2"]),
+        networks=(network("blue"), network("red", vni=1)),
+    )
+    assert result.problems == ()
+    assert result.allocations.interfaces["default/vm1"].addresses == ("10.0.0.3", "2001:db8::2")
+    assert result.allocations.networks["default/blue"].vni == 2
+
+
+def test_networks_may_use_the_same_addresses() -> None:
+    result = run(
+        interface(addresses=["10.0.0.9"]),
+        interface("vm2", addresses=["10.0.0.9"], networkRef={"name": "green"}),
+        networks=(network("blue"), network("green")),
+    )
+    assert result.problems == ()
+    assert routes(result) == {"10.0.0.9/32": [("fd00:1:0:1::2", 1)]}
+    assert routes(result, "default.green.0") == {"10.0.0.9/32": [("fd00:1:0:1::3", 1)]}
+
+
+def test_pipelines_with_one_underlay_prefix_share_no_node_prefix() -> None:
+    result = run(pipelines=(pipeline("one", uplinks=[]), pipeline("two", uplinks=[])))
+    prefixes = [config["spec"]["underlayPrefix"] for config in result.configs.values()]
+    assert sorted(prefixes) == [f"fd00:1:0:{number}::/64" for number in (1, 2, 3, 4)]
+
+
+def test_a_node_change_takes_a_new_underlay_address_and_gives_the_old_one_back() -> None:
+    first = run(interface("vm1"), interface("vm2"))
+    second = run(
+        interface("vm1", nodeName="node-b"), interface("vm2"), allocations=first.allocations
+    )
+    moved = second.allocations.interfaces["default/vm1"]
+    assert moved.underlay_address == "fd00:1:0:2::2"
+    assert moved.addresses == first.allocations.interfaces["default/vm1"].addresses
+    third = run(interface("vm2"), interface("vm3"), allocations=second.allocations)
+    assert third.allocations.interfaces["default/vm3"].underlay_address == "fd00:1:0:1::2"
+    assert third.allocations.interfaces["default/vm2"].underlay_address == "fd00:1:0:1::3"
+
+
+def test_a_conflict_ends_when_the_holder_goes() -> None:
+    compiler = Compiler()
+    vm2 = interface("vm2", addresses=["10.0.0.9"])
+    for item in (network(), pipeline(), node("node-a"), interface(addresses=["10.0.0.9"]), vm2):
+        compiler.upsert(item)
+    first = compiler.flush()
+    assert first.problems[("Interface", "default/vm2")][0].reason == "AddressConflict"
+    compiler.delete("Interface", "default/vm1")
+    second = compiler.flush()
+    assert second.problems[("Interface", "default/vm2")] == ()
+    assert compiler.snapshot().problems == ()
+
+
+def test_routes_of_the_network() -> None:
+    hops = [{"interfaceRef": {"name": "vm1"}, "weight": 3}, {"underlayAddress": "fd99::1"}]
+    own = [
+        {"prefix": "0.0.0.0/0", "nextHops": [{"networkRef": {"name": "green"}}]},
+        {"prefix": "10.9.0.0/16", "nextHops": hops},
+        {"prefix": "10.8.0.0/16", "blackhole": True},
+        {"prefix": "10.7.0.0/16", "nextHops": [{"interfaceRef": {"name": "none"}}]},
+        {"prefix": "10.0.0.2/32", "nextHops": [{"underlayAddress": "fd99::2"}]},
+    ]
+    result = run(
+        interface(prefixes=["10.6.0.0/16", "10.8.0.0/16"]),
+        interface("vm2", prefixes=["10.6.0.0/16"]),
+        networks=(network(routes=own), network("green")),
+    )
+    assert routes(result) == {
+        "0.0.0.0/0": [("default/green", 1)],
+        "10.0.0.2/32": [("fd00:1:0:1::2", 1)],
+        "10.0.0.3/32": [("fd00:1:0:1::3", 1)],
+        "10.6.0.0/16": [("fd00:1:0:1::2", 1), ("fd00:1:0:1::3", 1)],
+        "10.7.0.0/16": [],
+        "10.8.0.0/16": [("fd00:1:0:1::2", 1)],
+        "10.9.0.0/16": [("fd00:1:0:1::2", 3), ("fd99::1", 1)],
+        "2001:db8::2/128": [("fd00:1:0:1::2", 1)],
+        "2001:db8::3/128": [("fd00:1:0:1::3", 1)],
+    }
+    assert list(routes(result))[0] == "0.0.0.0/0"
+    names = [item["name"] for item in result.configs["router.node-a"]["spec"]["networks"]]
+    assert names == ["blue", "green"]
+    assert [(found.field, found.reason) for found in result.problems] == [
+        ("spec.routes[3].nextHops[0].interfaceRef.name", "InterfaceNotFound")
+    ]
+
+
+def test_next_hops_beyond_what_the_engine_takes_are_left_out_and_named() -> None:
+    many = [interface(f"vm{number}", prefixes=["10.6.0.0/16"]) for number in range(17)]
+    result = run(*many)
+    assert len(routes(result)["10.6.0.0/16"]) == 16  # type: ignore[arg-type]
+    assert [(found.kind, found.reason) for found in result.problems] == [
+        ("VirtualNetwork", "TooManyNextHops")
+    ]
+
+
+def _large() -> Compiler:
+    """600 Interfaces on two nodes in one network: 1200 routes in 5 slices."""
+    compiler = Compiler()
+    subnets = [{"prefix": "10.0.0.0/16"}, {"prefix": "2001:db8::/64"}]
+    for item in (network(subnets=subnets), pipeline(), node("node-a"), node("node-b")):
+        compiler.upsert(item)
+    for number in range(600):
+        compiler.upsert(interface(f"vm{number}", nodeName=f"node-{'ab'[number % 2]}"))
+    compiler.flush()
+    return compiler
+
+
+def test_slices_are_full_before_another_is_begun() -> None:
+    slices = _large().snapshot().slices
+    sizes = [len(item["spec"]["routes"]) for item in slices.values()]
+    assert sizes == [256, 256, 256, 256, 176]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prefixes": ["10.77.0.0/16"]},
+        {"addresses": ["10.0.200.1"]},
+        {"addresses": ["10.0.200.1", "2001:db8::ffff"]},
+    ],
+)
+def test_one_changed_interface_changes_one_config_and_one_slice(
+    change: Mapping[str, object],
+) -> None:
+    compiler = _large()
+    before = copy.deepcopy(compiler.snapshot())
+    compiler.upsert(interface("vm599", nodeName="node-b", **change))
+    changes = compiler.flush()
+    assert list(changes.configs) == ["router.node-b"]
+    assert list(changes.slices) == ["default.blue.4"]
+    after = compiler.snapshot()
+    different = [name for name, item in after.configs.items() if item != before.configs[name]]
+    assert different == ["router.node-b"]
+    different = [name for name, item in after.slices.items() if item != before.slices[name]]
+    assert different == ["default.blue.4"]
+
+
+def test_an_equal_object_changes_nothing() -> None:
+    compiler = _large()
+    compiler.upsert(interface("vm7", nodeName="node-b"))
+    compiler.upsert(pipeline())
+    changes = compiler.flush()
+    assert (changes.configs, changes.slices, changes.problems) == ({}, {}, {})
+
+
+def test_a_config_name_has_at_most_253_characters() -> None:
+    one, two = (config_name("router", "n" * 250 + end) for end in "xy")
+    assert len(one) <= 253
+    assert one != two
+    assert config_name("router", "node-a") == "router.node-a"
+
+
+def test_digest_sees_values_and_not_their_order() -> None:
+    assert canonical_json({"b": 1, "a": ["é"]}) == '{"a":["é"],"b":1}'.encode()
+    assert digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
