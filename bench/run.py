@@ -151,7 +151,7 @@ def main() -> int:
         relate_jobs(rows)
         if wanted is None:
             parts: dict[str, Callable[[], object]] = {
-                "loading": lambda: loading.measure(setting), "compile": compile_bench.run}
+                "loading": lambda: loading.measure(setting), "compile": compile_bench.compile_bench}
             for name, part in parts.items():
                 say(name)
                 result[name] = part()

@@ -3,7 +3,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -55,10 +55,11 @@ def memory_mib(case: Case) -> int:
     return 256 + mbufs(case) * 2500 // (1 << 20)
 
 
-def undisturbed(command: Sequence[str | Path]) -> list[str]:
-    """Return the command so run that other programs on its CPUs do not disturb it."""
-    prefix = ["chrt", "--fifo", "50"] if os.geteuid() == 0 else []
-    return prefix + [str(word) for word in command]
+def undisturb(pid: int, cpu: int) -> None:
+    """Keep other programs from the worker's CPU: its threads there get a real-time priority."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        if os.sched_getaffinity(int(task.name)) == {cpu}:
+            os.sched_setscheduler(int(task.name), os.SCHED_FIFO, os.sched_param(50))
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = 30) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench import captures
 from bench.cases import Case
-from bench.programs import SECONDS, WARM_UP, Measurement, Setting, undisturbed, until
+from bench.programs import SECONDS, WARM_UP, Measurement, Setting, undisturb, until
 from bench.programs.testpmd import tsc_mhz
 
 SOCKET = "/run/grout-bench.sock"
@@ -42,11 +42,12 @@ class Grout:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     @contextmanager
-    def running(self, setting: Setting) -> Iterator[None]:
-        """Run the daemon; wait until it answers."""
-        command = self.command("taskset", "-c", f"{setting.control},{setting.worker}", "grout",
+    def running(self, setting: Setting) -> Iterator[int]:
+        """Run the daemon; wait until it answers; yield its process id."""
+        # It makes kernel devices of its ports' names: in a network namespace of its own.
+        command = ["unshare", "--net"] + self.command("taskset", "-c", f"{setting.control},{setting.worker}", "grout",
                                "-p", "-s", SOCKET, "-M", f"unix:{SOCKET}.metrics")
-        process = subprocess.Popen(undisturbed(command), stdout=subprocess.DEVNULL,
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL,
                                    stderr=subprocess.DEVNULL)
 
         def answers() -> bool:
@@ -58,7 +59,7 @@ class Grout:
 
         try:
             until(answers, "grout did not answer")
-            yield
+            yield process.pid
         finally:
             process.terminate()
             process.wait(20)
@@ -68,7 +69,7 @@ class Grout:
         name = f"bench-{case.name}.pcap"
         inside = Path("/tmp") / name
         outside = Path(f"{self.root or ''}{inside}")
-        with self.running(setting):
+        with self.running(setting) as pid:
             # The port's MAC address is the driver's choice: ask a port of another capture first.
             shutil.copy(captures.write(case, bytes(6), setting.folder), outside)
             self.cli("interface", "add", "port", "p0", "devargs",
@@ -81,6 +82,7 @@ class Grout:
             receiver[-1] += 1  # each further port of the driver is one more
             shutil.copy(captures.write(case, bytes(receiver), setting.folder), outside)
             self.configure(case, inside)
+            undisturb(pid, setting.worker)
             time.sleep(WARM_UP)
             before, start = self.sent(), time.monotonic()
             time.sleep(SECONDS)

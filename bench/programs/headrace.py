@@ -10,14 +10,14 @@ from pathlib import Path
 
 from bench import captures
 from bench.cases import Case
-from bench.programs import SECONDS, WARM_UP, Measurement, Setting, memory_mib, mbufs, undisturbed, until
+from bench.programs import SECONDS, WARM_UP, Measurement, Setting, memory_mib, mbufs, undisturb, until
 from headrace_dataplane.engine import find_engine
 from headrace_dataplane.protocol import EngineClient, EngineError, JSONObject, Put
 from headrace_dataplane.telemetry import TelemetryClient
 
 NETWORK = "bench/net"
 GATEWAY_MAC = bytes.fromhex("026872000001")
-UPLINK_MAC = bytes.fromhex("02706361 7000".replace(" ", ""))
+UPLINK_MAC = bytes.fromhex("020000000001")
 HERE, SINK, THERE = "fd00:1:0:1::2", "fd00:1:0:1::3", "fd00:1:0:2::2"
 SLICE = 256
 
@@ -48,7 +48,8 @@ def objects(case: Case, port_in: str, port_out: str) -> list[Put]:
     """Return all but the routes: packets come in by port "in" and leave by port "out"."""
     found = [
         put("settings", "engine", {"idle": "poll", "burst": 64, "icmpPerSecond": 1000}),
-        put("port", "in", {"devargs": port_in, "rxQueues": 1, "mtu": 1500}),
+        put("port", "in", {"devargs": port_in, "rxQueues": 1, "mtu": 1500,
+                             "mac": ":".join(f"{byte:02x}" for byte in UPLINK_MAC)}),
         put("port", "out", {"devargs": port_out, "rxQueues": 1, "mtu": 1600}),
         put("network", NETWORK, {"vni": 1, "gateways": ["10.0.0.1"]}),
     ]
@@ -79,7 +80,7 @@ def engine(setting: Setting, case: Case) -> Iterator[EngineClient]:
         "--memory", str(memory_mib(case)),
     ]
     with log.open("w") as output:
-        process = subprocess.Popen(undisturbed(command), stderr=output)
+        process = subprocess.Popen(command, stderr=output)
     try:
         client = EngineClient(socket)
 
@@ -93,6 +94,7 @@ def engine(setting: Setting, case: Case) -> Iterator[EngineClient]:
             return True
 
         until(answers, "the engine did not answer")
+        undisturb(process.pid, setting.worker)
         yield client
     finally:
         process.terminate()

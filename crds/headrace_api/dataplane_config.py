@@ -8,7 +8,7 @@ from pydantic import Field
 from .attachment import Attachment
 from .base import ApiModel, ObjectStatus, Resource, StatusModel, column
 from .interface import SourceCheck
-from .pipeline import Hugepages, Workers
+from .pipeline import Hugepages, UplinkNeighbor, Workers
 from .types import (
     Address,
     MacAddress,
@@ -48,10 +48,12 @@ class CompiledUplink(ApiModel):
     """Largest IP packet of the underlay in bytes."""
     addresses: tuple[UnderlayAddress, ...] = Field(max_length=4)
     """The node's own addresses on the link."""
-    on_link_prefixes: tuple[UnderlayPrefix, ...] = Field(max_length=32)
+    on_link_prefixes: tuple[UnderlayPrefix, ...] = Field(max_length=16)
     """Destinations that are neighbours on the link."""
     gateway: UnderlayAddress | None = None
     """Next hop of everything else."""
+    neighbors: tuple[UplinkNeighbor, ...] = Field(default=(), max_length=64)
+    """Next hops that are not asked for their MAC address."""
 
 
 class CompiledNetwork(ApiModel):

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from .attachment import DEFAULT_TYPES, Attachment, AttachmentType
 from .base import ApiModel, ObjectStatus, Resource, StatusModel, cel, column, field_error
-from .types import Name, NodeName, NodePool, UnderlayAddress, UnderlayPrefix
+from .types import MacAddress, Name, NodeName, NodePool, UnderlayAddress, UnderlayPrefix
 
 LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
 LabelValue = Annotated[str, Field(max_length=63)]
@@ -129,6 +129,15 @@ class NodeOverride(ApiModel):
     """The device on that node."""
 
 
+class UplinkNeighbor(ApiModel):
+    """A next hop whose MAC address is given, for an underlay without neighbour discovery."""
+
+    address: UnderlayAddress
+    """Its IPv6 address; may be link-local."""
+    mac_address: MacAddress
+    """Its MAC address."""
+
+
 class Uplink(ApiModel):
     """A port to the underlay."""
 
@@ -138,11 +147,20 @@ class Uplink(ApiModel):
     """The device on every selected node."""
     mtu: int = Field(default=1500, ge=1320, le=9216)
     """Largest IP packet of the underlay in bytes, 1320 to 9216. Default 1500."""
-    on_link_prefixes: tuple[UnderlayPrefix, ...] | None = Field(default=None, max_length=32)
-    """Destinations that are neighbours on the link (RFC 4861), at most 32 prefixes. Default:
+    on_link_prefixes: tuple[UnderlayPrefix, ...] | None = Field(default=None, max_length=16)
+    """Destinations that are neighbours on the link (RFC 4861), at most 16 prefixes. Default:
     underlayPrefix when there is no gateway, none otherwise."""
     gateway: UnderlayAddress | None = None
     """Next hop of everything that is not on the link; may be link-local."""
+    neighbors: tuple[UplinkNeighbor, ...] = Field(
+        default=(),
+        max_length=64,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["address"],
+        },
+    )
+    """Next hops that are not asked for their MAC address, at most 64."""
     node_overrides: tuple[NodeOverride, ...] = Field(
         default=(),
         max_length=1024,
@@ -159,6 +177,10 @@ class Uplink(ApiModel):
         for index, name in enumerate(names):
             if name in names[:index]:
                 raise field_error(f"nodeOverrides[{index}].nodeName", f"{name} is listed twice")
+        addresses = [neighbor.address for neighbor in self.neighbors]
+        for index, address in enumerate(addresses):
+            if address in addresses[:index]:
+                raise field_error(f"neighbors[{index}].address", f"{address} is listed twice")
         return self
 
 

@@ -126,8 +126,10 @@ static void
 create(void)
 {
 	/* An odd number of cache lines spreads buffers over cache sets. */
-	const uint16_t room = RTE_ALIGN_MUL_CEIL(options.max_mtu + HR_UNDERLAY_OVERHEAD + 18 +
-							RTE_PKTMBUF_HEADROOM, 64);
+	/* af_packet wants whole ring frames of 2048 bytes. */
+	const uint16_t room = RTE_ALIGN_MUL_CEIL(
+			RTE_MAX(options.max_mtu + HR_UNDERLAY_OVERHEAD + 18, 2048u) +
+					RTE_PKTMBUF_HEADROOM, 64);
 	int error;
 
 	hr_pool = rte_pktmbuf_pool_create("packets", options.mbufs, 256, 0, room, SOCKET_ID_ANY);
@@ -137,6 +139,7 @@ create(void)
 	error = hr_rcu_init(options.workers);
 	error = error != 0 ? error : hr_adj_init();
 	error = error != 0 ? error : hr_events_init();
+	error = error != 0 ? error : hr_ports_init();
 	error = error != 0 ? error : hr_workers_create(options.workers);
 	error = error != 0 ? error : hr_telemetry_init();
 	if (error != 0)
@@ -191,35 +194,6 @@ hr_started(void)
 {
 	return (uint64_t)started;
 }
-
-static void
-apply_settings(struct hr_object *object, void *old_spec, void *prepared)
-{
-	const struct hr_settings_spec *spec = object->spec;
-
-	RTE_SET_USED(old_spec);
-	RTE_SET_USED(prepared);
-	hr_worker_settings = (struct hr_worker_settings){
-		.burst = spec->burst,
-		.adaptive = spec->adaptive,
-		.icmp_per_second = spec->icmp_per_second,
-	};
-}
-
-/** The last settings stay in force: workers need some. */
-static void
-remove_settings(struct hr_object *object)
-{
-	RTE_SET_USED(object);
-}
-
-const struct hr_kind_ops hr_settings_ops = {
-	.name = "settings",
-	.parse = hr_settings_parse,
-	.free_spec = hr_spec_free,
-	.apply = apply_settings,
-	.remove = remove_settings,
-};
 
 int
 main(int argc, char **argv)

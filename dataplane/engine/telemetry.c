@@ -15,6 +15,7 @@
 #include "port/port.h"
 #include "table/adj.h"
 #include "table/network.h"
+#include "walk.h"
 #include "worker.h"
 
 /* The older names were deprecated in 23.07 and are gone. */
@@ -100,8 +101,8 @@ workers(const char *cmd, const char *params, struct rte_tel_data *data)
 static int
 worker(const char *cmd, const char *params, struct rte_tel_data *data)
 {
-	static const char *const fill[] = { "burst_1", "burst_2_7", "burst_8_31", "burst_32_63",
-		"burst_64" };
+	static const char *const fill[] = {
+			"burst_1", "burst_2_7", "burst_8_31", "burst_32_63", "burst_64"};
 	const struct hr_worker *w = parse_worker(params);
 
 	RTE_SET_USED(cmd);
@@ -135,6 +136,7 @@ node_name(const char *name, char out[RTE_NODE_NAMESIZE])
 	}
 }
 
+/** One walk in HR_WALK_SAMPLE is measured: the figures are estimates of all. */
 static int
 nodes(const char *cmd, const char *params, struct rte_tel_data *data)
 {
@@ -147,7 +149,8 @@ nodes(const char *cmd, const char *params, struct rte_tel_data *data)
 	if (w == NULL)
 		return -EINVAL;
 	rte_tel_data_start_dict(data);
-	rte_graph_foreach_node(count, offset, w->graph, node) {
+	rte_graph_foreach_node(count, offset, w->graph, node)
+	{
 		struct rte_tel_data *stats = rte_tel_data_alloc();
 		char name[RTE_NODE_NAMESIZE];
 
@@ -155,9 +158,9 @@ nodes(const char *cmd, const char *params, struct rte_tel_data *data)
 			return -ENOMEM;
 		node_name(node->name, name);
 		rte_tel_data_start_dict(stats);
-		rte_tel_data_add_dict_uint(stats, "calls", LOAD(node->total_calls));
-		rte_tel_data_add_dict_uint(stats, "objs", LOAD(node->total_objs));
-		rte_tel_data_add_dict_uint(stats, "cycles", LOAD(node->total_cycles));
+		rte_tel_data_add_dict_uint(stats, "calls", LOAD(node->total_calls) * HR_WALK_SAMPLE);
+		rte_tel_data_add_dict_uint(stats, "objs", LOAD(node->total_objs) * HR_WALK_SAMPLE);
+		rte_tel_data_add_dict_uint(stats, "cycles", LOAD(node->total_cycles) * HR_WALK_SAMPLE);
 		rte_tel_data_add_dict_container(data, name, stats, 0);
 	}
 	return 0;
@@ -220,7 +223,7 @@ static int
 port_counters(const char *name, struct rte_tel_data *data)
 {
 	const struct hr_port *port = hr_port_get(name);
-	struct hr_port_counters sum = { 0 };
+	struct hr_port_counters sum = {0};
 	struct rte_tel_data *drops = rte_tel_data_alloc();
 
 	if (drops == NULL)
@@ -271,7 +274,7 @@ static int
 drops(const char *cmd, const char *params, struct rte_tel_data *data)
 {
 	const struct hr_worker *w = parse_worker(params);
-	struct hr_port_counters sum = { 0 };
+	struct hr_port_counters sum = {0};
 
 	RTE_SET_USED(cmd);
 	if (params != NULL && w == NULL)
@@ -287,6 +290,17 @@ drops(const char *cmd, const char *params, struct rte_tel_data *data)
 	return 0;
 }
 
+static int
+drop_reasons(const char *cmd, const char *params, struct rte_tel_data *data)
+{
+	RTE_SET_USED(cmd);
+	RTE_SET_USED(params);
+	rte_tel_data_start_dict(data);
+	for (unsigned reason = 0; reason < HR_DROP_COUNT; reason++)
+		rte_tel_data_add_dict_string(data, hr_drop_names[reason], hr_drop_texts[reason]);
+	return 0;
+}
+
 #if RTE_VERSION >= RTE_VERSION_NUM(23, 3, 0, 0)
 /** For DPDK's own /eal/lcore/usage. */
 static int
@@ -298,8 +312,8 @@ lcore_usage(unsigned lcore, struct rte_lcore_usage *usage)
 		if (w->lcore != lcore)
 			continue;
 		usage->busy_cycles = LOAD(w->busy_cycles);
-		usage->total_cycles = usage->busy_cycles + LOAD(w->idle_cycles) +
-				LOAD(w->sleep_cycles);
+		usage->total_cycles =
+				usage->busy_cycles + LOAD(w->idle_cycles) + LOAD(w->sleep_cycles);
 		return 0;
 	}
 	return -ENOENT;
@@ -314,16 +328,20 @@ hr_telemetry_init(void)
 		telemetry_cb fn;
 		const char *help;
 	} commands[] = {
-		{ "/headrace/info", info, "Engine, configuration and table sizes. No parameters" },
-		{ "/headrace/workers", workers, "Numbers of the workers. No parameters" },
-		{ "/headrace/worker", worker, "Load and bursts. Parameters: int worker" },
-		{ "/headrace/nodes", nodes, "Graph node statistics. Parameters: int worker" },
-		{ "/headrace/interfaces", interfaces, "Names of Interfaces. No parameters" },
-		{ "/headrace/interface", interface, "Counters. Parameters: string name" },
-		{ "/headrace/uplinks", uplinks, "Names of uplinks. No parameters" },
-		{ "/headrace/uplink", uplink, "Counters. Parameters: string name" },
-		{ "/headrace/drops", drops, "Packets dropped by reason. Parameters: int worker, or "
-					    "none for all" },
+			{"/headrace/info", info,
+					"Engine, configuration and table sizes. No parameters"},
+			{"/headrace/workers", workers, "Numbers of the workers. No parameters"},
+			{"/headrace/worker", worker, "Load and bursts. Parameters: int worker"},
+			{"/headrace/nodes", nodes, "Graph node statistics. Parameters: int worker"},
+			{"/headrace/interfaces", interfaces, "Names of Interfaces. No parameters"},
+			{"/headrace/interface", interface, "Counters. Parameters: string name"},
+			{"/headrace/uplinks", uplinks, "Names of uplinks. No parameters"},
+			{"/headrace/uplink", uplink, "Counters. Parameters: string name"},
+			{"/headrace/drops", drops,
+					"Packets dropped by reason. Parameters: int worker, or "
+					"none for all"},
+			{"/headrace/drop_reasons", drop_reasons,
+					"What each reason means. No parameters"},
 	};
 
 	for (unsigned i = 0; i < RTE_DIM(commands); i++) {

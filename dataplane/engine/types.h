@@ -27,14 +27,17 @@
 #define HR_NAME_MAX 256          /**< Object keys, with the terminating zero. */
 #define HR_UNDERLAY_OVERHEAD 40  /**< Bytes the overlay adds: one IPv6 header. */
 
-/** An IPv6 address in network byte order. Our own type: DPDK's differs between releases. */
+/**
+ * An IPv6 address in network byte order. Our own type: DPDK's differs between releases. Of any
+ * alignment, because it is also read where it stands in a packet.
+ */
 struct hr_ip6 {
 	union {
 		uint8_t b[16];
 		uint32_t w[4];
 		uint64_t q[2];
 	};
-};
+} __attribute__((packed));
 
 /** An address of either family, in network byte order. */
 struct hr_addr {

@@ -158,6 +158,18 @@ create_graph(struct hr_worker *worker)
 	return worker->graph == NULL ? -ENOENT : 0;
 }
 
+/** The CPU an lcore runs on: not its id when --lcores says so. */
+static int
+cpu_of(unsigned lcore)
+{
+	const rte_cpuset_t cpus = rte_lcore_cpuset(lcore);
+
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &cpus))
+			return cpu;
+	return -1;
+}
+
 int
 hr_workers_create(unsigned n)
 {
@@ -177,7 +189,7 @@ hr_workers_create(unsigned n)
 		snprintf(name, sizeof(name), "inject-%u", i);
 		worker->index = i;
 		worker->lcore = lcore;
-		worker->cpu = rte_lcore_to_cpu_id(lcore);
+		worker->cpu = cpu_of(lcore);
 		worker->rxqs = &no_queues;
 		worker->in = hr_port_ctx[0];
 		for (unsigned port = 0; port < HR_MAX_PORTS; port++)

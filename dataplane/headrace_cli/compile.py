@@ -56,6 +56,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         sys.stdout.write(yaml.safe_dump_all(documents, sort_keys=False, explicit_start=True))
     problems = (*manifests.problems, *compiled.problems)
-    for line in map(manifests.located, problems):
-        print(line, file=sys.stderr)
+    for problem in problems:
+        print(manifests.located(problem), file=sys.stderr)
     return 1 if problems else 0

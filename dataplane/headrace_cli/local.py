@@ -210,7 +210,7 @@ class LocalSource:
         return state.model_copy(update={"nodes": nodes}), (numbered, slices)
 
     def _say(self, manifests: Manifests, problems: tuple[Problem, ...]) -> None:
-        lines = frozenset(map(manifests.located, (*manifests.problems, *problems)))
+        lines = frozenset(str(manifests.located(p)) for p in (*manifests.problems, *problems))
         for line in sorted(lines - self._logged):
             log.warning("%s", line)
         if self._logged and not lines:

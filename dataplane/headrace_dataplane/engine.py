@@ -194,7 +194,10 @@ class EngineProcess:
         except EngineAbsentError:
             return None
         arguments = [os.fsencode(argument) for argument in options.arguments(self.runtime)]
-        running = Path(f"/proc/{hello.pid}/cmdline").read_bytes().split(b"\0")[:-1]
+        try:
+            running = Path(f"/proc/{hello.pid}/cmdline").read_bytes().split(b"\0")[:-1]
+        except (FileNotFoundError, ProcessLookupError):
+            return None
         if running[-len(arguments) :] == arguments:
             log.info("adopted the engine, process %d", hello.pid)
             return hello

@@ -183,9 +183,8 @@ def translate(config: DataplaneConfig, slices: Iterable[RouteSlice]) -> Translat
             )
             continue
         devices[made.name] = port
-        objects.append(
-            _port(port, made, _queues(uplink.attachment, spec.workers.count), uplink.mtu)
-        )
+        queues = _queues(uplink.attachment, spec.workers.count)
+        objects.append(_port(port, made, queues, uplink.mtu, _stable_mac(uplink)))
         objects.append(_uplink(port, uplink))
 
     objects += (
@@ -231,8 +230,18 @@ def _queues(attachment: Attachment, wanted: int) -> int:
     return 1 if attachment.pcap or attachment.type is AttachmentType.NULL else wanted
 
 
-def _port(name: str, made: Device, queues: int, mtu: int) -> Put:
+def _stable_mac(uplink: CompiledUplink) -> str | None:
+    """Return a MAC address that neighbours find again after a restart; None: the device has one."""
+    if uplink.attachment.type is AttachmentType.SRIOV:
+        return None
+    name = f"{uplink.addresses[0]} {uplink.name}".encode()
+    return ":".join(["02", *(f"{byte:02x}" for byte in hashlib.sha256(name).digest()[:5])])
+
+
+def _port(name: str, made: Device, queues: int, mtu: int, mac: str | None = None) -> Put:
     spec: JSONObject = {"devargs": made.devargs, "rxQueues": queues, "mtu": mtu}
+    if mac is not None:
+        spec["mac"] = mac
     if made.netdev is not None:
         spec["netdev"] = made.netdev
     return _put("port", name, spec)
@@ -247,6 +256,11 @@ def _uplink(port: str, uplink: CompiledUplink) -> Put:
     }
     if uplink.gateway is not None:
         spec["gateway"] = uplink.gateway
+    if uplink.neighbors:
+        spec["neighbors"] = [
+            {"address": neighbor.address, "mac": neighbor.mac_address}
+            for neighbor in uplink.neighbors
+        ]
     return _put("uplink", uplink.name, spec)
 
 

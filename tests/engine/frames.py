@@ -35,6 +35,16 @@ def is_question(data: bytes) -> bool:
     return data[12:14] == _IP6 and data[20] == _ICMP6 and data[54] == _NEIGHBOR_SOLICITATION
 
 
+def is_chatter(data: bytes) -> bool:
+    """Whether the frame is a question or an announcement of the engine's."""
+    return is_question(data) or (
+        data[:6] == bytes.fromhex(ALL_NODES_MAC.replace(":", ""))
+        and data[12:14] == _IP6
+        and data[20] == _ICMP6
+        and data[54] == _ROUTER_ADVERTISEMENT
+    )
+
+
 def is_originated(data: bytes) -> bool:
     """Whether the engine made the frame by itself: a question, an error or an announcement.
 
@@ -52,14 +62,13 @@ def is_originated(data: bytes) -> bool:
         at, is_ip4 = 14, True
     else:
         return is_question(data)
+    if is_chatter(data):
+        return True
     if is_ip4:
         return data[at + 9] == 1 and data[at + 20] in _ICMP4_ERRORS
     if data[at + 6] != _ICMP6:
         return False
-    kind = data[at + 40]
-    if kind == _ROUTER_ADVERTISEMENT:
-        return data[:6] == bytes.fromhex(ALL_NODES_MAC.replace(":", ""))
-    return kind == _NEIGHBOR_SOLICITATION or kind in _ICMP6_ERRORS
+    return data[at + 40] in _ICMP6_ERRORS
 
 
 def arp_request(mac: str, source: str, target: str) -> Packet:
@@ -151,15 +160,28 @@ def echo(source: str, destination: str, payload: bytes = b"echo", ttl: int = 64)
     return type(packet)(bytes(packet))
 
 
+def checksum(data: bytes) -> int:
+    """Return the Internet checksum (RFC 1071); 0 over data with a right checksum inside."""
+    total = sum(int.from_bytes(data[at : at + 2].ljust(2, b"\0"), "big") for at in range(0, len(data), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
 def is_intact(packet: Packet) -> bool:
-    """Whether every checksum and length is what scapy itself would have written."""
-    layer = IP if packet.version == 4 else IPv6
-    again = layer(bytes(packet))
-    for part in again.iterpayloads():
-        for field in ("chksum", "cksum", "len", "plen"):
-            if field in part.fields:
-                part.delfieldval(field)
-    return bytes(again) == bytes(packet)
+    """Whether the IP header's length and checksum, and the checksum of what it carries, are right."""
+    data = bytes(packet)
+    if data[0] >> 4 == 4:
+        header = (data[0] & 15) * 4
+        protocol, addresses, length = data[9], data[12:20], int.from_bytes(data[2:4], "big")
+        if checksum(data[:header]) != 0:
+            return False
+    else:
+        header, protocol, addresses = 40, data[6], data[8:40]
+        length = 40 + int.from_bytes(data[4:6], "big")
+    body = data[header:]
+    pseudo = addresses + len(body).to_bytes(4, "big") + protocol.to_bytes(4, "big")
+    return length == len(data) and checksum(body if protocol == 1 else pseudo + body) == 0
 
 
 def without_ttl(packet: Packet) -> bytes:
@@ -170,3 +192,8 @@ def without_ttl(packet: Packet) -> bytes:
     else:
         data[7] = 0
     return bytes(data)
+
+
+def is_udp(data: bytes) -> bool:
+    """Whether an IPv4 frame carries UDP: quicker than to dissect it."""
+    return data[12:14] == _IP4 and data[23] == 17

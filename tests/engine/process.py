@@ -123,7 +123,7 @@ class Engine:
 
     @property
     def output(self) -> str:
-        return self.log.read_text(errors="replace")
+        return self.log.read_text(errors="replace")[-20_000:]
 
     def stop(self) -> None:
         """End it by SIGTERM; a report of a sanitizer or another status than 0 is an error."""

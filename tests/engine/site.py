@@ -110,9 +110,8 @@ def host_routes(*endpoints: Endpoint) -> list[list[JSON]]:
 
 
 def default_objects(*endpoints: Endpoint) -> list[Change]:
+    """All but the ports."""
     return [
-        *(tap(endpoint.name) for endpoint in endpoints),
-        tap("up"),
         network(BLUE, 100),
         network(GREEN, 200),
         uplink(),
@@ -140,11 +139,13 @@ class Site:
     def __init__(self, lab: Lab, *endpoints: Endpoint) -> None:
         self.lab = lab
         self.endpoints = {endpoint.name: endpoint for endpoint in endpoints}
-        lab.commit(*default_objects(*endpoints))
+        # What is on a port may send at once: its far end is there before.
+        lab.commit(*(tap(endpoint.name) for endpoint in endpoints), tap("up"))
         for endpoint in endpoints:
             self.connect(endpoint)
         self.up = lab.connect("up", "up", REMOTE_MAC, ("uplink", "up"))
         self.up.hosts = {REMOTE: REMOTE_MAC, REMOTE_GREEN: REMOTE_MAC}
+        lab.commit(*default_objects(*endpoints))
 
     def connect(self, endpoint: Endpoint) -> Wire:
         wire = self.lab.connect(

@@ -22,7 +22,6 @@ from tests.engine.site import (
     C,
     D,
     Site,
-    default_objects,
     host_routes,
     network,
     routes,
@@ -391,6 +390,8 @@ def test_ecmp_over_a_local_and_a_remote_endpoint(site: Site, family: int) -> Non
     """Anycast: the same prefix behind an Interface here and one elsewhere."""
     prefix = {4: "10.8.0.0/16", 6: "2001:db8:8::/48"}[family]
     site.lab.commit(routes("anycast", BLUE, [prefix, [B.underlay, 1], [REMOTE, 1]]))
+    spread(site, family, range(1000, 1020))
+    site.b.inbox.clear()
     remote = spread(site, family, range(2000, 2200))
     local = {Ether(data)[UDP].sport for data in site.b.inbox if UDP in Ether(data)}
     assert local.isdisjoint(remote)
@@ -453,7 +454,6 @@ def test_reserved_destinations(site: Site, target: str, reason: str) -> None:
 @FAMILIES
 def test_a_network_of_its_own_has_routes_of_its_own(lab: Lab, family: int) -> None:
     """Default routes of two networks lead to different nodes."""
-    lab.commit(*default_objects(A, C))
     site = Site(lab, A, C)
     packet = frames.udp(A.address(family), {4: "10.1.2.3", 6: "2001:db8:1::2:3"}[family])
     site.a.send(frames.frame(A.hardware, packet))
@@ -466,8 +466,9 @@ def test_routes_of_a_deleted_network_are_gone(lab: Lab) -> None:
     """A network put again under its old name has none of its former routes."""
     lab.commit(network(BLUE, 100), routes("r", BLUE, ["10.9.0.0/16", REMOTE]))
     lab.clear()
-    lab.commit(tap("a"), tap("b"), network(BLUE, 101), A.interface(), B.interface())
-    lab.commit(routes("hosts", BLUE, *host_routes(A, B)))
+    lab.commit(tap("a"), tap("b"))
     wire = lab.connect("a", "a", A.hardware, ("interface", "t/a"))
+    lab.commit(network(BLUE, 101), A.interface(), B.interface())
+    lab.commit(routes("hosts", BLUE, *host_routes(A, B)))
     wire.send(frames.frame(A.hardware, frames.udp(A.address4, "10.9.0.1")), drop="no_route")
     lab.settle()

@@ -7,7 +7,7 @@ import pytest
 from headrace_api import Attachment, DataplaneConfig, RouteSlice, digest
 from headrace_dataplane.translate import UnsupportedError, device, translate
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "metadata": {"name": "router.node-a", "namespace": "headrace-system"},
     "spec": {
         "pipelineName": "router",
@@ -247,7 +247,7 @@ def test_separators_are_refused_even_unvalidated() -> None:
 
 
 def test_an_interface_that_cannot_be_attached_leaves_the_others() -> None:
-    config: dict[str, Any] = {**CONFIG, "spec": {**CONFIG["spec"]}}  # type: ignore[dict-item]
+    config: dict[str, Any] = {**CONFIG, "spec": {**CONFIG["spec"]}}
     first, second = config["spec"]["interfaces"]
     config["spec"]["interfaces"] = [
         {**first, "attachment": {"type": "Pod", "pod": {"name": "p"}}},

@@ -2,9 +2,11 @@
 """What the compiler does with one case each."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from headrace_api import (
     Interface,
@@ -21,7 +23,7 @@ from headrace_operator.compiler import Allocations, Compilation, Compiler
 from headrace_operator.compiler import compile as compile_all
 
 
-def network(name: str = "blue", **spec: object) -> VirtualNetwork:
+def network(name: str = "blue", **spec: Any) -> VirtualNetwork:
     spec = {"subnets": [{"prefix": "10.0.0.0/24"}, {"prefix": "2001:db8::/64"}], **spec}
     return VirtualNetwork.model_validate(
         {"metadata": {"name": name, "namespace": "default"}, "spec": spec}
@@ -29,7 +31,7 @@ def network(name: str = "blue", **spec: object) -> VirtualNetwork:
 
 
 def interface(
-    name: str = "vm1", *, created: str = "", device: str | None = None, **spec: object
+    name: str = "vm1", *, created: str = "", device: str | None = None, **spec: Any
 ) -> Interface:
     tap = {"type": "Tap", "tap": {"deviceName": device or f"tap-{name}"}}
     spec = {
@@ -43,7 +45,7 @@ def interface(
     return Interface.model_validate({"metadata": metadata, "spec": spec})
 
 
-def pipeline(name: str = "router", **spec: object) -> Pipeline:
+def pipeline(name: str = "router", **spec: Any) -> Pipeline:
     uplink = {"type": "AFPacket", "afPacket": {"deviceName": "eth1"}}
     spec = {
         "underlayPrefix": "fd00:1::/48",
@@ -72,7 +74,14 @@ def run(
     return compile_all(objects, allocations or Allocations())
 
 
-def routes(result: Compilation, name: str = "default.blue.0") -> dict[str, object]:
+def specs(result: Compilation) -> dict[str, dict[str, Any]]:
+    found: Any = result.configs
+    return {name: config["spec"] for name, config in found.items()}
+
+
+def routes(
+    result: Compilation, name: str = "default.blue.0"
+) -> dict[str, list[tuple[str | None, int]]]:
     spec = RouteSlice.model_validate(result.slices[name]).spec
     return {
         route.prefix: [
@@ -86,7 +95,7 @@ def test_one_interface_gets_all_that_it_needs() -> None:
     result = run(interface())
     assert result.problems == ()
     assert sorted(result.configs) == ["router.node-a", "router.node-b"]
-    spec = result.configs["router.node-a"]["spec"]
+    spec = specs(result)["router.node-a"]
     assert spec == {
         "pipelineName": "router",
         "nodeName": "node-a",
@@ -133,9 +142,8 @@ def test_one_interface_gets_all_that_it_needs() -> None:
             }
         ],
     }
-    assert result.configs["router.node-b"]["spec"]["underlayPrefix"] == "fd00:1:0:2::/64"
-    item = result.slices["default.blue.0"]
-    assert item["metadata"]["labels"] == {
+    assert specs(result)["router.node-b"]["underlayPrefix"] == "fd00:1:0:2::/64"
+    assert RouteSlice.model_validate(result.slices["default.blue.0"]).metadata.labels == {
         "headrace.dev/network-namespace": "default",
         "headrace.dev/network": "blue",
     }
@@ -231,11 +239,7 @@ def test_a_conflict_excludes_one_interface_and_says_why(
     assert [(found.reason, found.field) for found in compilation.problems] == [(reason, field)]
     found = compilation.problems[0]
     assert (found.kind, found.namespace, found.name) == ("Interface", "default", "vm1")
-    names = [
-        item["name"]
-        for config in compilation.configs.values()
-        for item in config["spec"]["interfaces"]
-    ]
+    names = [item["name"] for spec in specs(compilation).values() for item in spec["interfaces"]]
     assert "vm1" not in names
 
 
@@ -276,7 +280,7 @@ def test_networks_may_use_the_same_addresses() -> None:
 
 def test_pipelines_with_one_underlay_prefix_share_no_node_prefix() -> None:
     result = run(pipelines=(pipeline("one", uplinks=[]), pipeline("two", uplinks=[])))
-    prefixes = [config["spec"]["underlayPrefix"] for config in result.configs.values()]
+    prefixes = [spec["underlayPrefix"] for spec in specs(result).values()]
     assert sorted(prefixes) == [f"fd00:1:0:{number}::/64" for number in (1, 2, 3, 4)]
 
 
@@ -331,8 +335,8 @@ def test_routes_of_the_network() -> None:
         "2001:db8::2/128": [("fd00:1:0:1::2", 1)],
         "2001:db8::3/128": [("fd00:1:0:1::3", 1)],
     }
-    assert list(routes(result))[0] == "0.0.0.0/0"
-    names = [item["name"] for item in result.configs["router.node-a"]["spec"]["networks"]]
+    assert next(iter(routes(result))) == "0.0.0.0/0"
+    names = [item["name"] for item in specs(result)["router.node-a"]["networks"]]
     assert names == ["blue", "green"]
     assert [(found.field, found.reason) for found in result.problems] == [
         ("spec.routes[3].nextHops[0].interfaceRef.name", "InterfaceNotFound")
@@ -342,7 +346,7 @@ def test_routes_of_the_network() -> None:
 def test_next_hops_beyond_what_the_engine_takes_are_left_out_and_named() -> None:
     many = [interface(f"vm{number}", prefixes=["10.6.0.0/16"]) for number in range(17)]
     result = run(*many)
-    assert len(routes(result)["10.6.0.0/16"]) == 16  # type: ignore[arg-type]
+    assert len(routes(result)["10.6.0.0/16"]) == 16
     assert [(found.kind, found.reason) for found in result.problems] == [
         ("VirtualNetwork", "TooManyNextHops")
     ]
@@ -361,8 +365,8 @@ def _large() -> Compiler:
 
 
 def test_slices_are_full_before_another_is_begun() -> None:
-    slices = _large().snapshot().slices
-    sizes = [len(item["spec"]["routes"]) for item in slices.values()]
+    found = _large().snapshot()
+    sizes = [len(routes(found, name)) for name in found.slices]
     assert sizes == [256, 256, 256, 256, 176]
 
 
@@ -375,7 +379,7 @@ def test_slices_are_full_before_another_is_begun() -> None:
     ],
 )
 def test_one_changed_interface_changes_one_config_and_one_slice(
-    change: Mapping[str, object],
+    change: dict[str, Any],
 ) -> None:
     compiler = _large()
     before = copy.deepcopy(compiler.snapshot())
@@ -409,3 +413,101 @@ def test_digest_sees_values_and_not_their_order() -> None:
     assert canonical_json({"b": 1, "a": ["é"]}) == '{"a":["é"],"b":1}'.encode()
     assert digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
     assert digest({"a": 1}) != digest({"a": 2})
+
+
+def _compiler(*items: VirtualNetwork | Interface) -> Compiler:
+    compiler = Compiler()
+    for item in (pipeline(), node("node-a"), node("node-b"), *items):
+        compiler.upsert(item)
+    compiler.flush()
+    return compiler
+
+
+def test_a_gateway_that_moves_frees_its_old_address() -> None:
+    subnet = {"prefix": "10.0.0.0/30"}
+    compiler = _compiler(network(subnets=[subnet]), interface(addresses=["10.0.0.2"]))
+    compiler.upsert(interface("vm2"))
+    assert [found.reason for found in compiler.flush().problems["Interface", "default/vm2"]] == [
+        "SubnetExhausted"
+    ]
+    compiler.upsert(network(subnets=[{**subnet, "gateway": "10.0.0.2"}]))
+    compiler.flush()
+    result = compiler.snapshot()
+    assert [(found.name, found.reason) for found in result.problems] == [
+        ("vm1", "AddressIsGateway")
+    ]
+    assert result.allocations.interfaces["default/vm2"].addresses == ("10.0.0.1",)
+
+
+def test_a_route_follows_the_interface_that_it_names() -> None:
+    own = [{"prefix": "10.9.0.0/16", "nextHops": [{"interfaceRef": {"name": "vm1"}}]}]
+    compiler = _compiler(network(routes=own), interface())
+    assert routes(compiler.snapshot())["10.9.0.0/16"] == [("fd00:1:0:1::2", 1)]
+    compiler.upsert(interface(nodeName="node-b"))
+    compiler.flush()
+    assert routes(compiler.snapshot())["10.9.0.0/16"] == [("fd00:1:0:2::2", 1)]
+    compiler.delete("Interface", "default/vm1")
+    changes = compiler.flush()
+    assert routes(compiler.snapshot()) == {"10.9.0.0/16": []}
+    assert [found.reason for found in changes.problems["VirtualNetwork", "default/blue"]] == [
+        "InterfaceNotFound"
+    ]
+
+
+def test_another_underlay_prefix_renumbers_the_underlay_alone() -> None:
+    first = run(interface())
+    second = run(
+        interface(),
+        pipelines=(pipeline(underlayPrefix="fd00:2::/48"),),
+        allocations=first.allocations,
+    )
+    before, after = (found.allocations.interfaces["default/vm1"] for found in (first, second))
+    assert after.underlay_address == "fd00:2:0:1::2"
+    assert after.addresses == before.addresses
+    assert routes(second)["10.0.0.2/32"] == [("fd00:2:0:1::2", 1)]
+
+
+def test_what_left_with_its_network_comes_back_with_it() -> None:
+    compiler = _compiler(network(), interface("vm1"), interface("vm2"))
+    before = compiler.snapshot()
+    compiler.delete("Interface", "default/vm1")
+    compiler.delete("VirtualNetwork", "default/blue")
+    changes = compiler.flush()
+    assert changes.slices == {"default.blue.0": None}
+    assert changes.problems["Interface", "default/vm2"][0].reason == "NetworkNotFound"
+    compiler.upsert(network())
+    compiler.flush()
+    after = compiler.snapshot()
+    assert (
+        after.allocations.interfaces["default/vm2"] == before.allocations.interfaces["default/vm2"]
+    )
+    assert sorted(routes(after)) == ["10.0.0.3/32", "2001:db8::3/128"]
+
+
+def test_allocations_that_do_not_fit_are_replaced() -> None:
+    record = {
+        "network": "default/blue",
+        "pipeline": "router",
+        "node": "node-a",
+        "underlay_address": "fd00:9::2",
+        "addresses": ["192.0.2.1"],
+    }
+    held = Allocations.model_validate(
+        {
+            "interfaces": {"default/vm1": record, "default/gone": record},
+            "nodes": {"router": {"node-a": {"underlay_prefix": "fd00:1:0:7::/64"}}},
+            "networks": {"default/blue": {"vni": 9, "slices": {"3": ["192.0.2.1/32"]}}},
+        }
+    )
+    result = run(interface(), allocations=held)
+    assert result.problems == ()
+    found = result.allocations.interfaces
+    assert list(found) == ["default/vm1"]
+    assert found["default/vm1"].underlay_address == "fd00:1:0:7::2"
+    assert found["default/vm1"].addresses == ("10.0.0.2", "2001:db8::2")
+    assert list(result.slices) == ["default.blue.3"]
+
+
+def test_allocations_of_a_damaged_file_are_refused() -> None:
+    with pytest.raises(ValidationError, match="underlay is IPv6"):
+        Allocations.model_validate({"nodes": {"a": {"b": {"underlay_prefix": "10.0.0.0/8"}}}})

@@ -87,7 +87,7 @@ enum hr_next_hop_type {
 	HR_NH_NETWORK,
 };
 
-/** 24 bytes. */
+/** 20 bytes. */
 struct hr_next_hop {
 	union {
 		struct hr_ip6 underlay; /**< HR_NH_UNDERLAY; never link-local. */

@@ -92,14 +92,16 @@ find(const struct hr_rib *rib, const struct hr_ip6 *key, uint8_t len)
 {
 	size_t mask = ((size_t)1 << rib->size_bits) - 1;
 	size_t key_bytes = (rib->slot_words - SLOT_KEY) * sizeof(uint32_t);
+	uint32_t words[4];
 
-	for (size_t i = home(rib, key->w, len, rib->size_bits);; i = (i + 1) & mask) {
+	memcpy(words, key, sizeof(words));
+	for (size_t i = home(rib, words, len, rib->size_bits);; i = (i + 1) & mask) {
 		const uint32_t *slot = slot_at(rib, i);
 
 		if (slot[SLOT_ROUTE] == 0)
 			return i;
-		if (slot[SLOT_KEY] == key->w[0] && slot_len(slot) == len &&
-		    memcmp(slot + SLOT_KEY, key->w, key_bytes) == 0)
+		if (slot[SLOT_KEY] == words[0] && slot_len(slot) == len &&
+		    memcmp(slot + SLOT_KEY, words, key_bytes) == 0)
 			return i;
 	}
 }

@@ -12,7 +12,8 @@ is_valid(const struct rte_ether_hdr *eth, const struct rte_arp_hdr *arp)
 {
 	return arp->arp_hardware == RTE_BE16(RTE_ARP_HRD_ETHER) &&
 			arp->arp_protocol == RTE_BE16(RTE_ETHER_TYPE_IPV4) &&
-			arp->arp_hlen == RTE_ETHER_ADDR_LEN && arp->arp_plen == sizeof(rte_be32_t) &&
+			arp->arp_hlen == RTE_ETHER_ADDR_LEN &&
+			arp->arp_plen == sizeof(rte_be32_t) &&
 			(arp->arp_opcode == RTE_BE16(RTE_ARP_OP_REQUEST) ||
 					arp->arp_opcode == RTE_BE16(RTE_ARP_OP_REPLY)) &&
 			hr_mac_is_host(&arp->arp_data.arp_sha) &&
@@ -52,7 +53,8 @@ arp_one(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 				memcmp(adj->rewrite, &data.arp_sha, RTE_ETHER_ADDR_LEN) != 0)
 			learned = hr_event_seen(worker, &sender, &data.arp_sha, !request, true);
 	}
-	if (request && hr_owns4(in, data.arp_tip) && hr_resize(m, HR_ARP_FRAME_LEN)) {
+	if (request && (hr_owns4(in, data.arp_tip) || (endpoint && hr_proxies4(in, data.arp_tip))) &&
+			hr_resize(m, HR_ARP_FRAME_LEN)) {
 		hr_write_arp(frame, RTE_ARP_OP_REPLY, data.arp_sha, in->mac, data.arp_tip,
 				data.arp_sha, data.arp_sip);
 		m->port = in->port;
@@ -77,10 +79,10 @@ arp_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_
 }
 
 static struct rte_node_register arp_node = {
-	.name = "headrace-arp",
-	.process = arp_process,
-	.init = hr_node_init,
-	.nb_edges = HR_EDGE_COUNT,
-	.next_nodes = HR_NODE_NEXT(HR_EDGE_ARP),
+		.name = "headrace-arp",
+		.process = arp_process,
+		.init = hr_node_init,
+		.nb_edges = HR_EDGE_COUNT,
+		.next_nodes = HR_NODE_NEXT(HR_EDGE_ARP),
 };
 RTE_NODE_REGISTER(arp_node);

@@ -55,9 +55,12 @@ decap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint1
 		const bool is6 = ip[6] == IPPROTO_IPV6;
 		const uint16_t length = is6 ? 40 + (inner[4] << 8 | inner[5])
 					    : inner[2] << 8 | inner[3];
+		/* Version and, of IPv4, a header of at least 20 bytes: 0x45..0x4f. */
+		const bool version = is6 ? (inner[0] >> 4) == 6 : (uint8_t)(inner[0] - 0x45) <= 10;
+		const uint16_t header = is6 ? 40 : (inner[0] & 0xf) * 4;
 		const bool usual = ((ip[0] >> 4) == 6) & (is6 | (ip[6] == IPPROTO_IPIP)) &
-				((inner[0] >> 4) == (is6 ? 6 : 4)) & (length <= payload) &
-				(length >= (is6 ? 40 : 20)) & (m->pkt_len >= OUTER + payload) &
+				version & (length <= payload) & (length >= header) &
+				(m->pkt_len >= OUTER + payload) &
 				(m->data_len >= OUTER + (is6 ? 40 : 20));
 		const struct hr_adj *adj;
 		uint32_t index;

@@ -67,6 +67,11 @@ hr_except(struct rte_graph *graph, struct rte_node *node, struct hr_worker *work
 		hr_drop(worker, m, HR_DROP_MARTIAN);
 		return;
 	default: /* HR_OP_RESOLVE, or resolved between two looks: either way it waits its turn. */
+		/* A held adjacency may have no MTU yet. */
+		if (hr_adjs[adj].mtu != 0 && m->pkt_len - HR_L2_LEN > hr_adjs[adj].mtu) {
+			hr_except_mtu(graph, node, m, hr_adjs[adj].mtu);
+			return;
+		}
 		if (is_ip4(ip))
 			hr_ttl_decrement4(ip);
 		else

@@ -126,7 +126,9 @@ write4(struct rte_mbuf *reply, const struct rte_mbuf *m, const struct error *err
 	const struct rte_ipv4_hdr *about =
 			rte_pktmbuf_mtod_offset(m, const struct rte_ipv4_hdr *, HR_L2_LEN);
 	struct rte_ipv4_hdr *ip = rte_pktmbuf_mtod_offset(reply, struct rte_ipv4_hdr *, HR_L2_LEN);
-	struct icmphdr *icmp = (struct icmphdr *)(ip + 1);
+	struct hr_icmp *icmp = (struct hr_icmp *)(ip + 1);
+	/* RFC 1191 4: in the low half of a word that is zero without it. */
+	const rte_be32_t mtu = rte_cpu_to_be_32(error->mtu);
 	const unsigned header = sizeof(*ip) + ICMP_LEN;
 	uint16_t length;
 
@@ -149,11 +151,8 @@ write4(struct rte_mbuf *reply, const struct rte_mbuf *m, const struct error *err
 		}
 	}
 	ip->hdr_checksum = rte_ipv4_cksum(ip);
-	*icmp = (struct icmphdr){
-			.type = error->type,
-			.code = error->code,
-			.un.frag.mtu = rte_cpu_to_be_16(error->mtu), /* RFC 1191 4 */
-	};
+	*icmp = (struct hr_icmp){.type = error->type, .code = error->code};
+	memcpy(icmp + 1, &mtu, sizeof(mtu));
 	icmp->checksum = (uint16_t)~rte_raw_cksum(icmp, length - sizeof(*ip));
 	hr_write_ether(rte_pktmbuf_mtod(reply, void *), hr_mac_broadcast, error->ctx->mac,
 			RTE_ETHER_TYPE_IPV4);
@@ -166,7 +165,7 @@ write6(struct rte_mbuf *reply, const struct rte_mbuf *m, const struct error *err
 	const struct rte_ipv6_hdr *about =
 			rte_pktmbuf_mtod_offset(m, const struct rte_ipv6_hdr *, HR_L2_LEN);
 	struct rte_ipv6_hdr *ip = rte_pktmbuf_mtod_offset(reply, struct rte_ipv6_hdr *, HR_L2_LEN);
-	struct hr_icmp6 *icmp = (struct hr_icmp6 *)(ip + 1);
+	struct hr_icmp *icmp = (struct hr_icmp *)(ip + 1);
 	const rte_be32_t mtu = rte_cpu_to_be_32(error->mtu);
 	const unsigned header = sizeof(*ip) + ICMP_LEN;
 	struct hr_ip6 src = hr_ip6_gateway, dst;
@@ -185,7 +184,7 @@ write6(struct rte_mbuf *reply, const struct rte_mbuf *m, const struct error *err
 	}
 	memcpy(&dst, &about->src_addr, sizeof(dst));
 	hr_write_ip6(ip, src, dst, payload, HR_HOP_LIMIT);
-	*icmp = (struct hr_icmp6){.type = error->type, .code = error->code};
+	*icmp = (struct hr_icmp){.type = error->type, .code = error->code};
 	memcpy(icmp + 1, &mtu, sizeof(mtu));
 	icmp->checksum = hr_icmp6_checksum(ip, icmp, payload);
 	hr_write_ether(rte_pktmbuf_mtod(reply, void *), hr_mac_broadcast, error->ctx->mac,
@@ -213,8 +212,9 @@ tell(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
 	/* Never about a packet of the engine's own, or one sent to more than us. */
 	if (worker->trusted || error.ctx->role != HR_ROLE_INTERFACE)
 		return;
-	if (!decapsulated && (rte_is_multicast_ether_addr(&eth->dst_addr) ||
-					     !hr_mac_is_host(&eth->src_addr)))
+	if (!decapsulated &&
+			(rte_is_multicast_ether_addr(&eth->dst_addr) ||
+					!hr_mac_is_host(&eth->src_addr)))
 		return;
 	if (is4 ? !may_answer4(m) : !may_answer6(m, error.type))
 		return;
@@ -251,10 +251,10 @@ icmp_error_process(struct rte_graph *graph, struct rte_node *node, void **objs, 
 }
 
 static struct rte_node_register icmp_error_node = {
-	.name = "headrace-icmp-error",
-	.process = icmp_error_process,
-	.init = hr_node_init,
-	.nb_edges = HR_EDGE_COUNT,
-	.next_nodes = HR_NODE_NEXT(HR_EDGE_ICMP_ERROR),
+		.name = "headrace-icmp-error",
+		.process = icmp_error_process,
+		.init = hr_node_init,
+		.nb_edges = HR_EDGE_COUNT,
+		.next_nodes = HR_NODE_NEXT(HR_EDGE_ICMP_ERROR),
 };
 RTE_NODE_REGISTER(icmp_error_node);

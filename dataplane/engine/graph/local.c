@@ -9,7 +9,7 @@
 #include "../table/locals.h"
 #include "packet.h"
 
-/** An echo message's fixed header: the checksum's place is all that matters here. */
+/** An echo message without data. */
 #define ECHO_LEN 8
 
 /** Turn the frame around. */
@@ -29,7 +29,7 @@ reply(struct rte_graph *graph, struct rte_node *node, const struct hr_port_ctx *
 static void
 become(void *message, uint8_t type)
 {
-	struct hr_icmp6 *icmp = message;
+	struct hr_icmp *icmp = message;
 	uint16_t old, new;
 
 	memcpy(&old, icmp, sizeof(old));
@@ -40,8 +40,7 @@ become(void *message, uint8_t type)
 }
 
 static void
-local4(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
-		struct rte_mbuf *m)
+local4(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker, struct rte_mbuf *m)
 {
 	const struct hr_port_ctx *in = worker->in;
 	struct rte_ipv4_hdr *ip = rte_pktmbuf_mtod_offset(m, struct rte_ipv4_hdr *, HR_L2_LEN);
@@ -76,8 +75,7 @@ local4(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
 }
 
 static void
-local6(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
-		struct rte_mbuf *m)
+local6(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker, struct rte_mbuf *m)
 {
 	const struct hr_port_ctx *in = worker->in;
 	struct rte_ipv6_hdr *ip = rte_pktmbuf_mtod_offset(m, struct rte_ipv6_hdr *, HR_L2_LEN);
@@ -136,10 +134,10 @@ local_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint1
 }
 
 static struct rte_node_register local_node = {
-	.name = "headrace-local",
-	.process = local_process,
-	.init = hr_node_init,
-	.nb_edges = HR_EDGE_COUNT,
-	.next_nodes = HR_NODE_NEXT(HR_EDGE_LOCAL),
+		.name = "headrace-local",
+		.process = local_process,
+		.init = hr_node_init,
+		.nb_edges = HR_EDGE_COUNT,
+		.next_nodes = HR_NODE_NEXT(HR_EDGE_LOCAL),
 };
 RTE_NODE_REGISTER(local_node);

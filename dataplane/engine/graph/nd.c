@@ -137,8 +137,10 @@ answer(const struct hr_port_ctx *in, struct rte_mbuf *m, const struct question *
 		hr_write_router(frame, dst_mac, in->mac, *dst, in->mtu);
 		return true;
 	}
-	if ((!hr_owns6(in, &q->target) && !hr_locals_has(in, &q->target)) ||
-			!hr_resize(m, HR_ND_FRAME_LEN))
+	if (!hr_owns6(in, &q->target) && !hr_locals_has(in, &q->target) &&
+			(unspecified || !hr_proxies6(in, &q->target)))
+		return false;
+	if (!hr_resize(m, HR_ND_FRAME_LEN))
 		return false;
 	if (unspecified)
 		dst_mac = hr_ip6_multicast_mac(dst);
@@ -149,8 +151,7 @@ answer(const struct hr_port_ctx *in, struct rte_mbuf *m, const struct question *
 }
 
 static void
-nd_one(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
-		struct rte_mbuf *m)
+nd_one(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker, struct rte_mbuf *m)
 {
 	const struct hr_port_ctx *in = worker->in;
 	struct hr_addr addr = {.family = 6};
@@ -169,8 +170,7 @@ nd_one(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
 	case ND_NEIGHBOR_ADVERT:
 		addr.ip6 = q.target;
 		if (may_be(in, &q.target) &&
-				hr_event_seen(worker, &addr, &q.mac,
-						q.flags & ND_NA_FLAG_SOLICITED,
+				hr_event_seen(worker, &addr, &q.mac, q.flags & ND_NA_FLAG_SOLICITED,
 						q.flags & ND_NA_FLAG_OVERRIDE)) {
 			rte_pktmbuf_free(m);
 			return;
@@ -202,10 +202,10 @@ nd_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 }
 
 static struct rte_node_register nd_node = {
-	.name = "headrace-nd",
-	.process = nd_process,
-	.init = hr_node_init,
-	.nb_edges = HR_EDGE_COUNT,
-	.next_nodes = HR_NODE_NEXT(HR_EDGE_ND),
+		.name = "headrace-nd",
+		.process = nd_process,
+		.init = hr_node_init,
+		.nb_edges = HR_EDGE_COUNT,
+		.next_nodes = HR_NODE_NEXT(HR_EDGE_ND),
 };
 RTE_NODE_REGISTER(nd_node);

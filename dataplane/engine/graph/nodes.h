@@ -74,6 +74,16 @@ hr_adj_mark(struct rte_mbuf *m, uint32_t adj)
 	m->hash.fdir.hi = hr_adjs[adj].serial << 8;
 }
 
+/** Whether a packet's adjacency still is the one that hr_adj_mark() marked. */
+static inline bool
+hr_adj_mark_holds(const struct rte_mbuf *m)
+{
+	return ((hr_adjs[m->hash.fdir.lo].serial ^ (m->hash.fdir.hi >> 8)) & 0xffffff) == 0;
+}
+
+/** Worker 0: send what the other workers handed over for devices with too few queues. */
+void hr_tx_drain(struct hr_worker *worker);
+
 #define HR_L2_LEN 14
 
 #endif

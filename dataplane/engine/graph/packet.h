@@ -16,6 +16,8 @@
 #include <rte_ip.h>
 #include <rte_mbuf.h>
 
+#include "../fib/fib.h"
+#include "../table/vrf.h"
 #include "nodes.h"
 
 /** Headers as they are on the wire, at any even address. */
@@ -37,8 +39,8 @@ static const struct hr_ip6 hr_ip6_all_nodes = {.b = {0xff, 0x02, [15] = 1}};
 static const struct hr_ip6 hr_ip6_gateway = {.b = {0xfe, 0x80, [15] = 1}};
 static const struct rte_ether_addr hr_mac_broadcast = {{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
 
-/** The first octets of NS, NA, RS, RA and Redirect. */
-struct hr_icmp6 {
+/** What every ICMP and ICMPv6 message begins with. */
+struct hr_icmp {
 	uint8_t type, code;
 	uint16_t checksum;
 } HR_WIRE;
@@ -51,7 +53,7 @@ struct hr_nd_mac {
 
 /** Neighbour solicitation or advertisement with its one option. */
 struct hr_nd_neighbor {
-	struct hr_icmp6 icmp;
+	struct hr_icmp icmp;
 	rte_be32_t flags;
 	struct hr_ip6 target;
 	struct hr_nd_mac option;
@@ -59,7 +61,7 @@ struct hr_nd_neighbor {
 
 /** Router advertisement with its two options. */
 struct hr_nd_router {
-	struct hr_icmp6 icmp;
+	struct hr_icmp icmp;
 	uint8_t hop_limit, flags;
 	rte_be16_t lifetime;
 	rte_be32_t reachable, retransmit;
@@ -145,6 +147,48 @@ hr_owns6(const struct hr_port_ctx *in, const struct hr_ip6 *addr)
 		if (in->own[i].family == 6 && hr_ip6_equal(&in->own[i].ip6, addr))
 			return true;
 	return false;
+}
+
+/** Whether a lookup led elsewhere than to the gateway, nowhere, or back out of the port. */
+static inline bool
+hr_leads_away(const struct hr_port_ctx *in, uint32_t adj)
+{
+	switch (hr_adjs[adj].op) {
+	case HR_OP_ETH:
+	case HR_OP_ENCAP:
+	case HR_OP_RESOLVE:
+		return hr_adjs[adj].port != in->port;
+	case HR_OP_ECMP:
+	case HR_OP_NETWORK:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/**
+ * Whether an address that an endpoint asks for on its link is reached through us: it then gets
+ * the gateway's MAC address (RFC 1027), so that endpoints may be given the subnet's prefix length.
+ */
+static inline bool
+hr_proxies4(const struct hr_port_ctx *in, rte_be32_t addr)
+{
+	uint32_t adj;
+
+	hr_fib4_lookup(in->vrf->fib4, &addr, &adj, 1);
+	return hr_leads_away(in, adj);
+}
+
+/** The same by neighbour discovery (RFC 4389). */
+static inline bool
+hr_proxies6(const struct hr_port_ctx *in, const struct hr_ip6 *addr)
+{
+	uint32_t adj;
+
+	if (in->role != HR_ROLE_INTERFACE)
+		return false;
+	hr_fib6_lookup(in->vrf->fib6, &addr, &adj, 1);
+	return hr_leads_away(in, adj);
 }
 
 /** Whether an Interface's endpoint may call itself this. */
@@ -237,7 +281,7 @@ hr_write_nd(void *frame, struct rte_ether_addr dst_mac, struct rte_ether_addr sr
 		struct hr_ip6 src, struct hr_ip6 dst, const void *message)
 {
 	struct rte_ipv6_hdr *ip = RTE_PTR_ADD(frame, HR_L2_LEN);
-	struct hr_icmp6 *icmp = (struct hr_icmp6 *)(ip + 1);
+	struct hr_icmp *icmp = (struct hr_icmp *)(ip + 1);
 
 	hr_write_ether(frame, dst_mac, src_mac, RTE_ETHER_TYPE_IPV6);
 	hr_write_ip6(ip, src, dst, HR_ND_LEN, HR_ND_HOP_LIMIT);
@@ -303,9 +347,8 @@ hr_write_router(void *frame, struct rte_ether_addr dst_mac, struct rte_ether_add
 
 /** ARP frame of HR_ARP_FRAME_LEN bytes (RFC 826). */
 static inline void
-hr_write_arp(void *frame, uint16_t op, struct rte_ether_addr dst_mac,
-		struct rte_ether_addr src_mac, rte_be32_t src, struct rte_ether_addr target_mac,
-		rte_be32_t target)
+hr_write_arp(void *frame, uint16_t op, struct rte_ether_addr dst_mac, struct rte_ether_addr src_mac,
+		rte_be32_t src, struct rte_ether_addr target_mac, rte_be32_t target)
 {
 	const struct rte_arp_hdr message = {
 			.arp_hardware = RTE_BE16(RTE_ARP_HRD_ETHER),

@@ -29,10 +29,10 @@ resolve_process(struct rte_graph *graph, struct rte_node *node, void **objs, uin
 }
 
 static struct rte_node_register resolve_node = {
-	.name = "headrace-resolve",
-	.process = resolve_process,
-	.init = hr_node_init,
-	.nb_edges = HR_EDGE_COUNT,
-	.next_nodes = HR_NODE_NEXT(HR_EDGE_RESOLVE),
+		.name = "headrace-resolve",
+		.process = resolve_process,
+		.init = hr_node_init,
+		.nb_edges = HR_EDGE_COUNT,
+		.next_nodes = HR_NODE_NEXT(HR_EDGE_RESOLVE),
 };
 RTE_NODE_REGISTER(resolve_node);

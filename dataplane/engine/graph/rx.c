@@ -89,7 +89,7 @@ injected(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worke
 		break;
 	default:
 		adj = &hr_adjs[m->hash.fdir.lo];
-		if ((adj->serial ^ (m->hash.fdir.hi >> 8)) & 0xffffff) {
+		if (!hr_adj_mark_holds(m)) {
 			hr_drop(worker, m, HR_DROP_UNRESOLVED);
 		} else if (adj->op == HR_OP_ETH) {
 			hr_rewrite_eth(m, adj, (ip[0] >> 4) == 4 ? IP4 : IP6);
@@ -127,6 +127,8 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 
 	RTE_SET_USED(objs);
 	RTE_SET_USED(nb);
+	if (worker->index == 0)
+		hr_tx_drain(worker);
 	if (unlikely(!worker->injected && !rte_ring_empty(worker->inject)))
 		return injected(graph, node, worker);
 	worker->injected = false;

@@ -36,6 +36,33 @@ send_burst(struct hr_worker *worker, uint16_t port, struct rte_mbuf **pkts, uint
 	counters->tx_bytes += bytes;
 }
 
+void
+hr_tx_drain(struct hr_worker *worker)
+{
+	const struct hr_tx_shared *shared = hr_read(hr_tx_shared);
+
+	for (uint16_t i = 0; i < shared->n; i++) {
+		const uint16_t port = shared->port[i];
+		struct rte_ring *ring = hr_read(hr_tx_ring[port]);
+		struct rte_mbuf *pkts[HR_BURST];
+		unsigned n, sent;
+
+		if (ring == NULL)
+			continue;
+		n = rte_ring_sc_dequeue_burst(ring, (void **)pkts, HR_BURST, NULL);
+		sent = n == 0 ? 0 : rte_eth_tx_burst(port, 0, pkts, n);
+		if (n > 0)
+			worker->received = n; /* busy: no sleep now */
+		for (; sent < n; sent++) {
+			/* Counted as sent by who handed it over. */
+			worker->ports[port].tx_packets--;
+			worker->ports[port].tx_bytes -= pkts[sent]->pkt_len;
+			worker->ports[port].drops[HR_DROP_TX_FULL]++;
+			rte_pktmbuf_free(pkts[sent]);
+		}
+	}
+}
+
 static uint16_t
 tx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb)
 {

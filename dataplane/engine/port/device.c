@@ -43,8 +43,7 @@ on_removal(uint16_t id, enum rte_eth_event_type event, void *arg, void *ret)
 int
 hr_device_init(void)
 {
-	return rte_eth_dev_callback_register(RTE_ETH_ALL, RTE_ETH_EVENT_INTR_RMV, on_removal,
-			NULL);
+	return rte_eth_dev_callback_register(RTE_ETH_ALL, RTE_ETH_EVENT_INTR_RMV, on_removal, NULL);
 }
 
 const char *
@@ -72,7 +71,7 @@ hr_device_find(const char *name, uint16_t *id)
 static int
 kernel_flags(const char *name, int set)
 {
-	struct ifreq request = { 0 };
+	struct ifreq request = {0};
 	const int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	int result;
 
@@ -106,20 +105,22 @@ explain_pci(const char *address, char why[HR_DEVICE_WHY])
 	driver[n > 0 ? n : 0] = '\0';
 	snprintf(why, HR_DEVICE_WHY,
 			"no DPDK driver took PCI device %s, bound to %s: bind it to vfio-pci, give the "
-			"container /dev/vfio, and see the engine's log", address,
-			n > 0 ? strrchr(driver, '/') + 1 : "no kernel driver");
+			"container /dev/vfio, and see the engine's log",
+			address, n > 0 ? strrchr(driver, '/') + 1 : "no kernel driver");
 }
 
 static int
 probe(struct hr_device *device, const struct hr_port_spec *spec, const char *name,
 		char why[HR_DEVICE_WHY])
 {
-	struct rte_devargs devargs = { 0 };
+	struct rte_devargs devargs = {0};
 	int error;
 
 	if (rte_eth_dev_count_avail() >= HR_MAX_PORTS) {
-		snprintf(why, HR_DEVICE_WHY, "all %d ports that this DPDK is built for are in use "
-				"(RTE_MAX_ETHPORTS)", HR_MAX_PORTS);
+		snprintf(why, HR_DEVICE_WHY,
+				"all %d ports that this DPDK is built for are in use "
+				"(RTE_MAX_ETHPORTS)",
+				HR_MAX_PORTS);
 		return -ENOSPC;
 	}
 	if (hr_device_find(name, &device->id)) {
@@ -130,8 +131,10 @@ probe(struct hr_device *device, const struct hr_port_spec *spec, const char *nam
 	if (spec->netdev[0] != '\0') {
 		device->netdev = if_nametoindex(spec->netdev);
 		if (device->netdev == 0) {
-			snprintf(why, HR_DEVICE_WHY, "no kernel device %s in the engine's network "
-					"namespace", spec->netdev);
+			snprintf(why, HR_DEVICE_WHY,
+					"no kernel device %s in the engine's network "
+					"namespace",
+					spec->netdev);
 			return -ENODEV;
 		}
 		/* First: a socket bound to a device that is down fails its first transmission. */
@@ -208,9 +211,10 @@ configure(struct hr_device *device, const struct rte_eth_dev_info *info, uint16_
 	const uint64_t rss = info->flow_type_rss_offloads &
 			(RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP);
 	struct rte_eth_conf conf = {
-		.rxmode.mtu = RTE_MIN(mtu, RTE_MIN(device_mtu(info), buffer_mtu())),
-		.txmode.offloads = info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE,
-		.intr_conf.rmv = (*info->dev_flags & RTE_ETH_DEV_INTR_RMV) != 0,
+			.rxmode.mtu = RTE_MIN(mtu, RTE_MIN(device_mtu(info), buffer_mtu())),
+			.txmode.offloads =
+					info->tx_offload_capa & RTE_ETH_TX_OFFLOAD_MBUF_FAST_FREE,
+			.intr_conf.rmv = (*info->dev_flags & RTE_ETH_DEV_INTR_RMV) != 0,
 	};
 
 	if (!device->virtual) {
@@ -238,7 +242,8 @@ setup_queues(const struct hr_device *device)
 		error = rte_eth_rx_queue_setup(device->id, queue, n_rx_desc, (unsigned)socket, NULL,
 				hr_pool);
 	for (uint16_t queue = 0; queue < device->n_tx && error == 0; queue++)
-		error = rte_eth_tx_queue_setup(device->id, queue, n_tx_desc, (unsigned)socket, NULL);
+		error = rte_eth_tx_queue_setup(device->id, queue, n_tx_desc, (unsigned)socket,
+				NULL);
 	return error;
 }
 
@@ -289,7 +294,7 @@ hr_device_open(struct hr_device *device, const struct hr_port_spec *spec, uint16
 	const char *step;
 	int error;
 
-	*device = (struct hr_device){ .id = HR_PORT_NO_ID };
+	*device = (struct hr_device){.id = HR_PORT_NO_ID};
 	error = probe(device, spec, hr_device_name(spec->devargs, name), why);
 	if (error != 0)
 		return error;
@@ -328,7 +333,8 @@ fail:
 	else
 		snprintf(why, HR_DEVICE_WHY, "cannot %s device %s: %s%s", step, name,
 				rte_strerror(-error),
-				error == -ENOMEM ? " (more memory for packet buffers: --memory)" : "");
+				error == -ENOMEM ? " (more memory for packet buffers: --memory)"
+						 : "");
 	hr_device_close(device);
 	return error;
 }
@@ -336,7 +342,7 @@ fail:
 void
 hr_device_close(struct hr_device *device)
 {
-	struct rte_eth_dev_info info = { 0 };
+	struct rte_eth_dev_info info = {0};
 	struct rte_mbuf *m;
 
 	if (device->id == HR_PORT_NO_ID)
@@ -353,7 +359,7 @@ hr_device_close(struct hr_device *device)
 	while (device->tx_ring != NULL && rte_ring_dequeue(device->tx_ring, (void **)&m) == 0)
 		rte_pktmbuf_free(m);
 	rte_ring_free(device->tx_ring);
-	*device = (struct hr_device){ .id = HR_PORT_NO_ID };
+	*device = (struct hr_device){.id = HR_PORT_NO_ID};
 }
 
 int
@@ -393,8 +399,9 @@ hr_device_restart_with_mtu(struct hr_device *device, uint16_t mtu)
 int
 hr_device_set_mac(const struct hr_device *device, const struct rte_ether_addr *mac)
 {
-	return device->virtual ? 0 : rte_eth_dev_default_mac_addr_set(device->id,
-						     (struct rte_ether_addr *)(uintptr_t)mac);
+	return device->virtual ? 0
+			       : rte_eth_dev_default_mac_addr_set(device->id,
+						 (struct rte_ether_addr *)(uintptr_t)mac);
 }
 
 void

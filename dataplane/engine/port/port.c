@@ -10,9 +10,9 @@
 
 #include "../control/addr.h"
 #include "../control/list.h"
-#include "../control/reader.h"
 #include "../control/store.h"
 #include "../control/txn.h"
+#include "../table/json.h"
 #include "../worker.h"
 #include "device.h"
 #include "queues.h"
@@ -33,8 +33,8 @@ struct hr_port {
 	struct rte_ether_addr mac; /**< Ours. Survives the device where we chose it. */
 	uint16_t mtu;              /**< Wanted. */
 	enum hr_port_state state;
-	uint64_t retry_ms; /**< GONE: when to try again. */
-	uint64_t down_ms;  /**< DOWN: since when; 0: the next tick says. */
+	uint64_t retry_ms;       /**< GONE: when to try again. */
+	uint64_t down_ms;        /**< DOWN: since when; 0: the next tick says. */
 	char why[HR_DEVICE_WHY]; /**< GONE: why. Else: why it will be at the next tick, or "". */
 	hr_port_changed changed;
 	void *user;
@@ -100,9 +100,9 @@ const char *
 hr_port_state_name(enum hr_port_state state)
 {
 	static const char *const names[] = {
-		[HR_PORT_UP] = "up",
-		[HR_PORT_DOWN] = "down",
-		[HR_PORT_GONE] = "gone",
+			[HR_PORT_UP] = "up",
+			[HR_PORT_DOWN] = "down",
+			[HR_PORT_GONE] = "gone",
 	};
 
 	return names[state];
@@ -290,7 +290,8 @@ same_device(const struct hr_port_spec *a, const struct hr_port_spec *b)
 {
 	char name_a[RTE_ETH_NAME_MAX_LEN], name_b[RTE_ETH_NAME_MAX_LEN];
 
-	return strcmp(hr_device_name(a->devargs, name_a), hr_device_name(b->devargs, name_b)) == 0 ||
+	return strcmp(hr_device_name(a->devargs, name_a), hr_device_name(b->devargs, name_b)) ==
+			0 ||
 			(a->netdev[0] != '\0' && strcmp(a->netdev, b->netdev) == 0);
 }
 
@@ -424,13 +425,13 @@ port_remove(struct hr_object *object)
 }
 
 const struct hr_kind_ops hr_port_ops = {
-	.name = "port",
-	.parse = hr_port_parse,
-	.free_spec = hr_spec_free,
-	.prepare = port_prepare,
-	.abort = port_abort,
-	.apply = port_apply,
-	.remove = port_remove,
+		.name = "port",
+		.parse = hr_port_parse,
+		.free_spec = hr_spec_free,
+		.prepare = port_prepare,
+		.abort = port_abort,
+		.apply = port_apply,
+		.remove = port_remove,
 };
 
 /**
@@ -438,16 +439,18 @@ const struct hr_kind_ops hr_port_ops = {
  * where the device cannot be had.
  */
 static json_t *
-list_one(const struct hr_port *port)
+describe(const struct hr_object *object)
 {
+	const struct hr_port *port = object->state;
 	const struct hr_device *device = &port->device;
 	char mac[HR_MAC_TEXT];
 	json_t *queues = json_array();
 	json_t *item;
 
 	for (uint16_t queue = 0; queue < device->n_rx; queue++)
-		json_array_append_new(queues, json_pack("{s:i, s:i}", "queue", queue, "worker",
-						      hr_queues_worker(device->id, queue)));
+		json_array_append_new(queues,
+				json_pack("{s:i, s:i}", "queue", queue, "worker",
+						hr_queues_worker(device->id, queue)));
 	item = json_pack("{s:s, s:s, s:s, s:i, s:s, s:o, s:i}", "name", hr_port_name(port), "state",
 			hr_port_state_name(port->state), "mac", hr_mac_format(&port->mac, mac),
 			"mtu", device->id != HR_PORT_NO_ID ? device->mtu : port->mtu, "driver",
@@ -461,26 +464,6 @@ json_t *
 hr_list_port(const json_t *filter, size_t cursor, size_t limit, size_t *next,
 		struct hr_errors *errors)
 {
-	const size_t count = hr_store_count(HR_KIND_PORT);
-	const char *name = NULL;
-	json_t *items;
-
-	if (filter != NULL) {
-		struct hr_reader reader;
-
-		hr_read_begin(&reader, filter, "filter.", errors);
-		if (hr_read_has(&reader, "name"))
-			name = hr_read_string(&reader, "name", HR_NAME_MAX - 1);
-		if (hr_read_end(&reader) != 0)
-			return NULL;
-	}
-	items = json_array();
-	for (; cursor < count && json_array_size(items) < limit; cursor++) {
-		const struct hr_object *object = hr_store_at(HR_KIND_PORT, cursor);
-
-		if (name == NULL || strcmp(name, object->key) == 0)
-			json_array_append_new(items, list_one(object->state));
-	}
-	*next = cursor < count ? cursor : 0;
-	return items;
+	RTE_SET_USED(errors);
+	return hr_list_objects(HR_KIND_PORT, describe, filter, cursor, limit, next);
 }

@@ -74,7 +74,7 @@ publish_shared(void)
 static uint16_t
 least_loaded(void)
 {
-	unsigned load[HR_MAX_WORKERS] = { 0 };
+	unsigned load[HR_MAX_WORKERS] = {0};
 	uint16_t best = 0;
 
 	for (uint16_t port = 0; port < HR_MAX_PORTS; port++) {

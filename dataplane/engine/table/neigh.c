@@ -44,9 +44,9 @@ struct hr_neigh {
 	uint32_t adj;              /**< First bound adjacency; 0: none. */
 	uint64_t confirmed_ms;     /**< When `mac` was last heard of, or the start. */
 	uint64_t hold_until_ms;
-	struct hr_addr seen;  /**< The address that was last heard of; family 0: none. */
-	struct timer timer;   /**< Of the state. */
-	struct timer another; /**< Endpoint: router advertisements; next hop: its end. */
+	struct hr_addr seen;     /**< The address that was last heard of; family 0: none. */
+	struct timer timer;      /**< Of the state. */
+	struct timer another;    /**< Endpoint: router advertisements; next hop: its end. */
 	struct rte_mbuf **queue; /**< HR_NEIGH_QUEUE packets; NULL unless INCOMPLETE. */
 	uint16_t queued, oldest;
 	unsigned n_source, n_target;
@@ -391,8 +391,8 @@ enter(struct hr_neigh *neigh, enum hr_neigh_state state)
 		tell_adjs(neigh);
 	switch (state) {
 	case HR_NEIGH_REACHABLE:
-		timer_start(&neigh->timer, HR_NEIGH_REACHABLE_MS -
-						spread(neigh, HR_NEIGH_REACHABLE_MS / 4));
+		timer_start(&neigh->timer,
+				HR_NEIGH_REACHABLE_MS - spread(neigh, HR_NEIGH_REACHABLE_MS / 4));
 		break;
 	case HR_NEIGH_STALE:
 		timer_start(&neigh->timer, HR_NEIGH_STALE_MS);
@@ -594,7 +594,7 @@ hr_neigh_endpoint(uint16_t port, const char *name, const struct hr_addr *target,
 
 struct hr_neigh *
 hr_neigh_next_hop(uint16_t port, const struct hr_ip6 *target, const struct hr_ip6 *source,
-		const struct rte_ether_addr *own_mac)
+		const struct rte_ether_addr *own_mac, const struct rte_ether_addr *fixed)
 {
 	const struct hr_addr from = {.family = 6, .ip6 = *source};
 	const struct hr_addr to = {.family = 6, .ip6 = *target};
@@ -607,11 +607,16 @@ hr_neigh_next_hop(uint16_t port, const struct hr_ip6 *target, const struct hr_ip
 			neigh->own_mac = *own_mac;
 			enter(neigh, HR_NEIGH_UNRESOLVED);
 		}
-		return neigh;
-	}
-	neigh = create(port, NULL, &to, 1, &from, 1, own_mac);
-	if (neigh != NULL)
+	} else {
+		neigh = create(port, NULL, &to, 1, &from, 1, own_mac);
+		if (neigh == NULL)
+			return NULL;
 		LIST_INSERT_HEAD(&next_hops[next_hop_slot(port, target)], neigh, same_hash);
+	}
+	if (fixed != NULL)
+		learn(neigh, fixed, HR_NEIGH_STATIC);
+	else if (neigh->state == HR_NEIGH_STATIC)
+		enter(neigh, HR_NEIGH_UNRESOLVED);
 	return neigh;
 }
 
@@ -654,20 +659,13 @@ seen(const struct hr_event *event)
 		next_hop_seen(neigh, event);
 }
 
-/** Whether a packet's adjacency still is the one that hr_adj_mark() marked. */
-static bool
-is_current(const struct rte_mbuf *m, uint32_t adj)
-{
-	return ((hr_adjs[adj].serial ^ (m->hash.fdir.hi >> 8)) & 0xffffff) == 0;
-}
-
 static void
 resolve(struct rte_mbuf *m)
 {
 	const uint32_t adj = m->hash.fdir.lo;
 	struct hr_neigh *neigh = binding_of(adj)->neigh;
 
-	if (neigh == NULL || !is_current(m, adj)) {
+	if (neigh == NULL || !hr_adj_mark_holds(m)) {
 		hr_control_drop(m->port, m, HR_DROP_UNRESOLVED);
 	} else if (is_usable(neigh)) {
 		forward(m);

@@ -18,20 +18,20 @@
 #include "../types.h"
 #include "adj.h"
 
-#define HR_NEIGH_QUEUE 64              /**< Packets that wait for one neighbour. */
-#define HR_NEIGH_TRIES 3               /**< RFC 4861 10: MAX_MULTICAST_SOLICIT, MAX_UNICAST_.. */
-#define HR_NEIGH_RETRY_MS 1000         /**< RETRANS_TIMER */
-#define HR_NEIGH_REACHABLE_MS 30000    /**< REACHABLE_TIME, then a neighbour is probed. */
-#define HR_NEIGH_STALE_MS 5000         /**< DELAY_FIRST_PROBE_TIME */
-#define HR_NEIGH_HOLD_MS 3000          /**< After no answer: packets drop, none is asked for. */
-#define HR_NEIGH_ADVERTISE_MS 200000   /**< Between router advertisements, up to an eighth less. */
+#define HR_NEIGH_QUEUE 64            /**< Packets that wait for one neighbour. */
+#define HR_NEIGH_TRIES 3             /**< RFC 4861 10: MAX_MULTICAST_SOLICIT, MAX_UNICAST_.. */
+#define HR_NEIGH_RETRY_MS 1000       /**< RETRANS_TIMER */
+#define HR_NEIGH_REACHABLE_MS 30000  /**< REACHABLE_TIME, then a neighbour is probed. */
+#define HR_NEIGH_STALE_MS 5000       /**< DELAY_FIRST_PROBE_TIME */
+#define HR_NEIGH_HOLD_MS 3000        /**< After no answer: packets drop, none is asked for. */
+#define HR_NEIGH_ADVERTISE_MS 200000 /**< Between router advertisements, up to an eighth less. */
 
 enum hr_neigh_state {
 	HR_NEIGH_UNRESOLVED, /**< Unknown: nobody asked, or there was no answer. */
 	HR_NEIGH_INCOMPLETE, /**< Asked, packets wait. */
 	HR_NEIGH_REACHABLE,
-	HR_NEIGH_STALE, /**< Used, and to be confirmed. */
-	HR_NEIGH_PROBE, /**< Used, and being asked. */
+	HR_NEIGH_STALE,  /**< Used, and to be confirmed. */
+	HR_NEIGH_PROBE,  /**< Used, and being asked. */
 	HR_NEIGH_STATIC, /**< From the configuration. */
 };
 
@@ -58,10 +58,12 @@ struct hr_neigh *hr_neigh_endpoint(uint16_t port, const char *name, const struct
  * An uplink's next hop, one per port and address, counted: each call needs a hr_neigh_put().
  * With another own_mac than before it is another link, and what was known is forgotten.
  *
+ * @param fixed its MAC address when configured, else NULL
  * @return NULL when there is no memory
  */
 struct hr_neigh *hr_neigh_next_hop(uint16_t port, const struct hr_ip6 *target,
-		const struct hr_ip6 *source, const struct rte_ether_addr *own_mac);
+		const struct hr_ip6 *source, const struct rte_ether_addr *own_mac,
+		const struct rte_ether_addr *fixed);
 
 /**
  * Drop a reference; the last one unbinds, frees waiting packets, and frees. A next hop is freed

@@ -105,7 +105,7 @@ fill_remote(struct path *path, struct hr_adj *adj)
 	adj->port = uplink->port_id;
 	adj->ready_op = HR_OP_ENCAP;
 	path->next_hop = hr_neigh_next_hop(uplink->port_id, &next_hop, &uplink->link_local,
-			&uplink->mac);
+			&uplink->mac, hr_uplink_fixed_mac(uplink, &next_hop));
 	if (path->next_hop == NULL)
 		hr_adj_set_op(adj, HR_OP_NO_ROUTE);
 	else

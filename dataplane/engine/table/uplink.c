@@ -78,6 +78,17 @@ hr_uplink_choose(const struct hr_ip6 *destination, struct hr_ip6 *next_hop)
 	return chosen;
 }
 
+const struct rte_ether_addr *
+hr_uplink_fixed_mac(const struct hr_uplink *uplink, const struct hr_ip6 *next_hop)
+{
+	const struct hr_uplink_spec *spec = uplink->object->spec;
+
+	for (uint16_t i = 0; i < spec->n_neighbors; i++)
+		if (memcmp(&spec->neighbors[i].address, next_hop, sizeof(*next_hop)) == 0)
+			return &spec->neighbors[i].mac;
+	return NULL;
+}
+
 static void
 publish(struct hr_uplink *uplink)
 {

@@ -29,4 +29,8 @@ struct hr_uplink {
 const struct hr_uplink *hr_uplink_choose(const struct hr_ip6 *destination,
 		struct hr_ip6 *next_hop);
 
+/** The MAC address configured for a next hop, or NULL. */
+const struct rte_ether_addr *hr_uplink_fixed_mac(const struct hr_uplink *uplink,
+		const struct hr_ip6 *next_hop);
+
 #endif

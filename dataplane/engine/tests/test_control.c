@@ -847,7 +847,7 @@ test_specs_parsed(void)
 	CHECK(hop[2].type == HR_NH_UNDERLAY && hop[2].weight == 1);
 	prefix = hr_route_prefix(&routes->routes[3]);
 	CHECK(strcmp(hr_prefix_format(&prefix, buf), "fd02::/64") == 0);
-	CHECK(sizeof(struct hr_route_spec) == 24 && sizeof(struct hr_next_hop) == 24);
+	CHECK(sizeof(struct hr_route_spec) == 24 && sizeof(struct hr_next_hop) == 20);
 }
 
 static void

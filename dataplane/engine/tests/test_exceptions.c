@@ -30,9 +30,9 @@
 
 #define STAND_IN(id, node_name)                                                                    \
 	static struct rte_node_register id##_stand_in = {                                          \
-		.name = "headrace-" node_name,                                                     \
-		.process = stand_in_process,                                                       \
-		.init = hr_node_init,                                                              \
+			.name = "headrace-" node_name,                                             \
+			.process = stand_in_process,                                               \
+			.init = hr_node_init,                                                      \
 	};                                                                                         \
 	RTE_NODE_REGISTER(id##_stand_in)
 
@@ -51,12 +51,12 @@ STAND_IN(ip6, "ip6");
 STAND_IN(decap, "decap");
 
 static struct rte_node_register source_node = {
-	.name = "headrace-rx",
-	.flags = RTE_NODE_SOURCE_F,
-	.process = stand_in_process,
-	.init = hr_node_init,
-	.nb_edges = HR_EDGE_COUNT,
-	.next_nodes = HR_NODE_NEXT(HR_EDGE_COUNT),
+		.name = "headrace-rx",
+		.flags = RTE_NODE_SOURCE_F,
+		.process = stand_in_process,
+		.init = hr_node_init,
+		.nb_edges = HR_EDGE_COUNT,
+		.next_nodes = HR_NODE_NEXT(HR_EDGE_COUNT),
 };
 RTE_NODE_REGISTER(source_node);
 
@@ -79,9 +79,14 @@ static const struct hr_ip6 neighbour6 = {.b = {0xfd, [7] = 2, [15] = 1}};
 
 static struct hr_worker worker;
 static struct hr_locals locals;
+/** One other address is routed, in each family: PEER4 and peer6. */
+static struct hr_vrf vrf;
+#define PEER4 RTE_BE32(RTE_IPV4(10, 1, 2, 6))
+static const struct hr_ip6 peer6 = {.b = {0x20, 1, 0xd, 0xb8, [15] = 6}};
 static struct hr_port_ctx vm = {
 		.port = VM,
 		.role = HR_ROLE_INTERFACE,
+		.vrf = &vrf,
 		.source_check = true,
 		.mtu = 1460,
 		.n_source4 = 1,
@@ -111,6 +116,24 @@ new_packet(const void *frame, uint16_t length)
 	memcpy(rte_pktmbuf_append(m, length), frame, length);
 	m->port = worker.in->port;
 	return m;
+}
+
+/** Route the peers' addresses elsewhere, and the endpoint's own back to it. */
+static void
+make_routes(void)
+{
+	const struct hr_addr peers[] = {{.family = 4, .ip4 = PEER4}, {.family = 6, .ip6 = peer6}};
+	const struct hr_addr own = {.family = 4, .ip4 = VM4};
+	const uint32_t adj = hr_adj_alloc();
+
+	hr_adjs[adj].op = HR_OP_ENCAP;
+	hr_adjs[adj].port = UPLINK;
+	vrf.fib4 = hr_fib_create(4);
+	vrf.fib6 = hr_fib_create(6);
+	CHECK(vrf.fib4 != NULL && vrf.fib6 != NULL);
+	CHECK(hr_fib_insert(vrf.fib4, &peers[0], 32, adj, 1, NULL) == 0);
+	CHECK(hr_fib_insert(vrf.fib6, &peers[1], 128, adj, 1, NULL) == 0);
+	CHECK(hr_fib_insert(vrf.fib4, &own, 32, vm.adj, 1, NULL) == 0);
 }
 
 /** Pass a packet to a node. @return what left by `edge`; nothing may leave by another */
@@ -204,6 +227,25 @@ test_arp(void)
 	CHECK(nothing_learned());
 	hr_adjs[vm.adj].op = HR_OP_RESOLVE;
 
+	/* RFC 1027: for what is routed elsewhere, not for what is nowhere or its own. */
+	arp->arp_data.arp_tip = PEER4;
+	m = pass(new_packet(frame, sizeof(frame)), HR_EDGE_ARP, HR_EDGE_TX);
+	CHECK(m != NULL);
+	reply = rte_pktmbuf_mtod_offset(m, struct rte_arp_hdr *, HR_L2_LEN);
+	CHECK(reply->arp_data.arp_sip == PEER4);
+	CHECK(rte_is_same_ether_addr(&reply->arp_data.arp_sha, &gateway_mac));
+	rte_pktmbuf_free(m);
+	CHECK(event(&e));
+	arp->arp_data.arp_tip = FAR4;
+	CHECK(drops(frame, sizeof(frame), HR_EDGE_ARP, HR_DROP_ARP));
+	CHECK(event(&e));
+	/* RFC 5227: who only tests whether an address is free gets no answer for another's. */
+	arp->arp_data.arp_sip = 0;
+	arp->arp_data.arp_tip = PEER4;
+	CHECK(drops(frame, sizeof(frame), HR_EDGE_ARP, HR_DROP_ARP));
+	arp->arp_data.arp_sip = VM4;
+	arp->arp_data.arp_tip = GATEWAY4;
+
 	/* RFC 5227: a probe is answered and teaches nothing. */
 	arp->arp_data.arp_sip = 0;
 	m = pass(new_packet(frame, sizeof(frame)), HR_EDGE_ARP, HR_EDGE_TX);
@@ -240,6 +282,8 @@ test_arp(void)
 	m = pass(new_packet(frame, sizeof(frame)), HR_EDGE_ARP, HR_EDGE_TX);
 	CHECK(m != NULL && nothing_learned());
 	rte_pktmbuf_free(m);
+	arp->arp_data.arp_sip = GATEWAY4;
+	CHECK(drops(frame, sizeof(frame), HR_EDGE_ARP, HR_DROP_ARP));
 	vm.source_check = true;
 }
 
@@ -270,7 +314,7 @@ static void
 mend(uint8_t *frame)
 {
 	struct rte_ipv6_hdr *ip = RTE_PTR_ADD(frame, HR_L2_LEN);
-	struct hr_icmp6 *icmp = (void *)(ip + 1);
+	struct hr_icmp *icmp = (void *)(ip + 1);
 
 	icmp->checksum = 0;
 	icmp->checksum = hr_icmp6_checksum(ip, icmp, rte_be_to_cpu_16(ip->payload_len));
@@ -317,6 +361,10 @@ test_nd_of_an_interface(void)
 		mend(frame);
 		CHECK(drops(frame, sizeof(frame), HR_EDGE_ND, HR_DROP_ND));
 	}
+	message->option = (struct hr_nd_mac){.type = HR_ND_OPTION_MTU, .length = 2, vm_mac};
+	mend(frame);
+	CHECK(drops(frame, sizeof(frame), HR_EDGE_ND, HR_DROP_ND));
+	message->option.type = HR_ND_OPTION_MAC_SOURCE;
 	message->option.length = 1;
 	ip->payload_len = RTE_BE16(20);
 	mend(frame);
@@ -336,6 +384,16 @@ test_nd_of_an_interface(void)
 	CHECK(nothing_learned());
 	hr_write_solicitation(frame, NULL, vm_mac, vm6, far6);
 	CHECK(drops(frame, sizeof(frame), HR_EDGE_ND, HR_DROP_ND) && event(&e));
+
+	/* RFC 4389: for what is routed elsewhere, but not to who only tests whether it is free. */
+	hr_write_solicitation(frame, NULL, vm_mac, vm6, peer6);
+	m = pass(new_packet(frame, sizeof(frame)), HR_EDGE_ND, HR_EDGE_TX);
+	CHECK(m != NULL && is_to(m, &vm, &vm_mac) && event(&e));
+	rte_pktmbuf_free(m);
+	hr_write_solicitation(frame, NULL, vm_mac, hr_ip6_unspecified, peer6);
+	ip->payload_len = RTE_BE16(24);
+	mend(frame);
+	CHECK(drops(frame, sizeof(frame) - 8, HR_EDGE_ND, HR_DROP_ND));
 
 	/* Duplicate address detection: to everyone, and nothing learned. */
 	hr_write_solicitation(frame, NULL, vm_mac, hr_ip6_unspecified, gateway6);
@@ -434,15 +492,15 @@ test_echo(void)
 	uint8_t frame[1600];
 	struct rte_ipv4_hdr *ip4 = RTE_PTR_ADD(frame, HR_L2_LEN);
 	struct rte_ipv6_hdr *ip6 = RTE_PTR_ADD(frame, HR_L2_LEN);
-	struct icmphdr *icmp = (void *)(ip4 + 1);
-	struct hr_icmp6 *icmp6 = (void *)(ip6 + 1);
+	struct hr_icmp *icmp = (void *)(ip4 + 1);
+	struct hr_icmp *icmp6 = (void *)(ip6 + 1);
 	uint16_t length;
 	struct rte_mbuf *m;
 
 	worker.in = &vm;
 	for (unsigned payload = 8; payload < 1400; payload += 7) {
 		const struct rte_ipv4_hdr *ip;
-		const struct icmphdr *answer;
+		const struct hr_icmp *answer;
 
 		length = make_ip4(frame, VM4, GATEWAY4, IPPROTO_ICMP, payload);
 		icmp->type = ICMP_ECHO;
@@ -455,18 +513,18 @@ test_echo(void)
 		CHECK(ip->src_addr == GATEWAY4 && ip->dst_addr == VM4 && ip->time_to_live == 64);
 		CHECK(rte_raw_cksum(ip, sizeof(*ip)) == 0xffff);
 		CHECK(answer->type == ICMP_ECHOREPLY && rte_raw_cksum(answer, payload) == 0xffff);
-		CHECK(memcmp(answer + 1, icmp + 1, payload - 8) == 0);
+		CHECK(memcmp(answer + 1, icmp + 1, payload - 4) == 0);
 		rte_pktmbuf_free(m);
 
 		length = make_ip6(frame, vm6, gateway6, IPPROTO_ICMPV6, payload);
-		*icmp6 = (struct hr_icmp6){.type = ICMP6_ECHO_REQUEST};
+		*icmp6 = (struct hr_icmp){.type = ICMP6_ECHO_REQUEST};
 		mend(frame);
 		m = pass(new_packet(frame, length), HR_EDGE_LOCAL, HR_EDGE_TX);
 		CHECK(m != NULL && is_to(m, &vm, &vm_mac) && m->pkt_len == length);
 		ip6 = rte_pktmbuf_mtod_offset(m, struct rte_ipv6_hdr *, HR_L2_LEN);
 		CHECK(memcmp(&ip6->src_addr, &gateway6, 16) == 0);
 		CHECK(memcmp(&ip6->dst_addr, &vm6, 16) == 0 && ip6->hop_limits == 64);
-		CHECK(((const struct hr_icmp6 *)(ip6 + 1))->type == ICMP6_ECHO_REPLY);
+		CHECK(((const struct hr_icmp *)(ip6 + 1))->type == ICMP6_ECHO_REPLY);
 		CHECK(hr_icmp6_checksum(ip6, ip6 + 1, payload) == 0);
 		rte_pktmbuf_free(m);
 		ip6 = RTE_PTR_ADD(frame, HR_L2_LEN);
@@ -526,7 +584,8 @@ test_errors_about_ip4(void)
 	uint8_t frame[1600];
 	struct rte_ipv4_hdr *ip = RTE_PTR_ADD(frame, HR_L2_LEN);
 	const struct rte_ipv4_hdr *error;
-	const struct icmphdr *icmp;
+	const struct hr_icmp *icmp;
+	uint32_t next_mtu;
 	uint16_t length;
 	struct rte_mbuf *m;
 
@@ -540,9 +599,10 @@ test_errors_about_ip4(void)
 	CHECK(rte_raw_cksum(error, sizeof(*error)) == 0xffff);
 	CHECK(error->total_length == RTE_BE16(ERROR4_MAX) && error->next_proto_id == IPPROTO_ICMP);
 	CHECK(error->src_addr == GATEWAY4 && error->dst_addr == VM4 && error->time_to_live == 64);
-	CHECK(icmp->type == 3 && icmp->code == 4 && icmp->un.frag.mtu == RTE_BE16(1280));
+	memcpy(&next_mtu, icmp + 1, sizeof(next_mtu));
+	CHECK(icmp->type == 3 && icmp->code == 4 && next_mtu == RTE_BE32(1280));
 	CHECK(rte_raw_cksum(icmp, ERROR4_MAX - sizeof(*error)) == 0xffff);
-	CHECK(memcmp(icmp + 1, ip, ERROR4_MAX - 28) == 0);
+	CHECK(memcmp((const uint8_t *)icmp + 8, ip, ERROR4_MAX - 28) == 0);
 	rte_pktmbuf_free(m);
 
 	length = make_ip4(frame, VM4, FAR4, IPPROTO_UDP, 8);
@@ -596,7 +656,7 @@ test_errors_about_ip6(void)
 	struct rte_ipv6_hdr *ip = RTE_PTR_ADD(frame, HR_L2_LEN);
 	uint8_t *payload = (uint8_t *)(ip + 1);
 	const struct rte_ipv6_hdr *error;
-	const struct hr_icmp6 *icmp;
+	const struct hr_icmp *icmp;
 	uint16_t length;
 	uint32_t mtu;
 	struct rte_mbuf *m;
@@ -667,7 +727,8 @@ test_errors_about_ip6(void)
 static void
 test_bent_frames(void)
 {
-	static const enum hr_edge to[] = {HR_EDGE_ARP, HR_EDGE_ND, HR_EDGE_LOCAL, HR_EDGE_ICMP_ERROR};
+	static const enum hr_edge to[] = {
+			HR_EDGE_ARP, HR_EDGE_ND, HR_EDGE_LOCAL, HR_EDGE_ICMP_ERROR};
 	uint8_t frame[200];
 	struct hr_event e;
 	void *ring;
@@ -741,6 +802,7 @@ test_resolve(void)
 	CHECK(pass(m, HR_EDGE_RESOLVE, HR_EDGE_TX) == NULL);
 	CHECK(event(&e) && e.type == HR_EVENT_RESOLVE && e.packet == m);
 	CHECK(m->port == UPLINK && m->hash.fdir.lo == vm.adj);
+	rte_pktmbuf_free(m);
 	e = (struct hr_event){.type = HR_EVENT_RESOLVE};
 	while (hr_event_post(&e))
 		;
@@ -772,13 +834,15 @@ main(void)
 			SOCKET_ID_ANY);
 	worker.inject = rte_ring_create("inject", 64, SOCKET_ID_ANY, RING_F_SC_DEQ);
 	CHECK(hr_pool != NULL && worker.inject != NULL);
-	CHECK(hr_adj_init() == 0 && hr_events_init() == 0);
+	CHECK(hr_rcu_init(1) == 0 && hr_adj_init() == 0 && hr_events_init() == 0);
 	CHECK(rte_graph_create("test", &param) != RTE_GRAPH_ID_INVALID);
 	for (unsigned i = 0; i < HR_EDGE_COUNT; i++)
 		memcpy(rte_graph_node_get_by_name("test", edges[i])->ctx, &self, sizeof(self));
 	vm.mac = gateway_mac;
 	vm.adj = hr_adj_alloc();
 	hr_adjs[vm.adj].op = HR_OP_RESOLVE;
+	hr_adjs[vm.adj].port = VM;
+	make_routes();
 	uplink.mac = uplink_mac;
 	locals.slot[hr_locals_slot(&underlay6)].addr = underlay6;
 	locals.slot[hr_locals_slot(&underlay6)].adj = vm.adj;

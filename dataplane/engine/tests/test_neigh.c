@@ -41,7 +41,8 @@ static uint64_t now_ms = 5000000;
 static struct hr_addr
 ip4(uint8_t a, uint8_t b, uint8_t c, uint8_t d)
 {
-	return (struct hr_addr){.family = 4, .ip4 = rte_cpu_to_be_32(RTE_IPV4(a, b, c, d))};
+	return (struct hr_addr){.family = 4,
+			.ip4 = rte_cpu_to_be_32((uint32_t)a << 24 | b << 16 | c << 8 | d)};
 }
 
 static struct hr_addr
@@ -171,7 +172,7 @@ check_nd(const struct rte_mbuf *m, uint8_t type, const struct hr_ip6 *src, const
 {
 	const struct rte_ipv6_hdr *ip =
 			rte_pktmbuf_mtod_offset(m, const struct rte_ipv6_hdr *, HR_L2_LEN);
-	const struct hr_icmp6 *icmp = (const void *)(ip + 1);
+	const struct hr_icmp *icmp = (const void *)(ip + 1);
 
 	CHECK((m->hash.fdir.hi & 0xff) == HR_INJECT_SEND && m->port == PORT);
 	CHECK(m->pkt_len == HR_ND_FRAME_LEN && ip->payload_len == RTE_BE16(HR_ND_LEN));
@@ -191,8 +192,8 @@ check_solicitation(struct rte_mbuf *m, const struct rte_ether_addr *unicast,
 	const struct rte_ether_addr group_mac = {
 			{0x33, 0x33, 0xff, target->b[13], target->b[14], target->b[15]}};
 	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
-	const struct hr_nd_neighbor *ns = check_nd(
-			m, ND_NEIGHBOR_SOLICIT, src, unicast != NULL ? target : &group);
+	const struct hr_nd_neighbor *ns =
+			check_nd(m, ND_NEIGHBOR_SOLICIT, src, unicast != NULL ? target : &group);
 
 	CHECK(rte_is_same_ether_addr(&eth->dst_addr, unicast != NULL ? unicast : &group_mac));
 	CHECK(memcmp(&ns->target, target, 16) == 0);
@@ -206,8 +207,8 @@ endpoint(const struct rte_ether_addr *fixed, const struct rte_ether_addr *learne
 {
 	const struct hr_addr target[] = {ip4(10, 1, 2, 5)};
 	const struct hr_addr source[] = {ip4(10, 1, 2, 1)};
-	struct hr_neigh *neigh = hr_neigh_endpoint(
-			PORT, "ns/vm", target, 1, source, 1, &own_mac, fixed, learned);
+	struct hr_neigh *neigh = hr_neigh_endpoint(PORT, "ns/vm", target, 1, source, 1, &own_mac,
+			fixed, learned);
 
 	CHECK(neigh != NULL);
 	return neigh;
@@ -219,9 +220,9 @@ test_a_new_endpoint_is_asked_for_and_told_its_router(void)
 	const struct hr_ip6 global = {.b = {0x20, 1, 0xd, 0xb8, [15] = 5}};
 	const struct hr_addr target[] = {ip4(10, 1, 2, 5), ip6(&global)};
 	const struct hr_addr source[] = {
-			ip4(192, 168, 0, 1), ip4(10, 1, 2, 1), ip6(&hr_ip6_gateway)};
-	struct hr_neigh *neigh = hr_neigh_endpoint(
-			PORT, "ns/vm", target, 2, source, 3, &own_mac, NULL, NULL);
+			ip4(10, 1, 2, 1), ip4(192, 168, 0, 1), ip6(&hr_ip6_gateway)};
+	struct hr_neigh *neigh = hr_neigh_endpoint(PORT, "ns/vm", target, 2, source, 3, &own_mac,
+			NULL, NULL);
 	const struct hr_nd_router *router = NULL;
 	struct rte_mbuf *m, *advertisement = NULL, *first = NULL, *second = NULL;
 
@@ -236,7 +237,7 @@ test_a_new_endpoint_is_asked_for_and_told_its_router(void)
 			second = m;
 	}
 	CHECK(first != NULL && second != NULL && advertisement != NULL);
-	check_arp_request(first, &hr_mac_broadcast, source[1], target[0]);
+	check_arp_request(first, &hr_mac_broadcast, source[0], target[0]);
 	check_solicitation(second, NULL, &hr_ip6_gateway, &global);
 	router = check_nd(advertisement, ND_ROUTER_ADVERT, &hr_ip6_gateway, &hr_ip6_all_nodes);
 	CHECK(router->lifetime == RTE_BE16(1800) && router->hop_limit == 64 && router->flags == 0);
@@ -374,11 +375,11 @@ test_an_endpoint_is_probed_where_it_was_seen(void)
 	hr_neigh_bind(neigh, adj);
 	advance(0);
 	discard();
-	seen(ip4(10, 1, 2, 5), mac_a, true, true);
+	seen(ip4(10, 1, 2, 7), mac_a, true, true);
 	advance_to(neigh, HR_NEIGH_PROBE, HR_NEIGH_REACHABLE_MS);
 	CHECK(leads_to(adj, &mac_a));
-	check_arp_request(injected(), &mac_a, ip4(10, 1, 2, 1), ip4(10, 1, 2, 5));
-	seen(ip4(10, 1, 2, 5), mac_a, true, true);
+	check_arp_request(injected(), &mac_a, ip4(10, 1, 2, 1), ip4(10, 1, 2, 7));
+	seen(ip4(10, 1, 2, 7), mac_a, true, true);
 	CHECK(hr_neigh_state(neigh, NULL) == HR_NEIGH_REACHABLE && injected() == NULL);
 
 	advance_to(neigh, HR_NEIGH_PROBE, HR_NEIGH_REACHABLE_MS);
@@ -437,7 +438,7 @@ test_next_hops_follow_rfc4861(void)
 	const uint32_t adj = new_adj(HR_OP_ENCAP);
 
 	for (unsigned i = 0; i < RTE_DIM(rules); i++) {
-		struct hr_neigh *neigh = hr_neigh_next_hop(PORT, &hop, &link_local, &own_mac);
+		struct hr_neigh *neigh = hr_neigh_next_hop(PORT, &hop, &link_local, &own_mac, NULL);
 
 		hr_neigh_bind(neigh, adj);
 		packet(adj, 1);
@@ -460,7 +461,7 @@ static void
 test_a_solicitation_is_enough_to_answer_but_not_to_trust(void)
 {
 	const uint32_t adj = new_adj(HR_OP_ENCAP);
-	struct hr_neigh *neigh = hr_neigh_next_hop(PORT, &hop, &link_local, &own_mac);
+	struct hr_neigh *neigh = hr_neigh_next_hop(PORT, &hop, &link_local, &own_mac, NULL);
 
 	hr_neigh_bind(neigh, adj);
 	packet(adj, 1);
@@ -480,15 +481,15 @@ static void
 test_a_next_hop_outlives_a_change_that_still_leads_there(void)
 {
 	const uint32_t adj = new_adj(HR_OP_ENCAP);
-	struct hr_neigh *neigh = hr_neigh_next_hop(PORT, &hop, &link_local, &own_mac), *again;
+	struct hr_neigh *neigh = hr_neigh_next_hop(PORT, &hop, &link_local, &own_mac, NULL), *again;
 
-	CHECK(hr_neigh_next_hop(PORT, &hop, &link_local, &own_mac) == neigh);
+	CHECK(hr_neigh_next_hop(PORT, &hop, &link_local, &own_mac, NULL) == neigh);
 	hr_neigh_put(neigh);
 	hr_neigh_bind(neigh, adj);
 	seen(ip6(&hop), mac_a, true, true);
 	hr_neigh_unbind(adj);
 	hr_neigh_put(neigh);
-	again = hr_neigh_next_hop(PORT, &hop, &link_local, &own_mac);
+	again = hr_neigh_next_hop(PORT, &hop, &link_local, &own_mac, NULL);
 	hr_neigh_bind(again, adj);
 	CHECK(leads_to(adj, &mac_a));
 	advance(0);
@@ -496,7 +497,7 @@ test_a_next_hop_outlives_a_change_that_still_leads_there(void)
 	hr_neigh_put(again);
 
 	/* The port is another device's now. */
-	again = hr_neigh_next_hop(PORT, &hop, &link_local, &mac_b);
+	again = hr_neigh_next_hop(PORT, &hop, &link_local, &mac_b, NULL);
 	CHECK(hr_neigh_state(again, NULL) == HR_NEIGH_UNRESOLVED);
 	CHECK(hr_adjs[adj].op == HR_OP_RESOLVE);
 	hr_neigh_put(again);
@@ -523,7 +524,7 @@ test_ten_thousand_next_hops(void)
 	for (unsigned i = 0; i < COUNT; i++) {
 		target.b[6] = i >> 8;
 		target.b[7] = i;
-		neigh[i] = hr_neigh_next_hop(PORT, &target, &link_local, &own_mac);
+		neigh[i] = hr_neigh_next_hop(PORT, &target, &link_local, &own_mac, NULL);
 		adj[i] = new_adj(HR_OP_ENCAP);
 		hr_neigh_bind(neigh[i], adj[i]);
 		packet(adj[i], 1);
@@ -537,8 +538,8 @@ test_ten_thousand_next_hops(void)
 	for (unsigned i = 0; i < TICKS; i++) {
 		hr_neigh_tick(++now_ms);
 		for (struct rte_mbuf *m; (m = injected()) != NULL; asked++) {
-			const struct hr_nd_neighbor *ns = (const void *)rte_pktmbuf_mtod_offset(
-					m, const uint8_t *, HR_L2_LEN + 40);
+			const struct hr_nd_neighbor *ns = (const void *)rte_pktmbuf_mtod_offset(m,
+					const uint8_t *, HR_L2_LEN + 40);
 
 			target = ns->target;
 			rte_pktmbuf_free(m);
@@ -576,9 +577,9 @@ static void
 test_the_list(void)
 {
 	const struct hr_addr target[] = {ip4(10, 1, 2, 5), ip4(10, 1, 2, 6)};
-	struct hr_neigh *vm = hr_neigh_endpoint(
-			PORT, "ns/vm", target, 2, target, 0, &own_mac, &mac_a, NULL);
-	struct hr_neigh *next_hop = hr_neigh_next_hop(PORT, &hop, &link_local, &own_mac);
+	struct hr_neigh *vm = hr_neigh_endpoint(PORT, "ns/vm", target, 2, target, 0, &own_mac,
+			&mac_a, NULL);
+	struct hr_neigh *next_hop = hr_neigh_next_hop(PORT, &hop, &link_local, &own_mac, NULL);
 	json_t *filter = json_pack("{s:s}", "address", "10.1.2.6"), *items;
 	size_t next;
 
@@ -607,8 +608,8 @@ int
 main(void)
 {
 	char prefix[32];
-	char *argv[] = {"test_neigh", "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry", "-m",
-			"64", "--lcores", "0", "--log-level=error", "--file-prefix", prefix};
+	char *argv[] = {"test_neigh", "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry",
+			"-m", "64", "--lcores", "0", "--log-level=error", "--file-prefix", prefix};
 	unsigned free_buffers;
 
 	snprintf(prefix, sizeof(prefix), "test-neigh-%d", (int)getpid());

@@ -54,7 +54,7 @@
 #define FRAME 64
 
 /* Other kinds are not under test. */
-#define NO_KIND(kind) const struct hr_kind_ops hr_##kind##_ops = { .name = #kind }
+#define NO_KIND(kind) const struct hr_kind_ops hr_##kind##_ops = {.name = #kind}
 NO_KIND(settings);
 NO_KIND(network);
 NO_KIND(uplink);
@@ -86,7 +86,7 @@ static const char *
 commit(json_t *objects)
 {
 	static char message[512];
-	struct hr_errors errors = { 0 };
+	struct hr_errors errors = {0};
 	const int rc = hr_txn_commit(objects, hr_store_generation() + 1, &errors);
 
 	message[0] = '\0';
@@ -141,8 +141,7 @@ deleted(const char *key)
 	return json_pack("{s:s, s:s, s:b}", "kind", "port", "key", key, "delete", 1);
 }
 
-static void
-delete(const char *key)
+static void delete (const char *key)
 {
 	CHECK(strcmp(commit(json_pack("[o]", deleted(key))), "") == 0);
 	CHECK(hr_port_get(key) == NULL);
@@ -165,7 +164,7 @@ static json_t *
 listed(const char *key, json_t **items)
 {
 	json_t *filter = json_pack("{s:s}", "name", key);
-	struct hr_errors errors = { 0 };
+	struct hr_errors errors = {0};
 	size_t next = 0;
 
 	*items = hr_list_port(filter, 0, 10, &next, &errors);
@@ -178,8 +177,8 @@ listed(const char *key, json_t **items)
 static void
 write_frame(uint8_t frame[FRAME], uint8_t number)
 {
-	static const uint8_t header[RTE_ETHER_HDR_LEN] = { 0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2,
-		0x88, 0xb5 };
+	static const uint8_t header[RTE_ETHER_HDR_LEN] = {
+			0x02, 0, 0, 0, 0, 1, 0x02, 0, 0, 0, 0, 2, 0x88, 0xb5};
 
 	memcpy(frame, header, sizeof(header));
 	memset(frame + sizeof(header), number, FRAME - sizeof(header));
@@ -330,7 +329,7 @@ test_null(void)
 	hr_port_ctx_set(id, ctx);
 	hr_workers[1]->ports[id].rx_packets = 7;
 	hr_control_drops[id][HR_DROP_ARP] = 7;
-	delete("null");
+	delete ("null");
 	CHECK(unused(id));
 	CHECK(hr_workers[1]->ports[id].rx_packets == 0);
 	CHECK(hr_control_drops[id][HR_DROP_ARP] == 0);
@@ -340,7 +339,7 @@ test_null(void)
 static void
 test_change(void)
 {
-	struct told told = { 0 };
+	struct told told = {0};
 	struct rte_ether_addr mac, now;
 	uint16_t id;
 
@@ -350,9 +349,11 @@ test_change(void)
 	hr_port_attach(hr_port_get("p"), on_change, &told);
 
 	/* In place. */
-	CHECK(strcmp(put_spec("p", json_pack("{s:s, s:i, s:i, s:s}", "devargs", "net_null0,size=64",
-					"rxQueues", 1, "mtu", 1400, "mac", "02:00:00:00:00:99")),
-			"") == 0);
+	CHECK(strcmp(put_spec("p",
+				     json_pack("{s:s, s:i, s:i, s:s}", "devargs",
+						     "net_null0,size=64", "rxQueues", 1, "mtu",
+						     1400, "mac", "02:00:00:00:00:99")),
+			      "") == 0);
 	CHECK(id_of("p") == id && told.gone == 0);
 	CHECK(hr_port_set_mtu(hr_port_get("p"), 1300) == 1300);
 	CHECK(hr_port_set_mtu(hr_port_get("p"), 9000) < 9000); /* Our buffers are smaller. */
@@ -365,9 +366,11 @@ test_change(void)
 	CHECK(state_of("p") == HR_PORT_UP && polled(id_of("p")) == 1);
 
 	/* One that cannot be had: gone until it can. */
-	CHECK(strcmp(put_spec("p", json_pack("{s:s, s:i, s:i, s:s}", "devargs",
-					"net_af_packet0,iface=hr-none", "rxQueues", 1, "mtu", 1500,
-					"netdev", "hr-none")), "") == 0);
+	CHECK(strcmp(put_spec("p",
+				     json_pack("{s:s, s:i, s:i, s:s}", "devargs",
+						     "net_af_packet0,iface=hr-none", "rxQueues", 1,
+						     "mtu", 1500, "netdev", "hr-none")),
+			      "") == 0);
 	CHECK(told.gone == 2 && told.back == 1 && state_of("p") == HR_PORT_GONE);
 	CHECK(rte_eth_dev_count_avail() == 0);
 	CHECK(strcmp(put("p", "net_null0"), "") == 0);
@@ -376,10 +379,11 @@ test_change(void)
 	/* The device moves to another port in one transaction. */
 	hr_port_detach(hr_port_get("p"));
 	CHECK(strcmp(commit(json_pack("[o, o]", port_object("q", spec("net_null0", 1)),
-				deleted("p"))), "") == 0);
+				     deleted("p"))),
+			      "") == 0);
 	EVENTUALLY(state_of("q") == HR_PORT_UP);
 	CHECK(polled(id_of("q")) == 1);
-	delete("q");
+	delete ("q");
 	CHECK(told.gone == 2);
 }
 
@@ -390,25 +394,27 @@ test_refusals(void)
 
 	CHECK(strstr(put("p", "net_nosuch0"), "PortFailed: DPDK knows no device") != NULL);
 	CHECK(strstr(put("p", "0000:99:00.0"), "PortFailed: no PCI device 0000:99:00.0") != NULL);
-	CHECK(strstr(put_spec("p", json_pack("{s:s, s:i, s:i, s:s}", "devargs",
-					"net_af_packet0,iface=hr-none", "rxQueues", 1, "mtu", 1500,
-					"netdev", "hr-none")),
-			"PortFailed: no kernel device hr-none") != NULL);
-	CHECK(strstr(put("p", "net_pcap0,rx_pcap=/nonexistent"), "PortFailed: the driver refused")
-			!= NULL);
+	CHECK(strstr(put_spec("p",
+				     json_pack("{s:s, s:i, s:i, s:s}", "devargs",
+						     "net_af_packet0,iface=hr-none", "rxQueues", 1,
+						     "mtu", 1500, "netdev", "hr-none")),
+			      "PortFailed: no kernel device hr-none") != NULL);
+	CHECK(strstr(put("p", "net_pcap0,rx_pcap=/nonexistent"),
+			      "PortFailed: the driver refused") != NULL);
 	CHECK(hr_port_get("p") == NULL && rte_eth_dev_count_avail() == 0);
 	/* A refused device is no obstacle to a good one of its name. */
 	snprintf(devargs, sizeof(devargs), "net_pcap0,tx_pcap=%s/accepted", directory);
 	CHECK(strcmp(put("p", devargs), "") == 0 && state_of("p") == HR_PORT_UP);
-	delete("p");
+	delete ("p");
 
 	CHECK(strcmp(put("p", "net_null0"), "") == 0);
 	CHECK(strstr(put("q", "net_null0"), "in use by port \"p\"") != NULL);
-	delete("p");
+	delete ("p");
 
 	/* Nothing of a refused transaction stays. */
 	CHECK(strstr(commit(json_pack("[o, o]", port_object("p", spec("net_null0", 1)),
-				port_object("q", spec("net_nosuch0", 1)))), "PortFailed") != NULL);
+				     port_object("q", spec("net_nosuch0", 1)))),
+			      "PortFailed") != NULL);
 	CHECK(hr_port_get("p") == NULL && rte_eth_dev_count_avail() == 0);
 
 	for (unsigned i = 0; i < HR_MAX_PORTS; i++) {
@@ -422,7 +428,8 @@ test_refusals(void)
 	CHECK(hr_workers[1]->rxqs->n == HR_MAX_PORTS / 2);
 	/* One takes the place of another. */
 	CHECK(strcmp(commit(json_pack("[o, o]", port_object("one-more", spec("net_null99", 1)),
-				deleted("p0"))), "") == 0);
+				     deleted("p0"))),
+			      "") == 0);
 	EVENTUALLY(state_of("one-more") == HR_PORT_UP);
 	hr_txn_clear();
 	CHECK(rte_eth_dev_count_avail() == 0);
@@ -443,14 +450,14 @@ test_pcap(void)
 	CHECK(send_as(0, id, 1) == 1);
 	CHECK(send_as(1, id, 2) == 1 && drain(id) == 1);
 	CHECK(send_as(1, id, 3) == 1); /* Freed with the ring. */
-	delete("out");
+	delete ("out");
 	CHECK(unused(id));
 
 	snprintf(devargs, sizeof(devargs), "net_pcap0,rx_pcap=%s/frames", directory);
 	for (uint8_t number = 1; number <= 3; number++) {
 		CHECK(strcmp(put("in", devargs), "") == 0);
 		CHECK(receive(id_of("in"), number) == (number <= 2));
-		delete("in");
+		delete ("in");
 	}
 }
 
@@ -458,13 +465,13 @@ static void
 test_memif(void)
 {
 	char server[160], client[160];
-	struct told told = { 0 };
+	struct told told = {0};
 	json_t *items;
 
-	snprintf(server, sizeof(server), "net_memif0,role=server,socket-abstract=no,socket=%s/memif",
-			directory);
-	snprintf(client, sizeof(client), "net_memif1,role=client,socket-abstract=no,socket=%s/memif",
-			directory);
+	snprintf(server, sizeof(server),
+			"net_memif0,role=server,socket-abstract=no,socket=%s/memif", directory);
+	snprintf(client, sizeof(client),
+			"net_memif1,role=client,socket-abstract=no,socket=%s/memif", directory);
 	/* The server is not there yet: that is no mistake in the configuration. */
 	CHECK(strcmp(put("client", client), "") == 0);
 	CHECK(state_of("client") == HR_PORT_GONE);
@@ -482,12 +489,12 @@ test_memif(void)
 		CHECK(!receive(id_of("client"), 2));
 		CHECK(send_as(0, id_of("server"), 2) == 1);
 		EVENTUALLY(receive(id_of("client"), 2));
-		delete("server");
+		delete ("server");
 		EVENTUALLY(state_of("client") == HR_PORT_GONE);
 		CHECK(told.gone == told.back);
 	}
 	hr_port_detach(hr_port_get("client"));
-	delete("client");
+	delete ("client");
 	CHECK(rte_eth_dev_count_avail() == 0);
 }
 
@@ -507,9 +514,9 @@ static int
 open_kernel(const char *netdev)
 {
 	const struct sockaddr_ll address = {
-		.sll_family = AF_PACKET,
-		.sll_protocol = RTE_BE16(0x88b5),
-		.sll_ifindex = (int)if_nametoindex(netdev),
+			.sll_family = AF_PACKET,
+			.sll_protocol = RTE_BE16(0x88b5),
+			.sll_ifindex = (int)if_nametoindex(netdev),
 	};
 	const int fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, RTE_BE16(0x88b5));
 
@@ -555,7 +562,7 @@ exchange(const char *key, const char *netdev)
 static void
 test_tap(void)
 {
-	struct told told = { 0 };
+	struct told told = {0};
 	struct rte_ether_addr mac, kernel_mac;
 	int ready[2], done[2];
 	char command[128], byte;
@@ -602,9 +609,9 @@ test_tap(void)
 	EVENTUALLY(now_ms() > moved + 500); /* It has been looked at since. */
 	CHECK(state_of("tap") == HR_PORT_UP && told.gone == 0);
 	hr_port_detach(hr_port_get("tap"));
-	delete("tap");
+	delete ("tap");
 	close(done[1]);
-	CHECK(waitpid(child, &(int){ 0 }, 0) == child);
+	CHECK(waitpid(child, &(int){0}, 0) == child);
 	close(done[0]);
 	close(ready[0]);
 	close(ready[1]);
@@ -613,15 +620,17 @@ test_tap(void)
 static void
 test_af_packet(void)
 {
-	struct told told = { 0 };
+	struct told told = {0};
 	uint16_t bystander;
 
 	CHECK(strcmp(put("bystander", "net_null0"), "") == 0);
 	bystander = id_of("bystander");
 	run("ip link add hr-v0 type veth peer name hr-v1 && ip link set hr-v1 up");
-	CHECK(strcmp(put_spec("veth", json_pack("{s:s, s:i, s:i, s:s}", "devargs",
-					"net_af_packet0,iface=hr-v0", "rxQueues", 1, "mtu", 1400,
-					"netdev", "hr-v0")), "") == 0);
+	CHECK(strcmp(put_spec("veth",
+				     json_pack("{s:s, s:i, s:i, s:s}", "devargs",
+						     "net_af_packet0,iface=hr-v0", "rxQueues", 1,
+						     "mtu", 1400, "netdev", "hr-v0")),
+			      "") == 0);
 	hr_port_attach(hr_port_get("veth"), on_change, &told);
 	EVENTUALLY(state_of("veth") == HR_PORT_UP); /* The engine sets its side up. */
 	run("ip link show hr-v0 | grep -q 'mtu 1400'");
@@ -651,9 +660,9 @@ test_af_packet(void)
 		exchange("veth", "hr-v1");
 	}
 	hr_port_detach(hr_port_get("veth"));
-	delete("veth");
+	delete ("veth");
 	run("! ip link show hr-v0 | grep -q PROMISC");
-	delete("bystander");
+	delete ("bystander");
 	run("ip link delete hr-v0");
 }
 
@@ -661,8 +670,9 @@ static void
 set_up(void)
 {
 	char prefix[32];
-	char *argv[] = { "test_port", "--no-huge", "--no-shconf", "--no-pci", "-m", "128", "--lcores",
-		"0", "--no-telemetry", "--log-level=error", "--file-prefix", prefix };
+	char *argv[] = {"test_port", "--no-huge", "--no-shconf", "--no-pci", "-m", "128",
+			"--lcores", "0", "--no-telemetry", "--log-level=error", "--file-prefix",
+			prefix};
 
 	snprintf(prefix, sizeof(prefix), "test-port-%d", (int)getpid());
 	CHECK(rte_eal_init(RTE_DIM(argv), argv) >= 0);

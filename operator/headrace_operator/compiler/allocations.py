@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from headrace_api.types import Prefix, TenantAddress, UnderlayAddress, UnderlayPrefix, Vni
+
 
 @dataclass(frozen=True, slots=True)
 class NetworkAllocation:
     """What a VirtualNetwork has."""
 
-    vni: int
-    slices: dict[int, tuple[str, ...]]
+    vni: Vni
+    slices: dict[int, tuple[Prefix, ...]]
     """Slice number -> sorted prefixes that were placed in it."""
 
 
@@ -22,7 +24,7 @@ class NetworkAllocation:
 class NodeAllocation:
     """What a Pipeline has on one node."""
 
-    underlay_prefix: str
+    underlay_prefix: UnderlayPrefix
     """The node's /64."""
     devices: tuple[str, ...] = ()
     """What its uplinks occupy (Attachment.device)."""
@@ -36,9 +38,9 @@ class InterfaceAllocation:
     """namespace/name of the network that `addresses` belong to."""
     pipeline: str
     node: str
-    underlay_address: str | None
+    underlay_address: UnderlayAddress | None
     """/128 of the node's /64."""
-    addresses: tuple[str, ...]
+    addresses: tuple[TenantAddress, ...]
     """Tenant addresses, given by the user or allocated."""
     device: str | None = None
     """What its attachment occupies on the node (Attachment.device)."""

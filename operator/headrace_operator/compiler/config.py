@@ -82,5 +82,7 @@ def _uplinks(spec: PipelineSpec, node: str, own: str) -> list[Json]:
         }
         if uplink.gateway:
             item["gateway"] = uplink.gateway
+        if uplink.neighbors:
+            item["neighbors"] = [neighbor.to_dict() for neighbor in uplink.neighbors]
         uplinks.append(item)
     return uplinks

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * settings/"engine": what concerns all workers.
+ */
+#include "control/store.h"
+#include "worker.h"
+
+static void
+apply_settings(struct hr_object *object, void *old_spec, void *prepared)
+{
+	const struct hr_settings_spec *spec = object->spec;
+
+	RTE_SET_USED(old_spec);
+	RTE_SET_USED(prepared);
+	hr_worker_settings = (struct hr_worker_settings){
+		.burst = spec->burst,
+		.adaptive = spec->adaptive,
+		.icmp_per_second = spec->icmp_per_second,
+	};
+}
+
+/** The last settings stay in force: workers need some. */
+static void
+remove_settings(struct hr_object *object)
+{
+	RTE_SET_USED(object);
+}
+
+const struct hr_kind_ops hr_settings_ops = {
+	.name = "settings",
+	.parse = hr_settings_parse,
+	.free_spec = hr_spec_free,
+	.apply = apply_settings,
+	.remove = remove_settings,
+};

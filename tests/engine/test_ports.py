@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every kind of port, and ports that come and go."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import ICMPv6ND_RA, IPv6
+from scapy.layers.l2 import ARP, Ether
+from scapy.utils import PcapReader, PcapWriter
+
+from headrace_dataplane.protocol import Delete, Interface, Port, Put, RefusedError, Uplink
+from tests.engine import frames
+from tests.engine.lab import Lab, put, settings
+from tests.engine.process import Engine, Namespace, until
+from tests.engine.site import (
+    BLUE,
+    GREEN,
+    REMOTE,
+    REMOTE_MAC,
+    A,
+    B,
+    C,
+    D,
+    Endpoint,
+    Site,
+    host_routes,
+    network,
+    remote,
+    routes,
+    tap,
+    uplink,
+)
+
+FAMILIES = pytest.mark.parametrize("family", [4, 6])
+
+
+def af_packet(name: str, device: str) -> Put:
+    return put(
+        "port", name, devargs=f"net_af_packet_{name},iface={device}", rxQueues=1, mtu=1500,
+        netdev=device,
+    )  # fmt: skip
+
+
+# AF_PACKET.
+
+
+@pytest.fixture
+def veths(lab: Lab, namespace: Namespace) -> Iterator[Lab]:
+    """Interfaces e and f and the uplink, all by AF_PACKET on one end of a veth pair each."""
+    for name in ("e", "f", "u"):
+        namespace.veth(f"{name}-engine", f"{name}-test")
+    yield lab
+    try:
+        lab.settle()
+    finally:
+        lab.clear()
+        for name in ("e", "f", "u"):
+            namespace.ip(f"link del {name}-engine")
+
+
+E = Endpoint("e", BLUE, "10.0.0.5", "2001:db8::5", "fd00:1:0:1::e", "02:00:00:00:00:0e")
+F = Endpoint("f", BLUE, "10.0.0.6", "2001:db8::6", "fd00:1:0:1::f", "02:00:00:00:00:0f")
+
+
+def connect_veths(lab: Lab) -> None:
+    lab.commit(*(af_packet(name, f"{name}-engine") for name in ("e", "f", "u")))
+    for endpoint in (E, F):
+        wire = lab.connect(
+            endpoint.name, f"{endpoint.name}-test", endpoint.hardware,
+            ("interface", f"t/{endpoint.name}"),
+        )  # fmt: skip
+        wire.hosts = {endpoint.address4: endpoint.hardware, endpoint.address6: endpoint.hardware}
+    lab.connect("u", "u-test", REMOTE_MAC, ("uplink", "u")).hosts = {REMOTE: REMOTE_MAC}
+    lab.commit(
+        network(BLUE, 100),
+        uplink("u"),
+        E.with_(mac=False).interface(),
+        F.with_(mac=False).interface(),
+        routes("blue", BLUE, *host_routes(E, F), ["10.1.0.0/16", REMOTE], ["2001:db8:1::/48", REMOTE]),
+    )
+
+
+@FAMILIES
+def test_af_packet(veths: Lab, family: int) -> None:
+    """Between veth devices, through the overlay, and back; MAC addresses are learned."""
+    lab = veths
+    connect_veths(lab)
+    e, f, u = (lab.wires[name] for name in ("e", "f", "u"))
+    assert lab.item(Port, name="e").driver == "net_af_packet"
+    packet = frames.udp(E.address(family), F.address(family))
+    e.send(frames.frame(E.hardware, packet))
+    got = lab.receive(f, frames.has(UDP))
+    assert (got.dst, got.src) == (F.hardware, frames.GATEWAY_MAC)
+    assert frames.without_ttl(got.payload) == frames.without_ttl(packet)
+    e.send(frames.frame(E.hardware, frames.udp(E.address(family), remote(family))))
+    got = lab.receive(u, frames.has(UDP))
+    assert (got.dst, got[IPv6].dst) == (REMOTE_MAC, REMOTE)
+    inner = frames.udp(remote(family), E.address(family))
+    u.send(frames.frame(REMOTE_MAC, IPv6(src=REMOTE, dst=E.underlay) / inner, got.src))
+    assert bytes(lab.receive(e, frames.has(UDP)).payload) == bytes(inner)
+
+
+def test_the_engine_does_not_hear_itself(veths: Lab) -> None:
+    """AF_PACKET sockets see what goes out as well: it must not come in again."""
+    lab = veths
+    connect_veths(lab)
+    lab.wires["e"].send(frames.frame(E.hardware, frames.udp(E.address4, F.address4, sport=100)))
+    lab.receive(lab.wires["f"], frames.has(UDP))
+    for sport in range(100):
+        lab.wires["e"].send(frames.frame(E.hardware, frames.udp(E.address4, F.address4, sport=sport)))
+    lab.settle()
+    assert sum(frames.is_udp(data) for data in lab.wires["f"].inbox) == 100
+
+
+def test_a_kernel_device_that_goes_and_comes_back(veths: Lab, namespace: Namespace) -> None:
+    """Only its Interface suffers, and it comes back by itself."""
+    lab = veths
+    connect_veths(lab)
+    lab.commit(tap("a"))
+    site_a = lab.connect("a", "a", A.hardware, ("interface", "t/a"))
+    other = A.with_(address4="10.0.0.77", address6="2001:db8::77")
+    lab.commit(other.interface(), routes("other", BLUE, *host_routes(other)))
+    e = lab.wires["e"]
+
+    def flow_goes_on() -> None:
+        for sport in range(20):
+            packet = frames.udp(E.address4, other.address4, sport=sport)
+            e.send(frames.frame(E.hardware, packet))
+            assert lab.receive(site_a, frames.has(UDP))[UDP].sport == sport
+
+    flow_goes_on()
+    lab.settle()
+    lab.disconnect("f")
+    lab.rebase()
+    namespace.ip("link del f-engine")
+    until(lambda: lab.item(Interface, name="t/f").state == "gone", "the Interface is gone")
+    assert lab.item(Port, name="f").state == "gone"
+    assert lab.item(Port, name="f").error
+    assert lab.item(Interface, name="t/e").state == "up"
+    flow_goes_on()
+    e.send(frames.frame(E.hardware, frames.udp(E.address4, F.address4)), drop="unresolved")
+    lab.settle()
+    namespace.veth("f-engine", "f-test")
+    until(lambda: lab.item(Interface, name="t/f").state == "up", "the Interface is back")
+    flow_goes_on()
+    lab.settle()
+    wire = lab.connect("f", "f-test", F.hardware, ("interface", "t/f"))
+    lab.rebase()
+    wire.hosts = {F.address4: F.hardware, F.address6: F.hardware}
+    wire.send(Ether(src=F.hardware, dst=frames.BROADCAST)
+              / ARP(op=2, hwsrc=F.hardware, psrc=F.address4, pdst=F.address4), learned=True)  # fmt: skip
+    until(lambda: lab.item(Interface, name="t/f").mac == F.hardware, "the endpoint is known again")
+    e.send(frames.frame(E.hardware, frames.udp(E.address4, F.address4)))
+    assert lab.receive(wire, frames.has(UDP)).dst == F.hardware
+
+
+def test_an_uplink_s_device_that_goes_and_comes_back(veths: Lab, namespace: Namespace) -> None:
+    lab = veths
+    connect_veths(lab)
+    e, f = lab.wires["e"], lab.wires["f"]
+    outbound = frames.frame(E.hardware, frames.udp(E.address4, remote(4)))
+    e.send(outbound)
+    lab.receive(lab.wires["u"], frames.has(UDP))
+    lab.settle()
+    mac = lab.item(Port, name="u").mac
+    lab.disconnect("u")
+    lab.rebase()
+    namespace.ip("link del u-engine")
+    until(lambda: lab.item(Uplink, name="u").state == "gone", "the uplink is gone")
+    e.send(outbound, drop="no_route")
+    e.send(frames.frame(E.hardware, frames.udp(E.address4, F.address4)))
+    assert lab.receive(f, frames.has(UDP))
+    lab.settle()
+    namespace.veth("u-engine", "u-test")
+    until(lambda: lab.item(Uplink, name="u").state == "up", "the uplink is back")
+    wire = lab.connect("u", "u-test", REMOTE_MAC, ("uplink", "u"))
+    wire.hosts = {REMOTE: REMOTE_MAC}
+    lab.rebase()
+    e.send(outbound)
+    got = lab.receive(wire, frames.has(UDP))
+    assert (got.dst, got.src) == (REMOTE_MAC, mac)
+
+
+# Ports that come and go.
+
+
+def test_ports_come_and_go_beside_a_flow(lab: Lab) -> None:
+    """Packets are under way on two ports while others are made and deleted: none is lost."""
+    site = Site(lab, A, B)
+    packet = bytes(frames.frame(A.hardware, frames.udp(A.address4, B.address4)))
+    sent = 0
+    for number in range(6):
+        for _ in range(50):
+            site.a.send(packet)
+            sent += 1
+        lab.commit(tap("x"), network("t/x", 900),
+                   C.with_(name="x", network="t/x", underlay=f"fd00:1:0:1::{100 + number}").interface())  # fmt: skip
+        for _ in range(50):
+            site.a.send(packet)
+            sent += 1
+        lab.commit(Delete("interface", "t/x"), Delete("network", "t/x"), Delete("port", "x"))
+    lab.settle()
+    assert sum(frames.is_udp(data) for data in site.b.inbox) == sent
+
+
+@FAMILIES
+def test_a_port_is_put_anew_under_its_interface(site: Site, family: int) -> None:
+    """Another device in the port's place: the Interface is on it as before."""
+    lab = site.lab
+    lab.settle()
+    lab.disconnect("b")
+    lab.rebase()
+    lab.commit(put("port", "b", devargs="net_tap_other,iface=b-other", rxQueues=1, mtu=1500))
+    packet = frames.udp(A.address(family), B.address(family))
+    wire = lab.connect("b", "b-other", B.hardware, ("interface", "t/b"))
+    lab.rebase()
+    site.a.send(frames.frame(A.hardware, packet))
+    assert lab.receive(wire, frames.has(UDP)).dst == B.hardware
+
+
+def test_mtu_of_a_running_port(site: Site) -> None:
+    lab = site.lab
+    lab.commit(tap("b", mtu=1300))
+    assert lab.item(Port, name="b").mtu == 1300
+    lab.commit(tap("b", mtu=1500))
+    site.a.send(frames.frame(A.hardware, frames.udp(A.address4, B.address4, b"m" * 1400)))
+    assert len(lab.receive(site.b, frames.has(UDP))) == 14 + 28 + 1400
+
+
+def test_a_device_is_had_once(lab: Lab) -> None:
+    lab.commit(tap("a"))
+    with pytest.raises(RefusedError) as refused:
+        lab.commit(put("port", "again", devargs="net_tap_a,iface=a", rxQueues=1, mtu=1500))
+    assert [(r.kind, r.key, r.reason) for r in refused.value.refusals] == [
+        ("port", "again", "PortFailed")
+    ]
+
+
+def test_null(lab: Lab) -> None:
+    """A port into nothing: what goes there is sent, nothing comes."""
+    null = put("port", "n", devargs="net_null_n,no-rx=1", rxQueues=1, mtu=1500)
+    site = Site(lab, A)
+    lab.commit(null, B.with_(extra={"port": "n"}).interface(),
+               routes("to-null", BLUE, *host_routes(B)))  # fmt: skip
+    before = lab.engine.telemetry.object("/headrace/interface", "t/b")["tx_packets"]
+    assert isinstance(before, int)
+    site.a.send(frames.frame(A.hardware, frames.udp(A.address4, B.address4)))
+    lab.taken(site.a)
+
+    def sent() -> bool:
+        now = lab.engine.telemetry.object("/headrace/interface", "t/b")["tx_packets"]
+        return isinstance(now, int) and now > before
+
+    until(sent, "the packet is sent")
+    lab.disconnect("a")
+
+
+# Files.
+
+
+def test_pcap(lab: Lab, tmp_path: Path) -> None:
+    """Frames of a file are routed, frames for the port are written to one."""
+    received, transmitted = tmp_path / "in.pcap", tmp_path / "out.pcap"
+    wanted = [frames.udp(B.address4, A.address4, sport=n) for n in range(1, 51)]
+    with PcapWriter(str(received), linktype=1, sync=True) as writer:
+        for packet in wanted:
+            writer.write(frames.frame(B.hardware, packet))
+    site = Site(lab, A)
+    lab.commit(routes("b", BLUE, *host_routes(B)))
+    lab.commit(
+        put("port", "p", devargs=f"net_pcap_p,rx_pcap={received},tx_pcap={transmitted}",
+            rxQueues=1, mtu=1500),
+        B.with_(extra={"port": "p"}).interface(),
+    )  # fmt: skip
+    for packet in wanted:
+        got = lab.receive(site.a, frames.has(UDP))
+        assert frames.without_ttl(got[IP]) == frames.without_ttl(packet)
+    for sport in range(1, 21):
+        site.a.send(frames.frame(A.hardware, frames.udp(A.address4, B.address4, sport=sport)))
+    lab.taken(site.a)
+
+    def all_sent() -> bool:
+        # Its router advertisement is the twenty-first.
+        reply = lab.engine.telemetry.object("/headrace/interface", "t/b")
+        return reply["tx_packets"] == 21
+
+    until(all_sent, "all is written")
+    lab.disconnect("a")
+    lab.disconnect("up")
+    lab.clear()  # The file is complete when the port is closed.
+    with PcapReader(str(transmitted)) as reader:
+        written = list(reader)
+    assert sum(ICMPv6ND_RA in frame for frame in written) == 1
+    sports = [frame[UDP].sport for frame in written if UDP in frame]
+    assert sports == list(range(1, 21))
+    assert {frame.dst for frame in written if UDP in frame} == {B.hardware}
+
+
+# Memif.
+
+
+@FAMILIES
+def test_memif_between_two_engines(
+    lab: Lab, binary: Path, namespace: Namespace, tmp_path: Path, family: int
+) -> None:
+    """One engine's endpoint is the other engine: blue on the one is the wire to green there."""
+    socket = tmp_path / "memif.sock"
+    second = Engine(binary, tmp_path, namespace)
+    try:
+        there = Lab(second, namespace)
+        memif = f"net_memif_m,socket={socket},socket-abstract=no,id=0"
+        site = Site(lab, A)
+        lab.commit(
+            put("port", "m", devargs=f"{memif},role=server", rxQueues=1, mtu=1500),
+            B.with_(extra={"port": "m"}, hardware=frames.GATEWAY_MAC).interface(),
+            routes("b", BLUE, *host_routes(B)),
+        )
+        there.commit(
+            settings(),
+            put("port", "m", devargs=f"{memif},role=client", rxQueues=1, mtu=1500),
+            tap("far"),
+            network(GREEN, 7),
+        )
+        far = there.connect("far", "far", D.hardware, ("interface", "t/far"))
+        there.commit(
+            D.with_(name="far", source_check=False).interface(),
+            C.with_(name="m", hardware=frames.GATEWAY_MAC, underlay="fd00:1:0:1::7",
+                    source_check=False).interface(),
+            routes("hosts", GREEN, [f"{D.address(family)}/{32 if family == 4 else 128}", D.underlay]),
+        )  # fmt: skip
+        until(lambda: there.item(Port, name="m").state == "up", "the client is connected")
+        until(lambda: lab.item(Port, name="m").state == "up", "the server is connected")
+        for sport in range(1, 101):
+            packet = frames.udp(A.address(family), B.address(family), sport=sport)
+            site.a.send(frames.frame(A.hardware, packet))
+        for sport in range(1, 101):
+            got = there.receive(far, frames.has(UDP))
+            assert got[UDP].sport == sport
+            assert (got.payload.ttl if family == 4 else got.payload.hlim) == 62
+        there.disconnect("far")
+        lab.disconnect("a")
+    finally:
+        second.stop()

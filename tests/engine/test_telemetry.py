@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The telemetry commands are there, and their numbers add up."""
+
+import pytest
+from scapy.layers.inet import UDP
+
+from headrace_dataplane.protocol import JSONObject
+from tests.engine import frames
+from tests.engine.lab import Lab
+from tests.engine.site import A, B, Site, remote
+
+
+def ask(lab: Lab, command: str, parameter: str | int | None = None) -> JSONObject:
+    found = lab.engine.telemetry.object(command, parameter)
+    assert found, command
+    return found
+
+
+def number(reply: JSONObject, name: str) -> int:
+    value = reply[name]
+    assert isinstance(value, int), name
+    return value
+
+
+def test_commands(site: Site) -> None:
+    commands = site.lab.engine.telemetry.names("/")
+    assert {
+        "/headrace/info", "/headrace/workers", "/headrace/worker", "/headrace/nodes",
+        "/headrace/interfaces", "/headrace/interface", "/headrace/uplinks", "/headrace/uplink",
+        "/headrace/drops", "/ethdev/list", "/eal/params",
+    } <= set(commands)  # fmt: skip
+
+
+def test_info(site: Site) -> None:
+    info = ask(site.lab, "/headrace/info")
+    assert info["version"] == site.lab.engine.client.hello().version
+    assert info["generation"] == site.lab.engine.client.hello().generation
+    assert number(info, "workers") == len(site.lab.engine.client.hello().workers)
+    counts = {name: info[f"objects_{name}"] for name in (
+        "settings", "port", "network", "uplink", "interface", "routes")}  # fmt: skip
+    assert counts == {
+        "settings": 1, "port": 5, "network": 2, "uplink": 1, "interface": 4, "routes": 2,
+    }  # fmt: skip
+    assert info["networks"] == 2
+    assert number(info, "routes") >= 12
+    assert number(info, "adjacencies") > 8
+    assert number(info, "fib_bytes") > 0
+    assert abs(number(info, "started") - site.lab.engine.client.hello().started) < 2
+
+
+def test_names(site: Site) -> None:
+    telemetry = site.lab.engine.telemetry
+    assert set(telemetry.names("/headrace/interfaces")) == {"t/a", "t/b", "t/c", "t/d"}
+    assert telemetry.names("/headrace/uplinks") == ["up"]
+
+
+def test_counters_of_one_flow(site: Site) -> None:
+    """Packets and bytes of every kind of way: delivered, encapsulated, dropped."""
+    lab = site.lab
+    delivered = frames.frame(A.hardware, frames.udp(A.address4, B.address4, b"d" * 100))
+    encapsulated = frames.frame(A.hardware, frames.udp(A.address4, remote(4), b"e" * 200))
+    dropped = frames.frame(A.hardware, frames.udp("192.0.2.1", B.address4, b"f" * 300))
+    site.a.send(encapsulated)
+    lab.receive(site.up, frames.has(UDP))
+    lab.settle()
+    before = {name: lab.counters(name) for name in ("a", "b", "up")}
+    drops = ask(lab, "/headrace/drops")
+    for _ in range(7):
+        site.a.send(delivered)
+        site.a.send(encapsulated)
+        site.a.send(dropped, drop="source")
+    lab.settle()
+    after = {name: lab.counters(name) for name in ("a", "b", "up")}
+    got = {name: after[name].values - before[name].values for name in after}
+    assert got["a"] == {
+        "rx_packets": 21,
+        "rx_bytes": 7 * (len(delivered) + len(encapsulated) + len(dropped)),
+    }
+    assert got["b"] == {"tx_packets": 7, "tx_bytes": 7 * len(delivered)}
+    assert got["up"] == {"tx_packets": 7, "tx_bytes": 7 * (len(encapsulated) + 40)}
+    assert after["a"].drops - before["a"].drops == {"source": 7}
+    assert number(ask(lab, "/headrace/drops"), "source") == number(drops, "source") + 7
+
+
+def test_workers_and_nodes(site: Site) -> None:
+    lab = site.lab
+    workers = lab.engine.telemetry.names("/headrace/workers")
+    assert workers == [str(w.worker) for w in lab.engine.client.hello().workers]
+    packet = bytes(frames.frame(A.hardware, frames.udp(A.address4, B.address4)))
+    before = ask(lab, "/headrace/worker", 0), ask(lab, "/headrace/nodes", 0)
+    lab.send_all(site.a, [packet] * 300)
+    lab.settle()
+    after = ask(lab, "/headrace/worker", 0), ask(lab, "/headrace/nodes", 0)
+    assert number(after[0], "packets") - number(before[0], "packets") == 300
+    bursts = number(after[0], "bursts") - number(before[0], "bursts")
+    fills = [f"burst_{fill}" for fill in ("1", "2_7", "8_31", "32_63", "64")]
+    assert sum(number(after[0], f) - number(before[0], f) for f in fills) == bursts
+    assert 300 / 64 <= bursts <= 300
+    for name in ("busy_cycles", "walks"):
+        assert number(after[0], name) > number(before[0], name)
+    worker = lab.engine.client.hello().workers[0]
+    assert (after[0]["lcore"], after[0]["cpu"]) == (worker.lcore, worker.cpu)
+    assert number(after[0], "tsc_hz") > 0
+    assert set(after[1]) == {"rx", "tx", "ip4", "ip6", "decap", "arp", "nd", "local",
+                             "icmp_error", "resolve"}  # fmt: skip
+    for node in ("ip4", "tx"):
+        then, now = before[1][node], after[1][node]
+        assert isinstance(then, dict)
+        assert isinstance(now, dict)
+        assert number(now, "objs") - number(then, "objs") == 300
+        assert number(now, "calls") > number(then, "calls")
+        assert number(now, "cycles") > number(then, "cycles")
+
+
+def test_drops_add_up(site: Site) -> None:
+    """The sum over Interfaces and uplinks, the sum over workers, and the engine's sum agree."""
+    lab = site.lab
+    site.a.send(frames.frame(A.hardware, frames.udp(A.address4, "198.51.100.1")), drop="no_route")
+    site.b.send(frames.frame(B.hardware, frames.udp(A.address4, B.address4)), drop="source")
+    site.up.send(b"\0" * 60, drop="not_for_us")
+    before = ask(lab, "/headrace/drops")
+    assert len(before) >= 28
+    lab.settle()
+    total = ask(lab, "/headrace/drops")
+    by_worker = [
+        ask(lab, "/headrace/drops", w.worker) for w in lab.engine.client.hello().workers
+    ]
+    for reason in ("no_route", "source", "not_for_us"):
+        ports = sum(lab.counters(name).drops[reason] for name in lab.wires)
+        assert number(total, reason) == ports == sum(number(w, reason) for w in by_worker) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "parameter"),
+    [
+        ("/headrace/worker", 99), ("/headrace/worker", "x"), ("/headrace/worker", None),
+        ("/headrace/nodes", 99), ("/headrace/nodes", -1), ("/headrace/drops", 64),
+        ("/headrace/interface", "t/none"), ("/headrace/interface", None),
+        ("/headrace/uplink", "none"),
+    ],
+)  # fmt: skip
+def test_wrong_parameters(site: Site, command: str, parameter: str | int | None) -> None:
+    assert not site.lab.engine.telemetry.get(command, parameter)
+    assert ask(site.lab, "/headrace/info")

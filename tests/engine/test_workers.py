@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two workers on two CPUs, one of them shared with the control thread; and how engines end."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet import UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+
+from headrace_dataplane.protocol import EngineAbsentError, EngineClient, Port
+from tests.engine import frames
+from tests.engine.lab import Lab, put, settings
+from tests.engine.process import Engine, Namespace
+from tests.engine.site import BLUE, REMOTE, REMOTE_MAC, A, B, C, D, Site, remote, routes
+
+pytestmark = pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs for two workers"
+)
+
+
+@pytest.fixture(scope="module")
+def engine(
+    binary: Path, namespace: Namespace, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Engine]:
+    engine = Engine(binary, tmp_path_factory.mktemp("engine"), namespace, workers=2)
+    yield engine
+    engine.stop()
+
+
+def test_both_workers_have_ports(site: Site) -> None:
+    lab = site.lab
+    assert [w.worker for w in lab.engine.client.hello().workers] == [0, 1]
+    assert len({w.cpu for w in lab.engine.client.hello().workers}) == 2
+    polled = {q.worker for port in lab.engine.client.items(Port) for q in port.rx_queues}
+    assert polled == {0, 1}
+
+
+def send_to_all(site: Site, rounds: int) -> None:
+    """Each round: a to b and back, c to d and back, a to the uplink, the uplink to c."""
+    lab = site.lab
+    outer = IPv6(src=REMOTE, dst=C.underlay)
+    mac = site.uplink_mac
+    batches = [
+        (site.a, frames.frame(A.hardware, frames.udp(A.address4, B.address4))),
+        (site.b, frames.frame(B.hardware, frames.udp(B.address6, A.address6))),
+        (site.c, frames.frame(C.hardware, frames.udp(C.address6, D.address6))),
+        (site.d, frames.frame(D.hardware, frames.udp(D.address4, C.address4))),
+        (site.a, frames.frame(A.hardware, frames.udp(A.address4, remote(4)))),
+        (site.up, frames.frame(REMOTE_MAC, outer / frames.udp(remote(4), C.address4), mac)),
+    ]
+    ready = [(wire, bytes(frame)) for wire, frame in batches]
+    for number in range(rounds):
+        for wire, frame in ready:
+            wire.send(frame)
+        if number % 50 == 49:
+            for wire, _ in ready:
+                lab.taken(wire)
+
+
+def test_forwards_on_both_without_loss(site: Site) -> None:
+    lab = site.lab
+    send_to_all(site, 1)
+    lab.settle()
+    rounds = 1000
+    send_to_all(site, rounds)
+    lab.settle()
+    count = {name: 0 for name in lab.wires}
+    for name, wire in lab.wires.items():
+        count[name] = sum(UDP in Ether(data) for data in wire.inbox)
+    once = rounds + 1
+    assert count == {"a": once, "b": once, "c": 2 * once, "d": once, "up": once}
+    walked = [
+        lab.engine.telemetry.object("/headrace/worker", worker)["packets"] for worker in (0, 1)
+    ]
+    assert all(isinstance(packets, int) and packets > rounds for packets in walked)
+
+
+def test_waiting_packets_of_either_worker(lab: Lab) -> None:
+    site = Site(lab, A, B, C, D)
+    site.up.hosts = {}
+    for endpoint in (A, B):
+        for sport in range(10):
+            packet = frames.udp(endpoint.address4, remote(4), sport=sport)
+            lab.wires[endpoint.name].send(frames.frame(endpoint.hardware, packet))
+    for name in ("a", "b"):
+        lab.taken(lab.wires[name])
+    site.up.hosts = {REMOTE: REMOTE_MAC}
+    lab.settle()
+    assert sum(UDP in Ether(data) for data in site.up.inbox) == 20
+
+
+def test_changes_under_traffic_of_both(site: Site) -> None:
+    lab = site.lab
+    send_to_all(site, 1)
+    lab.settle()
+    for generation in range(20):
+        send_to_all(site, 10)
+        lab.commit(
+            routes("churn", BLUE, *([f"10.{200 + generation % 2}.{n}.0/24", REMOTE] for n in range(100))),
+            settings(burst=1 + generation % 64),
+        )
+    lab.settle()
+    assert sum(UDP in Ether(data) for data in site.b.inbox) == 201
+
+
+def test_a_port_of_one_queue(lab: Lab) -> None:
+    """A device with fewer transmit queues than workers: the other worker's packets get there."""
+    site = Site(lab, A, C)
+    lab.commit(
+        put("port", "n", devargs="net_null_n,no-rx=1", rxQueues=1, mtu=1500),
+        B.with_(extra={"port": "n"}).interface(),
+        routes("b", BLUE, [f"{B.address4}/32", B.underlay]),
+    )
+    for _ in range(100):
+        site.a.send(frames.frame(A.hardware, frames.udp(A.address4, B.address4)))
+    lab.taken(site.a)
+    reply = lab.engine.telemetry.object("/headrace/interface", "t/b")
+    assert reply["tx_packets"] in range(100, 103)
+    lab.disconnect("a")
+
+
+# The process.
+
+
+@pytest.fixture
+def other(binary: Path, namespace: Namespace, tmp_path: Path) -> Engine:
+    return Engine(binary, tmp_path, namespace)
+
+
+def test_ends_cleanly_with_everything_in_place(other: Engine, namespace: Namespace) -> None:
+    """SIGTERM with ports, neighbours and packets that wait: status 0, no leak, nothing left."""
+    lab = Lab(other, namespace)
+    lab.commit(settings())
+    site = Site(lab, A.with_(name="y", mac=False))
+    wire = lab.wires["y"]
+    wire.hosts, site.up.hosts = {}, {}
+    wire.send(frames.frame(A.hardware, frames.udp(A.address4, remote(4))))
+    lab.taken(wire)
+    assert any(lab.engine.client.items(Port))
+    other.stop()
+    assert not other.socket.exists()
+    wire.close()
+    site.up.close()
+    with pytest.raises(EngineAbsentError), EngineClient(other.socket) as client:
+        client.hello()
+
+
+def test_ends_by_sigint_too(other: Engine) -> None:
+    os.kill(other.pid, signal.SIGINT)
+    other.stop()
+
+
+def test_a_second_engine_does_not_take_the_socket(
+    other: Engine, binary: Path, tmp_path: Path
+) -> None:
+    cpu = str(min(os.sched_getaffinity(0)))
+    second = subprocess.run(
+        [str(binary), "--socket", str(other.socket), "--name", f"second-{other.pid}",
+         "--runtime-dir", str(tmp_path), "--cpus", cpu, "--share-control",
+         "--hugepages", "off", "--memory", "128", "--mbufs", "4096"],
+        capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},
+    )  # fmt: skip
+    assert second.returncode == 1
+    assert "cannot listen on" in second.stderr
+    assert other.client.hello().pid == other.pid
+    other.stop()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--name", "x"], "--socket is missing"),
+        (["--socket", "s", "--workers", "0"], "--workers 0"),
+        (["--socket", "s", "--cpus", "a"], "--cpus a"),
+        (["--socket", "s", "--cpus", "0"], "one CPU is not enough"),
+        (["--socket", "s", "--hugepages", "maybe"], "--hugepages maybe"),
+        (["--socket", "s", "--mbufs", "1"], "--mbufs 1"),
+        (["--socket", "s", "extra"], "unexpected argument extra"),
+        (["--nonsense"], "unknown or incomplete option"),
+    ],
+)
+def test_command_line(binary: Path, options: list[str], message: str) -> None:
+    run = subprocess.run(
+        [str(binary), *options], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.returncode == 2
+    assert message in run.stderr
+    assert "--help" in run.stderr
+
+
+def test_version_and_help(binary: Path) -> None:
+    for option, text in (("--version", "DPDK"), ("--help", "--share-control")):
+        run = subprocess.run([str(binary), option], capture_output=True, text=True, timeout=60, check=True)
+        assert text in run.stdout

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent with a process in the engine's place: it speaks the protocol and forwards nothing."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace_api import DataplaneConfig, DataplaneConfigStatus
+from headrace_dataplane.agent import Agent, node_status
+from headrace_dataplane.engine import (
+    EngineOptions,
+    EngineProcess,
+    RuntimeDirectory,
+    choose_cpus,
+    find_engine,
+)
+from headrace_dataplane.protocol import EngineError, Hello, Interface, Refusal
+from headrace_dataplane.source import Snapshot
+from tests.unit.test_agent_translate import CONFIG
+
+ENGINE = f"""#!{sys.executable}
+import os, signal, sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+from pathlib import Path
+from tests.unit.fake_engine import FakeEngine
+path = Path(sys.argv[sys.argv.index("--socket") + 1])
+path.unlink(missing_ok=True)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+engine = FakeEngine(path, pid=os.getpid())
+engine.lists["interface"] = [
+    dict(name="a/vm1", network="a/blue", vni=100, port="a/vm1", state="up", macState="static")
+]
+signal.sigwait([signal.SIGTERM])
+engine.close()
+"""
+OPTIONS = EngineOptions(name="n", cpus=(0,), workers=1, share_control=True)
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RuntimeDirectory:
+    program = tmp_path / "headrace-engine"
+    program.write_text(ENGINE)
+    program.chmod(0o755)
+    monkeypatch.setenv("HEADRACE_ENGINE", str(program))
+    return RuntimeDirectory(tmp_path / "run")
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await test()
+
+    asyncio.run(bounded())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def pid_of(process: EngineProcess) -> int:
+    assert process.hello is not None
+    return process.hello.pid
+
+
+def test_an_engine_is_started_adopted_restarted_and_ended(runtime: RuntimeDirectory) -> None:
+    async def test() -> None:
+        first = EngineProcess(runtime, lambda: None)
+        task = asyncio.create_task(first.run())
+        first.want(OPTIONS)
+        await until(lambda: first.hello is not None)
+        pid = pid_of(first)
+        # The agent goes, the engine stays.
+        await end(task)
+        second = EngineProcess(runtime, lambda: None)
+        task = asyncio.create_task(second.run())
+        second.want(OPTIONS)
+        await until(lambda: second.hello is not None)
+        assert pid_of(second) == pid
+        # Other options need another engine.
+        second.want(replace(OPTIONS, memory_mib=64))
+        await until(lambda: second.hello is not None and second.hello.pid != pid)
+        assert second.restarts == 0
+        first._reap()
+        # One that dies is replaced.
+        pid = pid_of(second)
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: second.hello is not None and second.hello.pid != pid)
+        assert second.restarts == 1
+        pid = pid_of(second)
+        await end(task)
+        await second.stop()
+        assert not runtime.socket.exists()
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+    run(test)
+
+
+def test_an_engine_that_does_not_start_is_a_problem(
+    runtime: RuntimeDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_ENGINE", "false")
+
+    async def test() -> None:
+        process = EngineProcess(runtime, lambda: None)
+        task = asyncio.create_task(process.run())
+        process.want(OPTIONS)
+        await until(lambda: "status 1" in process.problem)
+        assert process.hello is None
+        await end(task)
+
+    run(test)
+
+
+def test_a_missing_engine_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HEADRACE_ENGINE", raising=False)
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr("headrace_dataplane.engine._BUILT", Path("/nonexistent/engine"))
+    with pytest.raises(EngineError, match="make build"):
+        find_engine()
+
+
+def test_cpus() -> None:
+    assert choose_cpus({7, 3, 5}, 1, False) == (3, 5)
+    assert choose_cpus({3}, 1, True) == (3,)
+    with pytest.raises(EngineError, match="need 3 CPUs, this process may use 2"):
+        choose_cpus({0, 1}, 2, False)
+
+
+def test_arguments_are_those_of_the_engine() -> None:
+    options = replace(OPTIONS, hugepages=True, memory_mib=512, max_mtu=9216)
+    assert options.arguments(RuntimeDirectory(Path("/run/h"))) == [
+        *("--socket", "/run/h/engine.sock", "--name", "n", "--cpus", "0", "--workers", "1"),
+        *("--hugepages", "on", "--runtime-dir", "/run/h", "--share-control"),
+        *("--memory", "512", "--max-mtu", "9216"),
+    ]
+
+
+class Source:
+    """Gives snapshots from a queue and keeps what was reported."""
+
+    def __init__(self) -> None:
+        self.snapshots: asyncio.Queue[Snapshot] = asyncio.Queue()
+        self.reports: list[DataplaneConfigStatus] = []
+
+    async def next(self) -> Snapshot:
+        return await self.snapshots.get()
+
+    async def report(self, status: DataplaneConfigStatus) -> None:
+        self.reports.append(status)
+
+
+def config(generation: int, **changes: object) -> DataplaneConfig:
+    spec: dict[str, Any] = {**CONFIG["spec"], **changes}
+    metadata = {**CONFIG["metadata"], "generation": generation}
+    return DataplaneConfig.model_validate({"metadata": metadata, "spec": spec})
+
+
+def test_an_agent_brings_its_engine_to_the_configuration(runtime: RuntimeDirectory) -> None:
+    cpus = os.sched_getaffinity(0)
+    workers = {"count": 1, "shareControlCore": True}
+
+    async def test() -> None:
+        source = Source()
+        agent = Agent(runtime, source, cpus)
+        task = asyncio.create_task(agent.run())
+        source.snapshots.put_nowait(Snapshot(4, config(4, workers=workers), ()))
+        await until(lambda: agent.state.active_generation == 4)
+        assert agent.state.ready
+        assert set(agent.state.ports.values()) == {"uplink/uplink0", "a/vm1", "a/vm2"}
+        await until(lambda: bool(source.reports) and source.reports[-1].interfaces[0].ready)
+        pid = pid_of(agent.engine)
+        source.snapshots.put_nowait(Snapshot(5, config(5, workers=workers, interfaces=[]), ()))
+        await until(lambda: agent.state.active_generation == 5)
+        assert pid_of(agent.engine) == pid
+        # A new engine gets everything again.
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: agent.state.engine_restarts == 1)
+        await until(lambda: agent.state.active_generation == 5)
+        with pytest.raises(EngineError, match="another agent"):
+            await Agent(runtime, Source(), cpus).run()
+        await end(task)
+        await agent.engine.stop()
+
+    try:
+        run(test)
+    finally:
+        os.sched_setaffinity(0, cpus)
+
+
+HELLO = Hello(
+    protocol=1, version="0.1.0", dpdk="DPDK 22.11.11", pid=1, generation=1, telemetry="/t"
+)
+
+
+def interface(name: str, state: str) -> Interface:
+    return Interface(name=name, network="a/blue", vni=100, port=name, state=state)
+
+
+def test_status_says_why_an_interface_is_not_ready() -> None:
+    states = {"a/vm1": interface("a/vm1", "gone"), "a/vm2": interface("a/vm2", "up")}
+    status = node_status(config(3), (), (), states, HELLO, None)
+    assert [(i.name, i.ready, i.reason) for i in status.interfaces] == [
+        ("vm1", False, "DeviceGone"),
+        ("vm2", True, "Forwarding"),
+    ]
+    assert (status.observed_generation, status.conditions[0].status) == (3, "True")
+    assert status.conditions[0].reason == "InterfacesNotReady"
+
+    refused = (Refusal("port", "a/vm2", "devargs", "PrepareFailed", "no such device"),)
+    status = node_status(config(3), (), refused, states, HELLO, status)
+    assert (status.interfaces[1].reason, status.interfaces[1].message) == (
+        "PrepareFailed",
+        "no such device",
+    )
+    refused = (Refusal("port", "uplink/uplink0", "devargs", "PrepareFailed", "no such device"),)
+    status = node_status(config(3), (), refused, states, HELLO, status)
+    assert (status.conditions[0].status, status.conditions[0].reason) == ("False", "Refused")
+    assert "uplink/uplink0" in status.conditions[0].message
+
+
+def test_status_without_an_engine() -> None:
+    status = node_status(config(3), (), (), {}, "out of hugepages", None)
+    assert {i.reason for i in status.interfaces} == {"EngineDown"}
+    assert "out of hugepages" in status.conditions[0].message
+    later = node_status(config(4), (), (), {}, "out of hugepages", status)
+    assert later.conditions[0].last_transition_time == status.conditions[0].last_transition_time

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CRDs: structural, bounded, and what the models say."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from headrace_api import crd
+
+Schema = dict[str, Any]
+
+CRDS: dict[str, Schema] = {resource.__name__: crd.crd(resource) for resource in crd.RESOURCES}
+
+
+def version(kind: str) -> Schema:
+    found: Schema = CRDS[kind]["spec"]["versions"][0]
+    return found
+
+
+def schemas(node: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
+    yield path, node
+    for name, child in node.get("properties", {}).items():
+        yield from schemas(child, f"{path}.{name}")
+    if "items" in node:
+        yield from schemas(node["items"], f"{path}[]")
+    if isinstance(node.get("additionalProperties"), dict):
+        yield from schemas(node["additionalProperties"], f"{path}.*")
+
+
+ALL = [
+    pytest.param(node, id=f"{kind}{path}")
+    for kind in CRDS
+    for part in ("spec", "status")
+    for path, node in schemas(
+        version(kind)["schema"]["openAPIV3Schema"]["properties"][part], f".{part}"
+    )
+]
+
+
+def test_the_committed_files_are_what_the_models_say() -> None:
+    assert crd.main(["--check"]) == 0
+
+
+def test_check_fails_on_a_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert crd.main(["--check", "--directory", str(tmp_path)]) == 1
+    assert list(tmp_path.iterdir()) == []
+    assert crd.main(["--directory", str(tmp_path)]) == 0
+    assert crd.main(["--check", "--directory", str(tmp_path)]) == 0
+    assert "headrace.dev_pipelines.yaml: differs" in capsys.readouterr().out
+    assert (
+        yaml.safe_load((tmp_path / "headrace.dev_pipelines.yaml").read_text()) == CRDS["Pipeline"]
+    )
+
+
+@pytest.mark.parametrize("node", ALL)
+def test_every_schema_is_structural_and_bounded(node: Schema) -> None:
+    assert node["type"] in ("object", "array", "string", "integer", "boolean")
+    assert not {"$ref", "anyOf", "oneOf", "allOf", "title", "const", "uniqueItems"} & node.keys()
+    match node["type"]:
+        case "array":
+            assert "maxItems" in node
+            assert node["x-kubernetes-list-type"] in ("atomic", "set", "map")
+            for key in node.get("x-kubernetes-list-map-keys", []):
+                assert key in node["items"]["required"]
+        case "string":
+            assert {"maxLength", "enum", "format"} & node.keys()
+        case "integer":
+            assert node["format"] in ("int32", "int64")
+            assert "minimum" in node
+        case "object":
+            assert ("properties" in node) != ("additionalProperties" in node)
+    if "pattern" in node:
+        # RE2 has no look-around and no back-references.
+        assert not re.search(r"\(\?[=!<]|\\[1-9]", node["pattern"])
+
+
+@pytest.mark.parametrize("node", ALL)
+def test_every_field_is_described(node: Schema) -> None:
+    fields = node.get("properties", {})
+    assert [name for name in fields if not fields[name].get("description")] == []
+
+
+@pytest.mark.parametrize("kind", CRDS)
+def test_names_and_columns(kind: str) -> None:
+    names = CRDS[kind]["spec"]["names"]
+    assert names["categories"] == ["headrace"]
+    expected = {
+        "VirtualNetwork": "vnet",
+        "Interface": "ifc",
+        "Pipeline": "pl",
+        "DataplaneConfig": "dpc",
+        "RouteSlice": "rsl",
+    }
+    assert names["shortNames"] == [expected[kind]]
+    assert CRDS[kind]["metadata"]["name"] == f"{names['plural']}.headrace.dev"
+    assert CRDS[kind]["spec"]["scope"] == ("Cluster" if kind == "Pipeline" else "Namespaced")
+    columns = [column["name"] for column in version(kind)["additionalPrinterColumns"]]
+    assert columns[-3:] == ["Ready", "Reason", "Age"]
+    assert version(kind)["subresources"] == {"status": {}}
+
+
+@pytest.mark.parametrize("kind", CRDS)
+def test_a_fresh_object_reads_as_in_progress(kind: str) -> None:
+    status = version(kind)["schema"]["openAPIV3Schema"]["properties"]["status"]
+    (condition,) = status["default"]["conditions"]
+    assert (condition["type"], condition["status"]) == ("Ready", "Unknown")
+    required = status["properties"]["conditions"]["items"]["required"]
+    assert set(required) <= condition.keys()
+
+
+def rules(kind: str) -> set[str]:
+    schema = version(kind)["schema"]["openAPIV3Schema"]
+    return {
+        rule["message"]
+        for _, node in schemas(schema)
+        for rule in node.get("x-kubernetes-validations", [])
+    }
+
+
+def test_rules_that_the_api_server_checks() -> None:
+    assert {"vni is immutable", "subnets may not overlap"} <= rules("VirtualNetwork")
+    assert "networkRef is immutable" in rules("Interface")
+    assert "afXDP is required when type is AFXDP, and forbidden otherwise" in rules("Interface")
+    assert "underlayPrefix is immutable" in rules("Pipeline")
+    assert rules("DataplaneConfig") == rules("RouteSlice") == set()

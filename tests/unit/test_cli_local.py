@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+import asyncio
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from headrace_api import DataplaneConfigStatus, InterfaceState
+from headrace_cli import local
+from headrace_cli.errors import CommandError
+from headrace_cli.local import LocalSource, StateFile
+from headrace_cli.manifests import ManifestReader, Manifests
+from headrace_dataplane.source import Snapshot
+
+PIPELINE = """\
+apiVersion: headrace.dev/v1alpha1
+kind: Pipeline
+metadata: {name: router}
+spec: {underlayPrefix: "fd00:1::/48"}
+"""
+NETWORK = """\
+apiVersion: headrace.dev/v1alpha1
+kind: VirtualNetwork
+metadata: {name: blue}
+spec:
+  subnets:
+    - prefix: 10.7.0.0/24
+"""
+
+
+def interface(name: str, node: str = "node-a", network: str = "blue") -> str:
+    return f"""\
+apiVersion: headrace.dev/v1alpha1
+kind: Interface
+metadata: {{name: {name}}}
+spec:
+  networkRef: {{name: {network}}}
+  pipelineName: router
+  nodeName: {node}
+  attachment:
+    type: "Null"
+"""
+
+
+def write(path: Path, *documents: str) -> None:
+    """Write as careful editors do, so that every change has another inode."""
+    new = path.with_suffix(".part")
+    new.write_text("---\n".join(documents))
+    new.replace(path)
+
+
+def read(reader: ManifestReader) -> Manifests:
+    found = reader.read()
+    assert found is not None
+    return found
+
+
+def names(manifests: Manifests) -> list[str]:
+    return sorted(item.key for item in manifests.objects.all())
+
+
+def test_a_directory_is_read_once_until_it_changes(tmp_path: Path) -> None:
+    write(tmp_path / "net.yaml", PIPELINE, NETWORK)
+    write(tmp_path / "vm.yml", interface("vm1"))
+    (tmp_path / "README.md").write_text("not a manifest")
+    reader = ManifestReader(tmp_path)
+    assert names(read(reader)) == ["default/blue", "default/vm1", "router"]
+    assert reader.read() is None
+    write(tmp_path / "vm.yml", interface("vm2"))
+    assert names(read(reader)) == ["default/blue", "default/vm2", "router"]
+    (tmp_path / "vm.yml").unlink()
+    assert names(read(reader)) == ["default/blue", "router"]
+
+
+def test_an_invalid_object_keeps_what_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "all.yaml"
+    write(path, PIPELINE, NETWORK)
+    reader = ManifestReader(tmp_path)
+    before = read(reader)
+    write(path, PIPELINE, NETWORK.replace("10.7.0.0/24", "nonsense"))
+    after = read(reader)
+    assert after.objects == before.objects
+    assert "stays in force" in after.problems[0].message
+    write(path, "{[")
+    broken = read(reader)
+    assert broken.objects == before.objects
+    assert [problem.reason for problem in broken.problems] == ["InvalidYAML"]
+    assert "stays in force" in broken.problems[0].message
+    assert broken.incomplete
+    write(path, PIPELINE)
+    assert names(read(reader)) == ["router"]
+
+
+def test_a_duplicate_in_another_file_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "a.yaml", NETWORK)
+    write(tmp_path / "b.yaml", NETWORK)
+    manifests = read(ManifestReader(tmp_path))
+    assert names(manifests) == ["default/blue"]
+    (problem,) = manifests.problems
+    assert (problem.reason, problem.source) == ("Duplicate", str(tmp_path / "b.yaml"))
+    assert str(tmp_path / "a.yaml") in problem.message
+
+
+def test_a_directory_that_is_away_takes_nothing_down(tmp_path: Path) -> None:
+    directory = tmp_path / "m"
+    directory.mkdir()
+    write(directory / "a.yaml", NETWORK)
+    reader = ManifestReader(directory)
+    before = read(reader)
+    directory.rename(tmp_path / "away")
+    lost = read(reader)
+    assert lost.objects == before.objects
+    assert lost.incomplete
+    assert reader.read() is None
+    (tmp_path / "away").rename(directory)
+    assert read(reader).problems == ()
+
+
+def test_an_empty_directory_is_read_once(tmp_path: Path) -> None:
+    reader = ManifestReader(tmp_path)
+    assert names(read(reader)) == []
+    assert reader.read() is None
+
+
+def compiled(source: LocalSource) -> Snapshot:
+    async def first() -> Snapshot:
+        async with asyncio.timeout(30):
+            return await source.next()
+
+    return asyncio.run(first())
+
+
+def source(directory: Path, state: Path, node: str = "node-a") -> LocalSource:
+    return LocalSource(ManifestReader(directory), node, StateFile(state))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    path = tmp_path / "m"
+    path.mkdir()
+    write(path / "all.yaml", PIPELINE, NETWORK, interface("vm1"), interface("vm2", "node-b"))
+    return path
+
+
+def test_nodes_that_share_a_state_agree(directory: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    a = compiled(source(directory, state, "node-a"))
+    b = compiled(source(directory, state, "node-b"))
+    assert a.slices == b.slices
+    assert a.config.spec.underlay_prefix != b.config.spec.underlay_prefix
+    (vm2,) = b.config.spec.interfaces
+    hops = [hop for route in a.slices[0].spec.routes for hop in route.next_hops or ()]
+    assert vm2.underlay_address in [hop.underlay_address for hop in hops]
+
+
+def test_a_restart_changes_nothing(directory: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    before = compiled(source(directory, state))
+    written = state.read_bytes()
+    inode = state.stat().st_ino
+    assert compiled(source(directory, state)) == before
+    assert (state.read_bytes(), state.stat().st_ino) == (written, inode)
+    # Allocations outlive what came before them.
+    write(
+        directory / "all.yaml",
+        PIPELINE,
+        NETWORK,
+        interface("vm0"),
+        interface("vm1"),
+        interface("vm2", "node-b"),
+    )
+    after = compiled(source(directory, state))
+    assert after.generation == before.generation + 1
+    kept = {i.name: i for i in after.config.spec.interfaces}["vm1"]
+    assert kept == before.config.spec.interfaces[0]
+
+
+def test_state_is_written_before_it_is_used(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: StateFile, state: local.LocalState) -> None:
+        raise CommandError("disk full")
+
+    monkeypatch.setattr(StateFile, "save", fail)
+    with pytest.raises(CommandError, match="disk full"):
+        compiled(source(directory, tmp_path / "state"))
+
+
+def test_a_damaged_state_is_never_overwritten(directory: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    state.write_text("{")
+    with pytest.raises(CommandError, match="cannot be read"):
+        compiled(source(directory, state))
+    assert state.read_text() == "{"
+
+
+def test_an_unreadable_manifest_holds_the_start(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "POLL_SECONDS", 0.01)
+    write(directory / "bad.yaml", "{[")
+    state = tmp_path / "state.json"
+    waiting = source(directory, state)
+
+    async def test() -> Snapshot:
+        async with asyncio.timeout(30):
+            task = asyncio.create_task(waiting.next())
+            while waiting._reader._files == {}:
+                await asyncio.sleep(0.01)
+            assert not state.exists()
+            write(directory / "bad.yaml", interface("vm9"))
+            return await task
+
+    found = asyncio.run(test())
+    assert [i.name for i in found.config.spec.interfaces] == ["vm1", "vm9"]
+
+
+def test_a_running_source_follows_changes_and_survives_a_bad_file(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "POLL_SECONDS", 0.01)
+    following = source(directory, tmp_path / "state")
+
+    async def test() -> tuple[Snapshot, Snapshot]:
+        async with asyncio.timeout(30):
+            first = await following.next()
+            write(directory / "bad.yaml", "{[")
+            write(directory / "more.yaml", interface("vm3"))
+            return first, await following.next()
+
+    first, second = asyncio.run(test())
+    assert [i.name for i in first.config.spec.interfaces] == ["vm1"]
+    assert [i.name for i in second.config.spec.interfaces] == ["vm1", "vm3"]
+    assert second.generation == first.generation + 1
+
+
+def test_reports_say_once_what_is_not_ready(
+    directory: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reporting = source(directory, tmp_path / "state")
+    bad = InterfaceState(namespace="default", name="vm1", ready=False, reason="LinkDown")
+    good = bad.model_copy(update={"ready": True})
+    with caplog.at_level("INFO"):
+        for state in (bad, bad, good):
+            asyncio.run(reporting.report(DataplaneConfigStatus(interfaces=(state,))))
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_the_lock_keeps_others_out(tmp_path: Path) -> None:
+    state = StateFile(tmp_path / "state.json")
+    lock = state.path.with_suffix(".lock")
+    with state.locked(), lock.open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        assert not state.path.exists()
