@@ -78,6 +78,7 @@ struct hr_port_counters {
 /** A packet on its way to one port. */
 struct hr_tx_buffer {
 	uint16_t n;
+	uint64_t bytes;
 	struct rte_mbuf *pkts[HR_BURST];
 };
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo does what it claims, and leaves nothing behind, however it ends."""
 
+import argparse
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from headrace_cli.demo.story import ONLY_RED, VM2
 from headrace_cli.errors import CommandError
 from headrace_cli.main import main
 from headrace_cli.target import RUNTIME_ROOT
+from headrace_dataplane.protocol import EngineError
 from tests.e2e.conftest import MANY_SECONDS, headrace
 
 NAMESPACES = Path("/run/netns")
@@ -60,9 +62,7 @@ def test_it_does_what_it_claims_and_leaves_nothing() -> None:
     assert len(found["tcp"]) == 4
     assert all(stream["gigabitsPerSecond"] > 0 for stream in found["tcp"])
     assert [(a["source"], a["destination"], a["answer"]) for a in found["answers"]] == [
-        (f"{tenant}/vm1", address, f"{tenant}/vm2")
-        for tenant in ("blue", "red")
-        for address in VM2
+        (f"{tenant}/vm1", address, f"{tenant}/vm2") for tenant in ("blue", "red") for address in VM2
     ]
     assert [ping["received"] for ping in found["onlyRed"]] == [3] * 2
     assert [(p["destination"], p["received"]) for p in found["unreachable"]] == [
@@ -129,9 +129,9 @@ def test_a_failing_step_is_named_and_leaves_nothing(
 
 
 def test_it_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = demo.argparse.Namespace(remove=False, keep=False, output="text")
+    arguments = argparse.Namespace(remove=False, keep=False, output="text")
     monkeypatch.setenv("HEADRACE_ENGINE", "/nowhere")
-    with pytest.raises(Exception, match="HEADRACE_ENGINE=/nowhere is not an executable file"):
+    with pytest.raises(EngineError, match="HEADRACE_ENGINE=/nowhere is not an executable file"):
         demo.run(arguments)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(CommandError, match="needs root"):

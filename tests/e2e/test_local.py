@@ -98,6 +98,20 @@ def reaches(site: Site, source: Namespace, address: str) -> None:
     assert pings.lost == 0, f"{source.name} to {address}: {pings}\n{site.report()}"
 
 
+def said(site: Site, text: str) -> None:
+    """Wait until `headrace run` has said something on both nodes."""
+    until(lambda: all(count(node, text) for node in site.nodes), f"says {text!r}", MANY_SECONDS)
+
+
+def ready(site: Site) -> None:
+    """Wait until both nodes say that they are."""
+
+    def all_ready() -> bool:
+        return all(node.get("/readyz")[0] == 200 for node in site.nodes)
+
+    until(all_ready, "/readyz is 200 on both nodes", MANY_SECONDS)
+
+
 def interfaces(node: Node) -> list[tuple[str, tuple[str, ...], str, int]]:
     with EngineClient(node.runtime.socket) as client:
         return sorted((i.name, i.addresses, i.underlay, i.vni) for i in client.items(Interface))
@@ -116,9 +130,8 @@ def test_a_killed_agent_costs_no_packet_and_the_next_adopts_the_engine(site: Sit
         site.stop(signal.SIGKILL)
         pinger.wait(MANY)
         site.start()
-        for node in site.nodes:
-            until(lambda node=node: count(node, "adopted"), "the engine is adopted", MANY_SECONDS)
-            until(lambda node=node: node.get("/readyz")[0] == 200, "it is ready", MANY_SECONDS)
+        said(site, "adopted the engine")
+        ready(site)
     assert [node.engine_pid() for node in site.nodes] == engines
 
 
@@ -160,11 +173,9 @@ def test_a_broken_manifest_disturbs_nothing_and_is_named(site: Site) -> None:
     wrong = VM3_YAML.replace(VM3[0], "10.9.9.9").replace("name: blue\n", "name: bleu\n")
     with pinging(site):
         site.write("broken.yaml", wrong)
-        for node in site.nodes:
-            until(lambda node=node: count(node, "broken.yaml:"), "it is named", MANY_SECONDS)
+        said(site, "broken.yaml:")
         site.write("unreadable.yaml", "spec: [")
-        for node in site.nodes:
-            until(lambda node=node: count(node, "unreadable.yaml:"), "it is named", MANY_SECONDS)
+        said(site, "unreadable.yaml:")
     for node in site.nodes:
         assert count(node, "broken.yaml:") == 1
         assert count(node, "unreadable.yaml:") == 1
@@ -196,9 +207,9 @@ def test_allocations_outlive_a_restart(site: Site) -> None:
 
 def test_metrics_and_probes(site: Site) -> None:
     reaches(site, site.vm1, VM2[0])
+    ready(site)
     for node in site.nodes:
         assert node.get("/healthz")[0] == 200
-        until(lambda node=node: node.get("/readyz")[0] == 200, "the node is ready")
         assert node.get("/nothing")[0] == 404
     status, text = site.node_a.get("/metrics")
     assert status == 200

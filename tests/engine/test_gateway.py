@@ -21,7 +21,17 @@ from scapy.packet import Packet, Raw
 
 from tests.engine import frames
 from tests.engine.lab import Lab, settings
-from tests.engine.site import A, B, C, Endpoint, Site
+from tests.engine.site import (
+    BLUE,
+    REMOTE4,
+    REMOTE6,
+    A,
+    B,
+    C,
+    Endpoint,
+    Site,
+    routes,
+)
 
 GATEWAY4, GATEWAY6, LINK_LOCAL = "10.0.0.1", "2001:db8::1", "fe80::1"
 OWN_LINK_LOCAL = "fe80::a"
@@ -69,8 +79,8 @@ def test_arp_probe_for_the_gateway_is_defended(site: Site) -> None:
 @pytest.mark.parametrize(
     ("source", "target"),
     [
-        pytest.param(A.address4, B.address4, id="neighbour"),
         pytest.param(A.address4, "10.0.0.77", id="nobody"),
+        pytest.param("0.0.0.0", B.address4, id="probe-of-a-neighbour-s"),
         pytest.param(A.address4, "10.9.9.9", id="elsewhere"),
         pytest.param("0.0.0.0", A.address4, id="probe-of-its-own"),
         pytest.param(GATEWAY4, GATEWAY4, id="claims-the-gateway"),
@@ -85,6 +95,22 @@ def test_arp_not_answered(site: Site, source: str, target: str) -> None:
         site.lab.quiet(wire)
     site.b.send(frames.frame(B.hardware, frames.udp(B.address4, A.address4)))
     assert site.lab.receive(site.a, frames.has(UDP)).dst == A.hardware
+
+
+@pytest.mark.parametrize("target", [B.address4, REMOTE4])
+def test_arp_for_what_lies_behind_the_gateway(site: Site, target: str) -> None:
+    """RFC 1027: an endpoint may believe the whole subnet to be on its link."""
+    site.a.send(frames.arp_request(A.hardware, A.address4, target))
+    got = site.lab.receive(site.a, is_reply)
+    assert (got[ARP].hwsrc, got[ARP].psrc) == (frames.GATEWAY_MAC, target)
+    for wire in site.lab.wires.values():
+        site.lab.quiet(wire)
+
+
+def test_arp_for_a_blackhole(site: Site) -> None:
+    site.lab.commit(routes("hole", BLUE, ["10.0.0.99/32"]))
+    site.a.send(frames.arp_request(A.hardware, A.address4, "10.0.0.99"), drop="arp")
+    site.lab.quiet(site.a)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +177,18 @@ def test_duplicate_address_detection_of_the_gateway(site: Site) -> None:
     assert got[ICMPv6ND_NA].tgt == GATEWAY6
 
 
-@pytest.mark.parametrize("target", [A.address6, OWN_LINK_LOCAL])
+@pytest.mark.parametrize("target", [B.address6, REMOTE6])
+def test_solicitation_for_what_lies_behind_the_gateway(site: Site, target: str) -> None:
+    """RFC 4389."""
+    site.a.send(frames.solicitation(A.hardware, A.address6, target))
+    got = site.lab.receive(site.a, frames.has(ICMPv6ND_NA))
+    assert (got[IPv6].src, got[ICMPv6ND_NA].tgt) == (target, target)
+    assert got[ICMPv6NDOptDstLLAddr].lladdr == frames.GATEWAY_MAC
+    for wire in site.lab.wires.values():
+        site.lab.quiet(wire)
+
+
+@pytest.mark.parametrize("target", [A.address6, OWN_LINK_LOCAL, B.address6])
 def test_duplicate_address_detection_of_an_endpoint_meets_nobody(site: Site, target: str) -> None:
     site.a.send(frames.solicitation(A.hardware, "::", target, option=False), drop="nd")
     site.lab.quiet(site.a)
@@ -160,7 +197,6 @@ def test_duplicate_address_detection_of_an_endpoint_meets_nobody(site: Site, tar
 @pytest.mark.parametrize(
     ("source", "target", "reason"),
     [
-        pytest.param(A.address6, B.address6, "nd", id="neighbour"),
         pytest.param(A.address6, "2001:db8::77", "nd", id="nobody"),
         pytest.param(A.address6, "fe80::2", "nd", id="another-link-local"),
         pytest.param(B.address6, LINK_LOCAL, "source", id="asks-as-another"),

@@ -14,17 +14,20 @@ source_is_allowed(const struct hr_port_ctx *in, rte_be32_t source)
 	return false;
 }
 
-/** Whether the header's checksum verifies: 20 bytes, no options (RFC 1071). */
+/**
+ * Whether a header of 20 bytes, as two words of 8 and one of 4, has a good checksum (RFC 1071): its
+ * sum of ones' complement is 0xffff, that is, its sum with end-around carry a multiple of 65535.
+ * Divisibility is one multiplication by the inverse modulo 2^64 (Granlund and Montgomery, 1994).
+ */
 static inline bool
-checksum_is_good(const uint8_t *ip)
+checksum_is_good(uint64_t a, uint64_t b, uint32_t c)
 {
-	uint64_t sum = (uint64_t)hr_load32(ip) + hr_load32(ip + 4) + hr_load32(ip + 8) +
-			hr_load32(ip + 12) + hr_load32(ip + 16);
+	uint64_t sum = a + b;
 
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum == 0xffff;
+	sum += sum < b;
+	sum += c;
+	sum += sum < c;
+	return sum * 0xfffefffefffeffffULL <= UINT64_MAX / 65535;
 }
 
 static inline uint16_t
@@ -71,38 +74,80 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 	return false; /* IP options: forwarded, not interpreted. */
 }
 
+/** What every packet of a burst is checked for. */
+struct filter {
+	rte_be32_t mask, source; /**< The Interface's first source entry; the rest is unusual(). */
+};
+
+/** The filter of a burst: without a check all sources match, without any source none does. */
+static inline struct filter
+filter_of(const struct hr_worker *worker)
+{
+	const struct hr_port_ctx *in = worker->in;
+
+	if (!in->source_check || worker->trusted)
+		return (struct filter){ .mask = 0, .source = 0 };
+	if (in->n_source4 == 0)
+		return (struct filter){ .mask = 0, .source = 1 };
+	return (struct filter){ .mask = in->source4[0].mask, .source = in->source4[0].addr };
+}
+
+/** Zero when a packet is well-formed, has hops left and comes from where it may; no branches. */
+static inline uint32_t
+oddity(const struct rte_mbuf *m, const uint8_t *ip, struct filter filter)
+{
+	const uint64_t a = hr_load64(ip), b = hr_load64(ip + 8);
+	const uint32_t c = hr_load32(ip + 16);
+	/* rx saw to it that there is a whole header. */
+	const uint32_t room = m->pkt_len - HR_L2_LEN - sizeof(struct rte_ipv4_hdr);
+	uint32_t odd = (ip[0] ^ 0x45) | ((hr_load32(ip + 12) & filter.mask) ^ filter.source);
+
+	odd |= ip[8] <= 1;
+	odd |= total_length(ip) - (uint32_t)sizeof(struct rte_ipv4_hdr) > room;
+	odd |= !checksum_is_good(a, b, c);
+	return odd;
+}
+
+/** Take the packets out of the burst that are not forwarded. @return how many remain */
+static uint16_t
+sift(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
+		struct rte_mbuf **pkts, rte_be32_t *dst, uint16_t nb, struct filter filter)
+{
+	uint16_t n = 0;
+
+	for (uint16_t i = 0; i < nb; i++) {
+		const uint8_t *ip = rte_pktmbuf_mtod_offset(pkts[i], const uint8_t *, HR_L2_LEN);
+
+		if (oddity(pkts[i], ip, filter) != 0 && unusual(graph, node, worker, pkts[i]))
+			continue;
+		dst[n] = dst[i];
+		pkts[n++] = pkts[i];
+	}
+	return n;
+}
+
 static uint16_t
 ip4_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb)
 {
 	struct hr_worker *worker = hr_node_worker(node);
-	const struct hr_port_ctx *in = worker->in;
+	const struct hr_vrf *vrf = worker->in->vrf;
+	const struct filter filter = filter_of(worker);
 	struct rte_mbuf **pkts = (struct rte_mbuf **)objs;
-	const bool check = in->source_check && !worker->trusted;
-	const rte_be32_t source = in->n_source4 > 0 ? in->source4[0].addr : 0;
-	const rte_be32_t source_mask = in->n_source4 > 0 ? in->source4[0].mask : 0;
-	rte_be32_t dst[RTE_GRAPH_BURST_SIZE];
-	uint32_t next_hop[RTE_GRAPH_BURST_SIZE];
-	uint16_t n = 0, out = 0;
+	rte_be32_t dst[HR_BURST];
+	uint32_t next_hop[HR_BURST];
+	uint32_t odd = 0;
+	uint16_t n = nb, out = 0;
 
 	for (uint16_t i = 0; i < nb; i++) {
-		struct rte_mbuf *m = pkts[i];
-		const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
-		const uint16_t length = total_length(ip);
-		const rte_be32_t from = hr_load32(ip + 12);
-		const bool usual = (ip[0] == 0x45) & (ip[8] > 1) &
-				(length >= sizeof(struct rte_ipv4_hdr)) &
-				(m->pkt_len >= (uint32_t)HR_L2_LEN + length) &
-				checksum_is_good(ip) &
-				(!check | ((from & source_mask) == source && in->n_source4 > 0));
+		const uint8_t *ip = rte_pktmbuf_mtod_offset(pkts[i], const uint8_t *, HR_L2_LEN);
 
-		if (unlikely(!usual) && unusual(graph, node, worker, m))
-			continue;
-		hr_trim(m, length);
-		dst[n] = hr_load32(ip + 16);
-		pkts[n++] = m;
+		odd |= oddity(pkts[i], ip, filter);
+		dst[i] = hr_load32(ip + 16);
 	}
-	for (uint16_t i = 0; i < n; i += HR_BURST)
-		hr_fib4_lookup(in->vrf->fib4, dst + i, next_hop + i, RTE_MIN(n - i, HR_BURST));
+	if (unlikely(odd != 0))
+		n = sift(graph, node, worker, pkts, dst, nb, filter);
+	if (likely(n > 0))
+		hr_fib4_lookup(vrf->fib4, dst, next_hop, n);
 
 	for (uint16_t i = 0; i < n; i++) {
 		struct rte_mbuf *m = pkts[i];
@@ -112,6 +157,7 @@ ip4_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_
 		const struct hr_adj *adj = &hr_adjs[index];
 		uint8_t op = adj->op;
 
+		hr_trim(m, length);
 		if (unlikely(op == HR_OP_ECMP || op == HR_OP_NETWORK)) {
 			index = hr_follow(index, ip);
 			if (index == HR_ADJ_MAX) {

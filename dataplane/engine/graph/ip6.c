@@ -81,46 +81,94 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 	return false;
 }
 
+/** What every packet of a burst is checked for. */
+struct filter {
+	struct hr_source6 source; /**< The Interface's first source entry; the rest is unusual(). */
+	bool check;
+};
+
+static inline struct filter
+filter_of(const struct hr_worker *worker)
+{
+	static const struct hr_source6 none = { .addr = { .b = { 1 } } };
+	const struct hr_port_ctx *in = worker->in;
+
+	return (struct filter){
+		.source = in->n_source6 > 0 ? in->source6[0] : none,
+		.check = in->source_check && !worker->trusted,
+	};
+}
+
+/**
+ * Zero when a packet is well-formed, has hops left and comes from where it may. Without a check
+ * every source is good that is not link-local: see unusual().
+ */
+static inline uint32_t
+oddity(const struct rte_mbuf *m, const uint8_t *ip, const struct filter *filter)
+{
+	uint32_t odd = (ip[0] >> 4) ^ 6;
+
+	odd |= ip[7] <= 1;
+	odd |= m->data_len < SHORTEST;
+	odd |= m->pkt_len < SHORTEST + payload_length(ip);
+	if (filter->check)
+		odd |= !matches(&filter->source, hr_load64(ip + 8), hr_load64(ip + 16));
+	else
+		odd |= is_link_local(ip + 8) || is_unspecified(ip + 8);
+	return odd;
+}
+
+/** Take the packets out of the burst that are not forwarded. @return how many remain */
+static uint16_t
+sift(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
+		struct rte_mbuf **pkts, const struct hr_ip6 **dst, uint16_t nb,
+		const struct filter *filter)
+{
+	uint16_t n = 0;
+
+	for (uint16_t i = 0; i < nb; i++) {
+		const uint8_t *ip = rte_pktmbuf_mtod_offset(pkts[i], const uint8_t *, HR_L2_LEN);
+
+		if (oddity(pkts[i], ip, filter) != 0 && unusual(graph, node, worker, pkts[i]))
+			continue;
+		dst[n] = dst[i];
+		pkts[n++] = pkts[i];
+	}
+	return n;
+}
+
 static uint16_t
 ip6_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb)
 {
-	static const struct hr_source6 none = { .addr = { .b = { 1 } } };
 	struct hr_worker *worker = hr_node_worker(node);
-	const struct hr_port_ctx *in = worker->in;
+	const struct hr_vrf *vrf = worker->in->vrf;
+	const struct filter filter = filter_of(worker);
 	struct rte_mbuf **pkts = (struct rte_mbuf **)objs;
-	/* Without a check every packet that is not link-local passes: see unusual(). */
-	const bool check = in->source_check && !worker->trusted;
-	const struct hr_source6 first = in->n_source6 > 0 ? in->source6[0] : none;
-	const struct hr_ip6 *dst[RTE_GRAPH_BURST_SIZE];
-	uint32_t next_hop[RTE_GRAPH_BURST_SIZE];
-	uint16_t n = 0, out = 0;
+	const struct hr_ip6 *dst[HR_BURST];
+	uint32_t next_hop[HR_BURST];
+	uint32_t odd = 0;
+	uint16_t n = nb, out = 0;
 
 	for (uint16_t i = 0; i < nb; i++) {
-		struct rte_mbuf *m = pkts[i];
-		const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
-		const uint32_t length = sizeof(struct rte_ipv6_hdr) + payload_length(ip);
-		const bool usual = ((ip[0] >> 4) == 6) & (ip[7] > 1) &
-				(m->data_len >= SHORTEST) & (m->pkt_len >= HR_L2_LEN + length) &
-				(check ? matches(&first, hr_load64(ip + 8), hr_load64(ip + 16))
-				       : !is_link_local(ip + 8) && !is_unspecified(ip + 8));
+		const uint8_t *ip = rte_pktmbuf_mtod_offset(pkts[i], const uint8_t *, HR_L2_LEN);
 
-		if (unlikely(!usual) && unusual(graph, node, worker, m))
-			continue;
-		hr_trim(m, length);
-		dst[n] = (const void *)(ip + 24);
-		pkts[n++] = m;
+		odd |= oddity(pkts[i], ip, &filter);
+		dst[i] = (const void *)(ip + 24);
 	}
-	for (uint16_t i = 0; i < n; i += HR_BURST)
-		hr_fib6_lookup(in->vrf->fib6, dst + i, next_hop + i, RTE_MIN(n - i, HR_BURST));
+	if (unlikely(odd != 0))
+		n = sift(graph, node, worker, pkts, dst, nb, &filter);
+	if (likely(n > 0))
+		hr_fib6_lookup(vrf->fib6, dst, next_hop, n);
 
 	for (uint16_t i = 0; i < n; i++) {
 		struct rte_mbuf *m = pkts[i];
 		uint8_t *ip = rte_pktmbuf_mtod_offset(m, uint8_t *, HR_L2_LEN);
-		const uint32_t length = m->pkt_len - HR_L2_LEN;
+		const uint32_t length = sizeof(struct rte_ipv6_hdr) + payload_length(ip);
 		uint32_t index = next_hop[i];
 		const struct hr_adj *adj = &hr_adjs[index];
 		uint8_t op = adj->op;
 
+		hr_trim(m, length);
 		if (unlikely(op == HR_OP_ECMP || op == HR_OP_NETWORK)) {
 			index = hr_follow(index, ip);
 			if (index == HR_ADJ_MAX) {

@@ -76,18 +76,17 @@ hr_flow_hash(const uint8_t *ip)
 	return (ip[0] >> 4) == 4 ? hr_flow_hash4(ip) : hr_flow_hash6(ip);
 }
 
-/** Decrement the TTL and update the checksum (RFC 1624, eqn. 3 for a difference of 0x0100). */
+/**
+ * Decrement the TTL and update the checksum (RFC 1624) in one read and one write. TTL, protocol
+ * and checksum stand side by side; the sum of ones' complement is the same in either byte order.
+ */
 static inline void
 hr_ttl_decrement4(uint8_t *ip)
 {
-	uint16_t checksum;
-	uint32_t sum;
+	const uint64_t sum = (uint64_t)rte_le_to_cpu_32(hr_load32(ip + 8)) + 0x10000 - 1;
+	const uint32_t word = rte_cpu_to_le_32((uint32_t)sum + ((uint32_t)(sum >> 32) << 16));
 
-	memcpy(&checksum, ip + 10, sizeof(checksum));
-	sum = (uint32_t)checksum + rte_cpu_to_be_16(0x0100);
-	checksum = (uint16_t)(sum + (sum >> 16));
-	memcpy(ip + 10, &checksum, sizeof(checksum));
-	ip[8]--;
+	memcpy(ip + 8, &word, sizeof(word));
 }
 
 /** Adjacency of one address, for exceptions; bursts use the bulk lookups. */

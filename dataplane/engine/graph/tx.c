@@ -7,15 +7,13 @@
 #include "nodes.h"
 
 static void
-send_burst(struct hr_worker *worker, uint16_t port, struct rte_mbuf **pkts, uint16_t n)
+send_burst(struct hr_worker *worker, uint16_t port, struct rte_mbuf **pkts, uint16_t n,
+		uint64_t bytes)
 {
 	struct hr_port_counters *counters = &worker->ports[port];
 	const uint16_t queue = hr_read(worker->txq[port]);
-	uint64_t bytes = 0;
 	uint16_t sent;
 
-	for (uint16_t i = 0; i < n; i++)
-		bytes += pkts[i]->pkt_len;
 	if (likely(queue != HR_TXQ_NONE)) {
 		sent = rte_eth_tx_burst(port, queue, pkts, n);
 	} else {
@@ -72,25 +70,31 @@ tx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 	uint16_t used[HR_MAX_PORTS];
 	uint16_t n_used = 0;
 	uint16_t other = 0;
+	uint64_t bytes = 0;
 
 	RTE_SET_USED(graph);
-	for (uint16_t i = 1; i < nb; i++)
+	for (uint16_t i = 0; i < nb; i++) {
 		other |= pkts[i]->port ^ first;
+		bytes += pkts[i]->pkt_len;
+	}
 	if (likely(other == 0)) {
-		send_burst(worker, first, pkts, nb);
+		send_burst(worker, first, pkts, nb, bytes);
 		return nb;
 	}
 	for (uint16_t i = 0; i < nb; i++) {
 		struct hr_tx_buffer *buffer = &worker->tx[pkts[i]->port];
 
-		if (buffer->n == 0)
+		if (buffer->n == 0) {
 			used[n_used++] = pkts[i]->port;
+			buffer->bytes = 0;
+		}
+		buffer->bytes += pkts[i]->pkt_len;
 		buffer->pkts[buffer->n++] = pkts[i];
 	}
 	for (uint16_t i = 0; i < n_used; i++) {
 		struct hr_tx_buffer *buffer = &worker->tx[used[i]];
 
-		send_burst(worker, used[i], buffer->pkts, buffer->n);
+		send_burst(worker, used[i], buffer->pkts, buffer->n, buffer->bytes);
 		buffer->n = 0;
 	}
 	return nb;

@@ -128,6 +128,12 @@ hr_port_detach(struct hr_port *port)
 	port->user = NULL;
 }
 
+const void *
+hr_port_user(const struct hr_port *port)
+{
+	return port->user;
+}
+
 static void
 tell(struct hr_port *port)
 {

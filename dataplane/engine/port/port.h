@@ -50,6 +50,8 @@ uint16_t hr_port_set_mtu(struct hr_port *port, uint16_t mtu);
 typedef void (*hr_port_changed)(struct hr_port *port, void *user);
 void hr_port_attach(struct hr_port *port, hr_port_changed changed, void *user);
 void hr_port_detach(struct hr_port *port);
+/** Whom hr_port_attach() named last, NULL after hr_port_detach(). */
+const void *hr_port_user(const struct hr_port *port);
 
 /** Before workers are created: contexts of no role, the watch for hardware removal. 0, or -errno. */
 int hr_ports_init(void);

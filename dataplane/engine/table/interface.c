@@ -207,6 +207,17 @@ only_context(const struct hr_interface *interface, const struct hr_interface_spe
 			rte_is_same_ether_addr(&old->mac, &spec->mac);
 }
 
+/** Unless another took the port over in the same commit. */
+static void
+leave_port(struct hr_interface *interface)
+{
+	if (hr_port_user(interface->port) != interface)
+		return;
+	if (interface->port_id != HR_PORT_NO_ID)
+		hr_port_ctx_set(interface->port_id, NULL);
+	hr_port_detach(interface->port);
+}
+
 static void
 apply(struct hr_object *object, void *old_spec, void *prepared)
 {
@@ -228,11 +239,8 @@ apply(struct hr_object *object, void *old_spec, void *prepared)
 		release_underlay(interface);
 	take_underlay(interface, &spec->underlay);
 	port = hr_port_get(spec->port);
-	if (interface->port != NULL && interface->port != port) {
-		if (interface->port_id != HR_PORT_NO_ID)
-			hr_port_ctx_set(interface->port_id, NULL);
-		hr_port_detach(interface->port);
-	}
+	if (interface->port != NULL && interface->port != port)
+		leave_port(interface);
 	hr_port_attach(port, refresh, interface);
 	refresh(port, interface);
 	hr_locals_rebuild(NULL);
@@ -247,9 +255,7 @@ remove_interface(struct hr_object *object)
 
 	release_underlay(interface);
 	hr_locals_rebuild(object);
-	if (interface->port_id != HR_PORT_NO_ID)
-		hr_port_ctx_set(interface->port_id, NULL);
-	hr_port_detach(interface->port);
+	leave_port(interface);
 	hr_path_refresh(&interface->underlay);
 	hr_neigh_unbind(interface->adj);
 	if (interface->neigh != NULL)

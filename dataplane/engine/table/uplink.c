@@ -145,6 +145,17 @@ prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *
 	return -1;
 }
 
+/** Unless another took the port over in the same commit. */
+static void
+leave_port(struct hr_uplink *uplink)
+{
+	if (hr_port_user(uplink->port) != uplink)
+		return;
+	if (uplink->port_id != HR_PORT_NO_ID)
+		hr_port_ctx_set(uplink->port_id, NULL);
+	hr_port_detach(uplink->port);
+}
+
 static void
 apply(struct hr_object *object, void *old_spec, void *prepared)
 {
@@ -158,11 +169,8 @@ apply(struct hr_object *object, void *old_spec, void *prepared)
 	uplink = object->state;
 	uplink->object = object;
 	port = hr_port_get(spec->port);
-	if (uplink->port != NULL && uplink->port != port) {
-		if (uplink->port_id != HR_PORT_NO_ID)
-			hr_port_ctx_set(uplink->port_id, NULL);
-		hr_port_detach(uplink->port);
-	}
+	if (uplink->port != NULL && uplink->port != port)
+		leave_port(uplink);
 	hr_port_attach(port, refresh, uplink);
 	refresh(port, uplink);
 }
@@ -172,9 +180,7 @@ remove_uplink(struct hr_object *object)
 {
 	struct hr_uplink *uplink = object->state;
 
-	if (uplink->port_id != HR_PORT_NO_ID)
-		hr_port_ctx_set(uplink->port_id, NULL);
-	hr_port_detach(uplink->port);
+	leave_port(uplink);
 	object->state = NULL;
 	hr_path_refresh_all();
 	free(uplink);

@@ -233,7 +233,9 @@ class Lab:
         return namespace
 
     def _cable(self, one: Namespace, device: str, other: Namespace, peer: str, mtu: int) -> None:
-        one.ip(f"link add {device} mtu {mtu} type veth peer name {peer} mtu {mtu} netns {other.name}")
+        one.ip(
+            f"link add {device} mtu {mtu} type veth peer name {peer} mtu {mtu} netns {other.name}"
+        )
         for namespace, end in ((one, device), (other, peer)):
             # A veth leaves checksums and segmentation to a NIC, and here is none.
             namespace.command("ethtool", "-K", end, "tx", "off", "tso", "off", "gso", "off")

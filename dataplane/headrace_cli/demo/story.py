@@ -102,9 +102,9 @@ class Story:
             self._machines[name] = self._lab.endpoint(name, addresses, *nodes)
             self._serve(name)
         self._say(
-            "Each node and each machine is a network namespace, each line a veth pair; blue/vm2 has\n"
-            "a second port, to node-a, for later. blue/vm1$ is a prompt on that machine: it stands\n"
-            f"for ip netns exec {self._machines['blue/vm1'].name}"
+            "Each node and each machine is a network namespace, each line a veth pair; blue/vm2\n"
+            "has a second port, to node-a, for later. blue/vm1$ is a prompt on that machine: it\n"
+            f"stands for ip netns exec {self._machines['blue/vm1'].name}"
         )
 
     def _serve(self, name: str) -> None:
@@ -163,7 +163,9 @@ class Story:
         ]
 
     def _underlay(self) -> None:
-        self._title("Between the nodes a packet travels in plain IPv6: 40 bytes, no tunnel to set up")
+        self._title(
+            "Between the nodes a packet travels in plain IPv6: 40 bytes, no tunnel to set up"
+        )
         words = ("tcpdump", "-n", "-v", "-c", "1", "-i", "uplink0", "ip6 proto 4")
         self._prompt("node-b", "tcpdump -n -v -c 1 -i uplink0 'ip6 proto 4'")
         capture = self._lab.path / "capture"
