@@ -102,7 +102,7 @@ lint: venv build ## Check style, types, import rules, the CRDs, and that the C c
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(say) "mypy"
-	$(BIN)/mypy crds operator dataplane tests $(wildcard bench/*.py)
+	$(BIN)/mypy crds operator dataplane tests bench
 	$(say) "import-linter"
 	$(BIN)/lint-imports --no-logo
 	$(say) "CRDs are what the models say"

@@ -25,13 +25,20 @@ def checksum(header: bytes) -> int:
 
 def inner(case: Case, rng: random.Random) -> bytes:
     """Return one flow's IP packet: UDP, random destination and ports."""
-    udp = struct.pack("!HHHH", rng.randrange(1024, 65536), rng.randrange(1024, 65536),
-                      8 + UDP_PAYLOAD if case.family == 4 else 8, 0)
+    udp = struct.pack(
+        "!HHHH",
+        rng.randrange(1024, 65536),
+        rng.randrange(1024, 65536),
+        8 + UDP_PAYLOAD if case.family == 4 else 8,
+        0,
+    )
     network = case.destinations
     host = network.max_prefixlen - network.prefixlen
     address = int(network.network_address) + rng.getrandbits(host)
     if case.family == 6:
-        return struct.pack("!IHBB", 6 << 28, 8, 17, 64) + SOURCE6 + address.to_bytes(16, "big") + udp
+        return (
+            struct.pack("!IHBB", 6 << 28, 8, 17, 64) + SOURCE6 + address.to_bytes(16, "big") + udp
+        )
     while unroutable(address):
         address = rng.getrandbits(32)
     head = struct.pack("!BBHHHBBH", 0x45, 0, 28 + UDP_PAYLOAD, 0, 0, 64, 17, 0)
@@ -42,8 +49,9 @@ def inner(case: Case, rng: random.Random) -> bytes:
 
 def outer(case: Case, packet: bytes, rng: random.Random) -> bytes:
     """Return the packet encapsulated, with a flow label of its own."""
-    head = struct.pack("!IHBB", 6 << 28 | rng.getrandbits(20), len(packet),
-                       4 if case.family == 4 else 41, 64)
+    head = struct.pack(
+        "!IHBB", 6 << 28 | rng.getrandbits(20), len(packet), 4 if case.family == 4 else 41, 64
+    )
     return head + UNDERLAY_THERE.packed + UNDERLAY_HERE.packed + packet
 
 
@@ -56,7 +64,7 @@ def write(case: Case, mac: bytes, folder: Path) -> Path:
         return path
     rng = random.Random(case.flows)
     ether = mac + bytes.fromhex("020000000002")
-    ether += (b"\x08\x00" if case.family == 4 and kind == "plain" else b"\x86\xdd")
+    ether += b"\x08\x00" if case.family == 4 and kind == "plain" else b"\x86\xdd"
     part = path.with_suffix(".part")
     with part.open("wb") as file:
         file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))

@@ -72,6 +72,10 @@ def unroutable(address: int) -> bool:
 CASES = (
     *(Case(family, "route", flows) for family in (4, 6) for flows in FLOWS),
     *(Case(family, "route", "4k", routes) for family in (4, 6) for routes in ("10k", "1M")),
-    *(Case(family, job, flows) for job in ("encap", "decap") for family in (4, 6)
-      for flows in FLOWS),
+    *(
+        Case(family, job, flows)
+        for job in ("encap", "decap")
+        for family in (4, 6)
+        for flows in FLOWS
+    ),
 )

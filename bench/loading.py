@@ -34,8 +34,10 @@ def measure(setting: Setting) -> dict[str, float]:
     capture = captures.write(case, GATEWAY_MAC, setting.folder)
     generation = itertools.count(1)
     with engine(setting, case) as client:
-        client.commit(next(generation), objects(
-            case, f"net_pcap0,rx_pcap={capture},infinite_rx=1", "net_null0,no-rx=1"))
+        client.commit(
+            next(generation),
+            objects(case, f"net_pcap0,rx_pcap={capture},infinite_rx=1", "net_null0,no-rx=1"),
+        )
         client.commit(next(generation), list(slices(case.prefixes(), SINK)))
         hello = client.hello()
         batches = {
@@ -50,7 +52,7 @@ def measure(setting: Setting) -> dict[str, float]:
             for count, batch in batches.items():
                 start = time.monotonic()
                 for at in range(0, len(batch), 400):
-                    client.commit(next(generation), batch[at:at + 400])
+                    client.commit(next(generation), batch[at : at + 400])
                 seconds[count] = time.monotonic() - start
             after = telemetry.object("/headrace/worker", 0)
             lost = total(telemetry.object("/headrace/drops")) - drops

@@ -24,19 +24,25 @@ from bench.programs.grout import Grout  # noqa: E402
 from bench.programs.headrace import Headrace  # noqa: E402
 from bench.programs.testpmd import Testpmd, tsc_mhz  # noqa: E402
 
-Row = dict[str, str | float | None | dict[str, float]]
+Row = dict[str, str | float | dict[str, float] | None]
 HUGEPAGES = Path("/proc/sys/vm/nr_hugepages")
 
 
 def arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
-        prog="headrace bench", description=__doc__,
-        epilog="example: headrace bench -- --only ipv4-4k,encap4-4k --rounds 5")
+        prog="headrace bench",
+        description=__doc__,
+        epilog="example: headrace bench -- --only ipv4-4k,encap4-4k --rounds 5",
+    )
     parser.add_argument("--only", metavar="CASE,...", help="only these cases (and no other part)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each case (default: 3)")
-    parser.add_argument("--grout-root", type=Path, metavar="DIR",
-                        help="a root directory in which grout is installed")
+    parser.add_argument(
+        "--grout-root",
+        type=Path,
+        metavar="DIR",
+        help="a root directory in which grout is installed",
+    )
     parser.add_argument("--output", type=Path, default=REPOSITORY / "build/bench.json")
     parser.add_argument("-o", dest="format", choices=("table", "json"), default="table")
     return parser.parse_args()
@@ -74,12 +80,16 @@ def measure(case: Case, programs: list[Program], rounds: int, setting: Setting) 
     rate = {name: median(m.mpps for m in found) for name, found in results.items()}
     return [
         {
-            "case": case.name, "program": name, "mpps": round(rate[name], 2),
+            "case": case.name,
+            "program": name,
+            "mpps": round(rate[name], 2),
             "cycles": round(median(m.cycles for m in found), 1),
             "of_testpmd": ratio(rate[name], rate.get("testpmd")),
             "of_grout": ratio(rate[name], rate.get("grout")),
-            "nodes": {node: round(median(m.nodes.get(node, 0.0) for m in found), 1)
-                      for node in found[0].nodes},
+            "nodes": {
+                node: round(median(m.nodes.get(node, 0.0) for m in found), 1)
+                for node in found[0].nodes
+            },
         }
         for name, found in results.items()
     ]
@@ -109,16 +119,23 @@ def table(rows: list[Row]) -> str:
         text = "  ".join(f"{k} {v:g}" for k, v in nodes.items()) if isinstance(nodes, dict) else ""
         lines.append([*("" if row.get(c) is None else str(row[c]) for c in columns), text])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-                     .rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
 
 
 def machine() -> dict[str, str | float]:
     """Return what the figures depend on."""
-    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo")
-                  if line.startswith("model name")), platform.machine())
-    return {"cpu": model, "cpus": os.cpu_count() or 0, "tsc_mhz": round(tsc_mhz()),
-            "kernel": platform.release()}
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    models = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    model = next(models, platform.machine())
+    return {
+        "cpu": model,
+        "cpus": os.cpu_count() or 0,
+        "tsc_mhz": round(tsc_mhz()),
+        "kernel": platform.release(),
+    }
 
 
 def main() -> int:
@@ -134,15 +151,19 @@ def main() -> int:
     wanted = set(options.only.split(",")) if options.only else None
     unknown = (wanted or set()) - {case.name for case in CASES}
     if unknown:
-        say(f"no such case: {', '.join(sorted(unknown))}; there are "
-            + ", ".join(case.name for case in CASES))
+        say(
+            f"no such case: {', '.join(sorted(unknown))}; there are "
+            + ", ".join(case.name for case in CASES)
+        )
         return 1
     cases = [case for case in CASES if wanted is None or case.name in wanted]
     programs: list[Program] = [Testpmd(), Headrace(), Grout(options.grout_root)]
     result: dict[str, object] = {"machine": machine()}
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder, hugepages(
-            max(memory_mib(case) for case in cases) + 512):
+    with (
+        tempfile.TemporaryDirectory(prefix="headrace-bench-") as folder,
+        hugepages(max(memory_mib(case) for case in cases) + 512),
+    ):
         setting = Setting(cpus[0], cpus[1], Path(folder))
         for number, case in enumerate(cases, 1):
             say(f"case {number} of {len(cases)}: {case.name}")
@@ -151,7 +172,9 @@ def main() -> int:
         relate_jobs(rows)
         if wanted is None:
             parts: dict[str, Callable[[], object]] = {
-                "loading": lambda: loading.measure(setting), "compile": compile_bench.compile_bench}
+                "loading": lambda: loading.measure(setting),
+                "compile": compile_bench.compile_bench,
+            }
             for name, part in parts.items():
                 say(name)
                 result[name] = part()

@@ -45,10 +45,22 @@ class Grout:
     def running(self, setting: Setting) -> Iterator[int]:
         """Run the daemon; wait until it answers; yield its process id."""
         # It makes kernel devices of its ports' names: in a network namespace of its own.
-        command = ["unshare", "--net"] + self.command("taskset", "-c", f"{setting.control},{setting.worker}", "grout",
-                               "-p", "-s", SOCKET, "-M", f"unix:{SOCKET}.metrics")
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL,
-                                   stderr=subprocess.DEVNULL)
+        command = [
+            "unshare",
+            "--net",
+            *self.command(
+                "taskset",
+                "-c",
+                f"{setting.control},{setting.worker}",
+                "grout",
+                "-p",
+                "-s",
+                SOCKET,
+                "-M",
+                f"unix:{SOCKET}.metrics",
+            ),
+        ]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
         def answers() -> bool:
             try:
@@ -72,11 +84,12 @@ class Grout:
         with self.running(setting) as pid:
             # The port's MAC address is the driver's choice: ask a port of another capture first.
             shutil.copy(captures.write(case, bytes(6), setting.folder), outside)
-            self.cli("interface", "add", "port", "p0", "devargs",
-                     f"net_pcap0,rx_pcap={inside}")
-            mac = next(line.split()[1] for line in
-                       self.cli("interface", "show", "name", "p0").splitlines()
-                       if line.startswith("mac:"))
+            self.cli("interface", "add", "port", "p0", "devargs", f"net_pcap0,rx_pcap={inside}")
+            mac = next(
+                line.split()[1]
+                for line in self.cli("interface", "show", "name", "p0").splitlines()
+                if line.startswith("mac:")
+            )
             self.cli("interface", "del", "p0")
             receiver = bytearray.fromhex(mac.replace(":", ""))
             receiver[-1] += 1  # each further port of the driver is one more
@@ -95,12 +108,16 @@ class Grout:
 
     def configure(self, case: Case, capture: Path) -> None:
         """Give it two ports, a next hop that is known, and the routes."""
-        ours = ("10.0.0.1/24", "10.1.0.1/24", "10.1.0.2") if case.family == 4 else (
-            "fd00:10::1/64", "fd00:11::1/64", "fd00:11::2")
+        ours = (
+            ("10.0.0.1/24", "10.1.0.1/24", "10.1.0.2")
+            if case.family == 4
+            else ("fd00:10::1/64", "fd00:11::1/64", "fd00:11::2")
+        )
         script = [
             f"interface add port p0 devargs net_pcap1,rx_pcap={capture},infinite_rx=1",
             "interface add port p1 devargs net_null0,no-rx=1",
-            f"address add {ours[0]} iface p0", f"address add {ours[1]} iface p1",
+            f"address add {ours[0]} iface p0",
+            f"address add {ours[1]} iface p1",
             f"nexthop add l3 iface p1 id 42 address {ours[2]} mac 02:00:00:00:00:99",
             *(f"route add {prefix} via id 42" for prefix in case.prefixes()),
         ]

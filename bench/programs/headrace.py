@@ -10,7 +10,16 @@ from pathlib import Path
 
 from bench import captures
 from bench.cases import Case
-from bench.programs import SECONDS, WARM_UP, Measurement, Setting, memory_mib, mbufs, undisturb, until
+from bench.programs import (
+    SECONDS,
+    WARM_UP,
+    Measurement,
+    Setting,
+    mbufs,
+    memory_mib,
+    undisturb,
+    until,
+)
 from headrace_dataplane.engine import find_engine
 from headrace_dataplane.protocol import EngineClient, EngineError, JSONObject, Put
 from headrace_dataplane.telemetry import TelemetryClient
@@ -39,34 +48,54 @@ def slices(prefixes: Iterable[str], next_hop: str, name: str = "s") -> Iterator[
 
 def interface(port: str, addresses: list[str], underlay: str) -> JSONObject:
     """Return the spec of an Interface whose endpoint is known."""
-    return {"port": port, "network": NETWORK, "addresses": [*addresses], "prefixes": [],
-            "gateways": ["10.0.0.1", "fe80::1"], "mac": "02:00:00:00:00:99",
-            "underlay": underlay, "sourceCheck": True, "mtu": 1500}
+    return {
+        "port": port,
+        "network": NETWORK,
+        "addresses": [*addresses],
+        "prefixes": [],
+        "gateways": ["10.0.0.1", "fe80::1"],
+        "mac": "02:00:00:00:00:99",
+        "underlay": underlay,
+        "sourceCheck": True,
+        "mtu": 1500,
+    }
 
 
 def objects(case: Case, port_in: str, port_out: str) -> list[Put]:
     """Return all but the routes: packets come in by port "in" and leave by port "out"."""
     found = [
         put("settings", "engine", {"idle": "poll", "burst": 64, "icmpPerSecond": 1000}),
-        put("port", "in", {"devargs": port_in, "rxQueues": 1, "mtu": 1500,
-                             "mac": ":".join(f"{byte:02x}" for byte in UPLINK_MAC)}),
+        put(
+            "port",
+            "in",
+            {
+                "devargs": port_in,
+                "rxQueues": 1,
+                "mtu": 1500,
+                "mac": ":".join(f"{byte:02x}" for byte in UPLINK_MAC),
+            },
+        ),
         put("port", "out", {"devargs": port_out, "rxQueues": 1, "mtu": 1600}),
         put("network", NETWORK, {"vni": 1, "gateways": ["10.0.0.1"]}),
     ]
     uplink: JSONObject = {
-        "mtu": 1600, "addresses": ["fd00:1:0:1::1"], "onLink": ["fd00:1::/48"],
+        "mtu": 1600,
+        "addresses": ["fd00:1:0:1::1"],
+        "onLink": ["fd00:1::/48"],
         "neighbors": [{"address": THERE, "mac": "02:00:00:00:00:98"}],
     }
     if case.job == "decap":
         found.append(put("uplink", "up", {**uplink, "port": "in"}))
     else:
-        found.append(put("interface", "bench/in",
-                         interface("in", ["10.0.0.2", "fd00:10::2"], HERE)))
+        found.append(
+            put("interface", "bench/in", interface("in", ["10.0.0.2", "fd00:10::2"], HERE))
+        )
     if case.job == "encap":
         found.append(put("uplink", "up", {**uplink, "port": "out"}))
     else:
-        found.append(put("interface", "bench/out",
-                         interface("out", ["10.0.0.3", "fd00:10::3"], SINK)))
+        found.append(
+            put("interface", "bench/out", interface("out", ["10.0.0.3", "fd00:10::3"], SINK))
+        )
     return found
 
 
@@ -74,10 +103,20 @@ def objects(case: Case, port_in: str, port_out: str) -> list[Put]:
 def engine(setting: Setting, case: Case) -> Iterator[EngineClient]:
     """Run an engine; its log goes to a file that an error names."""
     socket, log = setting.folder / "engine.sock", setting.folder / "engine.log"
-    command = [
-        find_engine(), "--socket", socket, "--name", "bench", "--runtime-dir", setting.folder,
-        "--cpus", f"{setting.control},{setting.worker}", "--mbufs", str(mbufs(case)),
-        "--memory", str(memory_mib(case)),
+    command: list[str | Path] = [
+        find_engine(),
+        "--socket",
+        socket,
+        "--name",
+        "bench",
+        "--runtime-dir",
+        setting.folder,
+        "--cpus",
+        f"{setting.control},{setting.worker}",
+        "--mbufs",
+        str(mbufs(case)),
+        "--memory",
+        str(memory_mib(case)),
     ]
     with log.open("w") as output:
         process = subprocess.Popen(command, stderr=output)
@@ -117,11 +156,13 @@ class Headrace:
         capture = captures.write(case, mac, setting.folder)
         with engine(setting, case) as client:
             generation = itertools.count(1)
-            client.commit(next(generation), objects(
-                case, f"net_pcap0,rx_pcap={capture},infinite_rx=1", "net_null0,no-rx=1"))
+            client.commit(
+                next(generation),
+                objects(case, f"net_pcap0,rx_pcap={capture},infinite_rx=1", "net_null0,no-rx=1"),
+            )
             routes = list(slices(case.prefixes(), THERE if case.job == "encap" else SINK))
             for at in range(0, len(routes), 400):
-                client.commit(next(generation), routes[at:at + 400])
+                client.commit(next(generation), routes[at : at + 400])
             with TelemetryClient(Path(client.hello().telemetry)) as telemetry:
                 time.sleep(WARM_UP)
                 return sample(telemetry, "up" if case.job == "encap" else "bench/out")

@@ -9,7 +9,7 @@ from statistics import median
 
 from bench import captures
 from bench.cases import Case
-from bench.programs import SECONDS, WARM_UP, Measurement, Setting, memory_mib, mbufs, undisturb
+from bench.programs import SECONDS, WARM_UP, Measurement, Setting, mbufs, memory_mib, undisturb
 
 MAC = bytes.fromhex("027063617000")
 
@@ -35,15 +35,36 @@ class Testpmd:
         """Read the rates that it prints each second."""
         capture = captures.write(case, MAC, setting.folder)
         command = [
-            "dpdk-testpmd", "--lcores", f"0@{setting.control},1@{setting.worker}", "--in-memory",
-            "-m", str(memory_mib(case)), "--no-pci", "--no-telemetry", "--file-prefix", "testpmd",
-            "--vdev", f"net_pcap0,rx_pcap={capture},infinite_rx=1",
-            "--vdev", "net_null0,no-rx=1", "--", "--forward-mode=mac", "--nb-cores=1",
-            f"--total-num-mbufs={mbufs(case)}", "--burst=64", "--stats-period", "1",
+            "dpdk-testpmd",
+            "--lcores",
+            f"0@{setting.control},1@{setting.worker}",
+            "--in-memory",
+            "-m",
+            str(memory_mib(case)),
+            "--no-pci",
+            "--no-telemetry",
+            "--file-prefix",
+            "testpmd",
+            "--vdev",
+            f"net_pcap0,rx_pcap={capture},infinite_rx=1",
+            "--vdev",
+            "net_null0,no-rx=1",
+            "--",
+            "--forward-mode=mac",
+            "--nb-cores=1",
+            f"--total-num-mbufs={mbufs(case)}",
+            "--burst=64",
+            "--stats-period",
+            "1",
             "--no-mlockall",
         ]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True,
-                                   stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.STDOUT,
+        )
         rates: list[float] = []
         end = time.monotonic() + 60
         assert process.stdout is not None

@@ -30,7 +30,8 @@ from headrace_operator.compiler import compile as compile_objects
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 0.1
+"""A look is one stat() a file."""
 
 
 class _Revision(BaseModel):

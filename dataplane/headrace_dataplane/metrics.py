@@ -163,11 +163,21 @@ METRICS: tuple[Description, ...] = (
         ("worker", "reason"),
         "Packets that the worker dropped.",
     ),
-    Description("node_calls_total", "counter", ("worker", "node"), "Calls of the graph node, estimated from one in 16."),
     Description(
-        "node_packets_total", "counter", ("worker", "node"), "Packets given to the graph node, estimated."
+        "node_calls_total",
+        "counter",
+        ("worker", "node"),
+        "Calls of the graph node, estimated from one in 16.",
     ),
-    Description("node_seconds_total", "counter", ("worker", "node"), "Time in the graph node, estimated."),
+    Description(
+        "node_packets_total",
+        "counter",
+        ("worker", "node"),
+        "Packets given to the graph node, estimated.",
+    ),
+    Description(
+        "node_seconds_total", "counter", ("worker", "node"), "Time in the graph node, estimated."
+    ),
     Description(
         "tsc_hertz", "gauge", (), "Cycles in a second, to turn the seconds above into cycles."
     ),

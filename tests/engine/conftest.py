@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.engine.lab import Lab, settings
 from tests.engine.process import Engine, Namespace
@@ -18,7 +19,7 @@ BUILDS = {
 }
 
 
-def binaries() -> list[pytest.param]:
+def binaries() -> list[ParameterSet]:
     """The engine that HEADRACE_ENGINE names, else those of both builds that exist."""
     named = os.environ.get("HEADRACE_ENGINE")
     if named:

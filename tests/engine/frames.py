@@ -18,6 +18,7 @@ from scapy.packet import Packet, Raw
 
 GATEWAY_MAC = "02:68:72:00:00:01"
 BROADCAST = "ff:ff:ff:ff:ff:ff"
+ANY4 = "0.0.0.0"  # noqa: S104
 ALL_NODES = "ff02::1"
 ALL_NODES_MAC = "33:33:00:00:00:01"
 
@@ -162,14 +163,16 @@ def echo(source: str, destination: str, payload: bytes = b"echo", ttl: int = 64)
 
 def checksum(data: bytes) -> int:
     """Return the Internet checksum (RFC 1071); 0 over data with a right checksum inside."""
-    total = sum(int.from_bytes(data[at : at + 2].ljust(2, b"\0"), "big") for at in range(0, len(data), 2))
+    total = sum(
+        int.from_bytes(data[at : at + 2].ljust(2, b"\0"), "big") for at in range(0, len(data), 2)
+    )
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
 
 
 def is_intact(packet: Packet) -> bool:
-    """Whether the IP header's length and checksum, and the checksum of what it carries, are right."""
+    """Whether the length, the header's checksum and the checksum of what it carries are right."""
     data = bytes(packet)
     if data[0] >> 4 == 4:
         header = (data[0] & 15) * 4

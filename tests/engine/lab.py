@@ -12,12 +12,12 @@ from typing import TypeVar
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from headrace_dataplane.protocol import JSON, Change, Delete, Item, JSONObject, Put
+from headrace_dataplane.protocol import Change, Delete, Item, JSONObject, Put
 from tests.engine import frames
 from tests.engine.process import Engine, Namespace, until
 from tests.engine.wire import Wire
 
-SECONDS = 4.0
+SECONDS = 20.0
 """How long to wait for what must happen; only a broken engine takes so long."""
 
 IN_FLIGHT = 200
@@ -27,13 +27,13 @@ ItemT = TypeVar("ItemT", bound=Item)
 Match = Callable[[Packet], bool]
 
 
-def put(kind: str, key: str, **spec: JSON) -> Put:
-    """Return an object whose hash follows from its spec."""
-    digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()
-    return Put(kind, key, digest[:32], spec)
+def put(kind: str, key: str, **spec: object) -> Put:
+    """Return an object whose hash follows from its spec, which must be good for JSON."""
+    text = json.dumps(spec, sort_keys=True)
+    return Put(kind, key, hashlib.sha256(text.encode()).hexdigest()[:32], json.loads(text))
 
 
-def settings(**spec: JSON) -> Put:
+def settings(**spec: object) -> Put:
     return put(
         "settings", "engine", **{"idle": "adaptive", "burst": 64, "icmpPerSecond": 1000, **spec}
     )
@@ -70,7 +70,10 @@ class Lab:
         """Delete all objects but the settings, which get their defaults."""
         digests = self.engine.client.digests().digests
         deletes = [
-            Delete(kind, key) for kind, keys in digests.items() if kind != "settings" for key in keys
+            Delete(kind, key)
+            for kind, keys in digests.items()
+            if kind != "settings"
+            for key in keys
         ]
         self.commit(settings(), *deletes)
         for wire in self.wires.values():
@@ -137,9 +140,7 @@ class Lab:
             left = deadline - time.monotonic()
             if left <= 0:
                 others = "\n".join(Ether(data).summary() for data in list(wire.inbox)[:10])
-                raise AssertionError(
-                    f"no such frame on {wire.device}; there were:\n{others}"
-                )
+                raise AssertionError(f"no such frame on {wire.device}; there were:\n{others}")
             self.pump(min(left, 1.0))
 
     def send_all(self, wire: Wire, many: Iterable[bytes], drop: str | None = None) -> None:

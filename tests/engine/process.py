@@ -21,7 +21,6 @@ ENDED_SECONDS = 60.0
 
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=1:exitcode=66",
-    "LSAN_OPTIONS": f"suppressions={Path(__file__).with_name('lsan.supp')}:print_suppressions=0",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
 }
 
@@ -82,9 +81,7 @@ def cpus(workers: int) -> list[str]:
 class Engine:
     """A running engine, its control socket and its telemetry."""
 
-    def __init__(
-        self, binary: Path, folder: Path, namespace: Namespace, workers: int = 1
-    ) -> None:
+    def __init__(self, binary: Path, folder: Path, namespace: Namespace, workers: int = 1) -> None:
         number = next(_numbers)
         self.socket = folder / f"engine-{number}.sock"
         self.log = folder / f"engine-{number}.log"

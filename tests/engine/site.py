@@ -5,9 +5,10 @@ Node 1 (the engine) has Interfaces a and b in blue, c and d in green; c and d ha
 a and b. Node 2, beyond the uplink, is the test.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from headrace_dataplane.protocol import JSON, Change, Port, Put
+from headrace_dataplane.protocol import Change, Port, Put
 from tests.engine.lab import Lab, put
 from tests.engine.wire import Wire
 
@@ -40,10 +41,10 @@ class Endpoint:
     source_check: bool = True
     mtu: int = MTU
     gateways: tuple[str, ...] = (*GATEWAYS, LINK_LOCAL_GATEWAY)
-    extra: dict[str, JSON] = field(default_factory=dict)
+    extra: dict[str, object] = field(default_factory=dict)
 
     def interface(self) -> Put:
-        spec: dict[str, JSON] = {
+        spec: dict[str, object] = {
             "port": self.name,
             "network": self.network,
             "addresses": [self.address4, self.address6],
@@ -77,7 +78,7 @@ def remote(family: int) -> str:
     return REMOTE4 if family == 4 else REMOTE6
 
 
-def tap(name: str, mtu: int = UPLINK_MTU, **spec: JSON) -> Put:
+def tap(name: str, mtu: int = UPLINK_MTU, **spec: object) -> Put:
     return put("port", name, devargs=f"net_tap_{name},iface={name}", rxQueues=1, mtu=mtu, **spec)
 
 
@@ -85,8 +86,8 @@ def network(key: str, vni: int) -> Put:
     return put("network", key, vni=vni, gateways=GATEWAYS)
 
 
-def uplink(port: str = "up", **spec: JSON) -> Put:
-    defaults: dict[str, JSON] = {
+def uplink(port: str = "up", **spec: object) -> Put:
+    defaults: dict[str, object] = {
         "port": port,
         "mtu": UPLINK_MTU,
         "addresses": [UPLINK_ADDRESS],
@@ -95,13 +96,13 @@ def uplink(port: str = "up", **spec: JSON) -> Put:
     return put("uplink", port, **{**defaults, **spec})
 
 
-def routes(name: str, network: str, *routes: list[JSON]) -> Put:
+def routes(name: str, network: str, *routes: Sequence[object]) -> Put:
     return put("routes", name, network=network, routes=list(routes))
 
 
-def host_routes(*endpoints: Endpoint) -> list[list[JSON]]:
+def host_routes(*endpoints: Endpoint) -> list[Sequence[object]]:
     """Routes to the endpoints' addresses and prefixes."""
-    found: list[list[JSON]] = []
+    found: list[Sequence[object]] = []
     for endpoint in endpoints:
         found.append([f"{endpoint.address4}/32", endpoint.underlay])
         found.append([f"{endpoint.address6}/128", endpoint.underlay])

@@ -99,7 +99,7 @@ def test_hello(lab: Lab) -> None:
         (put("network", "t/n", vni=0, gateways=[]), "vni", "InvalidField"),
         (put("network", "t/n", vni=1 << 24, gateways=[]), "vni", "InvalidField"),
         (put("network", "t/n", vni=1, gateways=["10.0.0.0/8"]), "gateways[0]", "InvalidField"),
-        (put("network", "t/n", vni=1, gateways=["10.0.0.1", "10.0.0.1"]), "gateways[1]", "Duplicate"),
+        (put("network", "t/n", vni=1, gateways=["10.0.0.1"] * 2), "gateways[1]", "Duplicate"),
         (routes("r", BLUE, ["10.0.0.1/8", REMOTE]), "routes[0][0]", "InvalidField"),
         (routes("r", BLUE, ["10.0.0.0/33", REMOTE]), "routes[0][0]", "InvalidField"),
         (routes("r", BLUE, ["10.0.0.0/8", "10.0.0.1"]), "routes[0][1]", "InvalidField"),
@@ -247,7 +247,9 @@ def test_delete_of_what_is_not_there(lab: Lab) -> None:
 
 
 def test_references_within_one_commit_in_any_order(lab: Lab) -> None:
-    lab.commit(routes("r", BLUE, ["10.0.0.0/8"]), interface("t/i", "p"), network(BLUE, 1), null("p"))
+    lab.commit(
+        routes("r", BLUE, ["10.0.0.0/8"]), interface("t/i", "p"), network(BLUE, 1), null("p")
+    )
     lab.commit(Delete("network", BLUE), Delete("port", "p"), Delete("interface", "t/i"),
                Delete("routes", "r"))  # fmt: skip
     assert not any(keys for kind, keys in lab.engine.client.digests().digests.items()
@@ -319,7 +321,9 @@ def test_route_lists(site: Site) -> None:
 
 def test_pages(lab: Lab) -> None:
     prefixes = {f"10.{n >> 8}.{n & 255}.0/24" for n in range(300)}
-    lab.commit(network(BLUE, 1), routes("r", BLUE, *([prefix, REMOTE] for prefix in sorted(prefixes))))
+    lab.commit(
+        network(BLUE, 1), routes("r", BLUE, *([prefix, REMOTE] for prefix in sorted(prefixes)))
+    )
     client = lab.engine.client
     for page in (1000, 300, 299, 100, 7):
         found = [route.prefix for route in client.items(Route, {"network": BLUE}, page=page)]
@@ -394,7 +398,11 @@ def test_a_change_of_routes_under_a_burst(site: Site) -> None:
     packet = bytes(frames.frame(A.hardware, frames.udp(A.address4, B.address4)))
     for generation in range(20):
         lab.commit(
-            routes("churn", BLUE, *([f"10.{200 + generation % 3}.{n}.0/24", REMOTE] for n in range(200)))
+            routes(
+                "churn",
+                BLUE,
+                *([f"10.{200 + generation % 3}.{n}.0/24", REMOTE] for n in range(200)),
+            )
         )
         for _ in range(100):
             site.a.send(packet)

@@ -58,7 +58,9 @@ def mutate(random_: random.Random, seed: bytes) -> bytes:
     first = 14 if random_.random() < 0.9 else 0
     for _ in range(random_.choice((0, 1, 1, 2, 3, 8))):
         at = random_.randrange(first, len(data))
-        data[at] = random_.choice((0, 0xFF, random_.randrange(256), data[at] ^ 1 << random_.randrange(8)))
+        data[at] = random_.choice(
+            (0, 0xFF, random_.randrange(256), data[at] ^ 1 << random_.randrange(8))
+        )
     change = random_.random()
     if change < 0.2:
         del data[random_.randrange(14, len(data)) :]

@@ -72,7 +72,7 @@ def test_arp_by_unicast(site: Site) -> None:
 
 def test_arp_probe_for_the_gateway_is_defended(site: Site) -> None:
     """RFC 5227: whoever wants the gateway's address must learn that it is taken."""
-    site.a.send(frames.arp_request(A.hardware, "0.0.0.0", GATEWAY4))
+    site.a.send(frames.arp_request(A.hardware, frames.ANY4, GATEWAY4))
     assert site.lab.receive(site.a, is_reply)[ARP].psrc == GATEWAY4
 
 
@@ -80,9 +80,9 @@ def test_arp_probe_for_the_gateway_is_defended(site: Site) -> None:
     ("source", "target"),
     [
         pytest.param(A.address4, "10.0.0.77", id="nobody"),
-        pytest.param("0.0.0.0", B.address4, id="probe-of-a-neighbour-s"),
+        pytest.param(frames.ANY4, B.address4, id="probe-of-a-neighbour-s"),
         pytest.param(A.address4, "10.9.9.9", id="elsewhere"),
-        pytest.param("0.0.0.0", A.address4, id="probe-of-its-own"),
+        pytest.param(frames.ANY4, A.address4, id="probe-of-its-own"),
         pytest.param(GATEWAY4, GATEWAY4, id="claims-the-gateway"),
         pytest.param(GATEWAY4, B.address4, id="asks-as-the-gateway"),
         pytest.param(B.address4, GATEWAY4, id="asks-as-another"),
@@ -213,7 +213,8 @@ def test_solicitation_not_answered(site: Site, source: str, target: str, reason:
 def solicit(**fields: object) -> Packet:
     group, mac = frames.solicited_node(LINK_LOCAL)
     header = {"src": A.address6, "dst": group, "hlim": 255, **fields}
-    return Ether(src=A.hardware, dst=mac) / IPv6(**header)
+    to = mac if header["dst"] != LINK_LOCAL else frames.GATEWAY_MAC
+    return Ether(src=A.hardware, dst=to) / IPv6(**header)
 
 
 OPTION = ICMPv6NDOptSrcLLAddr(lladdr=A.hardware)
@@ -245,7 +246,9 @@ OPTION = ICMPv6NDOptSrcLLAddr(lladdr=A.hardware)
             solicit() / ICMPv6ND_NS(tgt=LINK_LOCAL) / Raw(b"\1"), id="half-an-option"
         ),
         pytest.param(
-            solicit() / ICMPv6ND_NS(tgt=LINK_LOCAL) / ICMPv6NDOptSrcLLAddr(lladdr="33:33:00:00:00:01"),
+            solicit()
+            / ICMPv6ND_NS(tgt=LINK_LOCAL)
+            / ICMPv6NDOptSrcLLAddr(lladdr="33:33:00:00:00:01"),
             id="multicast-mac",
         ),
         pytest.param(solicit(dst=LINK_LOCAL) / ICMPv6ND_Redirect(), id="redirect"),

@@ -32,7 +32,7 @@ def v4(checksum: bool = True, **fields: object) -> bytes:
     packet[10:12] = b"\0\0"
     value = frames.checksum(bytes(packet[:header]))
     packet[10:12] = (value if checksum else value ^ 1).to_bytes(2, "big")
-    return bytes(TO_GATEWAY) [:12] + b"\x08\x00" + bytes(packet)
+    return bytes(TO_GATEWAY)[:12] + b"\x08\x00" + bytes(packet)
 
 
 def v6(**fields: object) -> bytes:
@@ -134,7 +134,9 @@ def test_on_the_uplink(site: Site, frame: bytes, reason: str) -> None:
     mac = bytes.fromhex(site.uplink_mac.replace(":", ""))
     site.up.send(mac + frame[6:], drop=reason)
     inner = frames.udp(remote(4), A.address4)
-    site.up.send(frames.frame(REMOTE_MAC, IPv6(src=REMOTE, dst=A.underlay) / inner, site.uplink_mac))
+    site.up.send(
+        frames.frame(REMOTE_MAC, IPv6(src=REMOTE, dst=A.underlay) / inner, site.uplink_mac)
+    )
     assert bytes(site.lab.receive(site.a, frames.has(UDP)).payload) == bytes(inner)
     for wire in site.lab.wires.values():
         site.lab.quiet(wire)
@@ -169,6 +171,22 @@ def test_multicast_of_endpoints(site: Site, packet: Packet) -> None:
     site.a.send(frames.frame(A.hardware, packet, to), drop="multicast")
     for wire in site.lab.wires.values():
         site.lab.quiet(wire)
+
+
+@pytest.mark.parametrize("target", [B.address4, B.address6, "10.0.0.255", "198.51.100.1"])
+@pytest.mark.parametrize("to", [frames.BROADCAST, "01:00:5e:00:00:01", "33:33:00:00:00:01"])
+def test_unicast_sent_to_many(site: Site, target: str, to: str) -> None:
+    """RFC 1812 5.3.4: not routed, and nobody is told; nor is the subnet's broadcast address."""
+    packet = frames.udp(A.address6 if ":" in target else A.address4, target)
+    site.a.send(frames.frame(A.hardware, packet, to), drop="not_for_us")
+    for wire in site.lab.wires.values():
+        site.lab.quiet(wire)
+
+
+def test_encapsulated_sent_to_many(site: Site) -> None:
+    packet = IPv6(src=REMOTE, dst=A.underlay) / frames.udp(remote(4), A.address4)
+    site.up.send(frames.frame(REMOTE_MAC, packet, frames.BROADCAST), drop="not_for_us")
+    site.lab.quiet(site.a, frames.has(UDP))
 
 
 def test_a_port_without_an_interface(lab: Lab) -> None:

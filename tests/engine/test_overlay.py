@@ -197,9 +197,7 @@ def test_outer_length_beyond_the_frame(site: Site, plen: int) -> None:
 
 
 @FAMILIES
-def test_endpoint_without_known_mac_gets_the_packet_once_it_answers(
-    lab: Lab, family: int
-) -> None:
+def test_endpoint_without_known_mac_gets_the_packet_once_it_answers(lab: Lab, family: int) -> None:
     site = Site(lab, A.with_(mac=False))
     site.a.hosts = {}
     inner = frames.udp(remote(family), A.address(family))

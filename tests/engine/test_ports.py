@@ -78,7 +78,9 @@ def connect_veths(lab: Lab) -> None:
         uplink("u"),
         E.with_(mac=False).interface(),
         F.with_(mac=False).interface(),
-        routes("blue", BLUE, *host_routes(E, F), ["10.1.0.0/16", REMOTE], ["2001:db8:1::/48", REMOTE]),
+        routes(
+            "blue", BLUE, *host_routes(E, F), ["10.1.0.0/16", REMOTE], ["2001:db8:1::/48", REMOTE]
+        ),
     )
 
 
@@ -109,7 +111,9 @@ def test_the_engine_does_not_hear_itself(veths: Lab) -> None:
     lab.wires["e"].send(frames.frame(E.hardware, frames.udp(E.address4, F.address4, sport=100)))
     lab.receive(lab.wires["f"], frames.has(UDP))
     for sport in range(100):
-        lab.wires["e"].send(frames.frame(E.hardware, frames.udp(E.address4, F.address4, sport=sport)))
+        lab.wires["e"].send(
+            frames.frame(E.hardware, frames.udp(E.address4, F.address4, sport=sport))
+        )
     lab.settle()
     assert sum(frames.is_udp(data) for data in lab.wires["f"].inbox) == 100
 
@@ -149,8 +153,8 @@ def test_a_kernel_device_that_goes_and_comes_back(veths: Lab, namespace: Namespa
     wire = lab.connect("f", "f-test", F.hardware, ("interface", "t/f"))
     lab.rebase()
     wire.hosts = {F.address4: F.hardware, F.address6: F.hardware}
-    wire.send(Ether(src=F.hardware, dst=frames.BROADCAST)
-              / ARP(op=2, hwsrc=F.hardware, psrc=F.address4, pdst=F.address4), learned=True)  # fmt: skip
+    announcement = ARP(op=2, hwsrc=F.hardware, psrc=F.address4, pdst=F.address4)
+    wire.send(Ether(src=F.hardware, dst=frames.BROADCAST) / announcement, learned=True)
     until(lambda: lab.item(Interface, name="t/f").mac == F.hardware, "the endpoint is known again")
     e.send(frames.frame(E.hardware, frames.udp(E.address4, F.address4)))
     assert lab.receive(wire, frames.has(UDP)).dst == F.hardware
@@ -195,8 +199,8 @@ def test_ports_come_and_go_beside_a_flow(lab: Lab) -> None:
         for _ in range(50):
             site.a.send(packet)
             sent += 1
-        lab.commit(tap("x"), network("t/x", 900),
-                   C.with_(name="x", network="t/x", underlay=f"fd00:1:0:1::{100 + number}").interface())  # fmt: skip
+        endpoint = C.with_(name="x", network="t/x", underlay=f"fd00:1:0:1::{100 + number}")
+        lab.commit(tap("x"), network("t/x", 900), endpoint.interface())
         for _ in range(50):
             site.a.send(packet)
             sent += 1
@@ -328,7 +332,7 @@ def test_memif_between_two_engines(
             D.with_(name="far", source_check=False).interface(),
             C.with_(name="m", hardware=frames.GATEWAY_MAC, underlay="fd00:1:0:1::7",
                     source_check=False).interface(),
-            routes("hosts", GREEN, [f"{D.address(family)}/{32 if family == 4 else 128}", D.underlay]),
+            routes("hosts", GREEN, *host_routes(D)),
         )  # fmt: skip
         until(lambda: there.item(Port, name="m").state == "up", "the client is connected")
         until(lambda: lab.item(Port, name="m").state == "up", "the server is connected")

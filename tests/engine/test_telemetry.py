@@ -102,8 +102,9 @@ def test_workers(site: Site) -> None:
     worker = lab.engine.client.hello().workers[0]
     assert (after["lcore"], after["cpu"]) == (worker.lcore, worker.cpu)
     assert number(after, "tsc_hz") > 0
-    assert set(ask(lab, "/headrace/nodes", 0)) == {"rx", "tx", "ip4", "ip6", "decap", "arp", "nd", "local",
-                             "icmp_error", "resolve"}  # fmt: skip
+    assert set(ask(lab, "/headrace/nodes", 0)) == {
+        "rx", "tx", "ip4", "ip6", "decap", "arp", "nd", "local", "icmp_error", "resolve",
+    }  # fmt: skip
 
 
 def test_nodes_are_measured(site: Site) -> None:
@@ -140,9 +141,7 @@ def test_drops_add_up(site: Site) -> None:
     assert len(before) >= 28
     lab.settle()
     total = ask(lab, "/headrace/drops")
-    by_worker = [
-        ask(lab, "/headrace/drops", w.worker) for w in lab.engine.client.hello().workers
-    ]
+    by_worker = [ask(lab, "/headrace/drops", w.worker) for w in lab.engine.client.hello().workers]
     for reason in ("no_route", "source", "not_for_us"):
         ports = sum(lab.counters(name).drops[reason] for name in lab.wires)
         assert number(total, reason) == ports == sum(number(w, reason) for w in by_worker) == 1

@@ -101,7 +101,11 @@ def test_changes_under_traffic_of_both(site: Site) -> None:
     for generation in range(20):
         send_to_all(site, 10)
         lab.commit(
-            routes("churn", BLUE, *([f"10.{200 + generation % 2}.{n}.0/24", REMOTE] for n in range(100))),
+            routes(
+                "churn",
+                BLUE,
+                *([f"10.{200 + generation % 2}.{n}.0/24", REMOTE] for n in range(100)),
+            ),
             settings(burst=1 + generation % 64),
         )
     lab.settle()
@@ -196,5 +200,7 @@ def test_command_line(binary: Path, options: list[str], message: str) -> None:
 
 def test_version_and_help(binary: Path) -> None:
     for option, text in (("--version", "DPDK"), ("--help", "--share-control")):
-        run = subprocess.run([str(binary), option], capture_output=True, text=True, timeout=60, check=True)
+        run = subprocess.run(
+            [str(binary), option], capture_output=True, text=True, timeout=60, check=True
+        )
         assert text in run.stdout

@@ -135,11 +135,11 @@ class FakeEngine(_Server):
         self.generation = generation
         return {"ok": True, "generation": generation}
 
-    def list(self, kind: str, filter: dict[str, str], limit: int, cursor: int) -> dict[str, Any]:
+    def list(self, kind: str, filters: dict[str, str], limit: int, cursor: int) -> dict[str, Any]:
         items = [
             item
             for item in self.lists.get(kind, [])
-            if all(item.get(name) == value for name, value in filter.items())
+            if all(item.get(name) == value for name, value in filters.items())
         ]
         end = cursor + limit
         return {"ok": True, "items": items[cursor:end], "next": end if end < len(items) else None}

@@ -109,7 +109,7 @@ def test_every_kind_is_translated_exactly() -> None:
         },
         ("network", "a/blue"): {"vni": 100, "gateways": ["10.0.0.1", "2001:db8::1"]},
         ("port", "a/vm1"): {
-            "devargs": f"{names['a/vm1']},iface=veth1,qpairs=2,qdisc_bypass=1",
+            "devargs": f"{names['a/vm1']},iface=veth1,qpairs=2,qdisc_bypass=1,framecnt=2048",
             "rxQueues": 2,
             "mtu": 1460,
             "netdev": "veth1",
@@ -197,6 +197,30 @@ def test_packet_ring_holds_the_mtu(mtu: int) -> None:
     assert frame % 16 == 0
     assert block % 4096 == 0
     assert block >= frame
+
+
+def test_uplinks_of_virtual_devices_keep_their_mac_address_and_static_neighbors() -> None:
+    uplink = {
+        "name": "uplink0",
+        "attachment": {"type": "AFPacket", "afPacket": {"deviceName": "eth1"}},
+        "mtu": 1500,
+        "addresses": ["fd00:1:0:1::1"],
+        "onLinkPrefixes": ["fd00:1::/48"],
+        "neighbors": [{"address": "fd00:1:0:2::2", "macAddress": "02:00:00:00:00:09"}],
+    }
+    config = {**CONFIG, "spec": {**CONFIG["spec"], "uplinks": [uplink]}}
+
+    def specs() -> dict[tuple[str, str], object]:
+        done = translate(DataplaneConfig.model_validate(config), [])
+        return {(o.kind, o.key): o.spec for o in done.objects}
+
+    port = specs()["port", "uplink/uplink0"]
+    assert isinstance(port, dict)
+    assert re.fullmatch(r"02(:[0-9a-f]{2}){5}", str(port["mac"]))
+    assert specs()["port", "uplink/uplink0"] == port
+    found = specs()["uplink", "uplink0"]
+    assert isinstance(found, dict)
+    assert found["neighbors"] == [{"address": "fd00:1:0:2::2", "mac": "02:00:00:00:00:09"}]
 
 
 def test_device_names_are_stable_and_follow_port_driver_and_arguments() -> None:

@@ -23,6 +23,19 @@ mismatch(const uint8_t *frame, uint64_t mac_word, uint64_t ether_type)
 			(type ^ ether_type);
 }
 
+/** Whether a frame sent to many is none of a unicast packet: RFC 1812 5.3.4 forbids to route it. */
+static bool
+may_be_group(const struct rte_mbuf *m, const struct rte_ether_hdr *eth)
+{
+	const uint8_t *ip = (const uint8_t *)(eth + 1);
+
+	if (eth->ether_type == IP4)
+		return ip[16] >= 0xe0;
+	if (eth->ether_type == IP6 && m->data_len >= HR_L2_LEN + sizeof(struct rte_ipv6_hdr))
+		return ip[24] == 0xff;
+	return true;
+}
+
 /** One frame of a mixed burst to where it belongs. */
 static void
 classify(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
@@ -41,7 +54,7 @@ classify(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worke
 		return;
 	}
 	if (!rte_is_same_ether_addr(&eth->dst_addr, &in->mac) &&
-			!rte_is_multicast_ether_addr(&eth->dst_addr)) {
+			!(rte_is_multicast_ether_addr(&eth->dst_addr) && may_be_group(m, eth))) {
 		hr_drop(worker, m, HR_DROP_NOT_FOR_US);
 		return;
 	}

@@ -21,6 +21,8 @@ struct slice {
 
 /** Slices by owner, for `list`. */
 static struct hr_map by_owner;
+/** Slices prepared and neither applied nor aborted: each has room in by_owner. */
+static size_t n_prepared;
 
 static struct hr_fib *
 fib_of(struct hr_vrf *vrf, const struct hr_route_spec *route)
@@ -67,9 +69,12 @@ prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *
 	RTE_SET_USED(key);
 	RTE_SET_USED(new_spec);
 	*state = old == NULL ? calloc(1, sizeof(struct slice)) : old->state;
-	if (*state != NULL &&
-			hr_map_reserve(&by_owner, 2 * (hr_store_count(HR_KIND_ROUTES) + 1)) == 0)
+	if (*state != NULL && hr_map_reserve(&by_owner, by_owner.count + n_prepared + 1) == 0) {
+		n_prepared++;
 		return 0;
+	}
+	if (old == NULL)
+		free(*state);
 	hr_error(errors, "", HR_OUT_OF_MEMORY, "no memory for the routes");
 	return -1;
 }
@@ -79,7 +84,8 @@ abort_prepared(void *state)
 {
 	struct slice *slice = state;
 
-	if (slice != NULL && slice->object == NULL)
+	n_prepared--;
+	if (slice->object == NULL)
 		free(slice);
 }
 
@@ -122,6 +128,7 @@ apply(struct hr_object *object, void *old_spec, void *prepared)
 	struct slice *slice = prepared;
 	const uint32_t old_owner = slice->owner;
 
+	n_prepared--;
 	if (old_spec == object->spec)
 		return;
 	object->state = slice;

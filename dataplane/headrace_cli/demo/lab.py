@@ -88,6 +88,11 @@ class Namespace:
         """Run an `ip` command for this namespace's devices. Raises CommandError."""
         command("ip", "-n", self.name, *line.split())
 
+    def listens(self, port: int) -> bool:
+        """Whether a TCP server listens there on a port, for both families."""
+        sockets = [line.split() for line in self.command("cat", "/proc/net/tcp6").splitlines()[1:]]
+        return any(each[1].endswith(f":{port:04X}") and each[3] == "0A" for each in sockets)
+
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """Let sockets that are opened meanwhile belong to the namespace."""
