@@ -12,6 +12,8 @@ BUILD := build/engine
 BUILD_SANITIZE := build/engine-sanitize
 BUILD_FUZZ := build/engine-fuzz
 BIN := .venv/bin
+# Arguments for the benchmark: make bench BENCH_ARGS='--only ipv4-4k'
+BENCH_ARGS ?=
 # Arguments for pytest: make test PYTEST_ARGS='-k overlay'
 PYTEST_ARGS ?=
 # Seconds for each fuzzer: make fuzz FUZZ_SECONDS=600
@@ -117,7 +119,7 @@ format: venv ## Bring Python and C into the house style
 
 bench: venv build ## Measure the engine against its peers in one run (needs root)
 	@$(say) "bench"
-	$(BIN)/headrace bench
+	$(BIN)/headrace bench -- $(BENCH_ARGS)
 
 fuzz: setup ## Run each fuzzer for FUZZ_SECONDS (default 30)
 	@$(say) "fuzzers: $(BUILD_FUZZ)"

@@ -88,8 +88,19 @@ static unsigned
 internet_length4(void)
 {
 	static const uint16_t share[33] = {
-		[10] = 1, [12] = 2, [14] = 2, [16] = 14, [17] = 9, [18] = 15, [19] = 28,
-		[20] = 45, [21] = 52, [22] = 110, [23] = 100, [28] = 3, [32] = 5,
+			[10] = 1,
+			[12] = 2,
+			[14] = 2,
+			[16] = 14,
+			[17] = 9,
+			[18] = 15,
+			[19] = 28,
+			[20] = 45,
+			[21] = 52,
+			[22] = 110,
+			[23] = 100,
+			[28] = 3,
+			[32] = 5,
 	};
 	unsigned at = rnd() % 1000;
 
@@ -104,20 +115,27 @@ internet_length4(void)
 static unsigned
 internet_length6(void)
 {
-	static const uint8_t lengths[10] = { 48, 48, 48, 48, 48, 32, 44, 40, 36, 29 };
+	static const uint8_t lengths[10] = {48, 48, 48, 48, 48, 32, 44, 40, 36, 29};
 
 	return lengths[rnd() % RTE_DIM(lengths)];
 }
 
 enum set {
-	ONE4, TENANT24, TENANT32, INTERNET4, RANDOM32,
-	ONE6, TENANT64, TENANT128, INTERNET6,
+	ONE4,
+	TENANT24,
+	TENANT32,
+	INTERNET4,
+	RANDOM32,
+	ONE6,
+	TENANT64,
+	TENANT128,
+	INTERNET6,
 };
 
 static struct route
 make_route(enum set set)
 {
-	struct route route = { .addr.family = set >= ONE6 ? 6 : 4 };
+	struct route route = {.addr.family = set >= ONE6 ? 6 : 4};
 	uint32_t ip = rnd();
 
 	switch (set) {
@@ -149,8 +167,10 @@ make_route(enum set set)
 			route.addr.ip6.b[0] = 0x20 | (route.addr.ip6.b[0] & 0x0f);
 		else
 			route.addr.ip6.w[0] = rte_cpu_to_be_32(0x20010db8);
-		route.len = set == ONE6 ? 32 : set == TENANT64 ? 64 : set == TENANT128 ? 128 :
-			    internet_length6();
+		route.len = set == ONE6            ? 32
+				: set == TENANT64  ? 64
+				: set == TENANT128 ? 128
+						   : internet_length6();
 		/* Of one /48, in a thousand subnets. */
 		if (set == TENANT128) {
 			route.addr.ip6.b[4] = route.addr.ip6.b[5] = 0;
@@ -174,8 +194,8 @@ make_addresses(const struct route *routes, unsigned n_routes, struct hr_ip6 *add
 		const struct route *route = &routes[rnd() % n_routes];
 		unsigned bits = route->addr.family == 4 ? 32 : 128;
 
-		addrs[i] = route->addr.family == 4 ?
-			(struct hr_ip6){ .w = { route->addr.ip4 } } : route->addr.ip6;
+		addrs[i] = route->addr.family == 4 ? (struct hr_ip6){.w = {route->addr.ip4}}
+						   : route->addr.ip6;
 		for (unsigned bit = route->len; bit < bits; bit++)
 			addrs[i].b[bit / 8] |= (rnd() & 1) << (7 - bit % 8);
 	}
@@ -253,15 +273,17 @@ peer_create(uint8_t family, const struct route *routes, unsigned n)
 
 	snprintf(name, sizeof(name), "peer%u", number++);
 	if (family == 4) {
-		struct rte_fib *fib = rte_fib_create(name, SOCKET_ID_ANY, &(struct rte_fib_conf){
-			.type = RTE_FIB_DIR24_8,
-			.max_routes = PEER_ROUTES,
-			.dir24_8 = { .nh_sz = RTE_FIB_DIR24_8_4B, .num_tbl8 = TBL8S },
-		});
+		struct rte_fib *fib = rte_fib_create(name, SOCKET_ID_ANY,
+				&(struct rte_fib_conf){
+						.type = RTE_FIB_DIR24_8,
+						.max_routes = PEER_ROUTES,
+						.dir24_8 = {.nh_sz = RTE_FIB_DIR24_8_4B,
+								.num_tbl8 = TBL8S},
+				});
 
 		for (unsigned i = 0; fib != NULL && i < n; i++) {
 			if (rte_fib_add(fib, rte_be_to_cpu_32(routes[i].addr.ip4), routes[i].len,
-					i % 4000 + 1) != 0) {
+					    i % 4000 + 1) != 0) {
 				rte_fib_free(fib);
 				return NULL;
 			}
@@ -269,15 +291,16 @@ peer_create(uint8_t family, const struct route *routes, unsigned n)
 		return fib;
 	}
 
-	struct rte_fib6 *fib = rte_fib6_create(name, SOCKET_ID_ANY, &(struct rte_fib6_conf){
-		.type = RTE_FIB6_TRIE,
-		.max_routes = PEER_ROUTES,
-		.trie = { .nh_sz = RTE_FIB6_TRIE_4B, .num_tbl8 = 4 * TBL8S },
-	});
+	struct rte_fib6 *fib = rte_fib6_create(name, SOCKET_ID_ANY,
+			&(struct rte_fib6_conf){
+					.type = RTE_FIB6_TRIE,
+					.max_routes = PEER_ROUTES,
+					.trie = {.nh_sz = RTE_FIB6_TRIE_4B, .num_tbl8 = 4 * TBL8S},
+			});
 
 	for (unsigned i = 0; fib != NULL && i < n; i++) {
 		if (rte_fib6_add(fib, (void *)(uintptr_t)&routes[i].addr.ip6, routes[i].len,
-				i % 4000 + 1) != 0) {
+				    i % 4000 + 1) != 0) {
 			rte_fib6_free(fib);
 			return NULL;
 		}
@@ -286,8 +309,8 @@ peer_create(uint8_t family, const struct route *routes, unsigned n)
 }
 
 static int
-differences(lookup_fn a, void *fib_a, lookup_fn b, void *fib_b, const void *addrs,
-		size_t addr_size, unsigned n)
+differences(lookup_fn a, void *fib_a, lookup_fn b, void *fib_b, const void *addrs, size_t addr_size,
+		unsigned n)
 {
 	uint32_t values_a[HR_BURST], values_b[HR_BURST];
 	int found = 0;
@@ -355,7 +378,7 @@ row(const char *title, enum set set, unsigned n, unsigned n_addrs)
 	double deleting = now() - start;
 
 	printf(" %9.2f %9.2f %9.1f %9.1f%s\n", hr_fib_bytes(fib) / 1e6, grown, inserting * 1e3,
-		deleting * 1e3, wrong != 0 ? "  DIFFERENT ANSWERS" : "");
+			deleting * 1e3, wrong != 0 ? "  DIFFERENT ANSWERS" : "");
 	fflush(stdout);
 	hr_fib_destroy(fib);
 	hr_rcu_barrier();
@@ -388,7 +411,7 @@ networks(void)
 	hr_rcu_barrier();
 	grown = resident() - before;
 	printf("%u networks of 16 IPv4 and 2 IPv6 routes: %.1f MiB, %.0f ms\n", HR_MAX_NETWORKS,
-		grown, (now() - start) * 1e3);
+			grown, (now() - start) * 1e3);
 	for (unsigned n = 0; n < HR_MAX_NETWORKS; n++) {
 		hr_fib_destroy(fibs[n][0]);
 		hr_fib_destroy(fibs[n][1]);
@@ -406,8 +429,8 @@ advise_huge(const struct rte_memseg_list *list, void *arg)
 int
 main(int argc, char **argv)
 {
-	char *defaults[] = { argv[0], "--no-huge", "--no-pci", "--no-shconf",
-		"--no-telemetry", "-m", "2048" };
+	char *defaults[] = {argv[0], "--no-huge", "--no-pci", "--no-shconf", "--no-telemetry", "-m",
+			"2048"};
 	int wrong = 0;
 
 	rte_log_set_global_level(RTE_LOG_ERR);
@@ -418,9 +441,9 @@ main(int argc, char **argv)
 		return 2;
 	networks();
 	printf("%-24s %7s %8s %17s %19s %19s\n", "", "", "", "cycles per lookup", "MB",
-		"CPU ms for all");
+			"CPU ms for all");
 	printf("%-24s %7s %8s %8s %8s %9s %9s %9s %9s\n", "routes", "", "addrs", "hr_fib",
-		"rte_fib", "left", "resident", "insert", "delete");
+			"rte_fib", "left", "resident", "insert", "delete");
 	wrong += row("1 x /8", ONE4, 1, 4096);
 	wrong += row("100 x /32", TENANT32, 100, 4096);
 	wrong += row("10k x /24", TENANT24, 10000, 262144);

@@ -45,8 +45,7 @@ on_signal(int signal)
 	ending = 1;
 }
 
-static void __attribute__((noreturn, format(printf, 1, 2)))
-die(const char *format, ...)
+static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...)
 {
 	va_list args;
 
@@ -92,10 +91,10 @@ start_eal(void)
 	const bool huge = options.hugepages == HR_HUGEPAGES_ON ||
 			(options.hugepages == HR_HUGEPAGES_AUTO && free_hugepages() >= wanted);
 	char lcores[16 * (HR_MAX_WORKERS + 1)] = "", memory[16];
-	const char *argv[24] = { "headrace-engine", "--lcores", lcores, "--iova-mode=va",
-		"--file-prefix", options.name, "-m", memory, "--log-level=notice",
-		/* No PCI device but those that ports name. */
-		"-a", "0000:00:00.0" };
+	const char *argv[24] = {"headrace-engine", "--lcores", lcores, "--iova-mode=va",
+			"--file-prefix", options.name, "-m", memory, "--log-level=notice",
+			/* No PCI device but those that ports name. */
+			"-a", "0000:00:00.0"};
 	int argc = 11;
 	size_t at = 0;
 
@@ -127,15 +126,18 @@ create(void)
 {
 	/* An odd number of cache lines spreads buffers over cache sets. */
 	/* af_packet wants whole ring frames of 2048 bytes. */
-	const uint16_t room = RTE_ALIGN_MUL_CEIL(
-			RTE_MAX(options.max_mtu + HR_UNDERLAY_OVERHEAD + 18, 2048u) +
-					RTE_PKTMBUF_HEADROOM, 64);
+	const uint16_t room =
+			RTE_ALIGN_MUL_CEIL(RTE_MAX(options.max_mtu + HR_UNDERLAY_OVERHEAD + 18,
+							   2048u) +
+							RTE_PKTMBUF_HEADROOM,
+					64);
 	int error;
 
 	hr_pool = rte_pktmbuf_pool_create("packets", options.mbufs, 256, 0, room, SOCKET_ID_ANY);
 	if (hr_pool == NULL)
 		die("%u packet buffers of %u bytes do not fit into %u MiB: give --memory more or "
-		    "--mbufs less", options.mbufs, room, options.memory_mib);
+		    "--mbufs less",
+				options.mbufs, room, options.memory_mib);
 	error = hr_rcu_init(options.workers);
 	error = error != 0 ? error : hr_adj_init();
 	error = error != 0 ? error : hr_events_init();
@@ -198,7 +200,7 @@ hr_started(void)
 int
 main(int argc, char **argv)
 {
-	struct sigaction action = { .sa_handler = on_signal };
+	struct sigaction action = {.sa_handler = on_signal};
 
 	hr_options_parse(argc, argv, &options);
 	started = time(NULL);

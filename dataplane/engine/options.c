@@ -30,8 +30,7 @@ static const char usage[] =
 		"\n"
 		"Example: headrace-engine --socket /run/headrace/a/engine.sock --cpus 0,1\n";
 
-static void __attribute__((noreturn, format(printf, 1, 2)))
-fail(const char *format, ...)
+static void __attribute__((noreturn, format(printf, 1, 2))) fail(const char *format, ...)
 {
 	va_list args;
 
@@ -138,31 +137,43 @@ place(struct hr_options *options)
 void
 hr_options_parse(int argc, char **argv, struct hr_options *options)
 {
-	enum { SOCKET = 256, NAME, RUNTIME, CPUS, WORKERS, SHARE, HUGE, MEMORY, MBUFS, MTU,
-		VERSION, HELP };
+	enum {
+		SOCKET = 256,
+		NAME,
+		RUNTIME,
+		CPUS,
+		WORKERS,
+		SHARE,
+		HUGE,
+		MEMORY,
+		MBUFS,
+		MTU,
+		VERSION,
+		HELP
+	};
 	static const struct option known[] = {
-		{ "socket", required_argument, NULL, SOCKET },
-		{ "name", required_argument, NULL, NAME },
-		{ "runtime-dir", required_argument, NULL, RUNTIME },
-		{ "cpus", required_argument, NULL, CPUS },
-		{ "workers", required_argument, NULL, WORKERS },
-		{ "share-control", no_argument, NULL, SHARE },
-		{ "hugepages", required_argument, NULL, HUGE },
-		{ "memory", required_argument, NULL, MEMORY },
-		{ "mbufs", required_argument, NULL, MBUFS },
-		{ "max-mtu", required_argument, NULL, MTU },
-		{ "version", no_argument, NULL, VERSION },
-		{ "help", no_argument, NULL, HELP },
-		{ NULL, 0, NULL, 0 },
+			{"socket", required_argument, NULL, SOCKET},
+			{"name", required_argument, NULL, NAME},
+			{"runtime-dir", required_argument, NULL, RUNTIME},
+			{"cpus", required_argument, NULL, CPUS},
+			{"workers", required_argument, NULL, WORKERS},
+			{"share-control", no_argument, NULL, SHARE},
+			{"hugepages", required_argument, NULL, HUGE},
+			{"memory", required_argument, NULL, MEMORY},
+			{"mbufs", required_argument, NULL, MBUFS},
+			{"max-mtu", required_argument, NULL, MTU},
+			{"version", no_argument, NULL, VERSION},
+			{"help", no_argument, NULL, HELP},
+			{NULL, 0, NULL, 0},
 	};
 	int option;
 
 	*options = (struct hr_options){
-		.name = "headrace",
-		.runtime_dir = "/run",
-		.memory_mib = 256,
-		.mbufs = 32768,
-		.max_mtu = 1960,
+			.name = "headrace",
+			.runtime_dir = "/run",
+			.memory_mib = 256,
+			.mbufs = 32768,
+			.max_mtu = 1960,
 	};
 	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
 		switch (option) {

@@ -69,7 +69,7 @@ hr_defer(void (*fn)(void *arg), void *arg)
 		fn(arg);
 		return;
 	}
-	fifo.calls[(fifo.head + fifo.count++) & (fifo.size - 1)] = (struct call){ fn, arg };
+	fifo.calls[(fifo.head + fifo.count++) & (fifo.size - 1)] = (struct call){fn, arg};
 }
 
 /** Run the closed calls. They may defer more. */

@@ -14,9 +14,9 @@ apply_settings(struct hr_object *object, void *old_spec, void *prepared)
 	RTE_SET_USED(old_spec);
 	RTE_SET_USED(prepared);
 	hr_worker_settings = (struct hr_worker_settings){
-		.burst = spec->burst,
-		.adaptive = spec->adaptive,
-		.icmp_per_second = spec->icmp_per_second,
+			.burst = spec->burst,
+			.adaptive = spec->adaptive,
+			.icmp_per_second = spec->icmp_per_second,
 	};
 }
 
@@ -28,9 +28,9 @@ remove_settings(struct hr_object *object)
 }
 
 const struct hr_kind_ops hr_settings_ops = {
-	.name = "settings",
-	.parse = hr_settings_parse,
-	.free_spec = hr_spec_free,
-	.apply = apply_settings,
-	.remove = remove_settings,
+		.name = "settings",
+		.parse = hr_settings_parse,
+		.free_spec = hr_spec_free,
+		.apply = apply_settings,
+		.remove = remove_settings,
 };

@@ -158,9 +158,11 @@ nodes(const char *cmd, const char *params, struct rte_tel_data *data)
 			return -ENOMEM;
 		node_name(node->name, name);
 		rte_tel_data_start_dict(stats);
-		rte_tel_data_add_dict_uint(stats, "calls", LOAD(node->total_calls) * HR_WALK_SAMPLE);
+		rte_tel_data_add_dict_uint(stats, "calls",
+				LOAD(node->total_calls) * HR_WALK_SAMPLE);
 		rte_tel_data_add_dict_uint(stats, "objs", LOAD(node->total_objs) * HR_WALK_SAMPLE);
-		rte_tel_data_add_dict_uint(stats, "cycles", LOAD(node->total_cycles) * HR_WALK_SAMPLE);
+		rte_tel_data_add_dict_uint(stats, "cycles",
+				LOAD(node->total_cycles) * HR_WALK_SAMPLE);
 		rte_tel_data_add_dict_container(data, name, stats, 0);
 	}
 	return 0;

@@ -19,13 +19,13 @@
 #define HR_MAX_PORTS RTE_MAX_ETHPORTS /**< Fixed when DPDK is built; 32 in Debian's. */
 #define HR_MAX_WORKERS 64
 #define HR_MAX_NETWORKS 4096
-#define HR_MAX_ROUTES 1000000    /**< In all networks together. */
-#define HR_MAX_ADDRESSES 32      /**< Addresses of one Interface, both families. */
-#define HR_MAX_PREFIXES 64       /**< Routed prefixes of one Interface. */
-#define HR_MAX_GATEWAYS 16       /**< Gateway addresses an Interface answers for. */
-#define HR_MAX_NEXT_HOPS 16      /**< Next hops of one route. */
-#define HR_NAME_MAX 256          /**< Object keys, with the terminating zero. */
-#define HR_UNDERLAY_OVERHEAD 40  /**< Bytes the overlay adds: one IPv6 header. */
+#define HR_MAX_ROUTES 1000000   /**< In all networks together. */
+#define HR_MAX_ADDRESSES 32     /**< Addresses of one Interface, both families. */
+#define HR_MAX_PREFIXES 64      /**< Routed prefixes of one Interface. */
+#define HR_MAX_GATEWAYS 16      /**< Gateway addresses an Interface answers for. */
+#define HR_MAX_NEXT_HOPS 16     /**< Next hops of one route. */
+#define HR_NAME_MAX 256         /**< Object keys, with the terminating zero. */
+#define HR_UNDERLAY_OVERHEAD 40 /**< Bytes the overlay adds: one IPv6 header. */
 
 /**
  * An IPv6 address in network byte order. Our own type: DPDK's differs between releases. Of any
@@ -88,12 +88,14 @@ struct hr_prefix {
 	X(CONTROL_FULL, "control_full", "the control thread's ring is full")                       \
 	X(NO_MBUF, "no_mbuf", "no buffer to answer with")
 
+/* clang-format off */
 enum hr_drop {
 #define HR_DROP_ENUM(id, name, text) HR_DROP_##id,
 	HR_DROPS(HR_DROP_ENUM)
 #undef HR_DROP_ENUM
 	HR_DROP_COUNT
 };
+/* clang-format on */
 
 /** Names of enum hr_drop, in order. */
 extern const char *const hr_drop_names[HR_DROP_COUNT];

@@ -28,9 +28,9 @@
 struct hr_worker *hr_workers[HR_MAX_WORKERS];
 unsigned hr_n_workers;
 struct hr_worker_settings hr_worker_settings = {
-	.burst = HR_BURST,
-	.adaptive = true,
-	.icmp_per_second = 1000,
+		.burst = HR_BURST,
+		.adaptive = true,
+		.icmp_per_second = 1000,
 };
 uint64_t hr_control_drops[HR_MAX_PORTS][HR_DROP_COUNT];
 struct rte_mempool *hr_pool;
@@ -91,7 +91,7 @@ static long
 idle_sleep(struct hr_worker *worker, long ns)
 {
 	const uint64_t before = rte_rdtsc();
-	const struct timespec time = { .tv_nsec = ns };
+	const struct timespec time = {.tv_nsec = ns};
 
 	nanosleep(&time, NULL);
 	worker->sleep_cycles += rte_rdtsc() - before;
@@ -139,11 +139,11 @@ run(void *arg)
 static int
 create_graph(struct hr_worker *worker)
 {
-	static const char *patterns[] = { "headrace-*" };
+	static const char *patterns[] = {"headrace-*"};
 	const struct rte_graph_param param = {
-		.socket_id = (int)rte_lcore_to_socket_id(worker->lcore),
-		.nb_node_patterns = RTE_DIM(patterns),
-		.node_patterns = patterns,
+			.socket_id = (int)rte_lcore_to_socket_id(worker->lcore),
+			.nb_node_patterns = RTE_DIM(patterns),
+			.node_patterns = patterns,
 	};
 	char name[RTE_GRAPH_NAMESIZE];
 	rte_graph_t id;

@@ -117,8 +117,8 @@ extern unsigned hr_n_workers;
 
 /** Settings of all workers; single words, read at each walk. */
 struct hr_worker_settings {
-	uint16_t burst;          /**< 1..HR_BURST */
-	bool adaptive;           /**< Sleep while nothing comes. */
+	uint16_t burst;           /**< 1..HR_BURST */
+	bool adaptive;            /**< Sleep while nothing comes. */
 	uint32_t icmp_per_second; /**< Per worker. */
 };
 extern struct hr_worker_settings hr_worker_settings;

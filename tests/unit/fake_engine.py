@@ -135,11 +135,17 @@ class FakeEngine(_Server):
         self.generation = generation
         return {"ok": True, "generation": generation}
 
-    def list(self, kind: str, filters: dict[str, str], limit: int, cursor: int) -> dict[str, Any]:
+    def list(  # its arguments are the message's fields
+        self,
+        kind: str,
+        filter: dict[str, str],  # noqa: A002
+        limit: int,
+        cursor: int,
+    ) -> dict[str, Any]:
         items = [
             item
             for item in self.lists.get(kind, [])
-            if all(item.get(name) == value for name, value in filters.items())
+            if all(item.get(name) == value for name, value in filter.items())
         ]
         end = cursor + limit
         return {"ok": True, "items": items[cursor:end], "next": end if end < len(items) else None}

@@ -31,7 +31,7 @@ root_bits_for(uint64_t routes)
 static struct hr_ip6
 key_of(const struct hr_addr *addr)
 {
-	return addr->family == 4 ? (struct hr_ip6){ .w = { addr->ip4 } } : addr->ip6;
+	return addr->family == 4 ? (struct hr_ip6){.w = {addr->ip4}} : addr->ip6;
 }
 
 struct hr_fib *
@@ -44,7 +44,7 @@ hr_fib_create(uint8_t family)
 	fib->family = family;
 	fib->rib = hr_rib_create(family);
 	if (hr_trie_init() == 0)
-		fib->trie = hr_trie_create(family, 0, 0, &(struct hr_ip6){ 0 });
+		fib->trie = hr_trie_create(family, 0, 0, &(struct hr_ip6){0});
 	if (fib->rib == NULL || fib->trie == NULL) {
 		hr_fib_destroy(fib);
 		return NULL;
@@ -68,7 +68,7 @@ hr_fib_destroy(struct hr_fib *fib)
 static unsigned
 shared_bytes(const struct hr_rib *rib, struct hr_ip6 *key)
 {
-	struct hr_route route, longest = { .len = 0 };
+	struct hr_route route, longest = {.len = 0};
 	unsigned bytes = sizeof(key->b) - HR_TRIE_ROOT_WORD;
 
 	for (size_t at = 0; hr_rib_next(rib, &at, &route);) {
@@ -95,7 +95,7 @@ reclaim_trie(void *trie)
 static int
 rebuild(struct hr_fib *fib, unsigned root_bits)
 {
-	struct hr_ip6 key = { 0 };
+	struct hr_ip6 key = {0};
 	unsigned skip = fib->family == 6 && root_bits != 0 ? shared_bytes(fib->rib, &key) : 0;
 	struct hr_trie *trie = hr_trie_create(fib->family, root_bits, skip, &key);
 	struct hr_route route;
@@ -117,15 +117,15 @@ int
 hr_fib_insert(struct hr_fib *fib, const struct hr_addr *addr, uint8_t len, uint32_t value,
 		uint32_t owner, uint32_t *old_value)
 {
-	struct hr_route old = { .value = 0 };
-	struct hr_route route = { .key = key_of(addr), .len = len, .value = value, .owner = owner };
+	struct hr_route old = {.value = 0};
+	struct hr_route route = {.key = key_of(addr), .len = len, .value = value, .owner = owner};
 	bool replaces = hr_rib_get(fib->rib, &route.key, len, &old);
 	int rc = hr_rib_put(fib->rib, &route);
 
 	if (rc != 0)
 		return rc;
 	if (!replaces && root_bits_for(fib->rib->count) > fib->trie->root_bits &&
-	    rebuild(fib, root_bits_for(fib->rib->count)) == 0) {
+			rebuild(fib, root_bits_for(fib->rib->count)) == 0) {
 		/* The new one has it. */
 	} else {
 		if (hr_trie_fits(fib->trie, &route.key, len))
@@ -150,14 +150,14 @@ hr_fib_delete(struct hr_fib *fib, const struct hr_addr *addr, uint8_t len, uint3
 		uint32_t *value)
 {
 	struct hr_ip6 key = key_of(addr);
-	struct hr_route route, cover = { .len = 0 };
+	struct hr_route route, cover = {.len = 0};
 
 	if (!hr_rib_get(fib->rib, &key, len, &route) || route.owner != owner)
 		return -ENOENT;
 	hr_rib_remove(fib->rib, &key, len);
 	/* Too little memory for a smaller root leaves the larger one in use. */
 	if (root_bits_for((uint64_t)fib->rib->count * HYSTERESIS) >= fib->trie->root_bits ||
-	    rebuild(fib, root_bits_for((uint64_t)fib->rib->count * HYSTERESIS)) != 0) {
+			rebuild(fib, root_bits_for((uint64_t)fib->rib->count * HYSTERESIS)) != 0) {
 		hr_rib_cover(fib->rib, &key, len, &cover);
 		hr_trie_delete(fib->trie, &key, len, cover.len, cover.value);
 	}
@@ -188,7 +188,7 @@ hr_fib_walk(const struct hr_fib *fib, hr_fib_visit visit, void *arg)
 	struct hr_route route;
 
 	for (size_t at = 0; hr_rib_next(fib->rib, &at, &route);) {
-		struct hr_prefix prefix = { .addr.family = fib->family, .len = route.len };
+		struct hr_prefix prefix = {.addr.family = fib->family, .len = route.len};
 
 		if (fib->family == 4)
 			prefix.addr.ip4 = route.key.w[0];

@@ -13,10 +13,14 @@
 static inline struct hr_ip6
 hr_key_mask(unsigned len)
 {
-	return (struct hr_ip6){ .q = {
-		rte_cpu_to_be_64(len == 0 ? 0 : len >= 64 ? UINT64_MAX : UINT64_MAX << (64 - len)),
-		rte_cpu_to_be_64(len <= 64 ? 0 : UINT64_MAX << (128 - len)),
-	} };
+	return (struct hr_ip6){
+			.q = {
+					rte_cpu_to_be_64(len == 0 ? 0
+									: len >= 64
+									? UINT64_MAX
+									: UINT64_MAX << (64 - len)),
+					rte_cpu_to_be_64(len <= 64 ? 0 : UINT64_MAX << (128 - len)),
+			}};
 }
 
 /** The key with all bits after the first len cleared. */
@@ -25,7 +29,7 @@ hr_key_prefix(const struct hr_ip6 *key, unsigned len)
 {
 	struct hr_ip6 mask = hr_key_mask(len);
 
-	return (struct hr_ip6){ .q = { key->q[0] & mask.q[0], key->q[1] & mask.q[1] } };
+	return (struct hr_ip6){.q = {key->q[0] & mask.q[0], key->q[1] & mask.q[1]}};
 }
 
 /** Leading bits that two keys share, 0..128. */

@@ -29,7 +29,7 @@ static __rte_always_inline uint32_t
 block_step(uint32_t entry, const uint8_t *addr)
 {
 	const struct hr_block *block =
-		(const struct hr_block *)hr_blocks.base + hr_entry_value(entry);
+			(const struct hr_block *)hr_blocks.base + hr_entry_value(entry);
 
 	return load(&block->slot[addr[hr_entry_bits(entry)]]);
 }
@@ -50,7 +50,7 @@ static __rte_always_inline uint32_t
 guard_step4(uint32_t entry, const void *addrs, unsigned i)
 {
 	const struct hr_guard4 *guard =
-		(const struct hr_guard4 *)hr_guards4.base + hr_entry_value(entry);
+			(const struct hr_guard4 *)hr_guards4.base + hr_entry_value(entry);
 	/* Both are loaded, so that the choice needs no branch. */
 	uint32_t hit = load(&guard->slots.hit), miss = load(&guard->slots.miss);
 
@@ -78,11 +78,13 @@ static __rte_always_inline uint32_t
 guard_step6(uint32_t entry, const void *addrs, unsigned i)
 {
 	const struct hr_guard6 *guard =
-		(const struct hr_guard6 *)hr_guards6.base + hr_entry_value(entry);
+			(const struct hr_guard6 *)hr_guards6.base + hr_entry_value(entry);
 	uint32_t hit = load(&guard->slots.hit), miss = load(&guard->slots.miss);
 
 	return within(((const struct hr_ip6 *const *)addrs)[i], &guard->key,
-			&masks[hr_entry_bits(entry)]) ? hit : miss;
+			       &masks[hr_entry_bits(entry)])
+			? hit
+			: miss;
 }
 
 /** Numbers of addresses. One more than a burst: pushing always writes, and then counts. */
@@ -173,7 +175,7 @@ hr_fib4_lookup(const struct hr_fib *fib, const rte_be32_t *addr, uint32_t *value
 		entry = load(trie->root);
 		if (hr_entry_type(entry) == HR_GUARD) {
 			const struct hr_guard4 *guard = (const struct hr_guard4 *)hr_guards4.base +
-							hr_entry_value(entry);
+					hr_entry_value(entry);
 			uint32_t hit = load(&guard->slots.hit), miss = load(&guard->slots.miss);
 			rte_be32_t key = guard->key, mask = guard->mask;
 
@@ -208,7 +210,7 @@ hr_fib6_lookup(const struct hr_fib *fib, const struct hr_ip6 *const *addr, uint3
 		entry = load(trie->root);
 		if (hr_entry_type(entry) == HR_GUARD) {
 			const struct hr_guard6 *guard = (const struct hr_guard6 *)hr_guards6.base +
-							hr_entry_value(entry);
+					hr_entry_value(entry);
 			const struct hr_ip6 key = guard->key, mask = masks[hr_entry_bits(entry)];
 			uint32_t hit = load(&guard->slots.hit), miss = load(&guard->slots.miss);
 

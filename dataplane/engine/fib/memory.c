@@ -75,7 +75,7 @@ pool_bytes(const struct hr_pool *pool)
 int
 hr_pool_init(struct hr_pool *pool, uint32_t size, uint32_t capacity)
 {
-	*pool = (struct hr_pool){ .size = size, .capacity = capacity };
+	*pool = (struct hr_pool){.size = size, .capacity = capacity};
 	pool->base = reserve(pool_bytes(pool));
 	if (pool->base == NULL)
 		return -ENOMEM;

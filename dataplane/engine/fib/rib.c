@@ -51,7 +51,7 @@ hr_rib_bytes(const struct hr_rib *rib)
 	unsigned lengths = rib->slot_words == SLOT_KEY + 1 ? 33 : 129;
 
 	return sizeof(*rib) + lengths * sizeof(rib->by_length[0]) +
-	       slots_bytes(rib, rib->size_bits);
+			slots_bytes(rib, rib->size_bits);
 }
 
 static uint64_t
@@ -101,7 +101,7 @@ find(const struct hr_rib *rib, const struct hr_ip6 *key, uint8_t len)
 		if (slot[SLOT_ROUTE] == 0)
 			return i;
 		if (slot[SLOT_KEY] == words[0] && slot_len(slot) == len &&
-		    memcmp(slot + SLOT_KEY, words, key_bytes) == 0)
+				memcmp(slot + SLOT_KEY, words, key_bytes) == 0)
 			return i;
 	}
 }
@@ -110,16 +110,15 @@ static void
 read_slot(const struct hr_rib *rib, const uint32_t *slot, struct hr_route *route)
 {
 	*route = (struct hr_route){
-		.len = slot_len(slot),
-		.value = slot[SLOT_ROUTE] & ((1u << VALUE_BITS) - 1),
-		.owner = slot[SLOT_OWNER],
+			.len = slot_len(slot),
+			.value = slot[SLOT_ROUTE] & ((1u << VALUE_BITS) - 1),
+			.owner = slot[SLOT_OWNER],
 	};
 	memcpy(route->key.w, slot + SLOT_KEY, (rib->slot_words - SLOT_KEY) * sizeof(uint32_t));
 }
 
 bool
-hr_rib_get(const struct hr_rib *rib, const struct hr_ip6 *key, uint8_t len,
-		struct hr_route *route)
+hr_rib_get(const struct hr_rib *rib, const struct hr_ip6 *key, uint8_t len, struct hr_route *route)
 {
 	if (rib->count == 0)
 		return false;

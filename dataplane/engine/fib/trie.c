@@ -21,11 +21,14 @@ int
 hr_trie_init(void)
 {
 	if ((hr_blocks.base == NULL &&
-	     hr_pool_init(&hr_blocks, sizeof(struct hr_block), POOL_CAPACITY) != 0) ||
-	    (hr_guards4.base == NULL &&
-	     hr_pool_init(&hr_guards4, sizeof(struct hr_guard4), POOL_CAPACITY) != 0) ||
-	    (hr_guards6.base == NULL &&
-	     hr_pool_init(&hr_guards6, sizeof(struct hr_guard6), POOL_CAPACITY) != 0))
+			    hr_pool_init(&hr_blocks, sizeof(struct hr_block), POOL_CAPACITY) !=
+					    0) ||
+			(hr_guards4.base == NULL &&
+					hr_pool_init(&hr_guards4, sizeof(struct hr_guard4),
+							POOL_CAPACITY) != 0) ||
+			(hr_guards6.base == NULL &&
+					hr_pool_init(&hr_guards6, sizeof(struct hr_guard6),
+							POOL_CAPACITY) != 0))
 		return -ENOMEM;
 	return 0;
 }
@@ -51,11 +54,11 @@ hr_trie_create(uint8_t family, unsigned root_bits, unsigned skip, const struct h
 	if (trie == NULL)
 		return NULL;
 	*trie = (struct hr_trie){
-		.root = &trie->only,
-		.family = family,
-		.root_bits = root_bits,
-		.skip = skip,
-		.key = hr_key_prefix(key, 8 * skip),
+			.root = &trie->only,
+			.family = family,
+			.root_bits = root_bits,
+			.skip = skip,
+			.key = hr_key_prefix(key, 8 * skip),
 	};
 	if (root_bits != 0) {
 		trie->root = hr_array_alloc(root_bytes(trie));
@@ -71,8 +74,8 @@ size_t
 hr_trie_bytes(const struct hr_trie *trie)
 {
 	return sizeof(*trie) + root_bytes(trie) + trie->blocks * sizeof(struct hr_block) +
-	       (size_t)trie->guards *
-		       (trie->family == 4 ? sizeof(struct hr_guard4) : sizeof(struct hr_guard6));
+			(size_t)trie->guards *
+			(trie->family == 4 ? sizeof(struct hr_guard4) : sizeof(struct hr_guard6));
 }
 
 static struct hr_block *
@@ -93,7 +96,7 @@ static struct hr_ip6
 guard_key(const struct hr_trie *trie, const struct hr_guard *guard)
 {
 	if (trie->family == 4)
-		return (struct hr_ip6){ .w = { ((const struct hr_guard4 *)guard)->key } };
+		return (struct hr_ip6){.w = {((const struct hr_guard4 *)guard)->key}};
 	return ((const struct hr_guard6 *)guard)->key;
 }
 
@@ -120,15 +123,15 @@ guard_new(struct hr_trie *trie, const struct hr_ip6 *key, unsigned bits, uint32_
 	if (trie->family == 4) {
 		index = hr_pool_alloc(&hr_guards4);
 		((struct hr_guard4 *)hr_guards4.base)[index] = (struct hr_guard4){
-			.slots = { .hit = hit, .miss = miss },
-			.key = key->w[0] & mask.w[0],
-			.mask = mask.w[0],
+				.slots = {.hit = hit, .miss = miss},
+				.key = key->w[0] & mask.w[0],
+				.mask = mask.w[0],
 		};
 	} else {
 		index = hr_pool_alloc(&hr_guards6);
 		((struct hr_guard6 *)hr_guards6.base)[index] = (struct hr_guard6){
-			.slots = { .hit = hit, .miss = miss },
-			.key = hr_key_prefix(key, bits),
+				.slots = {.hit = hit, .miss = miss},
+				.key = hr_key_prefix(key, bits),
 		};
 	}
 	trie->guards++;
@@ -218,8 +221,8 @@ paint(struct hr_trie *trie, uint32_t *slots, size_t count, unsigned min, unsigne
 			paint(trie, &guard_of(trie, entry)->miss, 1, min, max, result);
 			break;
 		case HR_BLOCK:
-			paint(trie, block_of(entry)->slot, RTE_DIM(block_of(entry)->slot), min,
-				max, result);
+			paint(trie, block_of(entry)->slot, RTE_DIM(block_of(entry)->slot), min, max,
+					result);
 			break;
 		}
 	}
@@ -231,8 +234,8 @@ paint_root(struct hr_trie *trie, const struct hr_ip6 *key, unsigned len, unsigne
 		uint32_t result)
 {
 	unsigned covered = len == 0 ? 0 : len - 8 * trie->skip;
-	uint32_t first = covered == 0 ? 0 :
-		hr_trie_root_index(&key->b[trie->skip], trie->root_bits);
+	uint32_t first =
+			covered == 0 ? 0 : hr_trie_root_index(&key->b[trie->skip], trie->root_bits);
 
 	if (len == 0)
 		paint(trie, &trie->miss, 1, min, len, result);
@@ -251,8 +254,7 @@ root_slot(const struct hr_trie *trie, const struct hr_ip6 *key)
 bool
 hr_trie_fits(const struct hr_trie *trie, const struct hr_ip6 *key, unsigned len)
 {
-	return len == 0 ||
-	       RTE_MIN(hr_key_common(key, &trie->key), len) >= 8u * trie->skip;
+	return len == 0 || RTE_MIN(hr_key_common(key, &trie->key), len) >= 8u * trie->skip;
 }
 
 /** Insert below a slot that the first `depth` bits, whole bytes, lead to. */
@@ -288,7 +290,7 @@ insert_at(struct hr_trie *trie, uint32_t *slot, unsigned depth, const struct hr_
 		unsigned common = RTE_MIN(hr_key_common(key, &other), shorter);
 
 		if (common == other_len &&
-		    (len == other_len || hr_entry_type(guard->hit) == HR_BLOCK)) {
+				(len == other_len || hr_entry_type(guard->hit) == HR_BLOCK)) {
 			slot = &guard->hit;
 			depth = other_len;
 			continue;
@@ -304,12 +306,15 @@ insert_at(struct hr_trie *trie, uint32_t *slot, unsigned depth, const struct hr_
 		if (hr_entry_type(guard->hit) == HR_RESULT)
 			insert_at(trie, &block, 8 * byte, &other, other_len, guard->hit);
 		else
-			block_of(block)->slot[other.b[byte]] = other_len == 8 * (byte + 1) ?
-				guard->hit :
-				guard_new(trie, &other, other_len, guard->hit, guard->miss);
+			block_of(block)->slot[other.b[byte]] = other_len == 8 * (byte + 1)
+					? guard->hit
+					: guard_new(trie, &other, other_len, guard->hit,
+							  guard->miss);
 		insert_at(trie, &block, 8 * byte, key, len, result);
-		store(slot, 8 * byte == depth ? block :
-				guard_new(trie, key, 8 * byte, block, guard->miss));
+		store(slot,
+				8 * byte == depth ? block
+						  : guard_new(trie, key, 8 * byte, block,
+								    guard->miss));
 		retire(trie, entry);
 		return;
 	}
@@ -322,7 +327,7 @@ hr_trie_insert(struct hr_trie *trie, const struct hr_ip6 *key, unsigned len, uin
 	uint32_t result = hr_entry(HR_RESULT, len, value);
 
 	if (!hr_pool_has(&hr_blocks, INSERT_BLOCKS) ||
-	    !hr_pool_has(trie->family == 4 ? &hr_guards4 : &hr_guards6, INSERT_GUARDS))
+			!hr_pool_has(trie->family == 4 ? &hr_guards4 : &hr_guards6, INSERT_GUARDS))
 		return -ENOMEM;
 	if (len <= depth)
 		paint_root(trie, key, len, 0, result);
@@ -345,7 +350,7 @@ block_content(uint32_t entry)
 {
 	const struct hr_block *block = block_of(entry);
 	unsigned depth = 8 * hr_entry_bits(entry);
-	struct content c = { .first = RTE_DIM(block->slot) };
+	struct content c = {.first = RTE_DIM(block->slot)};
 
 	for (unsigned i = 0; i < RTE_DIM(block->slot); i++) {
 		uint32_t e = block->slot[i];
@@ -374,8 +379,8 @@ block_content(uint32_t entry)
  * @return false when there is no such entry, or no guard for it
  */
 static bool
-simplify_block(struct hr_trie *trie, uint32_t entry, const struct hr_ip6 *key,
-		const uint32_t *miss, uint32_t *simple)
+simplify_block(struct hr_trie *trie, uint32_t entry, const struct hr_ip6 *key, const uint32_t *miss,
+		uint32_t *simple)
 {
 	struct content c = block_content(entry);
 	unsigned byte = hr_entry_bits(entry);
@@ -398,7 +403,7 @@ simplify_block(struct hr_trie *trie, uint32_t entry, const struct hr_ip6 *key,
 
 	/* The same result twice is two routes of one length, and one value. */
 	if (RTE_DIM(block_of(entry)->slot) - c.covered != 1u << (8 * byte + 8 - len) ||
-	    !hr_pool_has(trie->family == 4 ? &hr_guards4 : &hr_guards6, 1))
+			!hr_pool_has(trie->family == 4 ? &hr_guards4 : &hr_guards6, 1))
 		return false;
 	prefix.b[byte] = c.first;
 	*simple = guard_new(trie, &prefix, len, c.other, c.cover);

@@ -84,13 +84,13 @@ struct hr_block {
 extern struct hr_pool hr_blocks, hr_guards4, hr_guards6;
 
 struct hr_trie {
-	uint32_t *root;     /**< 1 << root_bits slots. */
-	uint32_t only;      /**< The slot of a root of 0 bits. */
-	uint32_t miss;      /**< Slot of addresses outside `key`'s first `skip` bytes. */
+	uint32_t *root; /**< 1 << root_bits slots. */
+	uint32_t only;  /**< The slot of a root of 0 bits. */
+	uint32_t miss;  /**< Slot of addresses outside `key`'s first `skip` bytes. */
 	uint8_t family;
-	uint8_t root_bits;  /**< 0, 16 or 24. */
-	uint8_t skip;       /**< Bytes; 0 for IPv4 and for a root of 0 bits. */
-	uint32_t blocks;    /**< How many it holds. */
+	uint8_t root_bits; /**< 0, 16 or 24. */
+	uint8_t skip;      /**< Bytes; 0 for IPv4 and for a root of 0 bits. */
+	uint32_t blocks;   /**< How many it holds. */
 	uint32_t guards;
 	struct hr_ip6 key;
 };

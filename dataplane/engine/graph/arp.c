@@ -53,7 +53,9 @@ arp_one(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 				memcmp(adj->rewrite, &data.arp_sha, RTE_ETHER_ADDR_LEN) != 0)
 			learned = hr_event_seen(worker, &sender, &data.arp_sha, !request, true);
 	}
-	if (request && (hr_owns4(in, data.arp_tip) || (endpoint && hr_proxies4(in, data.arp_tip))) &&
+	if (request &&
+			(hr_owns4(in, data.arp_tip) ||
+					(endpoint && hr_proxies4(in, data.arp_tip))) &&
 			hr_resize(m, HR_ARP_FRAME_LEN)) {
 		hr_write_arp(frame, RTE_ARP_OP_REPLY, data.arp_sha, in->mac, data.arp_tip,
 				data.arp_sha, data.arp_sip);

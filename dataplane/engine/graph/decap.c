@@ -32,7 +32,8 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 	if (own || (ip[6] == IPPROTO_ICMPV6 && hr_locals_has(in, &dst)))
 		rte_node_enqueue_x1(graph, node, HR_EDGE_LOCAL, m);
 	else if (hr_locals_has(in, &dst))
-		hr_drop(worker, m, ip[6] == IPPROTO_IPIP || ip[6] == IPPROTO_IPV6
+		hr_drop(worker, m,
+				ip[6] == IPPROTO_IPIP || ip[6] == IPPROTO_IPV6
 						? HR_DROP_INNER_HEADER
 						: HR_DROP_UNDERLAY_PROTOCOL);
 	else
@@ -53,13 +54,13 @@ decap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint1
 		const uint8_t *inner = ip + sizeof(struct rte_ipv6_hdr);
 		const uint16_t payload = ip[4] << 8 | ip[5];
 		const bool is6 = ip[6] == IPPROTO_IPV6;
-		const uint16_t length = is6 ? 40 + (inner[4] << 8 | inner[5])
-					    : inner[2] << 8 | inner[3];
+		const uint16_t length =
+				is6 ? 40 + (inner[4] << 8 | inner[5]) : inner[2] << 8 | inner[3];
 		/* Version and, of IPv4, a header of at least 20 bytes: 0x45..0x4f. */
 		const bool version = is6 ? (inner[0] >> 4) == 6 : (uint8_t)(inner[0] - 0x45) <= 10;
 		const uint16_t header = is6 ? 40 : (inner[0] & 0xf) * 4;
-		const bool usual = ((ip[0] >> 4) == 6) & (is6 | (ip[6] == IPPROTO_IPIP)) &
-				version & (length <= payload) & (length >= header) &
+		const bool usual = ((ip[0] >> 4) == 6) & (is6 | (ip[6] == IPPROTO_IPIP)) & version &
+				(length <= payload) & (length >= header) &
 				(m->pkt_len >= OUTER + payload) &
 				(m->data_len >= OUTER + (is6 ? 40 : 20));
 		const struct hr_adj *adj;
@@ -98,10 +99,10 @@ decap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint1
 }
 
 static struct rte_node_register decap_node = {
-	.name = "headrace-decap",
-	.process = decap_process,
-	.init = hr_node_init,
-	.nb_edges = HR_EDGE_COUNT,
-	.next_nodes = HR_NODE_NEXT(HR_EDGE_DECAP),
+		.name = "headrace-decap",
+		.process = decap_process,
+		.init = hr_node_init,
+		.nb_edges = HR_EDGE_COUNT,
+		.next_nodes = HR_NODE_NEXT(HR_EDGE_DECAP),
 };
 RTE_NODE_REGISTER(decap_node);

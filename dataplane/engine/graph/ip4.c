@@ -86,10 +86,10 @@ filter_of(const struct hr_worker *worker)
 	const struct hr_port_ctx *in = worker->in;
 
 	if (!in->source_check || worker->trusted)
-		return (struct filter){ .mask = 0, .source = 0 };
+		return (struct filter){.mask = 0, .source = 0};
 	if (in->n_source4 == 0)
-		return (struct filter){ .mask = 0, .source = 1 };
-	return (struct filter){ .mask = in->source4[0].mask, .source = in->source4[0].addr };
+		return (struct filter){.mask = 0, .source = 1};
+	return (struct filter){.mask = in->source4[0].mask, .source = in->source4[0].addr};
 }
 
 /** Zero when a packet is well-formed, has hops left and comes from where it may; no branches. */
@@ -190,10 +190,10 @@ ip4_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_
 }
 
 static struct rte_node_register ip4_node = {
-	.name = "headrace-ip4",
-	.process = ip4_process,
-	.init = hr_node_init,
-	.nb_edges = HR_EDGE_COUNT,
-	.next_nodes = HR_NODE_NEXT(HR_EDGE_IP4),
+		.name = "headrace-ip4",
+		.process = ip4_process,
+		.init = hr_node_init,
+		.nb_edges = HR_EDGE_COUNT,
+		.next_nodes = HR_NODE_NEXT(HR_EDGE_IP4),
 };
 RTE_NODE_REGISTER(ip4_node);

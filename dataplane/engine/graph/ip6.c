@@ -65,8 +65,10 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 		hr_except(graph, node, worker, m, HR_ADJ_LOCAL);
 		return true;
 	}
-	if (own_link || (!worker->trusted && worker->in->source_check &&
-			!source_is_allowed(worker->in, hr_load64(source), hr_load64(source + 8)))) {
+	if (own_link ||
+			(!worker->trusted && worker->in->source_check &&
+					!source_is_allowed(worker->in, hr_load64(source),
+							hr_load64(source + 8)))) {
 		hr_drop(worker, m, HR_DROP_SOURCE);
 		return true;
 	}
@@ -90,12 +92,12 @@ struct filter {
 static inline struct filter
 filter_of(const struct hr_worker *worker)
 {
-	static const struct hr_source6 none = { .addr = { .b = { 1 } } };
+	static const struct hr_source6 none = {.addr = {.b = {1}}};
 	const struct hr_port_ctx *in = worker->in;
 
 	return (struct filter){
-		.source = in->n_source6 > 0 ? in->source6[0] : none,
-		.check = in->source_check && !worker->trusted,
+			.source = in->n_source6 > 0 ? in->source6[0] : none,
+			.check = in->source_check && !worker->trusted,
 	};
 }
 
@@ -201,10 +203,10 @@ ip6_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_
 }
 
 static struct rte_node_register ip6_node = {
-	.name = "headrace-ip6",
-	.process = ip6_process,
-	.init = hr_node_init,
-	.nb_edges = HR_EDGE_COUNT,
-	.next_nodes = HR_NODE_NEXT(HR_EDGE_IP6),
+		.name = "headrace-ip6",
+		.process = ip6_process,
+		.init = hr_node_init,
+		.nb_edges = HR_EDGE_COUNT,
+		.next_nodes = HR_NODE_NEXT(HR_EDGE_IP6),
 };
 RTE_NODE_REGISTER(ip6_node);

@@ -17,13 +17,13 @@
 #include "../worker.h"
 
 enum hr_edge {
-	HR_EDGE_TX,         /**< A finished frame; mbuf->port is the port out. */
-	HR_EDGE_IP4,        /**< From rx only: IPv4 from an Interface. */
-	HR_EDGE_IP6,        /**< From rx only: IPv6 from an Interface. */
-	HR_EDGE_DECAP,      /**< From rx only: IPv6 from an uplink. */
-	HR_EDGE_ARP,        /**< ARP frame from an Interface. */
-	HR_EDGE_ND,         /**< ICMPv6 types 133..137 from an Interface or an uplink. */
-	HR_EDGE_LOCAL,      /**< Addressed to the gateway itself (or multicast): echo, ND, nothing. */
+	HR_EDGE_TX,    /**< A finished frame; mbuf->port is the port out. */
+	HR_EDGE_IP4,   /**< From rx only: IPv4 from an Interface. */
+	HR_EDGE_IP6,   /**< From rx only: IPv6 from an Interface. */
+	HR_EDGE_DECAP, /**< From rx only: IPv6 from an uplink. */
+	HR_EDGE_ARP,   /**< ARP frame from an Interface. */
+	HR_EDGE_ND,    /**< ICMPv6 types 133..137 from an Interface or an uplink. */
+	HR_EDGE_LOCAL, /**< Addressed to the gateway itself (or multicast): echo, ND, nothing. */
 	HR_EDGE_ICMP_ERROR, /**< Undeliverable: hr_icmp_error_mark() says how. Counts the drop. */
 	HR_EDGE_RESOLVE,    /**< Adjacency unresolved: hr_adj_mark(); goes to control thread. */
 	HR_EDGE_COUNT
@@ -42,8 +42,8 @@ enum hr_edge {
 		[HR_EDGE_ARP] = HR_NODE_NEXT_NAME(self, HR_EDGE_ARP, "headrace-arp"),              \
 		[HR_EDGE_ND] = HR_NODE_NEXT_NAME(self, HR_EDGE_ND, "headrace-nd"),                 \
 		[HR_EDGE_LOCAL] = HR_NODE_NEXT_NAME(self, HR_EDGE_LOCAL, "headrace-local"),        \
-		[HR_EDGE_ICMP_ERROR] =                                                             \
-				HR_NODE_NEXT_NAME(self, HR_EDGE_ICMP_ERROR, "headrace-icmp-error"), \
+		[HR_EDGE_ICMP_ERROR] = HR_NODE_NEXT_NAME(self, HR_EDGE_ICMP_ERROR,                 \
+				"headrace-icmp-error"),                                            \
 		[HR_EDGE_RESOLVE] = HR_NODE_NEXT_NAME(self, HR_EDGE_RESOLVE, "headrace-resolve"),  \
 	}
 

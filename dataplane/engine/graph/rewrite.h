@@ -149,13 +149,12 @@ hr_rewrite_eth(struct rte_mbuf *m, const struct hr_adj *adj, rte_be16_t ether_ty
  * @param hash of the inner flow: its upper 20 bits become the flow label (RFC 6438)
  */
 static inline void
-hr_rewrite_encap(struct rte_mbuf *m, const struct hr_adj *adj, uint16_t length,
-		uint8_t next_header, uint32_t hash)
+hr_rewrite_encap(struct rte_mbuf *m, const struct hr_adj *adj, uint16_t length, uint8_t next_header,
+		uint32_t hash)
 {
 	const uint32_t first = rte_cpu_to_be_32(6u << 28 | hash >> 12);
-	const uint32_t second = rte_cpu_to_be_32(
-			(uint32_t)length << 16 | (uint32_t)next_header << 8 |
-			HR_UNDERLAY_HOP_LIMIT);
+	const uint32_t second = rte_cpu_to_be_32((uint32_t)length << 16 |
+			(uint32_t)next_header << 8 | HR_UNDERLAY_HOP_LIMIT);
 	uint8_t *eth;
 
 	m->data_off -= HR_UNDERLAY_OVERHEAD;

@@ -185,9 +185,9 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 	if (likely(other == 0 && in->role != HR_ROLE_NONE)) {
 		node->idx = n;
 		rte_node_next_stream_move(graph, node,
-				in->role == HR_ROLE_UPLINK ? HR_EDGE_DECAP
-				: ether_type == IP4        ? HR_EDGE_IP4
-							   : HR_EDGE_IP6);
+				in->role == HR_ROLE_UPLINK          ? HR_EDGE_DECAP
+						: ether_type == IP4 ? HR_EDGE_IP4
+								    : HR_EDGE_IP6);
 		return n;
 	}
 	for (uint16_t i = 0; i < n; i++)
@@ -196,11 +196,11 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 }
 
 static struct rte_node_register rx_node = {
-	.name = "headrace-rx",
-	.flags = RTE_NODE_SOURCE_F,
-	.process = rx_process,
-	.init = hr_node_init,
-	.nb_edges = HR_EDGE_COUNT,
-	.next_nodes = HR_NODE_NEXT(HR_EDGE_COUNT),
+		.name = "headrace-rx",
+		.flags = RTE_NODE_SOURCE_F,
+		.process = rx_process,
+		.init = hr_node_init,
+		.nb_edges = HR_EDGE_COUNT,
+		.next_nodes = HR_NODE_NEXT(HR_EDGE_COUNT),
 };
 RTE_NODE_REGISTER(rx_node);

@@ -101,8 +101,8 @@ tx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 }
 
 static struct rte_node_register tx_node = {
-	.name = "headrace-tx",
-	.process = tx_process,
-	.init = hr_node_init,
+		.name = "headrace-tx",
+		.process = tx_process,
+		.init = hr_node_init,
 };
 RTE_NODE_REGISTER(tx_node);

@@ -45,7 +45,7 @@ release(void *arg)
 
 	if (hr_adjs[index].op == HR_OP_ECMP)
 		free((void *)(uintptr_t)hr_adjs[index].ecmp);
-	hr_adjs[index] = (struct hr_adj){ .serial = hr_adjs[index].serial + 1 };
+	hr_adjs[index] = (struct hr_adj){.serial = hr_adjs[index].serial + 1};
 	if (n_released == max_released) {
 		const uint32_t more = max_released == 0 ? 1024 : max_released * 2;
 		uint32_t *grown = realloc(released, more * sizeof(*grown));

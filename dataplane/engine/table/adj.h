@@ -18,12 +18,12 @@ enum hr_op {
 	HR_OP_ETH,          /**< Rewrite the Ethernet header, send. */
 	HR_OP_ENCAP,        /**< Prepend Ethernet and IPv6, send. */
 	/* Below: exceptions, which leave the burst one by one. */
-	HR_OP_RESOLVE,      /**< The neighbour's MAC address is not known yet. */
-	HR_OP_ECMP,         /**< Choose a member by flow hash. */
-	HR_OP_NETWORK,      /**< Look up again in another network. */
+	HR_OP_RESOLVE, /**< The neighbour's MAC address is not known yet. */
+	HR_OP_ECMP,    /**< Choose a member by flow hash. */
+	HR_OP_NETWORK, /**< Look up again in another network. */
 	HR_OP_BLACKHOLE,
 	HR_OP_MARTIAN,
-	HR_OP_LOCAL,        /**< For the gateway itself, multicast included. */
+	HR_OP_LOCAL, /**< For the gateway itself, multicast included. */
 };
 
 #define HR_ADJ_MAX (1u << 22) /**< Indexes fit 22 bits of a FIB entry. */

@@ -17,7 +17,7 @@
  * The gateway's MAC address on virtual devices: the same everywhere, so that an endpoint that
  * moves to another node finds its gateway where it was. Locally administered.
  */
-static const struct rte_ether_addr anycast_mac = { .addr_bytes = { 0x02, 0x68, 0x72, 0, 0, 1 } };
+static const struct rte_ether_addr anycast_mac = {.addr_bytes = {0x02, 0x68, 0x72, 0, 0, 1}};
 
 static struct hr_map by_underlay;
 
@@ -44,18 +44,17 @@ static void
 add_source(struct hr_port_ctx *ctx, const struct hr_addr *addr, uint8_t len)
 {
 	if (addr->family == 4) {
-		const rte_be32_t mask =
-				len == 0 ? 0 : rte_cpu_to_be_32(UINT32_MAX << (32 - len));
+		const rte_be32_t mask = len == 0 ? 0 : rte_cpu_to_be_32(UINT32_MAX << (32 - len));
 
 		ctx->source4[ctx->n_source4++] =
-				(struct hr_source4){ .addr = addr->ip4, .mask = mask };
+				(struct hr_source4){.addr = addr->ip4, .mask = mask};
 	} else {
 		struct hr_source6 *source = &ctx->source6[ctx->n_source6++];
 
 		source->addr = addr->ip6;
 		for (unsigned i = 0; i < 16; i++)
 			source->mask.b[i] = len >= 8 * (i + 1) ? 0xff
-					: len <= 8 * i	       ? 0
+					: len <= 8 * i         ? 0
 							       : 0xff << (8 - len % 8);
 	}
 }
@@ -266,13 +265,13 @@ remove_interface(struct hr_object *object)
 }
 
 const struct hr_kind_ops hr_interface_ops = {
-	.name = "interface",
-	.parse = hr_interface_parse,
-	.free_spec = hr_spec_free,
-	.prepare = prepare,
-	.abort = abort_prepared,
-	.apply = apply,
-	.remove = remove_interface,
+		.name = "interface",
+		.parse = hr_interface_parse,
+		.free_spec = hr_spec_free,
+		.prepare = prepare,
+		.abort = abort_prepared,
+		.apply = apply,
+		.remove = remove_interface,
 };
 
 static json_t *
@@ -282,7 +281,7 @@ describe(const struct hr_object *object)
 	const struct hr_interface *interface = object->state;
 	json_t *addresses = json_array(), *prefixes = json_array(), *gateways = json_array(), *item;
 	enum hr_neigh_state state = HR_NEIGH_UNRESOLVED;
-	struct rte_ether_addr mac = { 0 };
+	struct rte_ether_addr mac = {0};
 	char text[HR_ADDR_TEXT];
 
 	for (uint16_t i = 0; i < spec->n_addresses; i++)

@@ -44,7 +44,8 @@ hr_locals_lookup(const struct hr_locals *locals, const struct hr_ip6 *addr)
 
 	for (unsigned i = hr_locals_slot(addr);; i = (i + 1) % HR_LOCALS_SLOTS)
 		if (locals->slot[i].adj == 0 ||
-				(locals->slot[i].addr.q[0] == q0 && locals->slot[i].addr.q[1] == q1))
+				(locals->slot[i].addr.q[0] == q0 &&
+						locals->slot[i].addr.q[1] == q1))
 			return locals->slot[i].adj;
 }
 

@@ -65,13 +65,13 @@ insert_reserved(struct hr_vrf *vrf)
 		struct hr_prefix prefix;
 		uint32_t adj;
 	} reserved[] = {
-		{ { { 4, { .ip4 = RTE_BE32(0x00000000) } }, 8 }, HR_ADJ_MARTIAN },
-		{ { { 4, { .ip4 = RTE_BE32(0x7f000000) } }, 8 }, HR_ADJ_MARTIAN },
-		{ { { 4, { .ip4 = RTE_BE32(0xe0000000) } }, 4 }, HR_ADJ_LOCAL },
-		{ { { 4, { .ip4 = RTE_BE32(0xffffffff) } }, 32 }, HR_ADJ_LOCAL },
-		{ { { 6, { .ip6 = { .b = { 0 } } } }, 127 }, HR_ADJ_MARTIAN },
-		{ { { 6, { .ip6 = { .b = { 0xfe, 0x80 } } } }, 10 }, HR_ADJ_LOCAL },
-		{ { { 6, { .ip6 = { .b = { 0xff } } } }, 8 }, HR_ADJ_LOCAL },
+			{{{4, {.ip4 = RTE_BE32(0x00000000)}}, 8}, HR_ADJ_MARTIAN},
+			{{{4, {.ip4 = RTE_BE32(0x7f000000)}}, 8}, HR_ADJ_MARTIAN},
+			{{{4, {.ip4 = RTE_BE32(0xe0000000)}}, 4}, HR_ADJ_LOCAL},
+			{{{4, {.ip4 = RTE_BE32(0xffffffff)}}, 32}, HR_ADJ_LOCAL},
+			{{{6, {.ip6 = {.b = {0}}}}, 127}, HR_ADJ_MARTIAN},
+			{{{6, {.ip6 = {.b = {0xfe, 0x80}}}}, 10}, HR_ADJ_LOCAL},
+			{{{6, {.ip6 = {.b = {0xff}}}}, 8}, HR_ADJ_LOCAL},
 	};
 
 	for (size_t i = 0; i < RTE_DIM(reserved); i++) {
@@ -164,13 +164,13 @@ remove_network(struct hr_object *object)
 }
 
 const struct hr_kind_ops hr_network_ops = {
-	.name = "network",
-	.parse = hr_network_parse,
-	.free_spec = hr_spec_free,
-	.prepare = prepare,
-	.abort = abort_prepared,
-	.apply = apply,
-	.remove = remove_network,
+		.name = "network",
+		.parse = hr_network_parse,
+		.free_spec = hr_spec_free,
+		.prepare = prepare,
+		.abort = abort_prepared,
+		.apply = apply,
+		.remove = remove_network,
 };
 
 static json_t *

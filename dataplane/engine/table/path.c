@@ -300,7 +300,7 @@ static json_t *
 describe_member(const struct path *path, uint16_t weight)
 {
 	const struct hr_interface *interface;
-	struct hr_addr addr = { .family = 6 };
+	struct hr_addr addr = {.family = 6};
 	char text[HR_ADDR_TEXT];
 	json_t *hop;
 
@@ -327,8 +327,8 @@ hr_path_describe(uint32_t adj)
 		json_array_append_new(hops, describe_member(path, 1));
 	else
 		for (unsigned i = 0; i < path->n; i++)
-			json_array_append_new(hops, describe_member(
-							*path_slot(path->members[i].adj),
+			json_array_append_new(hops,
+					describe_member(*path_slot(path->members[i].adj),
 							path->members[i].weight));
 	return hops;
 }

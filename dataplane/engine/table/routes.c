@@ -154,13 +154,13 @@ remove_routes(struct hr_object *object)
 }
 
 const struct hr_kind_ops hr_routes_ops = {
-	.name = "routes",
-	.parse = hr_routes_parse,
-	.free_spec = hr_routes_free,
-	.prepare = prepare,
-	.abort = abort_prepared,
-	.apply = apply,
-	.remove = remove_routes,
+		.name = "routes",
+		.parse = hr_routes_parse,
+		.free_spec = hr_routes_free,
+		.prepare = prepare,
+		.abort = abort_prepared,
+		.apply = apply,
+		.remove = remove_routes,
 };
 
 static json_t *
@@ -202,8 +202,9 @@ visit(const struct hr_prefix *prefix, uint32_t value, uint32_t owner, void *arg)
 
 	if (slice == NULL) /* the network's own: gateways, multicast */
 		return false;
-	if (query->has_prefix && (query->prefix.len != prefix->len ||
-						 !hr_addr_equal(&query->prefix.addr, &prefix->addr)))
+	if (query->has_prefix &&
+			(query->prefix.len != prefix->len ||
+					!hr_addr_equal(&query->prefix.addr, &prefix->addr)))
 		return false;
 	if (!hr_filter_text(query->filter, "slice", slice->object->key))
 		return false;
@@ -230,10 +231,10 @@ static void
 visit_match(struct query *query, struct hr_fib *fib, const struct hr_addr *addr)
 {
 	for (int len = addr->family == 4 ? 32 : 128; len >= 0; len--) {
-		struct hr_prefix prefix = { .addr = *addr, .len = len };
+		struct hr_prefix prefix = {.addr = *addr, .len = len};
 		uint32_t value, owner;
-		uint8_t *bytes = addr->family == 4 ? (uint8_t *)&prefix.addr.ip4
-						   : prefix.addr.ip6.b;
+		uint8_t *bytes =
+				addr->family == 4 ? (uint8_t *)&prefix.addr.ip4 : prefix.addr.ip6.b;
 
 		for (int bit = len; bit < (addr->family == 4 ? 32 : 128); bit++)
 			bytes[bit / 8] &= ~(0x80 >> bit % 8);
@@ -250,7 +251,7 @@ hr_list_route(const json_t *filter, size_t cursor, size_t limit, size_t *next,
 {
 	const char *prefix = json_string_value(json_object_get(filter, "prefix"));
 	const char *match = json_string_value(json_object_get(filter, "match"));
-	struct query query = { .filter = filter, .skip = cursor, .limit = limit };
+	struct query query = {.filter = filter, .skip = cursor, .limit = limit};
 	struct hr_addr addr;
 
 	if (prefix != NULL && hr_prefix_parse(prefix, &query.prefix) != 0) {

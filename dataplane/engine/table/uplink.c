@@ -15,8 +15,8 @@ link_local_of(const struct rte_ether_addr *mac)
 {
 	const uint8_t *m = mac->addr_bytes;
 
-	return (struct hr_ip6){ .b = { 0xfe, 0x80, 0, 0, 0, 0, 0, 0, m[0] ^ 2, m[1], m[2], 0xff,
-						0xfe, m[3], m[4], m[5] } };
+	return (struct hr_ip6){.b = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, m[0] ^ 2, m[1], m[2], 0xff, 0xfe,
+					       m[3], m[4], m[5]}};
 }
 
 static bool
@@ -26,8 +26,7 @@ in_prefix(const struct hr_ip6 *addr, const struct hr_prefix *prefix)
 
 	if (memcmp(addr->b, prefix->addr.ip6.b, whole) != 0)
 		return false;
-	return rest == 0 ||
-			((addr->b[whole] ^ prefix->addr.ip6.b[whole]) >> (8 - rest)) == 0;
+	return rest == 0 || ((addr->b[whole] ^ prefix->addr.ip6.b[whole]) >> (8 - rest)) == 0;
 }
 
 static bool
@@ -72,9 +71,8 @@ hr_uplink_choose(const struct hr_ip6 *destination, struct hr_ip6 *next_hop)
 	if (n == 0)
 		return NULL;
 	chosen = candidates[(destination->b[15] ^ destination->b[14] ^ destination->b[7]) % n];
-	*next_hop = best == 2
-			? *destination
-			: ((const struct hr_uplink_spec *)chosen->object->spec)->gateway;
+	*next_hop = best == 2 ? *destination
+			      : ((const struct hr_uplink_spec *)chosen->object->spec)->gateway;
 	return chosen;
 }
 
@@ -103,10 +101,10 @@ publish(struct hr_uplink *uplink)
 	ctx->mac = uplink->mac;
 	for (uint16_t i = 0; i < spec->n_addresses; i++)
 		ctx->own[ctx->n_own++] = (struct hr_addr){
-			.family = 6,
-			.ip6 = spec->addresses[i],
+				.family = 6,
+				.ip6 = spec->addresses[i],
 		};
-	ctx->own[ctx->n_own++] = (struct hr_addr){ .family = 6, .ip6 = uplink->link_local };
+	ctx->own[ctx->n_own++] = (struct hr_addr){.family = 6, .ip6 = uplink->link_local};
 	hr_port_ctx_set(uplink->port_id, ctx);
 }
 
@@ -187,13 +185,13 @@ remove_uplink(struct hr_object *object)
 }
 
 const struct hr_kind_ops hr_uplink_ops = {
-	.name = "uplink",
-	.parse = hr_uplink_parse,
-	.free_spec = hr_spec_free,
-	.prepare = prepare,
-	.abort = free,
-	.apply = apply,
-	.remove = remove_uplink,
+		.name = "uplink",
+		.parse = hr_uplink_parse,
+		.free_spec = hr_spec_free,
+		.prepare = prepare,
+		.abort = free,
+		.apply = apply,
+		.remove = remove_uplink,
 };
 
 static json_t *
@@ -202,7 +200,7 @@ describe(const struct hr_object *object)
 	const struct hr_uplink_spec *spec = object->spec;
 	const struct hr_uplink *uplink = object->state;
 	json_t *addresses = json_array(), *links = json_array(), *item;
-	struct hr_addr addr = { .family = 6 };
+	struct hr_addr addr = {.family = 6};
 	char text[HR_ADDR_TEXT];
 
 	for (uint16_t i = 0; i < spec->n_addresses; i++)

@@ -26,8 +26,7 @@ struct hr_uplink {
  * @param next_hop the address to resolve on it: the destination itself on link, else the gateway
  * @return NULL when no uplink leads there
  */
-const struct hr_uplink *hr_uplink_choose(const struct hr_ip6 *destination,
-		struct hr_ip6 *next_hop);
+const struct hr_uplink *hr_uplink_choose(const struct hr_ip6 *destination, struct hr_ip6 *next_hop);
 
 /** The MAC address configured for a next hop, or NULL. */
 const struct rte_ether_addr *hr_uplink_fixed_mac(const struct hr_uplink *uplink,

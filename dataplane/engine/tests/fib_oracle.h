@@ -49,7 +49,7 @@ oracle_lookup(const struct oracle *oracle, const struct hr_ip6 *addr)
 		const struct oracle_route *route = &oracle->routes[i];
 
 		if ((best == NULL || route->len > best->len) &&
-		    oracle_holds(&route->key, route->len, addr))
+				oracle_holds(&route->key, route->len, addr))
 			best = route;
 	}
 	return best != NULL ? best->value : 0;
@@ -79,7 +79,7 @@ oracle_delete(struct oracle *oracle, struct oracle_route *route)
 static inline struct hr_addr
 oracle_addr(uint8_t family, const struct hr_ip6 *key)
 {
-	struct hr_addr addr = { .family = family };
+	struct hr_addr addr = {.family = family};
 
 	if (family == 4)
 		addr.ip4 = key->w[0];

@@ -36,9 +36,9 @@ step(struct hr_fib *fib, struct oracle *oracle, const uint8_t *op)
 {
 	unsigned bits = oracle->family == 4 ? 32 : 128;
 	struct oracle_route route = {
-		.len = op[1] % (bits + 1),
-		.value = 1 + op[0] / 8,
-		.owner = op[0] / 4 % 2,
+			.len = op[1] % (bits + 1),
+			.value = 1 + op[0] / 8,
+			.owner = op[0] / 4 % 2,
 	};
 	struct oracle_route *old;
 	struct hr_addr addr;
@@ -69,7 +69,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct oracle_route routes[MAX_ROUTES];
-	struct oracle oracle = { .capacity = MAX_ROUTES, .routes = routes };
+	struct oracle oracle = {.capacity = MAX_ROUTES, .routes = routes};
 	struct hr_fib *fib;
 	size_t empty;
 

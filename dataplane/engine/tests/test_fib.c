@@ -35,7 +35,7 @@ rnd(uint32_t below)
 static struct hr_ip6
 random_address(uint8_t family)
 {
-	struct hr_ip6 key = { 0 };
+	struct hr_ip6 key = {0};
 
 	for (unsigned i = 0; i < (family == 4 ? 4 : 16); i++)
 		key.b[i] = rnd(256);
@@ -100,7 +100,7 @@ in_oracle(const struct hr_prefix *prefix, uint32_t value, uint32_t owner, void *
 		const struct oracle *oracle;
 		unsigned seen;
 	} *walk = arg;
-	struct hr_ip6 key = { 0 };
+	struct hr_ip6 key = {0};
 
 	if (prefix->addr.family == 4)
 		key.w[0] = prefix->addr.ip4;
@@ -120,7 +120,7 @@ check_walk(const struct hr_fib *fib, const struct oracle *oracle)
 	struct {
 		const struct oracle *oracle;
 		unsigned seen;
-	} walk = { oracle, 0 };
+	} walk = {oracle, 0};
 
 	hr_fib_walk(fib, in_oracle, &walk);
 	CHECK(walk.seen == oracle->count);
@@ -142,9 +142,9 @@ test_random(uint8_t family, uint64_t seed, unsigned routes, unsigned steps)
 {
 	unsigned bits = family == 4 ? 32 : 128;
 	struct oracle oracle = {
-		.family = family,
-		.capacity = routes,
-		.routes = calloc(routes, sizeof(*oracle.routes)),
+			.family = family,
+			.capacity = routes,
+			.routes = calloc(routes, sizeof(*oracle.routes)),
 	};
 	struct hr_fib *fib = hr_fib_create(family);
 	struct hr_ip6 bases[6];
@@ -164,10 +164,10 @@ test_random(uint8_t family, uint64_t seed, unsigned routes, unsigned steps)
 		bool filling = step / routes % 2 == 0;
 		struct hr_ip6 keys[8];
 		struct oracle_route route = {
-			.key = clustered_address(family, bases, RTE_DIM(bases)),
-			.len = rnd(3) == 0 ? bits : rnd(bits + 1),
-			.value = 1 + rnd(step % 2 == 0 ? 3 : HR_ENTRY_VALUE),
-			.owner = rnd(2),
+				.key = clustered_address(family, bases, RTE_DIM(bases)),
+				.len = rnd(3) == 0 ? bits : rnd(bits + 1),
+				.value = 1 + rnd(step % 2 == 0 ? 3 : HR_ENTRY_VALUE),
+				.owner = rnd(2),
 		};
 		struct oracle_route *old;
 		struct hr_addr addr;
@@ -191,7 +191,7 @@ test_random(uint8_t family, uint64_t seed, unsigned routes, unsigned steps)
 			if (!oracle_insert(&oracle, &route))
 				continue;
 			CHECK(hr_fib_insert(fib, &addr, route.len, route.value, route.owner,
-					&replaced) == 0);
+					      &replaced) == 0);
 			CHECK(replaced == expected);
 			CHECK(hr_fib_get(fib, &addr, route.len, &value, &owner) == 0);
 			CHECK(value == route.value && owner == route.owner);
@@ -238,7 +238,7 @@ test_lengths(uint8_t family)
 {
 	unsigned bits = family == 4 ? 32 : 128;
 	struct oracle_route routes[129];
-	struct oracle oracle = { .family = family, .capacity = 129, .routes = routes };
+	struct oracle oracle = {.family = family, .capacity = 129, .routes = routes};
 	struct hr_fib *fib = hr_fib_create(family);
 	size_t empty = hr_fib_bytes(fib);
 	struct hr_ip6 key;
@@ -248,10 +248,10 @@ test_lengths(uint8_t family)
 		key = random_address(family);
 		for (unsigned i = 0; i <= bits; i++) {
 			/* Ascending, descending, then in leaps. */
-			unsigned len = round == 0 ? i :
-				       round == 1 ? bits - i :
-				       (i * (10 + 4 * round) + round) % (bits + 1);
-			struct oracle_route route = { .key = key, .len = len, .value = len + 1 };
+			unsigned len = round == 0    ? i
+					: round == 1 ? bits - i
+						     : (i * (10 + 4 * round) + round) % (bits + 1);
+			struct oracle_route route = {.key = key, .len = len, .value = len + 1};
 			struct hr_addr addr;
 
 			clear_host_bits(&route.key, len);
@@ -280,7 +280,7 @@ test_lengths(uint8_t family)
 static void
 test_memory(void)
 {
-	struct hr_addr far[2] = { { .family = 6 }, { .family = 6 } };
+	struct hr_addr far[2] = {{.family = 6}, {.family = 6}};
 	struct hr_fib *fib = hr_fib_create(6);
 	size_t empty = hr_fib_bytes(fib), one;
 
@@ -304,10 +304,10 @@ static void
 test_full(uint8_t family)
 {
 	struct oracle_route routes[3];
-	struct oracle oracle = { .family = family, .capacity = 3, .routes = routes };
+	struct oracle oracle = {.family = family, .capacity = 3, .routes = routes};
 	struct hr_fib *fib = hr_fib_create(family);
 	uint32_t capacity = hr_blocks.capacity, old = 0;
-	struct oracle_route route = { .len = 24, .value = 1 };
+	struct oracle_route route = {.len = 24, .value = 1};
 	struct hr_addr addr = oracle_addr(family, &route.key);
 	size_t bytes;
 
@@ -387,7 +387,7 @@ test_race(uint8_t family, uint64_t seed, unsigned operations)
 		bool deletes;
 	} script[RACE_STATES - 1];
 	struct oracle_route routes[RACE_STATES];
-	struct oracle oracle = { .family = family, .capacity = RACE_STATES, .routes = routes };
+	struct oracle oracle = {.family = family, .capacity = RACE_STATES, .routes = routes};
 	unsigned bits = family == 4 ? 32 : 128;
 	struct hr_ip6 bases[3];
 	pthread_t reader;
@@ -402,9 +402,9 @@ test_race(uint8_t family, uint64_t seed, unsigned operations)
 		race.keys[i] = clustered_address(family, bases, RTE_DIM(bases));
 	for (unsigned s = 0; s < RACE_STATES; s++) {
 		struct oracle_route route = {
-			.key = race.keys[rnd(RACE_ADDRESSES)],
-			.len = rnd(bits + 1),
-			.value = 1 + s,
+				.key = race.keys[rnd(RACE_ADDRESSES)],
+				.len = rnd(bits + 1),
+				.value = 1 + s,
 		};
 		struct oracle_route *old;
 
@@ -419,7 +419,7 @@ test_race(uint8_t family, uint64_t seed, unsigned operations)
 		clear_host_bits(&route.key, route.len);
 		old = oracle_get(&oracle, &route.key, route.len);
 		script[s].route = route;
-		script[s].replaced = old != NULL ? *old : (struct oracle_route){ .value = 0 };
+		script[s].replaced = old != NULL ? *old : (struct oracle_route){.value = 0};
 		script[s].deletes = old != NULL && rnd(2) == 0;
 		if (script[s].deletes)
 			oracle_delete(&oracle, old);
@@ -435,8 +435,9 @@ test_race(uint8_t family, uint64_t seed, unsigned operations)
 		const struct oracle_route *route = &script[s].route;
 		struct hr_addr addr = oracle_addr(family, &route->key);
 		/* Forth: the script's own; back: what it replaced. */
-		uint32_t value = from > to ? script[s].replaced.value :
-				 script[s].deletes ? 0 : route->value;
+		uint32_t value = from > to          ? script[s].replaced.value
+				: script[s].deletes ? 0
+						    : route->value;
 
 		__atomic_store_n(&race.begun, t + 1, __ATOMIC_RELEASE);
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
