@@ -30,15 +30,6 @@ checksum_is_good(uint64_t a, uint64_t b, uint32_t c)
 	return sum * 0xfffefffefffeffffULL <= UINT64_MAX / 65535;
 }
 
-static inline uint16_t
-total_length(const uint8_t *ip)
-{
-	uint16_t length;
-
-	memcpy(&length, ip + 2, sizeof(length));
-	return rte_be_to_cpu_16(length);
-}
-
 /** A packet the fast checks did not pass: say why, or send it on if it is only unusual. */
 static bool
 unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
@@ -49,8 +40,8 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 	uint32_t adj;
 
 	if (ip[0] >> 4 != 4 || header < sizeof(struct rte_ipv4_hdr) ||
-			m->data_len < HR_L2_LEN + header || total_length(ip) < header ||
-			m->pkt_len < HR_L2_LEN + (uint32_t)total_length(ip)) {
+			m->data_len < HR_L2_LEN + header || hr_length4(ip) < header ||
+			m->pkt_len < HR_L2_LEN + (uint32_t)hr_length4(ip)) {
 		hr_drop(worker, m, HR_DROP_IP4_HEADER);
 		return true;
 	}
@@ -103,7 +94,7 @@ oddity(const struct rte_mbuf *m, const uint8_t *ip, struct filter filter)
 	uint32_t odd = (ip[0] ^ 0x45) | ((hr_load32(ip + 12) & filter.mask) ^ filter.source);
 
 	odd |= ip[8] <= 1;
-	odd |= total_length(ip) - (uint32_t)sizeof(struct rte_ipv4_hdr) > room;
+	odd |= hr_length4(ip) - (uint32_t)sizeof(struct rte_ipv4_hdr) > room;
 	odd |= !checksum_is_good(a, b, c);
 	return odd;
 }
@@ -136,7 +127,7 @@ ip4_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_
 	rte_be32_t dst[HR_BURST];
 	uint32_t next_hop[HR_BURST];
 	uint32_t odd = 0;
-	uint16_t n = nb, out = 0;
+	uint16_t n = nb;
 
 	for (uint16_t i = 0; i < nb; i++) {
 		const uint8_t *ip = rte_pktmbuf_mtod_offset(pkts[i], const uint8_t *, HR_L2_LEN);
@@ -149,43 +140,7 @@ ip4_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_
 	if (likely(n > 0))
 		hr_fib4_lookup(vrf->fib4, dst, next_hop, n);
 
-	for (uint16_t i = 0; i < n; i++) {
-		struct rte_mbuf *m = pkts[i];
-		uint8_t *ip = rte_pktmbuf_mtod_offset(m, uint8_t *, HR_L2_LEN);
-		const uint16_t length = total_length(ip);
-		uint32_t index = next_hop[i];
-		const struct hr_adj *adj = &hr_adjs[index];
-		uint8_t op = adj->op;
-
-		hr_trim(m, length);
-		if (unlikely(op == HR_OP_ECMP || op == HR_OP_NETWORK)) {
-			index = hr_follow(index, ip);
-			if (index == HR_ADJ_MAX) {
-				hr_drop(worker, m, HR_DROP_NETWORK_LOOP);
-				continue;
-			}
-			adj = &hr_adjs[index];
-			op = adj->op;
-		}
-		if (unlikely(op > HR_OP_ENCAP || op == HR_OP_NO_ROUTE)) {
-			hr_except(graph, node, worker, m, index);
-			continue;
-		}
-		if (unlikely(length > adj->mtu)) {
-			hr_except_mtu(graph, node, m, adj->mtu);
-			continue;
-		}
-		hr_ttl_decrement4(ip);
-		if (op == HR_OP_ETH)
-			hr_rewrite_eth(m, adj, RTE_BE16(RTE_ETHER_TYPE_IPV4));
-		else
-			hr_rewrite_encap(m, adj, length, IPPROTO_IPIP, hr_flow_hash4(ip));
-		pkts[out++] = m;
-	}
-	if (likely(out > 0)) {
-		node->idx = out;
-		rte_node_next_stream_move(graph, node, HR_EDGE_TX);
-	}
+	hr_forward(graph, node, worker, next_hop, n, 4);
 	return nb;
 }
 

@@ -23,15 +23,6 @@ source_is_allowed(const struct hr_port_ctx *in, uint64_t high, uint64_t low)
 	return false;
 }
 
-static inline uint16_t
-payload_length(const uint8_t *ip)
-{
-	uint16_t length;
-
-	memcpy(&length, ip + 4, sizeof(length));
-	return rte_be_to_cpu_16(length);
-}
-
 static inline bool
 is_link_local(const uint8_t *addr)
 {
@@ -54,8 +45,7 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 	bool own_link;
 	uint32_t adj;
 
-	if (m->data_len < SHORTEST || ip[0] >> 4 != 6 ||
-			m->pkt_len < SHORTEST + (uint32_t)payload_length(ip)) {
+	if (m->data_len < SHORTEST || ip[0] >> 4 != 6 || m->pkt_len < HR_L2_LEN + hr_length6(ip)) {
 		hr_drop(worker, m, HR_DROP_IP6_HEADER);
 		return true;
 	}
@@ -112,7 +102,7 @@ oddity(const struct rte_mbuf *m, const uint8_t *ip, const struct filter *filter)
 
 	odd |= ip[7] <= 1;
 	odd |= m->data_len < SHORTEST;
-	odd |= m->pkt_len < SHORTEST + payload_length(ip);
+	odd |= m->pkt_len < HR_L2_LEN + hr_length6(ip);
 	if (filter->check)
 		odd |= !matches(&filter->source, hr_load64(ip + 8), hr_load64(ip + 16));
 	else
@@ -149,7 +139,7 @@ ip6_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_
 	const struct hr_ip6 *dst[HR_BURST];
 	uint32_t next_hop[HR_BURST];
 	uint32_t odd = 0;
-	uint16_t n = nb, out = 0;
+	uint16_t n = nb;
 
 	for (uint16_t i = 0; i < nb; i++) {
 		const uint8_t *ip = rte_pktmbuf_mtod_offset(pkts[i], const uint8_t *, HR_L2_LEN);
@@ -162,43 +152,7 @@ ip6_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_
 	if (likely(n > 0))
 		hr_fib6_lookup(vrf->fib6, dst, next_hop, n);
 
-	for (uint16_t i = 0; i < n; i++) {
-		struct rte_mbuf *m = pkts[i];
-		uint8_t *ip = rte_pktmbuf_mtod_offset(m, uint8_t *, HR_L2_LEN);
-		const uint32_t length = sizeof(struct rte_ipv6_hdr) + payload_length(ip);
-		uint32_t index = next_hop[i];
-		const struct hr_adj *adj = &hr_adjs[index];
-		uint8_t op = adj->op;
-
-		hr_trim(m, length);
-		if (unlikely(op == HR_OP_ECMP || op == HR_OP_NETWORK)) {
-			index = hr_follow(index, ip);
-			if (index == HR_ADJ_MAX) {
-				hr_drop(worker, m, HR_DROP_NETWORK_LOOP);
-				continue;
-			}
-			adj = &hr_adjs[index];
-			op = adj->op;
-		}
-		if (unlikely(op > HR_OP_ENCAP || op == HR_OP_NO_ROUTE)) {
-			hr_except(graph, node, worker, m, index);
-			continue;
-		}
-		if (unlikely(length > adj->mtu)) {
-			hr_except_mtu(graph, node, m, adj->mtu);
-			continue;
-		}
-		ip[7]--;
-		if (op == HR_OP_ETH)
-			hr_rewrite_eth(m, adj, RTE_BE16(RTE_ETHER_TYPE_IPV6));
-		else
-			hr_rewrite_encap(m, adj, length, IPPROTO_IPV6, hr_flow_hash6(ip));
-		pkts[out++] = m;
-	}
-	if (likely(out > 0)) {
-		node->idx = out;
-		rte_node_next_stream_move(graph, node, HR_EDGE_TX);
-	}
+	hr_forward(graph, node, worker, next_hop, n, 6);
 	return nb;
 }
 

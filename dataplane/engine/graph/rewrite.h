@@ -35,6 +35,26 @@ hr_load32(const void *from)
 	return word;
 }
 
+/** Length of an IPv4 packet as its header says, bytes. */
+static inline uint32_t
+hr_length4(const uint8_t *ip)
+{
+	uint16_t length;
+
+	memcpy(&length, ip + 2, sizeof(length));
+	return rte_be_to_cpu_16(length);
+}
+
+/** Length of an IPv6 packet as its header says, that header included, bytes. */
+static inline uint32_t
+hr_length6(const uint8_t *ip)
+{
+	uint16_t length;
+
+	memcpy(&length, ip + 4, sizeof(length));
+	return sizeof(struct rte_ipv6_hdr) + rte_be_to_cpu_16(length);
+}
+
 /** Finalizer of MurmurHash3 (public domain, A. Appleby), one round: enough to spread flows. */
 static inline uint32_t
 hr_mix(uint64_t word)
@@ -188,5 +208,62 @@ void hr_except_mtu(struct rte_graph *graph, struct rte_node *node, struct rte_mb
 
 /** Dispose of a packet whose TTL or hop limit does not allow another hop. */
 void hr_except_ttl(struct rte_graph *graph, struct rte_node *node, struct rte_mbuf *m);
+
+/**
+ * Send the node's first n packets on by their next hops: rewrite what leaves, hand on the rest.
+ * @param family 4 or 6, of all of them; a constant, so that each caller has a loop of its own
+ */
+static __rte_always_inline void
+hr_forward(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
+		const uint32_t *next_hop, uint16_t n, const int family)
+{
+	struct rte_mbuf **pkts = (struct rte_mbuf **)node->objs;
+	uint16_t out = 0;
+
+	for (uint16_t i = 0; i < n; i++) {
+		struct rte_mbuf *m = pkts[i];
+		uint8_t *ip = rte_pktmbuf_mtod_offset(m, uint8_t *, HR_L2_LEN);
+		const uint32_t length = family == 4 ? hr_length4(ip) : hr_length6(ip);
+		uint32_t index = next_hop[i];
+		const struct hr_adj *adj = &hr_adjs[index];
+		uint8_t op = adj->op;
+
+		hr_trim(m, length);
+		if (unlikely(op == HR_OP_ECMP || op == HR_OP_NETWORK)) {
+			index = hr_follow(index, ip);
+			if (index == HR_ADJ_MAX) {
+				hr_drop(worker, m, HR_DROP_NETWORK_LOOP);
+				continue;
+			}
+			adj = &hr_adjs[index];
+			op = adj->op;
+		}
+		if (unlikely(op > HR_OP_ENCAP || op == HR_OP_NO_ROUTE)) {
+			hr_except(graph, node, worker, m, index);
+			continue;
+		}
+		if (unlikely(length > adj->mtu)) {
+			hr_except_mtu(graph, node, m, adj->mtu);
+			continue;
+		}
+		if (family == 4)
+			hr_ttl_decrement4(ip);
+		else
+			ip[7]--;
+		if (op == HR_OP_ETH)
+			hr_rewrite_eth(m, adj,
+					family == 4 ? RTE_BE16(RTE_ETHER_TYPE_IPV4)
+						    : RTE_BE16(RTE_ETHER_TYPE_IPV6));
+		else if (family == 4)
+			hr_rewrite_encap(m, adj, length, IPPROTO_IPIP, hr_flow_hash4(ip));
+		else
+			hr_rewrite_encap(m, adj, length, IPPROTO_IPV6, hr_flow_hash6(ip));
+		pkts[out++] = m;
+	}
+	if (likely(out > 0)) {
+		node->idx = out;
+		rte_node_next_stream_move(graph, node, HR_EDGE_TX);
+	}
+}
 
 #endif
