@@ -63,6 +63,7 @@ hr_bucket_take(struct hr_bucket *bucket, uint64_t now, uint64_t rate, uint64_t b
 		bucket->tokens = RTE_MIN(burst, bucket->tokens + earned);
 		bucket->last_tsc += earned * hz / rate;
 	}
+	bucket->tokens = RTE_MIN(bucket->tokens, burst); /* the rate may have been lowered */
 	if (bucket->tokens == 0)
 		return false;
 	bucket->tokens--;

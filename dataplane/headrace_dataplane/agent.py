@@ -26,6 +26,7 @@ from headrace_dataplane.engine import (
     RuntimeDirectory,
     choose_cpus,
 )
+from headrace_dataplane.netdev import isolate
 from headrace_dataplane.protocol import EngineClient, EngineError, Hello, Interface, Refusal
 from headrace_dataplane.source import ConfigSource, Snapshot
 from headrace_dataplane.state import AgentState
@@ -130,6 +131,8 @@ class Agent:
                 if translated is None or translated[0] is not snapshot:
                     translated = snapshot, translate(snapshot.config, snapshot.slices)
                 translation = translated[1]
+                # Each time: a device that was made anew has forgotten it.
+                await asyncio.to_thread(isolate, translation.endpoints)
                 if hello is None:
                     reconciler, outcome, states = None, None, {}
                 else:

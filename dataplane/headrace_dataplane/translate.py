@@ -72,6 +72,9 @@ class Translation:
     devices: Mapping[str, str]
     """DPDK's name of a device -> the port's name."""
 
+    endpoints: tuple[str, ...]
+    """Kernel devices of Interfaces: nobody else's business on this node."""
+
     problems: tuple[Problem, ...]
 
 
@@ -171,6 +174,7 @@ def translate(config: DataplaneConfig, slices: Iterable[RouteSlice]) -> Translat
         )
     ]
     devices: dict[str, str] = {}
+    endpoints: list[str] = []
     problems: list[Problem] = []
 
     for index, uplink in enumerate(spec.uplinks):
@@ -216,12 +220,14 @@ def translate(config: DataplaneConfig, slices: Iterable[RouteSlice]) -> Translat
             )
             continue
         devices[made.name] = port
+        if made.netdev is not None:
+            endpoints.append(made.netdev)
         objects.append(_port(port, made, _queues(interface.attachment, queues), interface.mtu))
         objects.append(_interface(port, interface))
 
     named = {name for network in spec.networks for name in network.route_slices}
     objects += (routes(part) for part in slices if part.metadata.name in named)
-    return Translation(tuple(objects), devices, tuple(problems))
+    return Translation(tuple(objects), devices, tuple(endpoints), tuple(problems))
 
 
 def _put(kind: str, key: str, spec: JSONObject) -> Put:

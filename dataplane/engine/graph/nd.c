@@ -103,6 +103,16 @@ may_be(const struct hr_port_ctx *in, const struct hr_ip6 *addr)
 }
 
 /**
+ * Whether an address tells who a neighbour is. An endpoint's link-local one does not: any host
+ * on the link has one, such as the kernel that holds the other end of a veth pair.
+ */
+static bool
+identifies(const struct hr_port_ctx *in, const struct hr_ip6 *addr)
+{
+	return may_be(in, addr) && (in->role == HR_ROLE_UPLINK || !hr_ip6_is_link_local(addr));
+}
+
+/**
  * Learn the sender of a solicitation. An endpoint says what is known already with every one of
  * them; the control thread is told only news.
  */
@@ -113,7 +123,7 @@ learn_source(struct hr_worker *worker, const struct question *q)
 	const struct hr_adj *adj = &hr_adjs[in->adj];
 	const struct hr_addr addr = {.family = 6, .ip6 = q->src};
 
-	if (rte_is_zero_ether_addr(&q->mac) || !may_be(in, &q->src))
+	if (rte_is_zero_ether_addr(&q->mac) || !identifies(in, &q->src))
 		return;
 	if (in->role == HR_ROLE_UPLINK || adj->op == HR_OP_RESOLVE ||
 			memcmp(adj->rewrite, &q->mac, RTE_ETHER_ADDR_LEN) != 0)
@@ -169,7 +179,7 @@ nd_one(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
 	switch (q.type) {
 	case ND_NEIGHBOR_ADVERT:
 		addr.ip6 = q.target;
-		if (may_be(in, &q.target) &&
+		if (identifies(in, &q.target) &&
 				hr_event_seen(worker, &addr, &q.mac, q.flags & ND_NA_FLAG_SOLICITED,
 						q.flags & ND_NA_FLAG_OVERRIDE)) {
 			rte_pktmbuf_free(m);

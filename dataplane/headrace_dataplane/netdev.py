@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel devices that belong to an endpoint: the host's own stack keeps out of them.
+
+An AFPacket attachment reads what arrives at a device; the kernel that owns the device reads it
+too. Left alone it answers ARP for the host's addresses, takes packets for them, and speaks
+neighbour discovery of its own, which the engine sees: a way from a tenant to its node.
+"""
+
+import logging
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+SYSCTL = Path("/proc/sys/net")
+# Documentation/networking/ip-sysctl.rst of the kernel: no IPv6 at all, no answer to ARP for any
+# local address, nothing taken in whose answer would leave by another device, nothing forwarded.
+SILENCE: Mapping[str, str] = {
+    "ipv6/conf/{}/disable_ipv6": "1",
+    "ipv4/conf/{}/arp_ignore": "8",
+    "ipv4/conf/{}/rp_filter": "1",
+    "ipv4/conf/{}/forwarding": "0",
+}
+
+
+def isolate(devices: Iterable[str], root: Path = SYSCTL) -> None:
+    """Keep the host's stack out of these devices; those that are not there are left for later.
+
+    Writes only what differs. Where it may not write (an unprivileged pod) it warns once for each
+    setting: then who made the device has to do it.
+    """
+    for device in devices:
+        for name, wanted in SILENCE.items():
+            setting = root / name.format(device)
+            try:
+                if setting.read_text().strip() != wanted:
+                    setting.write_text(wanted)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                _warn_once(f"{setting}: {error.strerror}: the host may speak on {device}")
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        log.warning("%s", message)

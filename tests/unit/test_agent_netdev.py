@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The host's stack is kept out of the endpoints' devices."""
+
+from pathlib import Path
+
+import pytest
+
+from headrace_dataplane.netdev import SILENCE, isolate
+
+
+def settings(root: Path, device: str) -> dict[str, str]:
+    return {name: (root / name.format(device)).read_text() for name in SILENCE}
+
+
+def make(root: Path, *devices: str) -> None:
+    for device in devices:
+        for name in SILENCE:
+            path = root / name.format(device)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("0\n")
+
+
+def test_only_the_named_devices_are_isolated(tmp_path: Path) -> None:
+    make(tmp_path, "vm1", "eth0")
+    isolate(["vm1", "not-there"], tmp_path)
+    assert settings(tmp_path, "vm1") == {
+        name: wanted if wanted != "0" else "0\n" for name, wanted in SILENCE.items()
+    }
+    assert set(settings(tmp_path, "eth0").values()) == {"0\n"}
+
+
+def test_a_setting_that_cannot_be_written_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path, "vm2")
+    blocked = tmp_path / "ipv6/conf/vm2/disable_ipv6"
+    blocked.unlink()
+    blocked.mkdir()
+    isolate(["vm2"], tmp_path)
+    isolate(["vm2"], tmp_path)
+    assert [record.message for record in caplog.records].count(
+        f"{blocked}: Is a directory: the host may speak on vm2"
+    ) == 1
