@@ -80,3 +80,22 @@ hr_except(struct rte_graph *graph, struct rte_node *node, struct hr_worker *work
 		rte_node_enqueue_x1(graph, node, HR_EDGE_RESOLVE, m);
 	}
 }
+
+const struct hr_adj *
+hr_divert(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
+		struct rte_mbuf *m, uint32_t index)
+{
+	const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
+	const struct hr_adj *adj;
+
+	index = hr_follow(index, ip);
+	if (index == HR_ADJ_MAX) {
+		hr_drop(worker, m, HR_DROP_NETWORK_LOOP);
+		return NULL;
+	}
+	adj = &hr_adjs[index];
+	if (adj->op == HR_OP_ETH || adj->op == HR_OP_ENCAP)
+		return adj;
+	hr_except(graph, node, worker, m, index);
+	return NULL;
+}

@@ -65,9 +65,13 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 	return false; /* IP options: forwarded, not interpreted. */
 }
 
-/** What every packet of a burst is checked for. */
+/** What every packet of a burst is checked for, in the header's first 16 bytes. */
 struct filter {
-	rte_be32_t mask, source; /**< The Interface's first source entry; the rest is unusual(). */
+	/**
+	 * (header ^ value) & mask is zero for a header without options whose source address matches
+	 * the Interface's first source entry; other sources are unusual().
+	 */
+	hr_bytes16 value, mask;
 };
 
 /** The filter of a burst: without a check all sources match, without any source none does. */
@@ -75,41 +79,48 @@ static inline struct filter
 filter_of(const struct hr_worker *worker)
 {
 	const struct hr_port_ctx *in = worker->in;
+	struct filter filter = {.value = {0x45}, .mask = {0xff}};
 
 	if (!in->source_check || worker->trusted)
-		return (struct filter){.mask = 0, .source = 0};
-	if (in->n_source4 == 0)
-		return (struct filter){.mask = 0, .source = 1};
-	return (struct filter){.mask = in->source4[0].mask, .source = in->source4[0].addr};
+		return filter;
+	if (in->n_source4 == 0) {
+		filter.value[0] = 0; /* Never so: all packets are unusual. */
+		return filter;
+	}
+	memcpy((uint8_t *)&filter.value + 12, &in->source4[0].addr, sizeof(rte_be32_t));
+	memcpy((uint8_t *)&filter.mask + 12, &in->source4[0].mask, sizeof(rte_be32_t));
+	return filter;
 }
 
-/** Zero when a packet is well-formed, has hops left and comes from where it may; no branches. */
-static inline uint32_t
-oddity(const struct rte_mbuf *m, const uint8_t *ip, struct filter filter)
+/** Add what is odd about a packet: ill-formed, out of hops, or not from where it may. No branch. */
+static inline void
+inspect(const struct rte_mbuf *m, const uint8_t *ip, const struct filter *filter,
+		struct hr_oddity *oddity)
 {
-	const uint64_t a = hr_load64(ip), b = hr_load64(ip + 8);
-	const uint32_t c = hr_load32(ip + 16);
+	static const hr_bytes16 least = {0, 0, 0, 0, 0, 0, 0, 0, 2}; /* TTL */
 	/* rx saw to it that there is a whole header. */
 	const uint32_t room = m->pkt_len - HR_L2_LEN - sizeof(struct rte_ipv4_hdr);
-	uint32_t odd = (ip[0] ^ 0x45) | ((hr_load32(ip + 12) & filter.mask) ^ filter.source);
+	hr_bytes16 header;
 
-	odd |= ip[8] <= 1;
-	odd |= hr_length4(ip) - (uint32_t)sizeof(struct rte_ipv4_hdr) > room;
-	odd |= !checksum_is_good(a, b, c);
-	return odd;
+	memcpy(&header, ip, sizeof(header));
+	oddity->bytes |= ((header ^ filter->value) & filter->mask) | (hr_bytes16)(header < least);
+	oddity->rest |= hr_length4(ip) - (uint32_t)sizeof(struct rte_ipv4_hdr) > room;
+	oddity->rest |= !checksum_is_good(hr_load64(ip), hr_load64(ip + 8), hr_load32(ip + 16));
 }
 
 /** Take the packets out of the burst that are not forwarded. @return how many remain */
 static uint16_t
 sift(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
-		struct rte_mbuf **pkts, rte_be32_t *dst, uint16_t nb, struct filter filter)
+		struct rte_mbuf **pkts, rte_be32_t *dst, uint16_t nb, const struct filter *filter)
 {
 	uint16_t n = 0;
 
 	for (uint16_t i = 0; i < nb; i++) {
 		const uint8_t *ip = rte_pktmbuf_mtod_offset(pkts[i], const uint8_t *, HR_L2_LEN);
+		struct hr_oddity oddity = {0};
 
-		if (oddity(pkts[i], ip, filter) != 0 && unusual(graph, node, worker, pkts[i]))
+		inspect(pkts[i], ip, filter, &oddity);
+		if (hr_is_odd(&oddity) && unusual(graph, node, worker, pkts[i]))
 			continue;
 		dst[n] = dst[i];
 		pkts[n++] = pkts[i];
@@ -126,17 +137,17 @@ ip4_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_
 	struct rte_mbuf **pkts = (struct rte_mbuf **)objs;
 	rte_be32_t dst[HR_BURST];
 	uint32_t next_hop[HR_BURST];
-	uint32_t odd = 0;
+	struct hr_oddity oddity = {0};
 	uint16_t n = nb;
 
 	for (uint16_t i = 0; i < nb; i++) {
 		const uint8_t *ip = rte_pktmbuf_mtod_offset(pkts[i], const uint8_t *, HR_L2_LEN);
 
-		odd |= oddity(pkts[i], ip, filter);
+		inspect(pkts[i], ip, &filter, &oddity);
 		dst[i] = hr_load32(ip + 16);
 	}
-	if (unlikely(odd != 0))
-		n = sift(graph, node, worker, pkts, dst, nb, filter);
+	if (unlikely(hr_is_odd(&oddity)))
+		n = sift(graph, node, worker, pkts, dst, nb, &filter);
 	if (likely(n > 0))
 		hr_fib4_lookup(vrf->fib4, dst, next_hop, n);
 

@@ -73,41 +73,54 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 	return false;
 }
 
-/** What every packet of a burst is checked for. */
+/** What every packet of a burst is checked for, in the header's first 32 bytes. */
 struct filter {
-	struct hr_source6 source; /**< The Interface's first source entry; the rest is unusual(). */
-	bool check;
+	/**
+	 * (header ^ value) & mask is zero for version 6 and a source address that matches the
+	 * Interface's first source entry; other sources are unusual().
+	 */
+	hr_bytes16 value[2], mask[2];
+	bool check; /**< Without, every source is good that may leave its link. */
 };
 
 static inline struct filter
 filter_of(const struct hr_worker *worker)
 {
-	static const struct hr_source6 none = {.addr = {.b = {1}}};
 	const struct hr_port_ctx *in = worker->in;
-
-	return (struct filter){
-			.source = in->n_source6 > 0 ? in->source6[0] : none,
+	struct filter filter = {
+			.value = {{0x60}},
+			.mask = {{0xf0}},
 			.check = in->source_check && !worker->trusted,
 	};
+
+	if (!filter.check)
+		return filter;
+	if (in->n_source6 == 0) {
+		filter.value[0][0] = 0; /* Never so: all packets are unusual. */
+		return filter;
+	}
+	memcpy((uint8_t *)filter.value + 8, &in->source6[0].addr, sizeof(struct hr_ip6));
+	memcpy((uint8_t *)filter.mask + 8, &in->source6[0].mask, sizeof(struct hr_ip6));
+	return filter;
 }
 
-/**
- * Zero when a packet is well-formed, has hops left and comes from where it may. Without a check
- * every source is good that is not link-local: see unusual().
- */
-static inline uint32_t
-oddity(const struct rte_mbuf *m, const uint8_t *ip, const struct filter *filter)
+/** Add what is odd about a packet: ill-formed, out of hops, or not from where it may. No branch. */
+static inline void
+inspect(const struct rte_mbuf *m, const uint8_t *ip, const struct filter *filter,
+		struct hr_oddity *oddity)
 {
-	uint32_t odd = (ip[0] >> 4) ^ 6;
+	static const hr_bytes16 least = {0, 0, 0, 0, 0, 0, 0, 2}; /* hop limit */
+	hr_bytes16 first, second;
 
-	odd |= ip[7] <= 1;
-	odd |= m->data_len < SHORTEST;
-	odd |= m->pkt_len < HR_L2_LEN + hr_length6(ip);
-	if (filter->check)
-		odd |= !matches(&filter->source, hr_load64(ip + 8), hr_load64(ip + 16));
-	else
-		odd |= is_link_local(ip + 8) || is_unspecified(ip + 8);
-	return odd;
+	memcpy(&first, ip, sizeof(first));
+	memcpy(&second, ip + 16, sizeof(second));
+	oddity->bytes |= ((first ^ filter->value[0]) & filter->mask[0]) |
+			((second ^ filter->value[1]) & filter->mask[1]) |
+			(hr_bytes16)(first < least);
+	oddity->rest |= m->data_len < SHORTEST;
+	oddity->rest |= m->pkt_len < HR_L2_LEN + hr_length6(ip);
+	if (!filter->check)
+		oddity->rest |= is_link_local(ip + 8) || is_unspecified(ip + 8);
 }
 
 /** Take the packets out of the burst that are not forwarded. @return how many remain */
@@ -120,8 +133,10 @@ sift(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
 
 	for (uint16_t i = 0; i < nb; i++) {
 		const uint8_t *ip = rte_pktmbuf_mtod_offset(pkts[i], const uint8_t *, HR_L2_LEN);
+		struct hr_oddity oddity = {0};
 
-		if (oddity(pkts[i], ip, filter) != 0 && unusual(graph, node, worker, pkts[i]))
+		inspect(pkts[i], ip, filter, &oddity);
+		if (hr_is_odd(&oddity) && unusual(graph, node, worker, pkts[i]))
 			continue;
 		dst[n] = dst[i];
 		pkts[n++] = pkts[i];
@@ -138,16 +153,16 @@ ip6_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_
 	struct rte_mbuf **pkts = (struct rte_mbuf **)objs;
 	const struct hr_ip6 *dst[HR_BURST];
 	uint32_t next_hop[HR_BURST];
-	uint32_t odd = 0;
+	struct hr_oddity oddity = {0};
 	uint16_t n = nb;
 
 	for (uint16_t i = 0; i < nb; i++) {
 		const uint8_t *ip = rte_pktmbuf_mtod_offset(pkts[i], const uint8_t *, HR_L2_LEN);
 
-		odd |= oddity(pkts[i], ip, &filter);
+		inspect(pkts[i], ip, &filter, &oddity);
 		dst[i] = (const void *)(ip + 24);
 	}
-	if (unlikely(odd != 0))
+	if (unlikely(hr_is_odd(&oddity)))
 		n = sift(graph, node, worker, pkts, dst, nb, &filter);
 	if (likely(n > 0))
 		hr_fib6_lookup(vrf->fib6, dst, next_hop, n);

@@ -12,15 +12,22 @@
 /** Shortest frame that the fast path reads without asking: Ethernet and an IPv4 header. */
 #define SHORTEST (HR_L2_LEN + sizeof(struct rte_ipv4_hdr))
 
-/** Zero when the frame is for this MAC address and has this EtherType. */
+/**
+ * Zero when the frame's destination is the first 6 bytes of mac_word, as they stand in memory, and
+ * this is its EtherType.
+ */
 static inline uint64_t
 mismatch(const uint8_t *frame, uint64_t mac_word, uint64_t ether_type)
 {
+	const uint64_t difference = hr_load64(frame) ^ mac_word;
 	uint16_t type;
 
 	memcpy(&type, frame + 12, sizeof(type));
-	return ((hr_load64(frame) ^ mac_word) & RTE_BE64(0xffffffffffff0000ULL)) |
-			(type ^ ether_type);
+#if RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN
+	return difference << 16 | (type ^ ether_type);
+#else
+	return (difference >> 16) << 16 | (type ^ ether_type);
+#endif
 }
 
 /** Whether a frame sent to many is none of a unicast packet: RFC 1812 5.3.4 forbids to route it. */
@@ -135,7 +142,7 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 	const uint16_t burst = hr_worker_settings.burst;
 	struct hr_port_counters *counters;
 	const struct hr_port_ctx *in;
-	uint64_t mac_word = 0, other = 0, bytes = 0, ether_type;
+	uint64_t mac_word, other = 0, bytes = 0, ether_type;
 	uint16_t n = 0, port = 0;
 
 	RTE_SET_USED(objs);
@@ -165,7 +172,8 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 
 	for (uint16_t i = 0; i < RTE_MIN(n, 4); i++)
 		rte_prefetch0(rte_pktmbuf_mtod(pkts[i], void *));
-	memcpy(&mac_word, in->mac.addr_bytes, RTE_ETHER_ADDR_LEN);
+	mac_word = hr_load64((const uint8_t *)in +
+			offsetof(struct hr_port_ctx, mac)); /* and two bytes more */
 	/* Speculate that the burst is all of one family; the first packet says which. */
 	ether_type = IP6;
 	if (in->role == HR_ROLE_INTERFACE && pkts[0]->data_len >= SHORTEST &&
