@@ -49,6 +49,15 @@ _Loader.add_implicit_resolver(
 )
 
 
+# JSON's types alone: a tag such as !!timestamp or !!binary is an error, not a value.
+_Loader.yaml_constructors = {
+    tag: constructor
+    for tag, constructor in yaml.CSafeLoader.yaml_constructors.items()
+    if tag is None
+    or tag.rpartition(":")[2] in {"null", "bool", "int", "float", "str", "seq", "map"}
+}
+
+
 class _Document(NamedTuple):
     """One YAML document: its values, and where they stand."""
 
@@ -161,7 +170,8 @@ def _parse(text: str, source: str, first_line: int, result: _Result) -> _Documen
         line = first_line + (mark.line if mark else 0)
         _syntax(result, f"{source}:{line}", f"{error.problem or error.context}")
         return None
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        # ValueError: a number of more digits than Python converts, or a wrong tag for its text.
         _syntax(result, f"{source}:{first_line}", str(error).splitlines()[0])
         return None
     finally:
@@ -178,19 +188,27 @@ def _syntax(result: _Result, source: str, message: str) -> None:
     result.problems.append(Problem("", "", "", "", "InvalidYAML", message, source))
 
 
-def _refuse_duplicates(node: yaml.Node) -> None:
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _refuse_duplicates(item)
-    elif isinstance(node, yaml.MappingNode):
-        seen: set[object] = set()
-        for key, value in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(
-                    problem=f"field {key.value} is given twice", problem_mark=key.start_mark
-                )
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else None)
-            _refuse_duplicates(value)
+def _refuse_duplicates(root: yaml.Node) -> None:
+    """Raise MarkedYAMLError for a field given twice. Each node is visited once, aliased or not."""
+    waiting, visited = [root], {id(root)}
+    while waiting:
+        node = waiting.pop()
+        inside: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            inside = node.value
+        elif isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                inside.append(value)
+                if not isinstance(key, yaml.ScalarNode):
+                    continue
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"field {key.value} is given twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        waiting += (child for child in inside if id(child) not in visited)
+        visited.update(map(id, inside))
 
 
 def _load_document(document: _Document, namespace: str, result: _Result) -> None:
@@ -199,7 +217,7 @@ def _load_document(document: _Document, namespace: str, result: _Result) -> None
     metadata = value.get("metadata")
     named = metadata if isinstance(metadata, dict) else {}
     name, given = str(named.get("name", "")), str(named.get("namespace", ""))
-    if kind in _FOREIGN and version == "v1":
+    if str(kind) in _FOREIGN and version == "v1":
         return
     if kind == "List" and version == "v1":
         _note(result, document, "List", "", "", Violation(("kind",), "NotSupported", _LIST))

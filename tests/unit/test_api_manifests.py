@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Manifests: what is read, and one line for each broken rule."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,44 @@ def test_nodes_are_read_and_foreign_objects_passed_over() -> None:
     assert [(item.key, item.metadata.labels) for item in objects.nodes] == [
         ("node-a", {"zone": "a"})
     ]
+
+
+EXAMPLES = Path(__file__).parents[2] / "deploy/examples"
+BENDS = (
+    *"{}[]:,-#&*!|>'\"%@`\n\t \x00é0a~",
+    *("&a [*a]", "*a", "!!python/object:os.system", "<<: *x", "- - -", "1e999", "0x", ".inf"),
+    *("null", "? : ", "---\n", "...\n", "!!binary aaa", "!!timestamp 2001-01-01", "9" * 5000),
+)
+
+
+def bent(text: str, rng: random.Random) -> str:
+    """Return the text with a few pieces changed, cut out, repeated or put in."""
+    for _ in range(rng.randrange(1, 8)):
+        at, other = rng.randrange(len(text)), rng.randrange(len(text))
+        match rng.randrange(4):
+            case 0:
+                text = text[:at] + rng.choice(BENDS) + text[at + 1 :]
+            case 1:
+                text = text[:at] + text[at + rng.randrange(20) :] + "\n"
+            case 2:
+                text = text[:at] + text[other : other + rng.randrange(60)] + text[at:]
+            case _:
+                text = text[:at] + rng.choice(BENDS) + text[at:]
+    return text
+
+
+def test_whatever_is_in_a_file_is_a_problem_never_a_crash() -> None:
+    rng = random.Random(1)
+    texts = [path.read_text() for path in sorted(EXAMPLES.rglob("*.yaml"))]
+    outcomes = set()
+    for _ in range(3000):
+        _, problems = loads(bent(rng.choice(texts), rng), "m.yaml")
+        assert all("\n" not in str(problem) for problem in problems)
+        outcomes |= {problem.reason for problem in problems}
+    assert {"InvalidYAML", "Required", "UnknownField"} <= outcomes
+
+
+def test_aliases_are_not_multiplied() -> None:
+    levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+    _, problems = loads(f"kind: Interface\nspec:\n  x: 1\na0: &a0 [1]\n{levels}", "m.yaml")
+    assert problems
