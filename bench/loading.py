@@ -2,18 +2,22 @@
 """Routes into a running engine: how long, and what it costs the traffic."""
 
 import itertools
+import random
 import time
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from bench import captures
 from bench.cases import Case
 from bench.programs import Setting
-from bench.programs.headrace import GATEWAY_MAC, SINK, engine, number, objects, slices
+from bench.programs.headrace import GATEWAY_MAC, SINK, engine, number, objects, put, slices
+from headrace_dataplane.protocol import JSON, Put
 from headrace_dataplane.telemetry import TelemetryClient
 
 ROUTES = 100_000
 LONG = 1_000_000
+NETWORKS = 4096
 
 
 def host_routes(first: int, count: int) -> Iterator[str]:
@@ -65,6 +69,39 @@ def measure(setting: Setting) -> dict[str, float]:
                 "packets_meanwhile": number(after["packets"]) - number(before["packets"]),
                 "packets_lost": lost,
             }
+
+
+def measure_networks(setting: Setting) -> dict[str, float]:
+    """Return the memory of 4096 networks of 16 IPv4 routes, half of them far-off host routes."""
+    case = Case(4, "route")
+    rng = random.Random(1)
+    with engine(setting, case) as client:
+        hello = client.hello()
+        generation = itertools.count(1)
+        before = resident_mib(hello.pid)
+        for first in range(0, NETWORKS, 256):
+            batch: list[Put] = []
+            for index in range(first, first + 256):
+                name = f"bench/n{index}"
+                routes: list[JSON] = [
+                    [f"10.{rng.randrange(256)}.{third}.0/24", SINK] for third in range(8)
+                ]
+                routes += [
+                    [str(IPv4Address(rng.randrange(1 << 24, 10 << 24))), SINK] for _ in range(8)
+                ]
+                for route in routes[8:]:
+                    assert isinstance(route, list)
+                    route[0] = f"{route[0]}/32"
+                batch.append(put("network", name, {"vni": index + 1, "gateways": ["10.0.0.1"]}))
+                batch.append(put("routes", name, {"network": name, "routes": routes}))
+            client.commit(next(generation), batch)
+        with TelemetryClient(Path(hello.telemetry)) as telemetry:
+            info = telemetry.object("/headrace/info")
+        return {
+            "networks": NETWORKS,
+            "networks_rss_mib": resident_mib(hello.pid) - before,
+            "networks_fib_mib": number(info["fib_bytes"]) / (1 << 20),
+        }
 
 
 def total(drops: object) -> int:

@@ -172,7 +172,7 @@ def main() -> int:
         relate_jobs(rows)
         if wanted is None:
             parts: dict[str, Callable[[], object]] = {
-                "loading": lambda: loading.measure(setting),
+                "loading": lambda: loading.measure(setting) | loading.measure_networks(setting),
                 "compile": compile_bench.compile_bench,
             }
             for name, part in parts.items():

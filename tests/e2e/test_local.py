@@ -124,6 +124,22 @@ def test_both_families_reach_the_other_node(site: Site) -> None:
         reaches(site, site.vm2, address)
 
 
+def test_the_hosts_stack_is_kept_out_of_an_endpoints_device(site: Site) -> None:
+    """With IPv6 on it, the node's kernel would speak to the tenant, and the tenant to it."""
+    host = site.node_a.namespace
+    setting = "net.ipv6.conf.blue-vm1.disable_ipv6"
+    host.command("sysctl", "-qw", f"{setting}=0")
+    until(
+        lambda: host.command("sysctl", "-n", setting).strip() == "1",
+        "the agent turns IPv6 off again",
+        MANY_SECONDS,
+    )
+    assert host.command("sysctl", "-n", "net.ipv4.conf.blue-vm1.arp_ignore").strip() == "8"
+    assert host.command("sysctl", "-n", "net.ipv4.conf.uplink0.arp_ignore").strip() == "0"
+    for address in VM2:
+        reaches(site, site.vm1, address)
+
+
 def test_a_killed_agent_costs_no_packet_and_the_next_adopts_the_engine(site: Site) -> None:
     engines = [node.engine_pid() for node in site.nodes]
     with pinging(site) as pinger:
