@@ -52,7 +52,7 @@ setup: ## Install the Debian packages that are missing (needs root; nothing miss
 		echo "Packages are missing. Run: sudo apt-get install" $$missing >&2
 		exit 1
 	fi
-	$(say) "installing" $$missing
+	$(say) "installing $$(echo $$missing)"
 	export DEBIAN_FRONTEND=noninteractive
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends $$missing

@@ -24,8 +24,8 @@ class IdlePolicy(StrEnum):
 class Workers(ApiModel):
     """The threads that forward, one CPU each."""
 
-    count: int = Field(default=1, ge=1, le=128)
-    """Workers on each node, 1 to 128. Default 1."""
+    count: int = Field(default=1, ge=1, le=64)
+    """Workers on each node, 1 to 64. Default 1."""
     idle_policy: IdlePolicy = IdlePolicy.ADAPTIVE
     """Poll never sleeps; Adaptive sleeps for microseconds when idle. Default Adaptive."""
     share_control_core: bool = False
