@@ -3,6 +3,7 @@
  * @file
  * The engine: starts DPDK and the workers, then runs the control loop until told to end.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
@@ -66,30 +67,57 @@ now_ms(void)
 	return (uint64_t)time.tv_sec * 1000 + (uint64_t)time.tv_nsec / 1000000;
 }
 
-/** Bytes of free hugepages, of all sizes' default pool. */
+/** MiB of free hugepages, of all sizes. */
 static uint64_t
-free_hugepages(void)
+free_hugepages_mib(void)
 {
-	uint64_t pages = 0, kib = 0;
-	char line[128];
-	FILE *file = fopen("/proc/meminfo", "re");
+	static const char folder[] = "/sys/kernel/mm/hugepages";
+	uint64_t mib = 0, kib, pages;
+	const struct dirent *entry;
+	DIR *sizes = opendir(folder);
 
-	if (file == NULL)
+	if (sizes == NULL)
 		return 0;
-	while (fgets(line, sizeof(line), file) != NULL) {
-		sscanf(line, "HugePages_Free: %" SCNu64, &pages);
-		sscanf(line, "Hugepagesize: %" SCNu64, &kib);
+	while ((entry = readdir(sizes)) != NULL) {
+		char path[sizeof(folder) + sizeof(entry->d_name) + 32];
+		FILE *file;
+
+		if (sscanf(entry->d_name, "hugepages-%" SCNu64 "kB", &kib) != 1)
+			continue;
+		snprintf(path, sizeof(path), "%s/%s/free_hugepages", folder, entry->d_name);
+		file = fopen(path, "re");
+		if (file == NULL)
+			continue;
+		if (fscanf(file, "%" SCNu64, &pages) == 1)
+			mib += pages * kib / 1024;
+		fclose(file);
 	}
-	fclose(file);
-	return pages * kib * 1024;
+	closedir(sizes);
+	return mib;
+}
+
+/** Whether to use hugepages; says so when they were hoped for and are not there. */
+static bool
+choose_hugepages(void)
+{
+	uint64_t free_mib;
+
+	if (options.hugepages != HR_HUGEPAGES_AUTO)
+		return options.hugepages == HR_HUGEPAGES_ON;
+	free_mib = free_hugepages_mib();
+	if (free_mib >= options.memory_mib)
+		return true;
+	fprintf(stderr,
+			"headrace-engine: %u MiB of hugepages wanted, %" PRIu64
+			" MiB free: using ordinary pages\n",
+			options.memory_mib, free_mib);
+	return false;
 }
 
 static void
 start_eal(void)
 {
-	const uint64_t wanted = (uint64_t)options.memory_mib << 20;
-	const bool huge = options.hugepages == HR_HUGEPAGES_ON ||
-			(options.hugepages == HR_HUGEPAGES_AUTO && free_hugepages() >= wanted);
+	const bool huge = choose_hugepages();
 	char lcores[16 * (HR_MAX_WORKERS + 1)] = "", memory[16];
 	const char *argv[24] = {"headrace-engine", "--lcores", lcores, "--iova-mode=va",
 			"--file-prefix", options.name, "-m", memory, "--log-level=notice",

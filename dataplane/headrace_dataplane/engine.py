@@ -89,7 +89,8 @@ class EngineOptions:
             *("--name", self.name),
             *("--cpus", ",".join(map(str, self.cpus))),
             *("--workers", str(self.workers)),
-            *("--hugepages", "on" if self.hugepages else "off"),
+            # A pod gets what it asked for; a machine without any still forwards.
+            *("--hugepages", "auto" if self.hugepages else "off"),
             *("--runtime-dir", str(runtime.path)),
         ]
         if self.share_control:

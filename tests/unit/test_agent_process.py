@@ -145,7 +145,7 @@ def test_arguments_are_those_of_the_engine() -> None:
     options = replace(OPTIONS, hugepages=True, memory_mib=512, max_mtu=9216)
     assert options.arguments(RuntimeDirectory(Path("/run/h"))) == [
         *("--socket", "/run/h/engine.sock", "--name", "n", "--cpus", "0", "--workers", "1"),
-        *("--hugepages", "on", "--runtime-dir", "/run/h", "--share-control"),
+        *("--hugepages", "auto", "--runtime-dir", "/run/h", "--share-control"),
         *("--memory", "512", "--max-mtu", "9216"),
     ]
 

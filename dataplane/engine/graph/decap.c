@@ -10,9 +10,8 @@
 #define OUTER (HR_L2_LEN + sizeof(struct rte_ipv6_hdr))
 
 /** Not an encapsulated packet for an Interface here: for the uplink itself, or a drop. */
-static void
-unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
-		struct rte_mbuf *m)
+static void __attribute__((noinline)) unusual(struct rte_graph *graph, struct rte_node *node,
+		struct hr_worker *worker, struct rte_mbuf *m)
 {
 	const struct hr_port_ctx *in = worker->in;
 	const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
