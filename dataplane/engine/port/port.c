@@ -114,6 +114,12 @@ hr_port_mac(const struct hr_port *port, struct rte_ether_addr *mac)
 	*mac = port->mac;
 }
 
+bool
+hr_port_is_virtual(const struct hr_port *port)
+{
+	return port->device.virtual;
+}
+
 void
 hr_port_attach(struct hr_port *port, hr_port_changed changed, void *user)
 {

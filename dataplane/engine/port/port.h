@@ -37,6 +37,8 @@ const char *hr_port_state_name(enum hr_port_state state);
  * one chosen at random (its own is the other side's). Stays the same when a device comes back.
  */
 void hr_port_mac(const struct hr_port *port, struct rte_ether_addr *mac);
+/** Whether its device takes any unicast address for its own, as hardware may not. */
+bool hr_port_is_virtual(const struct hr_port *port);
 /**
  * Set the L3 MTU, bytes. A device may not go as far, nor our packet buffers.
  * @return the MTU in force

@@ -86,12 +86,8 @@ publish(const struct hr_interface *interface)
 static void
 set_gateway_mac(struct hr_interface *interface)
 {
-	const struct hr_interface_spec *spec = interface->object->spec;
-	const struct hr_object *port = hr_store_get(HR_KIND_PORT, spec->port);
-	const char *devargs = ((const struct hr_port_spec *)port->spec)->devargs;
-
 	/* A VF's switch may drop what leaves with another address than the VF's. */
-	if (strncmp(devargs, "net_", 4) == 0)
+	if (hr_port_is_virtual(interface->port))
 		interface->gateway_mac = anycast_mac;
 	else
 		hr_port_mac(interface->port, &interface->gateway_mac);
