@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <rte_bus.h>
+#include <rte_bus_vdev.h>
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
@@ -109,6 +110,20 @@ explain_pci(const char *address, char why[HR_DEVICE_WHY])
 			address, n > 0 ? strrchr(driver, '/') + 1 : "no kernel driver");
 }
 
+/**
+ * Create a virtual device, or take up a hardware one. rte_dev_probe() is not for the former: since
+ * DPDK 25.11 it refuses more than 127 characters, which two file names are soon.
+ */
+static int
+probe_device(const char *devargs, const char *name)
+{
+	const char *arguments = strchr(devargs, ',');
+
+	if (strncmp(name, "net_", 4) == 0)
+		return rte_vdev_init(name, arguments == NULL ? NULL : arguments + 1);
+	return rte_dev_probe(devargs);
+}
+
 static int
 probe(struct hr_device *device, const struct hr_port_spec *spec, const char *name,
 		char why[HR_DEVICE_WHY])
@@ -146,7 +161,7 @@ probe(struct hr_device *device, const struct hr_port_spec *spec, const char *nam
 		snprintf(why, HR_DEVICE_WHY, "DPDK knows no device like \"%.100s\"", name);
 		return -ENODEV;
 	}
-	error = rte_dev_probe(spec->devargs);
+	error = probe_device(spec->devargs, name);
 	if (error == 0 && hr_device_find(name, &device->id))
 		return 0;
 	device->id = HR_PORT_NO_ID;
