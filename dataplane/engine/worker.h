@@ -50,7 +50,7 @@ struct hr_port_ctx {
 	uint32_t adj; /**< To the endpoint; its rewrite holds the learned MAC address. */
 	uint16_t n_source4, n_source6;
 	struct hr_source4 source4[HR_MAX_ADDRESSES + HR_MAX_PREFIXES];
-	struct hr_source6 source6[HR_MAX_ADDRESSES + HR_MAX_PREFIXES + 1]; /* + its link-local */
+	struct hr_source6 source6[HR_MAX_ADDRESSES + HR_MAX_PREFIXES];
 	/** Addresses this port answers for: gateways on an Interface, own ones on an uplink. */
 	uint16_t n_own;
 	struct hr_addr own[HR_MAX_GATEWAYS + 16];

@@ -300,14 +300,13 @@ static json_t *
 describe_member(const struct path *path, uint16_t weight)
 {
 	const struct hr_interface *interface;
-	struct hr_addr addr = {.family = 6};
 	char text[HR_ADDR_TEXT];
 	json_t *hop;
 
 	if (path->type == PATH_NETWORK)
 		return json_pack("{s:s, s:i}", "network", path->network, "weight", weight);
-	addr.ip6 = path->underlay;
-	hop = json_pack("{s:s, s:i}", "underlay", hr_addr_format(&addr, text), "weight", weight);
+	hop = json_pack("{s:s, s:i}", "underlay", hr_ip6_format(&path->underlay, text), "weight",
+			weight);
 	interface = hr_interface_by_underlay(&path->underlay);
 	if (interface != NULL)
 		json_object_set_new(hop, "interface", json_string(interface->object->key));

@@ -200,7 +200,6 @@ describe(const struct hr_object *object)
 	const struct hr_uplink_spec *spec = object->spec;
 	const struct hr_uplink *uplink = object->state;
 	json_t *addresses = json_array(), *links = json_array(), *item;
-	struct hr_addr addr = {.family = 6};
 	char text[HR_ADDR_TEXT];
 
 	for (uint16_t i = 0; i < spec->n_addresses; i++)
@@ -212,8 +211,8 @@ describe(const struct hr_object *object)
 			spec->port, "state", hr_port_state_name(hr_port_state(uplink->port)), "mtu",
 			spec->mtu, "addresses", addresses, "onLink", links, "gateway");
 	if (spec->has_gateway) {
-		addr.ip6 = spec->gateway;
-		json_object_set_new(item, "gateway", json_string(hr_addr_format(&addr, text)));
+		json_object_set_new(item, "gateway",
+				json_string(hr_ip6_format(&spec->gateway, text)));
 	}
 	return item;
 }
