@@ -64,16 +64,17 @@ class SchemaError(Exception):
 
 def crd(resource: type[Resource]) -> Json:
     """The CustomResourceDefinition of a resource, as JSON types."""
+    columns = [*resource.COLUMNS, _AGE]
     version: Json = {
         "name": VERSION,
         "served": True,
         "storage": True,
         "schema": {"openAPIV3Schema": schema(resource)},
-        "subresources": {"status": {}},
-        "additionalPrinterColumns": [
-            _printer_column(item) for item in (*resource.COLUMNS, *_READY, _AGE)
-        ],
     }
+    if _has_status(resource):
+        version["subresources"] = {"status": {}}
+        columns[-1:-1] = _READY
+    version["additionalPrinterColumns"] = [_printer_column(item) for item in columns]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -98,19 +99,20 @@ def schema(resource: type[Resource]) -> Json:
     """The structural schema of a resource."""
     source = cast(Json, resource.model_json_schema(by_alias=True, mode="validation"))
     definitions = cast(dict[str, Json], source.get("$defs", {}))
-    spec, status = (_property(source, definitions, name) for name in ("spec", "status"))
-    status["default"] = {"conditions": PENDING}
+    properties: Json = {
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": {"type": "object"},
+        "spec": _property(source, definitions, "spec"),
+    }
+    if _has_status(resource):
+        status = _property(source, definitions, "status")
+        properties["status"] = {**status, "default": {"conditions": PENDING}}
     result: Json = {
         "description": source["description"],
         "type": "object",
         "required": ["metadata", "spec"],
-        "properties": {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-            "spec": spec,
-            "status": status,
-        },
+        "properties": properties,
     }
     if resource.COMPILED:
         _drop_rules(result)
@@ -122,6 +124,10 @@ def schema(resource: type[Resource]) -> Json:
             }
         ]
     return result
+
+
+def _has_status(resource: type[Resource]) -> bool:
+    return "status" in resource.model_fields
 
 
 def _property(source: Json, definitions: dict[str, Json], name: str) -> Json:

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pipeline: which dataplane runs, on which nodes, over which uplinks."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from .attachment import DEFAULT_TYPES, Attachment, AttachmentType
 from .base import ApiModel, ObjectStatus, Resource, StatusModel, cel, column, field_error
 from .types import MacAddress, Name, NodeName, NodePool, UnderlayAddress, UnderlayPrefix
+
+INT32 = 0x7FFFFFFF
 
 LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
 LabelValue = Annotated[str, Field(max_length=63)]
@@ -60,6 +63,23 @@ class Hugepages(ApiModel):
         if self.mebibytes % step:
             raise field_error("amount", f"a multiple of {self.size}")
         return self
+
+
+#: Ordinary memory in Mi or Gi (a Kubernetes quantity).
+Memory = Annotated[str, Field(max_length=16, pattern=r"^[1-9][0-9]*(Mi|Gi)$")]
+
+
+class NodeClass(ApiModel):
+    """Nodes of another size: what is given here replaces what the Pipeline says."""
+
+    value: LabelValue = Field(min_length=1)
+    """Value of the label nodeClassLabel on these nodes."""
+    workers: Workers | None = None
+    """The threads that forward. Default: those of the Pipeline."""
+    hugepages: Hugepages | None = None
+    """Hugepages of each dataplane pod. Default: those of the Pipeline."""
+    memory: Memory | None = None
+    """Ordinary memory of each dataplane pod. Default: that of the Pipeline."""
 
 
 class NodeSelector(ApiModel):
@@ -187,6 +207,15 @@ class Uplink(ApiModel):
 class PipelineSpec(ApiModel):
     """What runs and where."""
 
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                "!has(self.nodeClasses) || has(self.nodeClassLabel)",
+                "nodeClassLabel is required with nodeClasses",
+            )
+        )
+    )
+
     node_selector: NodeSelector = NodeSelector()
     """The nodes that run the dataplane. Default: all."""
     tolerations: tuple[Toleration, ...] = Field(default=(), max_length=64)
@@ -199,6 +228,21 @@ class PipelineSpec(ApiModel):
     """The threads that forward."""
     hugepages: Hugepages | None = None
     """Hugepages of each dataplane pod. Default: none, ordinary memory."""
+    memory: Memory = "1Gi"
+    """Ordinary memory of each dataplane pod, besides hugepages, e.g. 512Mi: tables, the agent, and
+    packet buffers where there are no hugepages. Default 1Gi."""
+    node_class_label: LabelKey | None = None
+    """Label whose value tells the classes of nodes apart, such as node.kubernetes.io/instance-type.
+    Required with nodeClasses."""
+    node_classes: tuple[NodeClass, ...] = Field(
+        default=(),
+        max_length=32,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["value"],
+        },
+    )
+    """Classes of nodes that differ from the others, at most 32."""
     numa: int | None = Field(default=None, ge=0, le=63)
     """NUMA node to run on, 0 to 63. Default: any."""
     attachment_types: tuple[AttachmentType, ...] = Field(
@@ -243,7 +287,29 @@ class PipelineSpec(ApiModel):
                 devices.add(device)
         if len(set(self.attachment_types)) != len(self.attachment_types):
             raise field_error("attachmentTypes", "every type once")
+        if self.node_classes and self.node_class_label is None:
+            raise field_error("nodeClassLabel", "required with nodeClasses")
+        values = [each.value for each in self.node_classes]
+        for index, value in enumerate(values):
+            if value in values[:index]:
+                raise field_error(f"nodeClasses[{index}].value", f"{value} is listed twice")
         return self
+
+    def node_class(self, labels: Mapping[str, str]) -> NodeClass | None:
+        """The class of a node with these labels; None: it has the Pipeline's own sizes."""
+        value = labels.get(self.node_class_label) if self.node_class_label else None
+        return next((each for each in self.node_classes if each.value == value), None)
+
+    def sized(self, node_class: NodeClass | None) -> "PipelineSpec":
+        """The spec as it is for the nodes of a class."""
+        if node_class is None:
+            return self
+        given = {
+            name: value
+            for name in ("workers", "hugepages", "memory")
+            if (value := getattr(node_class, name)) is not None
+        }
+        return self.model_copy(update=given)
 
 
 class PipelineNode(StatusModel):
@@ -267,6 +333,12 @@ class PipelineStatus(ObjectStatus):
         },
     )
     """The selected nodes and their underlay prefixes, at most 5000."""
+    selected_nodes: int | None = Field(default=None, ge=0, le=INT32)
+    """How many nodes the Pipeline selects."""
+    ready_nodes: int | None = Field(default=None, ge=0, le=INT32)
+    """How many of them forward, with the newest configuration."""
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    """TCP port on which the dataplane pods serve metrics."""
 
 
 class Pipeline(Resource):
@@ -276,7 +348,9 @@ class Pipeline(Resource):
     SHORT_NAME = "pl"
     NAMESPACED = False
     COLUMNS = (
-        column("Workers", ".spec.workers.count", "integer"),
+        column("Nodes", ".status.selectedNodes", "integer"),
+        column("Ready nodes", ".status.readyNodes", "integer"),
+        column("Workers", ".spec.workers.count", "integer", wide=True),
         column("Underlay", ".spec.underlayPrefix"),
     )
 

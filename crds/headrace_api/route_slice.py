@@ -5,16 +5,17 @@ from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from .base import ApiModel, ObjectStatus, Resource, cel, column, field_error
+from .base import ApiModel, Resource, cel, column, field_error
 from .types import NetworkKey, Prefix, UnderlayAddress, Vni
 
 #: Most routes in one slice.
 SLICE_ROUTES = 256
 #: Most next hops of one route; the engine's limit.
 ROUTE_NEXT_HOPS = 16
-#: Labels that name the VirtualNetwork of a RouteSlice.
+#: Labels that name the VirtualNetwork of a RouteSlice; its VNI selects those that a node needs.
 NAMESPACE_LABEL = "headrace.dev/network-namespace"
 NETWORK_LABEL = "headrace.dev/network"
+VNI_LABEL = "headrace.dev/vni"
 
 
 def slice_name(network: str, number: int) -> str:
@@ -96,4 +97,3 @@ class RouteSlice(Resource):
     )
 
     spec: RouteSliceSpec
-    status: ObjectStatus | None = None

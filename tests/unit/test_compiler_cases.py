@@ -146,6 +146,7 @@ def test_one_interface_gets_all_that_it_needs() -> None:
     assert RouteSlice.model_validate(result.slices["default.blue.0"]).metadata.labels == {
         "headrace.dev/network-namespace": "default",
         "headrace.dev/network": "blue",
+        "headrace.dev/vni": "1",
     }
     assert routes(result) == {
         "10.0.0.2/32": [("fd00:1:0:1::2", 1)],
@@ -511,3 +512,32 @@ def test_allocations_that_do_not_fit_are_replaced() -> None:
 def test_allocations_of_a_damaged_file_are_refused() -> None:
     with pytest.raises(ValidationError, match="underlay is IPv6"):
         Allocations.model_validate({"nodes": {"a": {"b": {"underlay_prefix": "10.0.0.0/8"}}}})
+
+
+def test_nodes_of_a_class_get_its_sizes() -> None:
+    spec = {
+        "underlayPrefix": "fd00:1::/48",
+        "workers": {"count": 2},
+        "memory": "2Gi",
+        "nodeClassLabel": "size",
+        "nodeClasses": [{"value": "small", "workers": {"count": 1}}],
+    }
+    router = Pipeline.model_validate({"metadata": {"name": "router"}, "spec": spec})
+    nodes = [
+        Node.model_validate({"metadata": {"name": name, "labels": labels}})
+        for name, labels in (("n1", {"size": "small"}), ("n2", {"size": "other"}), ("n3", {}))
+    ]
+    compiler = Compiler()
+    compiler.upsert(router)
+    for node in nodes:
+        compiler.upsert(node)
+    compiler.flush()
+    workers = {
+        name: config["spec"]["workers"]["count"]  # type: ignore[index,call-overload]
+        for name, config in compiler.snapshot().configs.items()
+    }
+    assert workers == {"router.n1": 1, "router.n2": 2, "router.n3": 2}
+    grown = {"metadata": {"name": "n2", "labels": {"size": "small"}}}
+    compiler.upsert(Node.model_validate(grown))
+    changes = compiler.flush()
+    assert list(changes.configs) == ["router.n2"]

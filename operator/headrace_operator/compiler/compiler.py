@@ -375,9 +375,11 @@ class Compiler:
 
     def _config(self, pn: str) -> Json | None:
         prefix = self._ready_pns.get(pn)
-        spec = self._store.pipeline(pn_parts(pn)[0])
+        pipeline, node = pn_parts(pn)
+        spec = self._store.pipeline(pipeline)
         if prefix is None or spec is None:
             return None
+        spec = spec.sized(spec.node_class(self._store.nodes[node]))
         members = sorted(self._members[pn])
         reached = self._routing.reached({self._accepted[key].network for key in members})
         networks = [

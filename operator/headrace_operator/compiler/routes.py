@@ -14,6 +14,7 @@ from headrace_api.route_slice import (
     NETWORK_LABEL,
     ROUTE_NEXT_HOPS,
     SLICE_ROUTES,
+    VNI_LABEL,
 )
 
 from .addresses import prefix_order
@@ -170,7 +171,7 @@ class RouteTable:
             "metadata": {
                 "name": slice_name(self.network, number),
                 "namespace": namespace,
-                "labels": {NAMESPACE_LABEL: owner, NETWORK_LABEL: name},
+                "labels": {NAMESPACE_LABEL: owner, NETWORK_LABEL: name, VNI_LABEL: str(vni)},
             },
             "spec": {"network": self.network, "vni": vni, "routes": [*items]},
         }

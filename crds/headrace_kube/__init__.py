@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The API server for Headrace's parts: JSON objects in and out, nothing typed, nothing cached."""
+
+from .client import Event, Kube, KubeError, Listing
+from .kinds import (
+    CONFIG_MAPS,
+    DAEMON_SETS,
+    DATAPLANE_CONFIGS,
+    EVENTS,
+    INTERFACES,
+    LEASES,
+    NODES,
+    PIPELINES,
+    PODS,
+    ROUTE_SLICES,
+    VIRTUAL_NETWORKS,
+    Kind,
+)
+
+__all__ = [
+    "CONFIG_MAPS",
+    "DAEMON_SETS",
+    "DATAPLANE_CONFIGS",
+    "EVENTS",
+    "INTERFACES",
+    "LEASES",
+    "NODES",
+    "PIPELINES",
+    "PODS",
+    "ROUTE_SLICES",
+    "VIRTUAL_NETWORKS",
+    "Event",
+    "Kind",
+    "Kube",
+    "KubeError",
+    "Listing",
+]

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of objects that Headrace reads or writes, and their paths at the API server."""
+
+from dataclasses import dataclass
+
+from headrace_api import (
+    API_VERSION,
+    DataplaneConfig,
+    Interface,
+    Pipeline,
+    RouteSlice,
+    VirtualNetwork,
+)
+from headrace_api.base import Resource
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind, as the API server names it."""
+
+    name: str
+    """Interface, DaemonSet, ..."""
+    plural: str
+    """interfaces, daemonsets, ..."""
+    api_version: str = API_VERSION
+    namespaced: bool = True
+
+    def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
+        """Path of the collection (of all namespaces when none is given), object or subresource."""
+        root = "/apis" if "/" in self.api_version else "/api"
+        parts = [root, self.api_version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        return "/".join([*parts, self.plural, *filter(None, (name, subresource))])
+
+
+def _own(resource: type[Resource]) -> Kind:
+    return Kind(resource.__name__, resource.PLURAL, namespaced=resource.NAMESPACED)
+
+
+VIRTUAL_NETWORKS = _own(VirtualNetwork)
+INTERFACES = _own(Interface)
+PIPELINES = _own(Pipeline)
+DATAPLANE_CONFIGS = _own(DataplaneConfig)
+ROUTE_SLICES = _own(RouteSlice)
+
+CONFIG_MAPS = Kind("ConfigMap", "configmaps", "v1")
+NODES = Kind("Node", "nodes", "v1", namespaced=False)
+PODS = Kind("Pod", "pods", "v1")
+DAEMON_SETS = Kind("DaemonSet", "daemonsets", "apps/v1")
+LEASES = Kind("Lease", "leases", "coordination.k8s.io/v1")
+EVENTS = Kind("Event", "events", "events.k8s.io/v1")
