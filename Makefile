@@ -109,6 +109,7 @@ lint: venv build ## Check style, types, import rules, the CRDs, and that the C c
 	$(BIN)/lint-imports --no-logo
 	$(say) "CRDs are what the models say"
 	$(BIN)/python -m headrace_api.crd --check
+	$(BIN)/python -m headrace_api.reference --check
 	$(say) "clang-format"
 	find $(ENGINE) -name '*.[ch]' -print0 | xargs -0 clang-format --dry-run --Werror
 

@@ -238,16 +238,22 @@ class Kube:
 
     @asynccontextmanager
     async def websocket(
-        self, path: str, query: Sequence[tuple[str, str]], protocol: str
+        self, path: str, query: Sequence[tuple[str, str]], protocols: Sequence[str]
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
-        """Open a WebSocket, as exec needs it. Raises KubeError."""
+        """Open a WebSocket, as exec needs it; its `protocol` is the first that the server has.
+
+        Raises KubeError.
+        """
         url = self._configuration.host + path
         headers = await self._headers()
         try:
             async with self._session.ws_connect(
-                url, params=query, protocols=(protocol,), headers=headers
+                url, params=query, protocols=protocols, headers=headers
             ) as socket:
                 yield socket
+        except aiohttp.WSServerHandshakeError as error:
+            # aiohttp does not read the body, which would say why.
+            raise _refusal(error.status, "") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(error) from error
 

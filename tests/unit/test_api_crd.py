@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace_api import crd
+from headrace_api import crd, reference
 
 Schema = dict[str, Any]
 
@@ -45,6 +45,18 @@ WITH_STATUS = sorted(CRDS.keys() - {"RouteSlice"})
 
 def test_the_committed_files_are_what_the_models_say() -> None:
     assert crd.main(["--check"]) == 0
+
+
+def test_the_reference_names_every_field(tmp_path: Path) -> None:
+    assert reference.main(["--check"]) == 0
+    assert reference.main(["--check", "--file", str(tmp_path / "api.md")]) == 1
+    page = reference.reference()
+    for kind in CRDS:
+        for _, node in schemas(
+            version(kind)["schema"]["openAPIV3Schema"]["properties"]["spec"], ""
+        ):
+            for name in node.get("properties", {}):
+                assert f"| `{name}` |" in page
 
 
 def test_check_fails_on_a_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

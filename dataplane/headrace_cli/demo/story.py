@@ -115,9 +115,8 @@ class Story:
     def _start(self) -> None:
         self._title("Say what you want, and start Headrace on both nodes")
         blue = self._lab.manifests / "blue.yaml"
-        network, _, vm2 = blue.read_text().split("---\n")
-        body = network[network.index("apiVersion") :]
-        self._show("", f"cat {blue}", f"{body}---\n[...]\n---\n{vm2}")
+        _, network, _, vm2 = blue.read_text().split("---\n")
+        self._show("", f"cat {blue}", f"[...]\n---\n{network}---\n[...]\n---\n{vm2}")
         self._say("red.yaml is the same for tenant red; pipeline.yaml says what runs on the nodes.")
         cpus = sorted(os.sched_getaffinity(0))
         for number, node in enumerate(self._nodes.values()):
