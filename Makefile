@@ -24,10 +24,15 @@ VENV_STAMP := .venv/stamp-$(firstword $(shell sha256sum pyproject.toml))
 DEBIAN_PACKAGES := \
 	clang clang-format gcc libdpdk-dev libjansson-dev libpcap-dev meson ninja-build pkg-config \
 	dpdk-dev ethtool iperf3 iproute2 iputils-ping procps python3-venv tcpdump
+# What a cluster for the tests consists of, besides Kubernetes itself, and what makes images.
+CLUSTER_PACKAGES := \
+	buildah conntrack containerd containernetworking-plugins etcd-server iptables libc6-dev \
+	mmdebstrap nftables openssl prometheus runc
 
 say = printf '\033[1m==> %s\033[0m\n'
 
-.PHONY: help setup venv build build-sanitize demo test test-quick lint format bench fuzz clean
+.PHONY: help setup setup-cluster venv build build-sanitize demo test test-quick lint format bench \
+	fuzz cluster cluster-up cluster-down images clean
 
 help: ## Show this list
 	@echo 'Headrace: Kubernetes objects in, DPDK dataplanes out. Start with: make demo'
@@ -35,6 +40,12 @@ help: ## Show this list
 	sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 
 setup: ## Install the Debian packages that are missing (needs root; nothing missing: no network)
+
+setup-cluster: setup ## Install what the tests' cluster and the images need besides
+
+setup: PACKAGES := $(DEBIAN_PACKAGES)
+setup-cluster: PACKAGES := $(CLUSTER_PACKAGES)
+setup setup-cluster:
 	@if ! command -v dpkg-query apt-get >/dev/null; then
 		missing=
 		for tool in meson ninja pkg-config cc clang clang-format ip ping iperf3 tcpdump ethtool; do
@@ -46,7 +57,7 @@ setup: ## Install the Debian packages that are missing (needs root; nothing miss
 		exit 1
 	fi
 	installed=$$(dpkg-query -W -f '$${db:Status-Abbrev} $${Package}\n' | sed -n 's/^.i. *//p')
-	missing=$$(comm -23 <(tr ' ' '\n' <<<'$(DEBIAN_PACKAGES)' | sort) <(sort -u <<<"$$installed"))
+	missing=$$(comm -23 <(tr ' ' '\n' <<<'$(PACKAGES)' | sort) <(sort -u <<<"$$installed"))
 	[ -z "$$missing" ] && exit 0
 	if [ "$$(id -u)" != 0 ]; then
 		echo "Packages are missing. Run: sudo apt-get install" $$missing >&2
@@ -88,7 +99,7 @@ demo: venv build ## Two tenants with the same addresses, one engine, real packet
 	@$(say) "demo"
 	$(BIN)/headrace demo
 
-test: venv build build-sanitize ## Run every test: the engine's, with and without sanitizers, then pytest
+test: setup-cluster venv build build-sanitize ## Run every test: the engine's, with and without sanitizers, then pytest
 	@$(say) "engine tests"
 	meson test -C $(BUILD) --no-rebuild --print-errorlogs
 	$(say) "engine tests with sanitizers"
@@ -96,27 +107,41 @@ test: venv build build-sanitize ## Run every test: the engine's, with and withou
 	$(say) "pytest"
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-test-quick: venv ## Run the tests that need neither root nor the engine
-	@$(BIN)/pytest -m 'not engine and not root' $(PYTEST_ARGS)
+test-quick: venv ## Run the tests that need neither root, nor the engine, nor a cluster
+	@$(BIN)/pytest -m 'not engine and not root and not cluster' $(PYTEST_ARGS)
+
+cluster: setup-cluster venv ## Build the programs of the tests' Kubernetes cluster (once, 4 to 15 minutes)
+	@$(BIN)/python -m tests.cluster.cluster build
+
+cluster-up: setup-cluster venv ## Start a two-node Kubernetes cluster on this machine (needs root)
+	@$(BIN)/python -m tests.cluster.cluster up
+
+cluster-down: venv ## End it
+	@$(BIN)/python -m tests.cluster.cluster down
+
+images: setup-cluster ## Build the container images: build/images/{operator,dataplane}.tar (needs root)
+	@deploy/images/build.sh
 
 lint: venv build ## Check style, types, import rules, the CRDs, and that the C compiles without a warning
 	@$(say) "ruff"
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(say) "mypy"
-	$(BIN)/mypy crds operator dataplane tests bench
+	$(BIN)/mypy crds operator dataplane tests bench deploy/grafana
 	$(say) "import-linter"
 	$(BIN)/lint-imports --no-logo
 	$(say) "CRDs are what the models say"
 	$(BIN)/python -m headrace_api.crd --check
 	$(BIN)/python -m headrace_api.reference --check
+	$(say) "dashboards are what their code says"
+	$(BIN)/python -m deploy.grafana --check
 	$(say) "clang-format"
-	find $(ENGINE) -name '*.[ch]' -print0 | xargs -0 clang-format --dry-run --Werror
+	find $(ENGINE) tests/cluster -name '*.[ch]' -print0 | xargs -0 clang-format --dry-run --Werror
 
 format: venv ## Bring Python and C into the house style
 	@$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
-	find $(ENGINE) -name '*.[ch]' -print0 | xargs -0 clang-format -i
+	find $(ENGINE) tests/cluster -name '*.[ch]' -print0 | xargs -0 clang-format -i
 
 bench: venv build ## Measure the engine against its peers in one run (needs root)
 	@$(say) "bench"

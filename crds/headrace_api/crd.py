@@ -179,11 +179,17 @@ def _object(node: Json, result: Json, definitions: dict[str, Json], path: str) -
         }
         if "required" in node:
             result["required"] = node["required"]
-    elif isinstance(values := node.get("additionalProperties"), dict):
+    elif isinstance(values := _values(node), dict):
         result["additionalProperties"] = _convert(values, definitions, f"{path}.*")
         _require(result, "maxProperties", path)
     else:
         raise SchemaError(f"{path}: an object without fields")
+
+
+def _values(node: Json) -> JsonValue:
+    """Schema of a map's values. A structural schema has no pattern for keys; the models have."""
+    by_pattern = cast(Json, node.get("patternProperties", {}))
+    return next(iter(by_pattern.values()), node.get("additionalProperties"))
 
 
 def _inline(node: Json, definitions: dict[str, Json], path: str) -> Json:

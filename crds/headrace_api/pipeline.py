@@ -13,8 +13,19 @@ from .types import MacAddress, Name, NodeName, NodePool, UnderlayAddress, Underl
 
 INT32 = 0x7FFFFFFF
 
-LabelKey = Annotated[str, Field(min_length=1, max_length=317)]
-LabelValue = Annotated[str, Field(max_length=63)]
+#: Key of a label or taint: a name of at most 63 characters, with or without a DNS prefix.
+LabelKey = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=317,
+        pattern=r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?"
+        r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
+    ),
+]
+LabelValue = Annotated[
+    str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")
+]
 
 
 class IdlePolicy(StrEnum):
@@ -65,6 +76,8 @@ class Hugepages(ApiModel):
         return self
 
 
+#: Name of the class of nodes that have none of nodeClasses.
+DEFAULT_CLASS = "default"
 #: Ordinary memory in Mi or Gi (a Kubernetes quantity).
 Memory = Annotated[str, Field(max_length=16, pattern=r"^[1-9][0-9]*(Mi|Gi)$")]
 
@@ -72,14 +85,26 @@ Memory = Annotated[str, Field(max_length=16, pattern=r"^[1-9][0-9]*(Mi|Gi)$")]
 class NodeClass(ApiModel):
     """Nodes of another size: what is given here replaces what the Pipeline says."""
 
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (f"self.value != '{DEFAULT_CLASS}'", f"{DEFAULT_CLASS} is the class of all other nodes")
+        )
+    )
+
     value: LabelValue = Field(min_length=1)
-    """Value of the label nodeClassLabel on these nodes."""
+    """Value of the label nodeClassLabel on these nodes; "default" stands for all others."""
     workers: Workers | None = None
     """The threads that forward. Default: those of the Pipeline."""
     hugepages: Hugepages | None = None
     """Hugepages of each dataplane pod. Default: those of the Pipeline."""
     memory: Memory | None = None
     """Ordinary memory of each dataplane pod. Default: that of the Pipeline."""
+
+    @model_validator(mode="after")
+    def _not_default(self) -> Self:
+        if self.value == DEFAULT_CLASS:
+            raise field_error("value", f"{DEFAULT_CLASS} is the class of all other nodes")
+        return self
 
 
 class NodeSelector(ApiModel):
@@ -111,16 +136,37 @@ class TaintEffect(StrEnum):
 class Toleration(ApiModel):
     """A toleration of the dataplane pods (core/v1)."""
 
-    key: str | None = Field(default=None, max_length=317)
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            ("has(self.key) || self.operator == 'Exists'", "without key, operator must be Exists"),
+            ("!has(self.value) || self.operator == 'Equal'", "value needs operator Equal"),
+            (
+                "!has(self.tolerationSeconds) || has(self.effect) && self.effect == 'NoExecute'",
+                "tolerationSeconds needs effect NoExecute",
+            ),
+        )
+    )
+
+    key: LabelKey | None = None
     """Key of the taint. Default: every key, with operator Exists."""
     operator: TolerationOperator = TolerationOperator.EQUAL
     """Exists or Equal. Default Equal."""
-    value: str | None = Field(default=None, max_length=63)
+    value: LabelValue | None = None
     """Value of the taint, with operator Equal."""
     effect: TaintEffect | None = None
     """Effect of the taint. Default: every effect."""
     toleration_seconds: int | None = Field(default=None, ge=0, le=2147483647)
     """How long a NoExecute taint is tolerated, in seconds. Default: for ever."""
+
+    @model_validator(mode="after")
+    def _as_core(self) -> Self:
+        if self.key is None and self.operator is not TolerationOperator.EXISTS:
+            raise field_error("operator", "without key, operator must be Exists")
+        if self.value is not None and self.operator is not TolerationOperator.EQUAL:
+            raise field_error("value", "value needs operator Equal")
+        if self.toleration_seconds is not None and self.effect is not TaintEffect.NO_EXECUTE:
+            raise field_error("tolerationSeconds", "tolerationSeconds needs effect NoExecute")
+        return self
 
 
 class UpdateType(StrEnum):
@@ -212,7 +258,8 @@ class PipelineSpec(ApiModel):
             (
                 "!has(self.nodeClasses) || has(self.nodeClassLabel)",
                 "nodeClassLabel is required with nodeClasses",
-            )
+            ),
+            ("self.underlayPrefix == oldSelf.underlayPrefix", "underlayPrefix is immutable"),
         )
     )
 
@@ -253,9 +300,7 @@ class PipelineSpec(ApiModel):
     )
     """What the Interfaces may use: the dataplane pod gets the privileges that these need and
     no more. Default Tap, AFPacket, Memif, Pcap, Null, SRIOV."""
-    underlay_prefix: NodePool = Field(
-        json_schema_extra=cel(("self == oldSelf", "underlayPrefix is immutable"))
-    )
+    underlay_prefix: NodePool
     """IPv6 prefix of length 64 or less from which every node gets a /64, e.g. fd00:1::/48;
     immutable. The first /64 of a longer range stays free for the fabric's own addresses."""
     uplinks: tuple[Uplink, ...] = Field(

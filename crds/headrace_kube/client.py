@@ -134,18 +134,29 @@ class Kube:
         self, kind: Kind, namespace: str = "", labels: str = "", fields: str = ""
     ) -> Listing:
         """Return all objects that the selectors name, read in chunks. Raises KubeError."""
-        query = {"limit": str(_CHUNK), **_selectors(labels, fields)}
         items: list[Json] = []
+        version = ""
+        async for page in self.pages(kind, namespace, labels, fields):
+            items += page.items
+            version = page.resource_version
+        return Listing(items, version)
+
+    async def pages(
+        self, kind: Kind, namespace: str = "", labels: str = "", fields: str = ""
+    ) -> AsyncIterator[Listing]:
+        """Yield the objects of `list` chunk by chunk, all of one version. Raises KubeError."""
+        query = {"limit": str(_CHUNK), **_selectors(labels, fields)}
         while True:
             page = await self.request("GET", kind.path(namespace), query)
             metadata = cast(dict[str, str], page["metadata"])
-            for item in cast(list[Json], page.get("items") or []):
+            items = cast("list[Json]", page.get("items") or [])
+            for item in items:
                 # Items of a list lack them.
                 item.setdefault("apiVersion", kind.api_version)
                 item.setdefault("kind", kind.name)
-                items.append(item)
+            yield Listing(items, metadata["resourceVersion"])
             if not metadata.get("continue"):
-                return Listing(items, metadata["resourceVersion"])
+                return
             query["continue"] = metadata["continue"]
 
     async def watch(

@@ -45,6 +45,7 @@ DATAPLANE_CONFIGS = _own(DataplaneConfig)
 ROUTE_SLICES = _own(RouteSlice)
 
 CONFIG_MAPS = Kind("ConfigMap", "configmaps", "v1")
+NAMESPACES = Kind("Namespace", "namespaces", "v1", namespaced=False)
 NODES = Kind("Node", "nodes", "v1", namespaced=False)
 PODS = Kind("Pod", "pods", "v1")
 DAEMON_SETS = Kind("DaemonSet", "daemonsets", "apps/v1")

@@ -4,7 +4,7 @@
 import argparse
 
 from headrace_cli.output import add_output, print_json, print_table
-from headrace_cli.target import add_target, connect, telemetry
+from headrace_cli.target import add_target, at_engine, connect, telemetry
 from headrace_dataplane.protocol import EngineError, JSONObject
 from headrace_dataplane.telemetry import TelemetryClient
 
@@ -35,6 +35,7 @@ def _counts(arguments: argparse.Namespace, client: TelemetryClient) -> JSONObjec
     return client.object("/headrace/drops", arguments.worker)
 
 
+@at_engine
 def run(arguments: argparse.Namespace) -> int:
     """Print the drops."""
     with connect(arguments) as client, telemetry(client) as counters:

@@ -4,7 +4,7 @@
 import argparse
 
 from headrace_cli.output import add_output, print_json, print_table
-from headrace_cli.target import add_target, connect, telemetry
+from headrace_cli.target import add_target, at_engine, connect, telemetry
 from headrace_dataplane.protocol import Interface, JSONObject
 from headrace_dataplane.telemetry import TelemetryClient
 
@@ -32,6 +32,7 @@ def traffic(client: TelemetryClient, name: str, owner: str = "interface") -> JSO
     return {**{field: own.get(field, 0) for field in COUNTERS}, "dropped": dropped}
 
 
+@at_engine
 def run(arguments: argparse.Namespace) -> int:
     """Print the Interfaces."""
     with connect(arguments) as client, telemetry(client) as counters:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The entry point `headrace`.
+"""The entry points `headrace`, and `kubectl-headrace` (`kubectl headrace`): the cluster's part.
 
 A command is a module of this package with `configure(parser)` and `run(arguments) -> status`; it
-is imported only when it is the one to run.
+is imported only when it is the one to run. Its arguments also hold `prog`, `plugin` (whether
+kubectl runs it) and `words`, what was typed after the command.
 """
 
 import argparse
@@ -18,28 +19,40 @@ from headrace_dataplane.protocol import EngineError
 COMMANDS = {
     "demo": "two tenants with the same addresses on one machine, with real packets",
     "run": "make a directory of manifests forward on this machine",
-    "compile": "print what manifests compile to, and what is wrong with them",
-    "status": "is it well: the engine, its workers, its Interfaces",
+    "compile": "print what manifests or a cluster's objects compile to, and what is wrong",
+    "status": "is it well: the cluster, or one engine, its workers, its Interfaces",
     "interfaces": "Interfaces with their state and traffic",
     "routes": "routes as the engine forwards by them",
     "neighbors": "endpoints and routers that the engine has resolved",
     "drops": "dropped packets by reason",
+    "connectivity": "send packets through a cluster's dataplane and see that they arrive",
     "bench": "measure the engine (in a checkout)",
     "version": "versions of Headrace and of the engine",
 }
+LOCAL = frozenset({"demo", "run", "bench"})
+"""Commands that have nothing to do with a cluster."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status: 0, 1 on an error, 2 on wrong usage."""
+    return _main("headrace", arguments, plugin=False)
+
+
+def plugin(arguments: Sequence[str] | None = None) -> int:
+    """Run one command as kubectl's plugin: it always asks the cluster."""
+    return _main("kubectl headrace", arguments, plugin=True)
+
+
+def _main(prog: str, arguments: Sequence[str] | None, *, plugin: bool) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s")
-    parsed = _parser(words).parse_args(words)
+    parsed = _parser(prog, words, plugin=plugin).parse_args(words)
     try:
         status: int = parsed.run(parsed)
         sys.stdout.flush()
         return status
     except (CommandError, EngineError) as error:
-        print(f"headrace {parsed.command}: {error}", file=sys.stderr)
+        print(f"{prog} {parsed.command}: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         # The reader has had enough; nothing may be written at exit either.
@@ -49,24 +62,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+def _parser(prog: str, words: Sequence[str], *, plugin: bool) -> argparse.ArgumentParser:
+    start = "status" if plugin else "demo"
     parser = argparse.ArgumentParser(
-        prog="headrace",
+        prog=prog,
         description="Headrace: Kubernetes objects in, DPDK dataplanes out.",
-        epilog="Start with: headrace demo. Every command explains itself with --help.",
+        epilog=f"Start with: {prog} {start}. Every command explains itself with --help.",
     )
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     for name, text in COMMANDS.items():
+        if plugin and name in LOCAL:
+            continue
         command = commands.add_parser(
             name,
             help=text,
             description=text[0].upper() + text[1:] + ".",
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            # What is given on to a node is told apart by whole names.
+            allow_abbrev=False,
         )
         if words and words[0] == name:
             module = import_module(f"headrace_cli.{name}")
+            command.set_defaults(run=module.run, prog=prog, plugin=plugin, words=words[1:])
             module.configure(command)
-            command.set_defaults(run=module.run)
+            if plugin and command.epilog:
+                command.epilog = command.epilog.replace("  headrace ", f"  {prog} ")
     return parser
 
 

@@ -4,7 +4,7 @@
 import argparse
 
 from headrace_cli.output import add_output, duration, print_json, print_table
-from headrace_cli.target import add_target, connect
+from headrace_cli.target import add_target, at_engine, connect
 from headrace_dataplane.protocol import Neighbor
 
 
@@ -21,6 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_output(parser)
 
 
+@at_engine
 def run(arguments: argparse.Namespace) -> int:
     """Print the neighbours."""
     filters = {

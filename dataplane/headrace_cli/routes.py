@@ -4,7 +4,7 @@
 import argparse
 
 from headrace_cli.output import add_output, print_json, print_table
-from headrace_cli.target import add_target, connect
+from headrace_cli.target import add_target, at_engine, connect
 from headrace_dataplane.protocol import NextHop, Route
 
 
@@ -30,6 +30,7 @@ def next_hop(hop: NextHop) -> str:
     return target + local + (f" x{hop.weight}" if hop.weight != 1 else "")
 
 
+@at_engine
 def run(arguments: argparse.Namespace) -> int:
     """Print the routes."""
     filters = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from headrace_cli.output import add_output, duration, print_json, print_table
-from headrace_cli.target import add_target, connect, telemetry
+from headrace_cli.target import add_target, at_engine, connect, means_cluster, telemetry
 from headrace_dataplane.protocol import Interface, JSONObject, Network, Port, Uplink, Worker
 from headrace_dataplane.telemetry import TelemetryClient
 
@@ -15,11 +15,22 @@ from headrace_dataplane.telemetry import TelemetryClient
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.epilog = """examples:
-  headrace status
-  headrace status --node node-a -o json
+  headrace status                        the cluster, or the engine that runs here
+  headrace status -A                     the cluster, with the objects of every namespace
+  headrace status --node node-a -o json  one engine
 
-Exits with 1 when an Interface or uplink is not up."""
+Exits with 1 when something is not ready, or not up."""
     add_target(parser)
+    scope = parser.add_mutually_exclusive_group()
+    scope.add_argument(
+        "-n",
+        "--namespace",
+        help="of a cluster, the objects of this namespace; default: that of "
+        "the kubeconfig's context",
+    )
+    scope.add_argument(
+        "-A", "--all-namespaces", action="store_true", help="of a cluster, all objects"
+    )
     parser.add_argument(
         "--seconds", type=float, default=0.5, help="how long to watch the workers; default: 0.5"
     )
@@ -83,6 +94,16 @@ def _problems(
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Print the state of the cluster, or of one engine."""
+    if means_cluster(arguments) and arguments.node is None and arguments.pipeline is None:
+        from headrace_cli import overview
+
+        return overview.run(arguments)
+    return engine(arguments)
+
+
+@at_engine
+def engine(arguments: argparse.Namespace) -> int:
     """Print the state of the engine."""
     with connect(arguments) as client, telemetry(client) as counters:
         hello = client.hello()

@@ -2,32 +2,34 @@
 """`headrace version`."""
 
 import argparse
+import contextlib
 
 from headrace_cli.errors import CommandError
 from headrace_cli.output import add_output, print_json
-from headrace_cli.target import add_target, connect
+from headrace_cli.target import add_engine, connect
 from headrace_dataplane.metrics import package_version
 from headrace_dataplane.protocol import EngineError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    add_target(parser)
+    if not parser.get_default("plugin"):
+        add_engine(parser)
     add_output(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the version of this program, and of the engine when one answers."""
-    try:
-        with connect(arguments) as client:
+    hello = None
+    if not arguments.plugin:
+        with contextlib.suppress(EngineError, CommandError), connect(arguments) as client:
             hello = client.hello()
-    except (EngineError, CommandError):
-        hello = None
     dpdk = hello.dpdk.removeprefix("DPDK ") if hello is not None else None
     if arguments.output == "json":
         engine = hello.version if hello is not None else None
         print_json({"headrace": package_version(), "engine": engine, "dpdk": dpdk})
     else:
         print(f"headrace {package_version()}")
-        print(f"engine {hello.version} with DPDK {dpdk}" if hello else "engine not running")
+        if not arguments.plugin:
+            print(f"engine {hello.version} with DPDK {dpdk}" if hello else "engine not running")
     return 0

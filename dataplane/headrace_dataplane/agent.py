@@ -25,8 +25,10 @@ from headrace_dataplane.engine import (
     EngineProcess,
     RuntimeDirectory,
     choose_cpus,
+    engine_name,
 )
 from headrace_dataplane.netdev import isolate
+from headrace_dataplane.preflight import memory_lock_problem, on_ordinary_pages
 from headrace_dataplane.protocol import EngineClient, EngineError, Hello, Interface, Refusal
 from headrace_dataplane.source import ConfigSource, Snapshot
 from headrace_dataplane.state import AgentState
@@ -42,6 +44,8 @@ _RESYNC_SECONDS = 60.0
 _ORDINARY_MTU = 1960
 _JUMBO_MTU = 9216
 _JUMBO_MEMORY_MIB = 512
+# Of an Interface: 1024 of them must fit into one object.
+_MESSAGE_CHARACTERS = 256
 
 
 class Agent:
@@ -71,10 +75,16 @@ class Agent:
                 tasks.create_task(self._reconcile())
 
     def _engine_changed(self) -> None:
-        self.state.hello = self.engine.hello
+        hello = self.engine.hello
+        self.state.hello = hello
         self.state.engine_restarts = self.engine.restarts
-        if self.engine.hello is None:
+        if hello is None:
             self.state.active_generation = 0
+        elif self._snapshot is not None and on_ordinary_pages(self._snapshot.config, hello.pid):
+            log.warning(
+                "the engine runs without hugepages, and slower: as many as the Pipeline asks for "
+                "were not free when it started"
+            )
         self._wake.set()
 
     async def _follow(self) -> None:
@@ -103,7 +113,7 @@ class Agent:
         jumbo = any(uplink.mtu > _ORDINARY_MTU for uplink in spec.uplinks)
         memory = spec.hugepages.mebibytes if spec.hugepages is not None else None
         return EngineOptions(
-            name=spec.node_name,
+            name=engine_name(spec.node_name),
             cpus=cpus,
             workers=spec.workers.count,
             share_control=spec.workers.share_control_core,
@@ -118,7 +128,9 @@ class Agent:
         outcome: Outcome | None = None
         translated: tuple[Snapshot, Translation] | None = None
         states: Mapping[str, Interface] = {}
-        due = 0.0
+        due = isolation_due = 0.0
+        isolated: frozenset[str] = frozenset()
+        failure = ""
         with EngineClient(self._runtime.socket) as client:
             while True:
                 with contextlib.suppress(TimeoutError):
@@ -129,12 +141,15 @@ class Agent:
                 if snapshot is None:
                     continue
                 if translated is None or translated[0] is not snapshot:
-                    translated = snapshot, translate(snapshot.config, snapshot.slices)
+                    before = translated[1] if translated is not None else None
+                    translated = snapshot, translate(snapshot.config, snapshot.slices, before)
                 translation = translated[1]
-                # Each time: a device that was made anew has forgotten it.
-                await asyncio.to_thread(isolate, translation.endpoints)
+                new = frozenset(translation.endpoints) - isolated
+                if new:
+                    await asyncio.to_thread(isolate, new)
+                isolated = frozenset(translation.endpoints)
                 if hello is None:
-                    reconciler, outcome, states = None, None, {}
+                    reconciler, outcome, states, failure = None, None, {}, ""
                 else:
                     if reconciler is None or hello.pid != pid:
                         client.close()
@@ -151,10 +166,19 @@ class Agent:
                             due = min(outcome.retry_at or math.inf, now + _RESYNC_SECONDS)
                             self._reached(outcome, translation)
                         states = await asyncio.to_thread(_interfaces, client)
+                        failure = ""
                     except EngineError as error:
                         log.warning("%s", error)
                         due = now + _RETRY_SECONDS
-                await self._report(snapshot, translation, outcome, states)
+                        # Once is what an engine does that ends: that is told soon.
+                        again, failure = bool(failure), str(error)
+                        if not again:
+                            continue
+                await self._report(snapshot, translation, outcome, states, failure)
+                if time.monotonic() >= isolation_due:
+                    # Again and again: a device that was made anew has forgotten it.
+                    await asyncio.to_thread(isolate, translation.endpoints)
+                    isolation_due = time.monotonic() + _REPORT_SECONDS
 
     def _reached(self, outcome: Outcome, translation: Translation) -> None:
         self.state.ports = translation.devices
@@ -175,17 +199,26 @@ class Agent:
         translation: Translation,
         outcome: Outcome | None,
         states: Mapping[str, Interface],
+        failure: str,
     ) -> None:
         hello = self.engine.hello
+        problem = failure or self.engine.problem
+        if hello is None and not problem:
+            # It starts: what was said last says more.
+            return
+        locked = memory_lock_problem(snapshot.config)
         status = node_status(
             snapshot.config,
-            translation.problems,
+            translation.problems if locked is None else (*translation.problems, locked),
             outcome.refused if outcome is not None else (),
             states,
-            hello if hello is not None else self.engine.problem,
+            hello if hello is not None and not failure else problem,
             self._reported,
         )
         self.state.interfaces = {f"{s.namespace}/{s.name}": s.ready for s in status.interfaces}
+        self.state.networks = {
+            f"{i.namespace}/{i.name}": i.network for i in snapshot.config.spec.interfaces
+        }
         if status != self._reported:
             self._reported = status
             await self._source.report(status)
@@ -234,7 +267,7 @@ def node_status(
                 name=interface.name,
                 ready=bad is None,
                 reason=bad[0] if bad else "Forwarding",
-                message=(bad[1] if bad else "The engine forwards for it")[:4096],
+                message=(bad[1] if bad else "The engine forwards for it")[:_MESSAGE_CHARACTERS],
                 mac_address=state.mac if state is not None else None,
             )
         )

@@ -50,6 +50,11 @@ def find_engine() -> Path:
     )
 
 
+def engine_name(node: str) -> str:
+    """Return the name of a node's engine: the node's, cut, for it is in the path of a socket."""
+    return node[:32]
+
+
 @dataclass(frozen=True)
 class RuntimeDirectory:
     """Where one node's processes meet: sockets, locks and the engine's DPDK files."""

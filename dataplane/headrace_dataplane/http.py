@@ -3,6 +3,7 @@
 
 import socket
 import threading
+import time
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -13,6 +14,9 @@ from headrace_dataplane.metrics import EngineCollector
 from headrace_dataplane.state import AgentState
 
 DEFAULT_ADDRESS = "127.0.0.1:9477"
+
+LAG_SECONDS = 5.0
+"""For how long a node that is ready may take to reach a newer configuration."""
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -73,6 +77,12 @@ def unready(state: AgentState) -> str:
         return "the engine does not run"
     if not state.ready:
         return "no configuration has reached the engine yet"
+    lag = time.monotonic() - state.wanted_since
+    if state.active_generation != state.wanted_generation and lag > LAG_SECONDS:
+        return (
+            f"the engine has generation {state.active_generation} of the configuration, "
+            f"not {state.wanted_generation}"
+        )
     return ""
 
 

@@ -94,6 +94,18 @@ METRICS: tuple[Description, ...] = (
     Description("routes", "gauge", (), "Routes of all virtual networks."),
     Description("adjacencies", "gauge", (), "Rewrites that routes can lead to."),
     Description("fib_bytes", "gauge", (), "Memory of all route tables."),
+    Description(
+        "dropped_packets_total",
+        "counter",
+        ("reason",),
+        "Packets that the engine dropped, its workers and its control thread together.",
+    ),
+    Description(
+        "interface_info",
+        "gauge",
+        ("interface", "network"),
+        "Always 1; the VirtualNetwork that the interface is in.",
+    ),
     Description("interface_ready", "gauge", ("interface",), "Whether it forwards: 1 or 0."),
     *_traffic("interface"),
     Description(
@@ -166,17 +178,20 @@ METRICS: tuple[Description, ...] = (
     Description(
         "node_calls_total",
         "counter",
-        ("worker", "node"),
+        ("worker", "graph_node"),
         "Calls of the graph node, estimated from one in 16.",
     ),
     Description(
         "node_packets_total",
         "counter",
-        ("worker", "node"),
+        ("worker", "graph_node"),
         "Packets given to the graph node, estimated.",
     ),
     Description(
-        "node_seconds_total", "counter", ("worker", "node"), "Time in the graph node, estimated."
+        "node_seconds_total",
+        "counter",
+        ("worker", "graph_node"),
+        "Time in the graph node, estimated.",
     ),
     Description(
         "tsc_hertz", "gauge", (), "Cycles in a second, to turn the seconds above into cycles."
@@ -279,6 +294,8 @@ def _agent(families: _Families, state: AgentState) -> None:
     families.add("config_lag_seconds", time.monotonic() - state.wanted_since if lagging else 0)
     for kind, count in Counter(refusal.kind for refusal in state.refused).items():
         families.add("config_refused_objects", count, kind)
+    for name, network in state.networks.items():
+        families.add("interface_info", 1, name, network)
     for name, ready in state.interfaces.items():
         families.add("interface_ready", ready, name)
 
@@ -290,6 +307,8 @@ def _engine(families: _Families, telemetry: TelemetryClient) -> None:
     for name, value in info.items():
         if name.startswith("objects_"):
             families.add("objects", value, name.removeprefix("objects_"))
+    for reason, count in telemetry.object("/headrace/drops").items():
+        families.add("dropped_packets_total", count, reason)
 
 
 def _workers(families: _Families, telemetry: TelemetryClient) -> None:
@@ -397,8 +416,8 @@ def reference() -> str:
         "and has reached a configuration). The engine's own are read anew at every scrape, and are",
         "absent while it is away; a restarted engine starts its counters at 0.",
         "",
-        "An `interface` is named `namespace/name`; a `port` is named as the Interface or, with",
-        "`uplink/` before it, the uplink that it serves.",
+        "An `interface` or `network` is named `namespace/name`; a `port` is named as the Interface",
+        "or, with `uplink/` before it, the uplink that it serves.",
         "",
         "| metric | type | labels | meaning |",
         "|---|---|---|---|",

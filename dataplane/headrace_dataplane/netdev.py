@@ -7,6 +7,7 @@ neighbour discovery of its own, which the engine sees: a way from a tenant to it
 """
 
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -26,9 +27,17 @@ SILENCE: Mapping[str, str] = {
 def isolate(devices: Iterable[str], root: Path = SYSCTL) -> None:
     """Keep the host's stack out of these devices; those that are not there are left for later.
 
-    Writes only what differs. Where it may not write (an unprivileged pod) it warns once for each
-    setting: then who made the device has to do it.
+    Writes only what differs. Where it may not write it warns once for each setting, or once for
+    all where nothing can be written (an unprivileged pod): then who made the device has to do it.
     """
+    devices = tuple(devices)
+    if devices and os.statvfs(root).f_flag & os.ST_RDONLY:
+        settings = ", ".join(f"{name.format('DEVICE')}={to}" for name, to in SILENCE.items())
+        _warn_once(
+            f"{root} is read-only: the host may speak on endpoints' devices unless who makes them "
+            f"sets {settings}"
+        )
+        return
     for device in devices:
         for name, wanted in SILENCE.items():
             setting = root / name.format(device)

@@ -76,6 +76,8 @@ class Translation:
     """Kernel devices of Interfaces: nobody else's business on this node."""
 
     problems: tuple[Problem, ...]
+    routes: Mapping[str, tuple[RouteSlice, Put]]
+    """Slice -> what it was, and its object: for the next translation."""
 
 
 def device(port: str, attachment: Attachment, queues: int, mtu: int) -> Device:
@@ -159,8 +161,13 @@ def _safe(text: str) -> str:
     return text
 
 
-def translate(config: DataplaneConfig, slices: Iterable[RouteSlice]) -> Translation:
-    """Return the engine's objects; slices that no network of the config names are left out."""
+def translate(
+    config: DataplaneConfig, slices: Iterable[RouteSlice], before: Translation | None = None
+) -> Translation:
+    """Return the engine's objects; slices that no network of the config names are left out.
+
+    Slices that are the very ones of the translation `before` are taken from there.
+    """
     spec = config.spec
     objects = [
         _put(
@@ -226,8 +233,17 @@ def translate(config: DataplaneConfig, slices: Iterable[RouteSlice]) -> Translat
         objects.append(_interface(port, interface))
 
     named = {name for network in spec.networks for name in network.route_slices}
-    objects += (routes(part) for part in slices if part.metadata.name in named)
-    return Translation(tuple(objects), devices, tuple(endpoints), tuple(problems))
+    earlier = before.routes if before is not None else {}
+    made_routes: dict[str, tuple[RouteSlice, Put]] = {}
+    for part in slices:
+        name = part.metadata.name
+        if name in named:
+            known = earlier.get(name)
+            if known is None or known[0] is not part:
+                known = part, routes(part)
+            made_routes[name] = known
+    objects += (put for _, put in made_routes.values())
+    return Translation(tuple(objects), devices, tuple(endpoints), tuple(problems), made_routes)
 
 
 def _put(kind: str, key: str, spec: JSONObject) -> Put:

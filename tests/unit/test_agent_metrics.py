@@ -35,6 +35,7 @@ ANSWERS: dict[str, Any] = {
         "burst_64": 5,
     },
     "/headrace/nodes,0": {"ip4": {"calls": 7, "objs": 90, "cycles": 250}},
+    "/headrace/drops": {"no_route": 7},
     "/headrace/drops,0": {"no_route": 6},
     "/headrace/interfaces": ["a/vm1"],
     "/headrace/interface,a/vm1": {
@@ -93,6 +94,7 @@ def state(tmp_path: Path) -> Iterator[AgentState]:
         ready=True,
         refused=(Refusal("port", "a/vm2", "", "NoSuchDevice", ""),),
         interfaces={"a/vm1": True, "a/vm2": False},
+        networks={"a/vm1": "a/blue"},
         ports={"net_tap1": "a/vm1"},
     )
     fake.close()
@@ -129,6 +131,8 @@ def test_the_reference_page_is_what_the_list_says() -> None:
         ("config_lag_seconds", {}, 0),
         ("config_refused_objects", {"kind": "port"}, 1),
         ("objects", {"kind": "port"}, 3),
+        ("dropped_packets_total", {"reason": "no_route"}, 7),
+        ("interface_info", {"interface": "a/vm1", "network": "a/blue"}, 1),
         ("interface_ready", {"interface": "a/vm2"}, 0),
         ("interface_receive_bytes_total", {"interface": "a/vm1"}, 60),
         ("interface_dropped_packets_total", {"interface": "a/vm1", "reason": "source"}, 4),
@@ -141,7 +145,7 @@ def test_the_reference_page_is_what_the_list_says() -> None:
         ("worker_burst_packets_bucket", {"worker": "0", "le": "+Inf"}, 15),
         ("worker_burst_packets_sum", {"worker": "0"}, 99),
         ("worker_dropped_packets_total", {"worker": "0", "reason": "no_route"}, 6),
-        ("node_seconds_total", {"worker": "0", "node": "ip4"}, 0.25),
+        ("node_seconds_total", {"worker": "0", "graph_node": "ip4"}, 0.25),
         ("mempool_in_use", {"mempool": "packets"}, 30),
         ("heap_allocated_bytes", {"heap": "socket_0"}, 400),
         ("heap_bytes", {"heap": "socket_1"}, None),

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The host's stack is kept out of the endpoints' devices."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -41,3 +44,27 @@ def test_a_setting_that_cannot_be_written_is_told_once(
     assert [record.message for record in caplog.records].count(
         f"{blocked}: Is a directory: the host may speak on vm2"
     ) == 1
+
+
+@pytest.mark.root
+def test_where_nothing_can_be_written_it_says_so_once_and_how_to_help(tmp_path: Path) -> None:
+    """As in a pod, whose /proc/sys is read-only."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: mounts")
+    make(tmp_path, "vm1", "vm2")
+    code = f"""
+from pathlib import Path
+from headrace_dataplane.netdev import isolate
+for _ in range(2):
+    isolate(["vm1", "vm2"], Path({str(tmp_path)!r}))
+isolate([], Path("/nowhere"))
+"""
+    mount = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro {tmp_path}"
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$0" -c "$1"', sys.executable, code],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (line,) = done.stderr.splitlines()
+    assert "ipv6/conf/DEVICE/disable_ipv6=1" in line

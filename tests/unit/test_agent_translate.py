@@ -148,6 +148,21 @@ def test_every_kind_is_translated_exactly() -> None:
     assert all(o.hash == digest(o.spec) for o in done.objects)
 
 
+def test_slices_that_are_the_same_are_not_translated_again() -> None:
+    config = DataplaneConfig.model_validate(CONFIG)
+    part = RouteSlice.model_validate(SLICE)
+    first = translate(config, [part])
+    again = translate(config, [part], first)
+    assert again.objects == first.objects
+    assert again.objects[-1] is first.objects[-1]
+    changed = RouteSlice.model_validate(
+        {**SLICE, "spec": {"network": "a/blue", "vni": 100, "routes": []}}
+    )
+    assert (
+        translate(config, [changed], first).objects[-1] == translate(config, [changed]).objects[-1]
+    )
+
+
 def attachment(kind: str, **member: object) -> Attachment:
     return Attachment.model_validate({"type": kind, **member})
 

@@ -10,9 +10,9 @@ import yaml
 from headrace_cli.errors import CommandError
 from headrace_cli.main import COMMANDS, main
 from headrace_cli.output import duration, table
-from headrace_cli.run import parse_cpus
 from headrace_cli.status import load
 from headrace_cli.target import socket_path
+from headrace_dataplane.daemon import AgentError, parse_cpus
 from headrace_dataplane.protocol import Worker
 from tests.unit.fake_engine import FakeEngine, FakeTelemetry
 from tests.unit.test_agent_metrics import ANSWERS
@@ -237,7 +237,7 @@ def test_cpus() -> None:
     first = min(allowed)
     assert parse_cpus(f"{first}-{first}") == {first}
     for wrong in ("x", "1-", "99999"):
-        with pytest.raises(CommandError, match="--cpus"):
+        with pytest.raises(AgentError, match="--cpus"):
             parse_cpus(wrong)
 
 

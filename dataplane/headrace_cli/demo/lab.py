@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from pyroute2 import netns
 
@@ -339,10 +339,20 @@ class Pings:
     """Most pings lost in a row."""
 
 
+class Spawner(Protocol):
+    """Who starts programs in namespaces: a Lab."""
+
+    def spawn(
+        self, namespace: Namespace, *words: str, output: int = ...
+    ) -> "subprocess.Popen[str]":
+        """Start a program in a namespace."""
+        ...
+
+
 class Pinger:
     """Pings without end, and counts."""
 
-    def __init__(self, lab: Lab, source: Namespace, address: str, interval: float) -> None:
+    def __init__(self, lab: Spawner, source: Namespace, address: str, interval: float) -> None:
         """`interval` is in seconds."""
         self.words = ("ping", "-n", "-i", f"{interval:g}", address)
         # Into a pipe it would say nothing for a long while.
@@ -370,7 +380,7 @@ class Pinger:
 
     def stop(self) -> Pings:
         """End the series."""
-        self._process.send_signal(signal.SIGINT)
+        self._interrupt()
         self._process.wait()
         self._reader.join()
         last = max(self._answered, default=0)
@@ -379,3 +389,6 @@ class Pinger:
             gap = 0 if number in self._answered else gap + 1
             longest = max(longest, gap)
         return Pings(sent=last, lost=last - len(self._answered), longest_gap=longest)
+
+    def _interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)

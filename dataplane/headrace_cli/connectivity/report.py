@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results for people, for programs, and for continuous integration."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from xml.etree import ElementTree
+
+from headrace_cli.connectivity.plan import Outcome, Result
+from headrace_cli.output import print_json
+
+_WORDS = {Outcome.PASSED: "ok", Outcome.FAILED: "FAILED", Outcome.SKIPPED: "skipped"}
+
+
+def line(result: Result) -> str:
+    """Return one line for people."""
+    reason = f": {result.reason}" if result.reason else ""
+    return f"{_WORDS[result.outcome]:8}{result.name}{reason}"
+
+
+def show(results: Sequence[Result], output: str) -> None:
+    """Print the results as `table`, `json` or `junit`."""
+    if output == "json":
+        print_json([asdict(result) for result in results])
+    elif output == "junit":
+        print(junit(results))
+    else:
+        for result in results:
+            print(line(result))
+        count = Counter(result.outcome for result in results)
+        words = ", ".join(f"{count[outcome]} {outcome}" for outcome in Outcome if count[outcome])
+        print(f"\n{words}")
+
+
+def junit(results: Sequence[Result]) -> str:
+    """Return the results as JUnit XML, as CI systems read it."""
+    count = Counter(result.outcome for result in results)
+    suite = ElementTree.Element(
+        "testsuite",
+        name="headrace connectivity",
+        tests=str(len(results)),
+        failures=str(count[Outcome.FAILED]),
+        skipped=str(count[Outcome.SKIPPED]),
+    )
+    for result in results:
+        case = ElementTree.SubElement(suite, "testcase", classname="connectivity", name=result.name)
+        if result.outcome is Outcome.FAILED:
+            ElementTree.SubElement(case, "failure", message=result.reason)
+        elif result.outcome is Outcome.SKIPPED:
+            ElementTree.SubElement(case, "skipped", message=result.reason)
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)

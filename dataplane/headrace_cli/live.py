@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`headrace compile` of a cluster: what its objects compile to, beside what it has."""
+
+import argparse
+import asyncio
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import yaml
+from pydantic import JsonValue, ValidationError
+
+from headrace_api import (
+    DataplaneConfig,
+    Interface,
+    Json,
+    Node,
+    Object,
+    Objects,
+    Pipeline,
+    Problem,
+    RouteSlice,
+    VirtualNetwork,
+)
+from headrace_cli.cluster import ask
+from headrace_kube import (
+    DATAPLANE_CONFIGS,
+    INTERFACES,
+    NODES,
+    PIPELINES,
+    ROUTE_SLICES,
+    VIRTUAL_NETWORKS,
+    Kube,
+)
+from headrace_operator.compiler import compile as compile_objects
+from headrace_operator.render import load_allocations, parse
+
+
+@dataclass(frozen=True)
+class Live:
+    """What the user objects of a cluster compile to, and the compiled objects that it has."""
+
+    documents: list[Json]
+    problems: list[Problem]
+    present: list[Json]
+
+    def differences(self) -> list[str]:
+        """Return a unified diff for each object that is not as it should be, by kind and name."""
+        before = {_title(item): item for item in self.present}
+        after = {_title(item): item for item in self.documents}
+        diffs = (
+            _diff(title, before.get(title), after.get(title))
+            for title in sorted(before.keys() | after.keys())
+        )
+        return [diff for diff in diffs if diff]
+
+
+def look(arguments: argparse.Namespace) -> Live:
+    """Read the cluster and compile. Raises CommandError."""
+    system = arguments.system_namespace
+
+    async def read(kube: Kube) -> list[list[Json]]:
+        listings = await asyncio.gather(
+            kube.list(VIRTUAL_NETWORKS),
+            kube.list(INTERFACES),
+            kube.list(PIPELINES),
+            kube.list(NODES),
+            kube.list(DATAPLANE_CONFIGS, system),
+            kube.list(ROUTE_SLICES, system),
+        )
+        return [listing.items for listing in listings]
+
+    networks, interfaces, pipelines, nodes, configs, slices = ask(arguments, read)
+    allocations = load_allocations(networks, interfaces, pipelines, configs, slices)
+    objects, problems = _parse([*networks, *interfaces, *pipelines, *nodes])
+    compiled = compile_objects(objects, allocations, system)
+    return Live(
+        [*compiled.configs.values(), *compiled.slices.values()],
+        [*problems, *compiled.problems],
+        [*configs, *slices],
+    )
+
+
+def _parse(items: Iterable[Json]) -> tuple[Objects, list[Problem]]:
+    found: list[Object] = []
+    problems: list[Problem] = []
+    for item in items:
+        parsed = parse(str(item["kind"]), item)
+        if isinstance(parsed, tuple):
+            problems += parsed
+        else:
+            found.append(parsed)
+    return Objects(
+        networks=tuple(item for item in found if isinstance(item, VirtualNetwork)),
+        interfaces=tuple(item for item in found if isinstance(item, Interface)),
+        pipelines=tuple(item for item in found if isinstance(item, Pipeline)),
+        nodes=tuple(item for item in found if isinstance(item, Node)),
+    ), problems
+
+
+def _title(item: Json) -> str:
+    metadata = item["metadata"]
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return f"{item['kind']}/{name}"
+
+
+def _spec(item: Json | None) -> list[str]:
+    """Return the lines of the spec as this release writes it; none for no object."""
+    if item is None:
+        return []
+    model = DataplaneConfig if item["kind"] == "DataplaneConfig" else RouteSlice
+    try:
+        stored = {name: value for name, value in item.items() if name != "status"}
+        spec: JsonValue = model.model_validate(stored).spec.to_dict()
+    except ValidationError:
+        # Of another release: that it differs is what is asked.
+        spec = item.get("spec")
+    return yaml.safe_dump(spec, sort_keys=False).splitlines()
+
+
+def _diff(title: str, before: Json | None, after: Json | None) -> str:
+    return "\n".join(
+        difflib.unified_diff(
+            _spec(before), _spec(after), f"{title} (cluster)", f"{title} (compiled)", lineterm=""
+        )
+    )

@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`headrace status` of a cluster: what is there, what is not ready, and what to do about it."""
+
+import argparse
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+from pydantic import Field
+
+from headrace_api import ObjectMeta
+from headrace_api.base import ConditionStatus, ObjectStatus, StatusModel
+from headrace_cli.cluster import ask, forbidden
+from headrace_cli.output import print_json, print_table, table
+from headrace_cli.remote import PIPELINE_LABEL, Pod, pods
+from headrace_dataplane.protocol import JSONObject
+from headrace_kube import (
+    DATAPLANE_CONFIGS,
+    INTERFACES,
+    PIPELINES,
+    VIRTUAL_NETWORKS,
+    Kind,
+    Kube,
+    KubeError,
+)
+
+# The cluster may be of a newer release than this program: only what is shown is read, and
+# nothing else is checked.
+
+
+class _Ref(StatusModel):
+    name: str = ""
+
+
+class _Spec(StatusModel):
+    network_ref: _Ref = _Ref()
+    pipeline_name: str = ""
+    node_name: str = ""
+
+
+class _Node(StatusModel):
+    name: str
+
+
+class _Interface(StatusModel):
+    ready: bool = False
+
+
+class _Status(ObjectStatus):
+    vni: int | None = None
+    nodes: tuple[_Node, ...] = ()
+    engine_version: str | None = None
+    interfaces: tuple[_Interface, ...] = ()
+
+
+class Seen(StatusModel):
+    """An object of any of Headrace's kinds, as far as the overview shows it."""
+
+    kind: str
+    metadata: ObjectMeta
+    spec: _Spec = _Spec()
+    status: _Status = Field(default_factory=_Status)
+
+    @property
+    def key(self) -> str:
+        """namespace/name, or the name."""
+        namespace = self.metadata.namespace
+        return f"{namespace}/{self.metadata.name}" if namespace else self.metadata.name
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """What the Ready condition says, at this generation."""
+
+    ready: bool
+    reason: str
+    message: str
+
+
+def readiness(item: Seen, waiting: str) -> Readiness:
+    """Return whether the object is ready; `waiting` says what to do while nobody looks at it."""
+    for condition in item.status.conditions:
+        if condition.type != "Ready":
+            continue
+        seen = condition.observed_generation or item.status.observed_generation or 0
+        if seen and seen >= item.metadata.generation:
+            true = condition.status is ConditionStatus.TRUE
+            return Readiness(true, condition.reason, condition.message)
+    return Readiness(False, "Pending", waiting)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One object."""
+
+    name: str
+    state: Readiness
+
+    @property
+    def title(self) -> str:
+        """What a problem calls it."""
+        return self.name
+
+    def to_dict(self) -> JSONObject:
+        """The row as JSON."""
+        fields = asdict(self)
+        return {"name": self.name, **fields.pop("state"), **fields}
+
+
+@dataclass(frozen=True)
+class NetworkRow(Row):
+    """A VirtualNetwork."""
+
+    vni: int | None
+    interfaces: int
+    ready_interfaces: int
+
+
+@dataclass(frozen=True)
+class InterfaceRow(Row):
+    """An Interface."""
+
+    network: str
+    pipeline: str
+    node: str
+
+
+@dataclass(frozen=True)
+class PipelineRow(Row):
+    """A Pipeline."""
+
+    nodes: int
+    ready_nodes: int
+
+
+@dataclass(frozen=True)
+class NodeRow(Row):
+    """A Pipeline on one of its nodes."""
+
+    pipeline: str
+    interfaces: int
+    ready_interfaces: int
+    engine: str | None
+
+    @property
+    def title(self) -> str:
+        """What a problem calls it."""
+        return f"{self.name} of Pipeline {self.pipeline}"
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All that is shown; `notes` say what could not be looked at."""
+
+    pipelines: tuple[PipelineRow, ...]
+    nodes: tuple[NodeRow, ...]
+    networks: tuple[NetworkRow, ...]
+    interfaces: tuple[InterfaceRow, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kinds(self) -> tuple[tuple[str, Sequence[Row]], ...]:
+        """The rows by what they are about."""
+        return (
+            ("Pipeline", self.pipelines),
+            ("Node", self.nodes),
+            ("VirtualNetwork", self.networks),
+            ("Interface", self.interfaces),
+        )
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One line for everything that is not ready; objects with the same problem share one."""
+        lines = []
+        for kind, rows in self.kinds:
+            same: defaultdict[Readiness, list[str]] = defaultdict(list)
+            for row in rows:
+                if not row.state.ready:
+                    same[row.state].append(row.title)
+            for state, names in same.items():
+                more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+                message = " ".join(state.message.split())
+                lines.append(f"{kind} {names[0]}{more}: {message} ({state.reason})")
+        return tuple(lines)
+
+
+def overview(
+    pipelines: Sequence[Seen],
+    networks: Iterable[Seen],
+    interfaces: Iterable[Seen],
+    configs: Iterable[Seen],
+    running: Iterable[Pod] | None,
+    namespace: str,
+    notes: Iterable[str] = (),
+) -> Overview:
+    """Put together what the API server has; `running` is None when pods may not be read.
+
+    `namespace` is the one that Headrace is installed in.
+    """
+    waiting = (
+        "the operator has not looked at it yet: "
+        f"see kubectl -n {namespace} get deployment headrace-operator"
+    )
+    endpoints = tuple(
+        InterfaceRow(
+            name=item.key,
+            state=readiness(item, waiting),
+            network=f"{item.metadata.namespace}/{item.spec.network_ref.name}",
+            pipeline=item.spec.pipeline_name,
+            node=item.spec.node_name,
+        )
+        for item in interfaces
+    )
+    nodes = _nodes(pipelines, configs, running, namespace)
+    members = Counter(row.network for row in endpoints)
+    ready_members = Counter(row.network for row in endpoints if row.state.ready)
+    ready_nodes = Counter(row.pipeline for row in nodes if row.state.ready)
+    every_node = Counter(row.pipeline for row in nodes)
+    return Overview(
+        pipelines=tuple(
+            PipelineRow(
+                name=item.key,
+                state=readiness(item, waiting),
+                nodes=every_node[item.key],
+                ready_nodes=ready_nodes[item.key],
+            )
+            for item in pipelines
+        ),
+        nodes=nodes,
+        networks=tuple(
+            NetworkRow(
+                name=item.key,
+                state=readiness(item, waiting),
+                vni=item.status.vni,
+                interfaces=members[item.key],
+                ready_interfaces=ready_members[item.key],
+            )
+            for item in networks
+        ),
+        interfaces=endpoints,
+        notes=tuple(notes),
+    )
+
+
+def _nodes(
+    pipelines: Iterable[Seen],
+    configs: Iterable[Seen],
+    running: Iterable[Pod] | None,
+    namespace: str,
+) -> tuple[NodeRow, ...]:
+    compiled = {(c.spec.pipeline_name, c.spec.node_name): c for c in configs}
+    pods_at: dict[tuple[str, str], Pod] = {}
+    for pod in running or ():
+        at = pod.pipeline, pod.spec.node_name
+        if at not in pods_at or pod.ready:
+            pods_at[at] = pod
+    selected = {(item.key, node.name) for item in pipelines for node in item.status.nodes}
+    rows = []
+    for pipeline, node in sorted(selected | compiled.keys()):
+        config = compiled.get((pipeline, node))
+        state = (
+            Readiness(False, "Pending", "the operator has not compiled for it yet")
+            if config is None
+            else readiness(config, "its dataplane has not reported on its configuration yet")
+        )
+        if running is not None:
+            state = _of_pod(pods_at.get((pipeline, node)), pipeline, namespace, state)
+        interfaces = config.status.interfaces if config else ()
+        rows.append(
+            NodeRow(
+                name=node,
+                state=state,
+                pipeline=pipeline,
+                interfaces=len(interfaces),
+                ready_interfaces=sum(each.ready for each in interfaces),
+                engine=config.status.engine_version if config else None,
+            )
+        )
+    return tuple(rows)
+
+
+def _of_pod(pod: Pod | None, pipeline: str, namespace: str, state: Readiness) -> Readiness:
+    """Return what is wrong with the pod, else what its agent says: that may be long ago."""
+    kubectl = f"see kubectl -n {namespace}"
+    if pod is None:
+        message = f"it has no dataplane pod: {kubectl} get pods -l {PIPELINE_LABEL}={pipeline}"
+        return Readiness(False, "NoPod", message)
+    name = pod.metadata.name
+    if not pod.running:
+        message = f"pod {name} does not run ({pod.trouble}): {kubectl} describe pod {name}"
+        return Readiness(False, "PodNotRunning", message)
+    if state.ready and not pod.ready:
+        return Readiness(False, "PodNotReady", f"pod {name} is not ready: {kubectl} logs {name}")
+    return state
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the overview; 1 when something is not ready."""
+    found = ask(arguments, lambda kube: _look(kube, arguments))
+    problems = found.problems
+    if arguments.output == "json":
+        rows: JSONObject = {
+            name: [row.to_dict() for row in of_kind]
+            for name, (_, of_kind) in zip(
+                ("pipelines", "nodes", "networks", "interfaces"), found.kinds, strict=True
+            )
+        }
+        print_json({**rows, "notes": list(found.notes), "problems": list(problems)})
+    else:
+        _print(found)
+    return 1 if problems else 0
+
+
+async def _look(kube: Kube, arguments: argparse.Namespace) -> Overview:
+    system = arguments.system_namespace
+    namespace = "" if arguments.all_namespaces else arguments.namespace or kube.namespace
+    notes: list[str] = []
+
+    async def seen(kind: Kind, where: str = "") -> list[Seen]:
+        try:
+            return [Seen.model_validate(item) for item in (await kube.list(kind, where)).items]
+        except KubeError as error:
+            if not forbidden(error):
+                raise
+            notes.append(f"{kind.plural} are not shown: {error.message}")
+            return []
+
+    async def dataplane() -> list[Pod] | None:
+        try:
+            return await pods(kube, system)
+        except KubeError as error:
+            if not forbidden(error):
+                raise
+            notes.append(f"dataplane pods are not looked at: {error.message}")
+            return None
+
+    pipelines, networks, interfaces, configs, running = await asyncio.gather(
+        seen(PIPELINES),
+        seen(VIRTUAL_NETWORKS, namespace),
+        seen(INTERFACES, namespace),
+        seen(DATAPLANE_CONFIGS, system),
+        dataplane(),
+    )
+    if namespace:
+        notes.insert(0, f"VirtualNetworks and Interfaces of namespace {namespace}; all: -A")
+    return overview(pipelines, networks, interfaces, configs, running, system, notes)
+
+
+def _print(found: Overview) -> None:
+    print_table(
+        ("KIND", "READY", "NOT READY"),
+        [
+            (kind, ready, len(rows) - ready)
+            for kind, rows in found.kinds
+            for ready in (sum(row.state.ready for row in rows),)
+        ],
+        "",
+    )
+    for note in found.notes:
+        print(f"({note})")
+    tables = (
+        (
+            ("PIPELINE", "STATE", "READY NODES"),
+            [(p.name, p.state.reason, _of(p.ready_nodes, p.nodes)) for p in found.pipelines],
+        ),
+        (
+            ("NODE", "PIPELINE", "STATE", "READY INTERFACES", "ENGINE"),
+            [
+                (
+                    n.name,
+                    n.pipeline,
+                    n.state.reason,
+                    _of(n.ready_interfaces, n.interfaces),
+                    n.engine,
+                )
+                for n in found.nodes
+            ],
+        ),
+        (
+            ("NETWORK", "VNI", "STATE", "READY INTERFACES"),
+            [
+                (n.name, n.vni, n.state.reason, _of(n.ready_interfaces, n.interfaces))
+                for n in found.networks
+            ],
+        ),
+    )
+    for headers, rows in tables:
+        if rows:
+            print("\n" + table(headers, rows))
+    problems = found.problems
+    print("\nproblems:" if problems else "\nno problems")
+    for problem in problems:
+        print(f"  {problem}")
+
+
+def _of(part: int, whole: int) -> str:
+    return f"{part}/{whole}"

@@ -1,0 +1,359 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ConfigSource of a cluster: follows the API server, and writes the node's status there.
+
+Whatever happens to the API server or the objects, the agent keeps what it knew last: an object
+that is not understood, or is gone while the configuration still names it, stays as it was.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from headrace_api import (
+    CompiledNetwork,
+    Condition,
+    ConditionStatus,
+    DataplaneConfig,
+    DataplaneConfigStatus,
+    Json,
+    ObjectMeta,
+    RouteSlice,
+    config_name,
+)
+from headrace_api.base import Resource
+from headrace_api.errors import violations
+from headrace_dataplane.follow import follow
+from headrace_dataplane.metrics import package_version
+from headrace_dataplane.snapshot_file import SnapshotFile
+from headrace_dataplane.source import Snapshot
+from headrace_dataplane.status_writer import StatusWriter
+from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES, Kube, Listing
+
+log = logging.getLogger(__name__)
+
+VNI_LABEL = "headrace.dev/vni"
+
+# A selector is a part of the URL.
+_SELECTOR_NETWORKS = 500
+# For an answer of the API server, before the configuration on disk is used.
+_PATIENCE_SECONDS = 10.0
+# Changes that come together are saved together.
+_SAVE_SECONDS = 1.0
+
+_CONFIG, _SLICE = DataplaneConfig.__name__, RouteSlice.__name__
+
+ResourceT = TypeVar("ResourceT", bound=Resource)
+
+
+class KubeSource:
+    """Gives the DataplaneConfig of one Pipeline and node with its RouteSlices; `run` feeds it."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        namespace: str,
+        pipeline: str,
+        node: str,
+        file: SnapshotFile | None,
+        running: int = 0,
+    ) -> None:
+        """`namespace` is that of the compiled objects, `file` where to keep the last good ones.
+
+        `running` is the generation of an engine that runs already: it is never taken back.
+        """
+        self._kube = kube
+        self._running = running
+        self._namespace = namespace
+        self._name = config_name(pipeline, node)
+        self._file = file
+        self._writer = StatusWriter(kube, namespace, self._name)
+        self._status: DataplaneConfigStatus | None = None
+
+        self._config: DataplaneConfig | None = None
+        self._slices: dict[str, RouteSlice] = {}
+        self._kept: set[str] = set()
+        """Slices that were deleted while the configuration names them."""
+        self._refused: dict[tuple[str, str], tuple[str, str]] = {}
+        """Kind and name -> the version that is not understood, and why."""
+        self._refused_generation = 0
+        self._vnis: frozenset[int] | None = None
+        self._more_vnis = asyncio.Event()
+        self._listed = False
+        self._there: bool | None = None
+        """Whether the API server has the DataplaneConfig; None before its first answer."""
+        self._failed = asyncio.Event()
+
+        self._last: Snapshot | None = None
+        self._offered: Snapshot | None = None
+        self._given: Snapshot | None = None
+        self._offer_changed = asyncio.Event()
+        self._unsaved = asyncio.Event()
+
+    async def next(self) -> Snapshot:
+        """Wait for a configuration other than the one returned last, and return the newest."""
+        while self._offered is None or self._offered is self._given:
+            self._offer_changed.clear()
+            await self._offer_changed.wait()
+        self._given = self._offered
+        return self._offered
+
+    async def report(self, status: DataplaneConfigStatus) -> None:
+        """Have the status written; returns at once."""
+        self._status = status
+        self._want_status()
+
+    async def run(self) -> None:
+        """Follow and write until cancelled."""
+        if self._file is not None:
+            stored = await asyncio.to_thread(self._file.load)
+            if stored is not None and stored.config.metadata.name == self._name:
+                self._last, self._config = stored, stored.config
+                self._slices = {part.metadata.name: part for part in stored.slices}
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_config())
+            tasks.create_task(self._follow_slices())
+            tasks.create_task(self._writer.run())
+            tasks.create_task(self._fall_back())
+            if self._file is not None:
+                tasks.create_task(self._save(self._file))
+
+    async def _fall_back(self) -> None:
+        """Offer what was on the disk when the API server does not answer."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._failed.wait(), _PATIENCE_SECONDS)
+        if self._offered is not None or self._last is None or self._there is False:
+            return
+        if self._last.generation < self._running:
+            log.warning("no answer of the API server: leaving the engine as it is")
+            return
+        log.warning("no answer of the API server: going on with the last good configuration")
+        self._offer(self._last)
+
+    async def _save(self, file: SnapshotFile) -> None:
+        while True:
+            await self._unsaved.wait()
+            await asyncio.sleep(_SAVE_SECONDS)
+            self._unsaved.clear()
+            if self._last is not None:
+                try:
+                    await asyncio.to_thread(file.save, self._last)
+                except OSError as error:
+                    log.error("cannot keep the configuration: %s: %s", file.path, error.strerror)
+
+    async def _follow_config(self) -> None:
+        fields = f"metadata.name={self._name}"
+        where = f"DataplaneConfig {self._namespace}/{self._name}"
+        async for seen in follow(
+            self._kube, DATAPLANE_CONFIGS, self._namespace, fields=fields, failed=self._failed.set
+        ):
+            if isinstance(seen, Listing):
+                item = seen.items[0] if seen.items else None
+            else:
+                item = seen.object if seen.type != "DELETED" else None
+            there = item is not None
+            if there is not self._there:
+                self._there = there
+                if there:
+                    log.info("%s is there", where)
+                elif self._offered is not None:
+                    log.warning("%s was deleted: everything stays as it is", where)
+                else:
+                    log.info("%s is not there yet: waiting for it", where)
+            self._writer.saw(item)
+            if item is not None:
+                self._take_config(item, isinstance(seen, Listing))
+
+    def _take_config(self, item: Json, listed: bool) -> None:
+        metadata = ObjectMeta.model_validate(item["metadata"])
+        # The status changes its resourceVersion: only the generation is the spec's.
+        version = f"{metadata.uid} {metadata.generation}"
+        before = self._config
+        same = before is not None and version == (
+            f"{before.metadata.uid} {before.metadata.generation}"
+        )
+        # A watch that is older than the CRD lacks what this has made known: a list does not.
+        if listed or not same:
+            config = self._understand(DataplaneConfig, item, version)
+            if config is None:
+                self._refused_generation = metadata.generation
+                self._want_status()
+                return
+            if before is None or not same or config.spec != before.spec:
+                self._config = config
+        named = self._named()
+        for name in self._kept - named:
+            self._forget(name)
+        vnis = frozenset(network.vni for network in self._networks())
+        if self._vnis is None or not vnis <= self._vnis:
+            self._vnis = vnis
+            self._more_vnis.set()
+        self._publish()
+
+    async def _follow_slices(self) -> None:
+        """Follow the slices of the networks that the configuration has had."""
+        while True:
+            await self._more_vnis.wait()
+            self._more_vnis.clear()
+            async with asyncio.TaskGroup() as tasks:
+                following = tasks.create_task(self._follow_slices_of(self._vnis or frozenset()))
+                await self._more_vnis.wait()
+                following.cancel()
+
+    async def _follow_slices_of(self, vnis: frozenset[int]) -> None:
+        if not vnis:
+            self._listed = True
+            self._publish()
+            return
+        labels = VNI_LABEL
+        if len(vnis) <= _SELECTOR_NETWORKS:
+            labels += f" in ({','.join(map(str, sorted(vnis)))})"
+        async for seen in follow(
+            self._kube, ROUTE_SLICES, self._namespace, labels, failed=self._failed.set
+        ):
+            if isinstance(seen, Listing):
+                had = self._slices.keys() | {name for kind, name in self._refused if kind == _SLICE}
+                gone = had - {_name(item) for item in seen.items}
+                for item in seen.items:
+                    self._take_slice(item)
+                    # Each takes milliseconds when it is new, and others have work too.
+                    await asyncio.sleep(0)
+                self._drop_slices(gone)
+                self._listed = True
+            elif seen.type == "DELETED":
+                self._drop_slices((_name(seen.object),))
+            else:
+                self._take_slice(seen.object)
+            self._publish()
+
+    def _take_slice(self, item: Json) -> None:
+        metadata = ObjectMeta.model_validate(item["metadata"])
+        self._kept.discard(metadata.name)
+        before = self._slices.get(metadata.name)
+        if before is not None and (before.metadata.uid, before.metadata.resource_version) == (
+            metadata.uid,
+            metadata.resource_version,
+        ):
+            return
+        part = self._understand(RouteSlice, item, f"{metadata.uid} {metadata.resource_version}")
+        if part is not None:
+            self._slices[metadata.name] = part
+        else:
+            self._want_status()
+
+    def _drop_slices(self, names: Iterable[str]) -> None:
+        """Forget slices that are gone, when the configuration does not name them any more.
+
+        The operator writes a DataplaneConfig before it deletes a slice that it has named: one that
+        goes first is a mistake, or the news are still on their way.
+        """
+        named = self._named()
+        for name in names:
+            if name in named:
+                self._kept.add(name)
+            else:
+                self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        self._kept.discard(name)
+        self._slices.pop(name, None)
+        if self._refused.pop((_SLICE, name), None) is not None:
+            self._want_status()
+
+    def _networks(self) -> tuple[CompiledNetwork, ...]:
+        return self._config.spec.networks if self._config is not None else ()
+
+    def _named(self) -> set[str]:
+        """The slices that the configuration names."""
+        return {name for network in self._networks() for name in network.route_slices}
+
+    def _understand(self, model: type[ResourceT], item: Json, version: str) -> ResourceT | None:
+        """Return the object without its status, None when this release does not understand it."""
+        name = _name(item)
+        key = model.__name__, name
+        known = self._refused.get(key)
+        if known is not None and known[0] == version:
+            return None
+        try:
+            found = model.model_validate({k: v for k, v in item.items() if k != "status"})
+        except ValidationError as error:
+            first = next(violations(model, error))
+            message = (
+                f"{model.__name__} {name} is not understood by release {package_version()}: "
+                f"{first.path}: {first.message}; what was there before stays in force: bring the "
+                "operator and the dataplane's image to one release"
+            )
+            log.error("%s", message)
+            self._refused[key] = version, message
+            return None
+        if known is not None:
+            del self._refused[key]
+            log.info("%s %s is understood again", model.__name__, name)
+            self._want_status()
+        return found
+
+    def _want_status(self) -> None:
+        """Have the agent's status written, or why the agent is not where it should be."""
+        status = self._status
+        if self._refused:
+            before = status.conditions[0] if status is not None else None
+            messages = [message for _, message in self._refused.values()]
+            if before is not None and before.status is not ConditionStatus.TRUE:
+                messages.append(before.message)
+            generation = status.observed_generation if status is not None else None
+            if (_CONFIG, self._name) in self._refused:
+                generation = self._refused_generation
+            condition = Condition(
+                type="Ready",
+                status=ConditionStatus.FALSE,
+                observed_generation=generation,
+                last_transition_time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+                reason="NotUnderstood",
+                message="; ".join(messages)[:32768],
+            )
+            status = (status or DataplaneConfigStatus()).model_copy(
+                update={"observed_generation": generation, "conditions": (condition,)}
+            )
+        if status is not None:
+            self._writer.want(status)
+
+    def _publish(self) -> None:
+        """Offer what is known, once all of it is: half of it would take routes away."""
+        if self._config is None or not self._listed:
+            return
+        slices = tuple(
+            part
+            for network in self._networks()
+            for name in network.route_slices
+            # Of an earlier network of the same name, its routes lead nowhere good.
+            if (part := self._slices.get(name)) is not None and part.spec.vni == network.vni
+        )
+        last = self._last
+        if last is None or last.config is not self._config or not _same(slices, last.slices):
+            newest = max(_version(item.metadata) for item in (self._config, *slices))
+            before = last.generation if last is not None else 0
+            generation = max(before + 1, self._running, newest)
+            self._last = last = Snapshot(generation, self._config, slices)
+            self._unsaved.set()
+        self._offer(last)
+
+    def _offer(self, snapshot: Snapshot) -> None:
+        self._offered = snapshot
+        self._offer_changed.set()
+
+
+def _name(item: Json) -> str:
+    metadata = item["metadata"]
+    return str(metadata["name"]) if isinstance(metadata, dict) else ""
+
+
+def _version(metadata: ObjectMeta) -> int:
+    return int(metadata.resource_version or 0)
+
+
+def _same(one: tuple[RouteSlice, ...], other: tuple[RouteSlice, ...]) -> bool:
+    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent proper of a dataplane pod, as the supervisor's child."""
+
+import argparse
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+
+from headrace_dataplane.daemon import AgentError, check, parse_cpus, runtime_directory, serve
+from headrace_dataplane.engine import RuntimeDirectory
+from headrace_dataplane.kube_source import KubeSource
+from headrace_dataplane.protocol import EngineClient, EngineError
+from headrace_dataplane.snapshot_file import SnapshotFile
+from headrace_dataplane.supervisor import BEAT_SECONDS, USAGE_STATUS
+from headrace_kube import Kube, KubeError
+
+log = logging.getLogger(__name__)
+
+
+def run(arguments: argparse.Namespace, beat: int) -> int:
+    """Run until told to end, beating into the file descriptor; return the exit status.
+
+    The arguments are those of `headrace_dataplane.main`.
+    """
+    try:
+        asyncio.run(_run(arguments, beat))
+        return 0
+    except EngineError as error:
+        log.error("%s", error)
+        return 1
+    except (AgentError, KubeError) as error:
+        log.error("%s", error)
+        return USAGE_STATUS
+
+
+async def _run(arguments: argparse.Namespace, beat: int) -> None:
+    check(arguments.metrics_address)
+    runtime = runtime_directory(arguments.runtime_dir, arguments.node)
+    cpus = parse_cpus(arguments.cpus)
+    async with await Kube.connect(arguments.kubeconfig) as kube:
+        source = KubeSource(
+            kube,
+            arguments.namespace or kube.namespace,
+            arguments.pipeline,
+            arguments.node,
+            SnapshotFile(arguments.state_dir / f"{arguments.pipeline}.json")
+            if arguments.state_dir is not None
+            else None,
+            _running(runtime),
+        )
+        beating = functools.partial(_beat, beat)
+        await serve(runtime, source, cpus, arguments.metrics_address, source.run, beating)
+
+
+def _running(runtime: RuntimeDirectory) -> int:
+    """Return the generation of the engine that runs, 0 without one."""
+    try:
+        with EngineClient(runtime.socket) as client:
+            return client.hello().generation
+    except EngineError:
+        return 0
+
+
+async def _beat(descriptor: int) -> None:
+    while True:
+        # A full pipe has been heard; a broken one has nobody to hear it.
+        with contextlib.suppress(OSError):
+            os.write(descriptor, b".")
+        await asyncio.sleep(BEAT_SECONDS)

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the status of a DataplaneConfig: what differs, soon, and never often."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from headrace_api import API_VERSION, DataplaneConfigStatus, Json, ObjectMeta
+from headrace_dataplane.follow import BACKOFF_SECONDS, jittered
+from headrace_kube import DATAPLANE_CONFIGS, Kube, KubeError
+
+log = logging.getLogger(__name__)
+
+FIELD_MANAGER = "headrace-agent"
+REPORT_SECONDS = 2.0
+"""Least time between two writes."""
+
+
+@dataclass(frozen=True)
+class _Present:
+    """The object at the API server, as far as its status goes."""
+
+    uid: str
+    version: int
+    status: DataplaneConfigStatus | None
+
+
+class StatusWriter:
+    """Brings the status of one object at the API server to the wanted one."""
+
+    def __init__(self, kube: Kube, namespace: str, name: str) -> None:
+        self._kube = kube
+        self._namespace = namespace
+        self._name = name
+        self._wanted: DataplaneConfigStatus | None = None
+        self._present: _Present | None = None
+        self._written: tuple[DataplaneConfigStatus, _Present] | None = None
+        """What was written last, and what the API server made of it."""
+        self._wake = asyncio.Event()
+
+    def want(self, status: DataplaneConfigStatus) -> None:
+        """Have this written, unless a newer one is wanted before."""
+        self._wanted = status
+        self._wake.set()
+
+    def saw(self, item: Json | None) -> None:
+        """Take note of the object at the API server, None when it is gone."""
+        if item is None:
+            self._present = None
+            return
+        metadata = ObjectMeta.model_validate(item["metadata"])
+        version = int(metadata.resource_version)
+        before = self._present
+        if before is not None and before.uid == metadata.uid and before.version >= version:
+            return
+        try:
+            status = DataplaneConfigStatus.model_validate(item.get("status") or {})
+        except ValidationError:
+            status = None
+        self._present = _Present(metadata.uid, version, status)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write until cancelled: at once after a quiet time, else every REPORT_SECONDS at most."""
+        backoff = BACKOFF_SECONDS[0]
+        trouble = ""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            status = self._due()
+            if status is None:
+                continue
+            try:
+                item = await self._kube.apply(
+                    DATAPLANE_CONFIGS,
+                    {
+                        "apiVersion": API_VERSION,
+                        "kind": DATAPLANE_CONFIGS.name,
+                        "metadata": {"name": self._name, "namespace": self._namespace},
+                        "status": status.to_dict(),
+                    },
+                    FIELD_MANAGER,
+                    "status",
+                )
+            except KubeError as error:
+                if error.message != trouble:
+                    trouble = error.message
+                    log.warning("cannot write the status of %s: %s", self._name, trouble)
+                await asyncio.sleep(jittered(backoff))
+                backoff = min(2 * backoff, BACKOFF_SECONDS[1])
+                self._wake.set()
+                continue
+            backoff, trouble = BACKOFF_SECONDS[0], ""
+            self.saw(item)
+            if self._present is not None:
+                self._written = status, self._present
+            await asyncio.sleep(REPORT_SECONDS)
+
+    def _due(self) -> DataplaneConfigStatus | None:
+        """Return what has to be written, if anything."""
+        present = self._present
+        if self._wanted is None or present is None:
+            return None
+        wanted = _with_times_of(present.status, self._wanted)
+        if wanted == present.status:
+            return None
+        if self._written is not None:
+            written, became = self._written
+            # An API server of another release makes something else of it, each time.
+            if wanted == written and (present.uid, present.status) == (became.uid, became.status):
+                return None
+        return wanted
+
+
+def _with_times_of(
+    present: DataplaneConfigStatus | None, wanted: DataplaneConfigStatus
+) -> DataplaneConfigStatus:
+    """Return the wanted status; conditions whose status is the present one keep their time."""
+    since = {
+        (condition.type, condition.status): condition.last_transition_time
+        for condition in (present.conditions if present is not None else ())
+    }
+    conditions = tuple(
+        condition.model_copy(
+            update={
+                "last_transition_time": since.get(
+                    (condition.type, condition.status), condition.last_transition_time
+                )
+            }
+        )
+        for condition in wanted.conditions
+    )
+    return wanted.model_copy(update={"conditions": conditions})

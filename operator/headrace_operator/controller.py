@@ -1,0 +1,515 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wanted: raw objects go through the compiler, and what it changes goes into the queue.
+
+The controller reads the cache and fills the queue; it sends nothing. A Work in the queue says
+only that something may differ: what is wanted is looked up when a worker has it, and compared
+with what is there.
+"""
+
+import asyncio
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import NamedTuple, TypeVar
+
+from prometheus_client.core import Metric
+
+from headrace_api import (
+    Interface,
+    Json,
+    Node,
+    Object,
+    Pipeline,
+    Problem,
+    VirtualNetwork,
+    config_name,
+    digest,
+)
+from headrace_kube import (
+    DAEMON_SETS,
+    DATAPLANE_CONFIGS,
+    INTERFACES,
+    NODES,
+    PIPELINES,
+    ROUTE_SLICES,
+    VIRTUAL_NETWORKS,
+    Kind,
+)
+
+from . import objects
+from .cache import Cache
+from .compiler import Changes, Compiler, InterfaceAllocation, NodeAllocation
+from .metrics import Metrics, gauges
+from .ports import COUNT, Ports, port_in_use
+from .render import (
+    Report,
+    Settings,
+    daemon_sets,
+    interface_status,
+    is_current,
+    load_allocations,
+    network_status,
+    parse,
+    pipeline_status,
+    reports,
+)
+from .render.raw import items, mapping, number, part, text
+from .workqueue import WorkQueue
+
+#: What the compiler reads. All but nodes have a status that is written here.
+INPUTS = (NODES, PIPELINES, VIRTUAL_NETWORKS, INTERFACES)
+#: What is written here, whole.
+OUTPUTS = (DATAPLANE_CONFIGS, ROUTE_SLICES, DAEMON_SETS)
+
+#: Seconds without a change before a compilation, and most seconds that changes put it off.
+QUIET = 0.05
+CAP = 1.0
+#: Seconds that an Interface's status waits for the agent's word.
+SETTLE = 2.0
+#: Seconds between two looks at the status of a Pipeline whose nodes report.
+GATHER = 0.5
+#: Seconds that a node counts as it did before it was told something new.
+PATIENCE = 10.0
+
+HASH = "headrace.dev/template-hash"
+PIPELINE_LABEL = "headrace.dev/pipeline"
+_LABELS: Json = {
+    "app.kubernetes.io/name": "headrace",
+    "app.kubernetes.io/component": "dataplane",
+    objects.MANAGED_BY: objects.MANAGER,
+}
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+
+class Work(NamedTuple):
+    """An output that may differ from what is wanted, or the status of an input."""
+
+    kind: Kind
+    key: str
+    status: bool = False
+
+    def __str__(self) -> str:
+        """For people: `Interface default/vm1 (status)`."""
+        return f"{self.kind.name} {self.key}{' (status)' if self.status else ''}"
+
+
+def lane(work: Work) -> int:
+    """The order of writing: what gives values out, what uses them, what tells of them."""
+    if work.status:
+        return 2
+    return int(work.kind is ROUTE_SLICES)
+
+
+class Controller:
+    """The wanted state of everything. Not thread-safe; `load` is its only long call."""
+
+    def __init__(self, namespace: str, settings: Settings, owner: Json, metrics: Metrics) -> None:
+        """`owner` is the ownerReference of everything that is made."""
+        self.cache = Cache((*INPUTS, *OUTPUTS), self._changed)
+        self.queue: WorkQueue[Work] = WorkQueue(lane, 3)
+        self._namespace = namespace
+        self._settings = settings
+        self._owner = owner
+        self._metrics = metrics
+
+        self._compiler = Compiler(namespace=namespace)
+        self._live = False
+        # What changed while `load` ran, and what the next flush is to look at.
+        self._missed: set[tuple[Kind, str]] = set()
+        self._touched: set[Work] = set()
+        self._dirty = asyncio.Event()
+        self._last_change = 0.0
+
+        self._wanted: dict[Work, Json] = {}
+        self._problems: dict[tuple[str, str], tuple[Problem, ...]] = {}
+        self._invalid: dict[tuple[str, str], tuple[Problem, ...]] = {}
+        self._vnis: dict[str, int] = {}
+        self._gateways: dict[str, tuple[str, ...]] = {}
+        self._nodes: dict[str, dict[str, NodeAllocation]] = {}
+        self._interfaces: dict[str, InterfaceAllocation] = {}
+        self._pipelines: dict[str, Pipeline] = {}
+        self._daemon_sets: dict[str, list[str]] = {}
+        self._ports = Ports(settings.dataplane.metrics_port)
+        # Interface -> when its status is written even without the agent's word.
+        self._settling: dict[str, float] = {}
+        # DataplaneConfig -> what its agent last said of each Interface.
+        self._said: dict[str, dict[str, Report]] = {}
+        # DataplaneConfig -> how it was when its agent had taken it, and until when that counts.
+        self._taken: dict[str, tuple[Json, float]] = {}
+        metrics.add(self._families)
+
+    # Start
+
+    async def load(self) -> None:
+        """Compile everything in the cache for the first time, and queue what differs.
+
+        What was given out is read back from the objects, so nothing moves.
+        """
+        with self._metrics.compile_seconds.time():
+            await self._load()
+
+    async def _load(self) -> None:
+        held = {kind: [item for _, item in self.cache.all(kind)] for kind in (*INPUTS, *OUTPUTS)}
+        self._missed.clear()
+        # A thread: with 10,000 objects this takes longer than the Lease can wait.
+        first = await asyncio.to_thread(_compile_all, held, self._namespace)
+        self._compiler, self._invalid = first.compiler, first.invalid
+        allocations = first.compiler.allocations()
+        self._vnis = {key: record.vni for key, record in allocations.networks.items()}
+        self._interfaces = allocations.interfaces
+        self._nodes = allocations.nodes
+        self._load_ports(held[DAEMON_SETS])
+        for model in first.parsed:
+            self._learn(model)
+        self._said = {objects.key(item): dict(reports(item)) for item in held[DATAPLANE_CONFIGS]}
+        self._live = True
+        self._touched = {
+            Work(kind, objects.key(item))
+            for kind in (PIPELINES, VIRTUAL_NETWORKS, INTERFACES)
+            for item in held[kind]
+        }
+        self._take(first.changes)
+        for kind in OUTPUTS:
+            for item in filter(objects.ours, held[kind]):
+                self.queue.add(Work(kind, objects.key(item)))
+        for kind, key in self._missed:
+            self._changed(kind, key, None, self.cache.get(kind, key))
+
+    def _load_ports(self, sets: Iterable[Json]) -> None:
+        """Let every Pipeline keep its port: the one that its pods have, or its status says."""
+        in_use = defaultdict(list)
+        for item in sets:
+            in_use[objects.label(item, PIPELINE_LABEL)].append(item)
+        for name, item in sorted(self.cache.all(PIPELINES)):
+            wanted = port_in_use(in_use[name]) or number(part(item, "status").get("metricsPort"))
+            if wanted:
+                self._ports.take(name, wanted)
+
+    # Changes
+
+    async def run(self) -> None:
+        """Compile what changes, for ever."""
+        while True:
+            await self._dirty.wait()
+            latest = time.monotonic() + CAP
+            while (left := min(self._last_change + QUIET, latest) - time.monotonic()) > 0:
+                await asyncio.sleep(left)
+            self._dirty.clear()
+            with self._metrics.compile_seconds.time():
+                changes = self._compiler.flush()
+            self._take(changes)
+
+    def _changed(self, kind: Kind, key: str, before: Json | None, after: Json | None) -> None:
+        if not self._live:
+            self._missed.add((kind, key))
+        elif kind in INPUTS:
+            if not (before and after and _same_spec(before, after)):
+                self._input(kind, key, after)
+            elif before.get("status") != after.get("status"):
+                self.queue.add(Work(kind, key, status=True))
+        else:
+            self.queue.add(Work(kind, key))
+            if kind is DATAPLANE_CONFIGS:
+                self._heard(key, before, after)
+            pipeline = objects.label(after or before, PIPELINE_LABEL)
+            if pipeline in self._pipelines:
+                self.queue.add(Work(PIPELINES, pipeline, status=True), GATHER)
+
+    def _input(self, kind: Kind, key: str, item: Json | None) -> None:
+        self._touched.add(Work(kind, key))
+        self._last_change = time.monotonic()
+        self._dirty.set()
+        subject = (kind.name, key)
+        if item is None:
+            self._compiler.delete(kind.name, key)
+            self._invalid.pop(subject, None)
+            self._forget(kind, key)
+            return
+        found = parse(kind.name, item)
+        if isinstance(found, tuple):
+            # What it was before goes on: a mistake must not take a dataplane down.
+            self._invalid[subject] = found
+            return
+        self._invalid.pop(subject, None)
+        self._compiler.upsert(found)
+        self._learn(found)
+
+    def _learn(self, item: Object) -> None:
+        """Remember what the compiler does not tell of an object."""
+        match item:
+            case VirtualNetwork():
+                self._gateways[item.key] = tuple(
+                    subnet.gateway_address for subnet in item.spec.subnets
+                )
+            case Pipeline():
+                self._pipelines[item.key] = item
+                port = self._ports.take(item.key)
+                if port is not None:
+                    sets = daemon_sets(item, self._settings, port, self._namespace)
+                    self._want_sets(item.key, sets)
+
+    def _forget(self, kind: Kind, key: str) -> None:
+        if kind is VIRTUAL_NETWORKS:
+            self._gateways.pop(key, None)
+        elif kind is INTERFACES:
+            self._settling.pop(key, None)
+        elif kind is PIPELINES:
+            self._pipelines.pop(key, None)
+            self._nodes.pop(key, None)
+            self._ports.release(key)
+            self._want_sets(key, [])
+
+    def _want_sets(self, pipeline: str, sets: Sequence[Json]) -> None:
+        keys = [objects.key(item) for item in sets]
+        for key in set(self._daemon_sets.get(pipeline, ())).difference(keys):
+            self._want(DAEMON_SETS, key, None)
+        _put(self._daemon_sets, pipeline, keys or None)
+        for item in sets:
+            metadata = part(item, "metadata")
+            annotations: Json = {**part(metadata, "annotations"), HASH: digest(item)[:16]}
+            marked: Json = {**item, "metadata": {**metadata, "annotations": annotations}}
+            self._want(DAEMON_SETS, objects.key(item), marked)
+
+    def _want(self, kind: Kind, key: str, item: Json | None) -> None:
+        work = Work(kind, key)
+        if item is None:
+            self._wanted.pop(work, None)
+        else:
+            metadata = part(item, "metadata")
+            labels: Json = {**_LABELS, **part(metadata, "labels")}
+            dressed: Json = {**metadata, "labels": labels, "ownerReferences": [self._owner]}
+            self._wanted[work] = {**item, "metadata": dressed}
+        self.queue.add(work)
+
+    def _take(self, changes: Changes) -> None:
+        """Queue what a compilation changed."""
+        self.queue.next_epoch()
+        touched, self._touched = self._touched, set()
+        for kind, found in ((DATAPLANE_CONFIGS, changes.configs), (ROUTE_SLICES, changes.slices)):
+            for name, item in found.items():
+                self._want(kind, f"{self._namespace}/{name}", item)
+        for key, vni in changes.vnis.items():
+            _put(self._vnis, key, vni)
+            touched.add(Work(VIRTUAL_NETWORKS, key))
+        for (pipeline, node), record in changes.nodes.items():
+            if pipeline in self._pipelines:
+                _put(self._nodes.setdefault(pipeline, {}), node, record)
+            touched.add(Work(PIPELINES, pipeline))
+        for key, allocation in changes.interfaces.items():
+            _put(self._interfaces, key, allocation)
+            touched.add(Work(INTERFACES, key))
+        for (name, key), problems in changes.problems.items():
+            _put(self._problems, (name, key), problems or None)
+            touched.add(Work(_BY_NAME[name], key))
+        deadline = time.monotonic() + SETTLE
+        for work in touched:
+            if work.kind is NODES or self.cache.get(work.kind, work.key) is None:
+                continue
+            if work.kind is INTERFACES:
+                self._settling[work.key] = deadline
+            self.queue.add(work._replace(status=True))
+
+    # What is wanted
+
+    def wanted(self, work: Work) -> Json | None:
+        """The output; None: it is not to exist."""
+        return self._wanted.get(work)
+
+    def stays(self, item: Json) -> bool:
+        """Whether an output that is not wanted stays for now: its Pipeline cannot be read."""
+        return (PIPELINES.name, objects.label(item, PIPELINE_LABEL)) in self._invalid
+
+    def status(self, work: Work) -> Json | None:
+        """The status of an input, whole; None: not now."""
+        raw = self.cache.get(work.kind, work.key)
+        if raw is None or work._replace(status=False) in self._touched:
+            return None
+        problems = self.problems(work.kind, work.key)
+        now = datetime.now(UTC)
+        if work.kind is VIRTUAL_NETWORKS:
+            gateways = self._gateways.get(work.key, ())
+            return network_status(raw, self._vnis.get(work.key), gateways, problems, now)
+        if work.kind is PIPELINES:
+            return self._pipeline_status(work.key, raw, problems, now)
+        return self._interface_status(work, raw, problems, now)
+
+    def problems(self, kind: Kind, key: str) -> tuple[Problem, ...]:
+        """All that is wrong with the object."""
+        subject = (kind.name, key)
+        found = self._invalid.get(subject) or self._problems.get(subject, ())
+        if kind is PIPELINES and key in self._pipelines and self._ports.get(key) is None:
+            message = f"all {COUNT} metrics ports have a Pipeline: delete one"
+            found = (*found, Problem(*("Pipeline", "", key), "", "PortsExhausted", message))
+        return found
+
+    def _pipeline_status(
+        self, name: str, raw: Json, problems: Sequence[Problem], now: datetime
+    ) -> Json:
+        nodes = self._nodes.get(name, {})
+        configs = {}
+        for node in nodes:
+            key = self._config_key(name, node)
+            before, until = self._taken.get(key, ({}, 0.0))
+            left = until - time.monotonic()
+            if left > 0:
+                self.queue.add(Work(PIPELINES, name, status=True), left)
+            config = before if left > 0 else self.cache.get(DATAPLANE_CONFIGS, key)
+            if config:
+                configs[node] = config
+        sets = [self.cache.get(DAEMON_SETS, key) for key in self._daemon_sets.get(name, ())]
+        return pipeline_status(
+            raw,
+            nodes,
+            problems,
+            [item for item in sets if item],
+            configs,
+            self._ports.get(name),
+            now,
+        )
+
+    def _interface_status(
+        self, work: Work, raw: Json, problems: Sequence[Problem], now: datetime
+    ) -> Json | None:
+        allocation = self._interfaces.get(work.key)
+        report = None
+        settled = True
+        if allocation and not problems:
+            config = self._config_key(allocation.pipeline, allocation.node)
+            report = self._said.get(config, {}).get(work.key)
+            settled = report is not None and report.current and self._written(config)
+            left = self._settling.get(work.key, 0.0) - time.monotonic()
+            if not settled and left > 0:
+                self.queue.add(work, left)
+                return None
+        if settled:
+            self._settling.pop(work.key, None)
+        return interface_status(raw, allocation, problems, report, now)
+
+    def _heard(self, key: str, before: Json | None, after: Json | None) -> None:
+        """Look at the Interfaces of which the agent says something new."""
+        known = self._said.pop(key, {})
+        if after is None or is_current(after):
+            self._taken.pop(key, None)
+        elif before and is_current(before):
+            self._taken[key] = before, time.monotonic() + PATIENCE
+        if after is None:
+            return
+        said = self._said[key] = dict(reports(after))
+        for interface, report in said.items():
+            old = known.get(interface)
+            if (
+                interface in self._settling
+                or old is None
+                or replace(old, current=True) != replace(report, current=True)
+            ):
+                self.queue.add(Work(INTERFACES, interface, status=True))
+
+    def _written(self, key: str) -> bool:
+        """Whether the DataplaneConfig is there as it is wanted."""
+        wanted = self._wanted.get(Work(DATAPLANE_CONFIGS, key))
+        found = self.cache.get(DATAPLANE_CONFIGS, key)
+        return bool(wanted and found) and part(found, "spec") == part(wanted, "spec")
+
+    def _config_key(self, pipeline: str, node: str) -> str:
+        return f"{self._namespace}/{config_name(pipeline, node)}"
+
+    # Metrics
+
+    def _families(self) -> Iterable[Metric]:
+        count = gauges("objects", "Objects known.", ("kind",))
+        for kind in (*INPUTS, *OUTPUTS):
+            count.add_metric((kind.name,), self.cache.count(kind))
+        yield count
+
+        subjects = {*self._problems, *self._invalid}
+        found = Counter(
+            (name, problem.reason)
+            for name, key in subjects
+            for problem in self.problems(_BY_NAME[name], key)
+        )
+        problems = gauges("problems", "Problems of objects.", ("kind", "reason"))
+        for labels, number_of in found.items():
+            problems.add_metric(labels, number_of)
+        yield problems
+
+        ready = Counter(_ready(item) for _, item in self.cache.all(INTERFACES))
+        interfaces = gauges("interfaces", "Interfaces by condition Ready.", ("ready",))
+        for value in (True, False):
+            interfaces.add_metric((str(value).lower(),), ready[value])
+        yield interfaces
+
+        nodes = gauges("pipeline_nodes", "Nodes of a Pipeline.", ("pipeline", "state"))
+        for name, item in self.cache.all(PIPELINES):
+            status = part(item, "status")
+            nodes.add_metric((name, "selected"), number(status.get("selectedNodes")))
+            nodes.add_metric((name, "ready"), number(status.get("readyNodes")))
+        yield nodes
+
+        depth = gauges("queue_depth", "Objects and statuses to compare or write.", ())
+        depth.add_metric((), len(self.queue))
+        yield depth
+
+
+_BY_NAME = {kind.name: kind for kind in INPUTS}
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """Result of the first compilation."""
+
+    compiler: Compiler
+    changes: Changes
+    parsed: list[Object]
+    invalid: dict[tuple[str, str], tuple[Problem, ...]]
+
+
+def _compile_all(held: Mapping[Kind, list[Json]], namespace: str) -> _First:
+    allocations = load_allocations(
+        held[VIRTUAL_NETWORKS],
+        held[INTERFACES],
+        held[PIPELINES],
+        held[DATAPLANE_CONFIGS],
+        held[ROUTE_SLICES],
+    )
+    compiler = Compiler(allocations, namespace)
+    parsed: list[Object] = []
+    invalid: dict[tuple[str, str], tuple[Problem, ...]] = {}
+    for kind in INPUTS:
+        for item in held[kind]:
+            found = parse(kind.name, item)
+            if isinstance(found, tuple):
+                invalid[kind.name, objects.key(item)] = found
+            else:
+                compiler.upsert(found)
+                if not isinstance(found, Interface | Node):
+                    parsed.append(found)
+    return _First(compiler, compiler.flush(), parsed, invalid)
+
+
+def _same_spec(before: Json, after: Json) -> bool:
+    """Whether the compiler would see no difference."""
+    return (
+        objects.uid(before) == objects.uid(after)
+        and objects.generation(before) == objects.generation(after)
+        and part(before, "metadata", "labels") == part(after, "metadata", "labels")
+    )
+
+
+def _ready(item: Json) -> bool:
+    return any(
+        text(mapping(condition).get("type")) == "Ready"
+        and text(mapping(condition).get("status")) == "True"
+        for condition in items(part(item, "status").get("conditions"))
+    )
+
+
+def _put(table: dict[Key, Value], key: Key, value: Value | None) -> None:
+    """Set, or remove when there is nothing."""
+    if value is None:
+        table.pop(key, None)
+    else:
+        table[key] = value

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""headrace-operator: one of its replicas leads and works, the others wait."""
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import Coroutine
+from importlib.metadata import version
+from pathlib import Path
+
+from headrace_api import Json
+from headrace_kube import (
+    CONFIG_MAPS,
+    DAEMON_SETS,
+    DATAPLANE_CONFIGS,
+    INTERFACES,
+    NODES,
+    PIPELINES,
+    ROUTE_SLICES,
+    VIRTUAL_NETWORKS,
+    Kind,
+    Kube,
+    KubeError,
+)
+
+from . import logs, objects
+from .compiler.compiler import NAMESPACE
+from .controller import Controller
+from .election import RETRY, Election, LeaseLostError
+from .events import Events
+from .metrics import Metrics
+from .render import Settings, SettingsError
+from .resync import Resync
+from .server import Server
+from .watch import Watch
+from .writer import NotLeadingError, Writer
+
+_EVERYWHERE = (VIRTUAL_NETWORKS, INTERFACES, PIPELINES, NODES)
+_OWN_NAMESPACE = (DATAPLANE_CONFIGS, ROUTE_SLICES, DAEMON_SETS)
+
+_log = logging.getLogger("headrace_operator.main")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run until SIGTERM (exit status 0), or until it may not or cannot go on (1)."""
+    options = _parser().parse_args(arguments)
+    if options.kubeconfig:
+        # kopf and our own client both look there.
+        os.environ["KUBECONFIG"] = options.kubeconfig
+    try:
+        settings = Settings.load(Path(options.config))
+    except SettingsError as error:
+        sys.exit(f"headrace-operator: {error}")
+    logs.configure(settings.log_level)
+    sys.exit(asyncio.run(_run(options, settings)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="headrace-operator",
+        description="Compiles VirtualNetworks, Interfaces and Pipelines, and runs the dataplanes.",
+    )
+    parser.add_argument(
+        "--config",
+        default="/etc/headrace/operator.yaml",
+        help="settings (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--kubeconfig", help="kubeconfig (default: the pod's service account, or $KUBECONFIG)"
+    )
+    parser.add_argument(
+        "--namespace",
+        default=os.environ.get("POD_NAMESPACE", NAMESPACE),
+        help="Headrace's namespace (default: $POD_NAMESPACE, or %(default)s)",
+    )
+    parser.add_argument(
+        "--listen",
+        default=":8080",
+        type=_address,
+        metavar="[HOST]:PORT",
+        help="address of /metrics, /healthz and /readyz (default: :8080)",
+    )
+    return parser
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit():
+        raise argparse.ArgumentTypeError(f"{text}: write it as HOST:PORT or :PORT")
+    return host.strip("[]"), int(port)
+
+
+async def _run(options: argparse.Namespace, settings: Settings) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        async with await Kube.connect(options.kubeconfig) as kube:
+            return await _Replica(kube, options.namespace, settings).run(stop, *options.listen)
+    except KubeError as error:
+        _log.error("%s", error)
+        return 1
+
+
+class _Replica:
+    """One process: waits for the Lease, then works."""
+
+    def __init__(self, kube: Kube, namespace: str, settings: Settings) -> None:
+        self._kube = kube
+        self._namespace = namespace
+        self._settings = settings
+        self._metrics = Metrics(version("headrace"))
+        instance = os.environ.get("POD_NAME") or socket.gethostname()
+        identity = f"{instance}_{uuid.uuid4()}"
+        self._election = Election(kube, namespace, identity, self._metrics.failed)
+        self._watches: list[Watch] = []
+        self._resync: Resync | None = None
+        self._metrics.leader.set_function(lambda: self._election.leading)
+        self._metrics.transitions.set_function(lambda: self._election.transitions)
+        self._server = Server(self._metrics, self._sick, lambda: self._election.holder)
+
+    async def run(self, stop: asyncio.Event, host: str, port: int) -> int:
+        """Run until `stop` is set; returns the process's exit status."""
+        try:
+            port = await self._server.start(host, port)
+        except OSError as error:
+            _log.error("cannot listen on %s:%d: %s", host, port, error)
+            return 1
+        _log.info("listening on port %d as %s", port, self._election.identity)
+        try:
+            if not await _unless(stop, self._election.acquire()):
+                return 0
+            _log.info("leading")
+            await _unless(stop, self._lead())
+            _log.info("stopping")
+        except ExceptionGroup as group:
+            lost = group.subgroup((LeaseLostError, NotLeadingError))
+            if lost:
+                _log.error("not leading any more: %s", _words(lost))
+                # At once: whatever is under way must not meet the next leader.
+                logging.shutdown()
+                os._exit(1)
+            _log.error("the operator failed", exc_info=group)
+            return 1
+        finally:
+            for watch in self._watches:
+                watch.stop()
+            await self._election.release()
+            await self._server.stop()
+        return 0
+
+    async def _lead(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._election.renew())
+            owner = await self._owner()
+            controller = Controller(self._namespace, self._settings, owner, self._metrics)
+            kinds = dict.fromkeys(_EVERYWHERE, "") | dict.fromkeys(_OWN_NAMESPACE, self._namespace)
+            resync = self._resync = Resync(
+                self._kube,
+                controller.cache,
+                kinds,
+                self._settings.resync_seconds,
+                self._metrics,
+                self._restart_watch,
+            )
+
+            def feed(kind: Kind, change: str | None, item: Json) -> None:
+                self._metrics.events.labels(kind.name).inc()
+                self._metrics.last_event.labels(kind.name).set_to_current_time()
+                resync.heard(kind)
+                if change is None:
+                    resync.soon(kind)
+                if change == "DELETED":
+                    controller.cache.remove(kind, item)
+                else:
+                    controller.cache.put(kind, item)
+
+            self._watches = [
+                Watch(_EVERYWHERE, None, feed),
+                Watch(_OWN_NAMESPACE, self._namespace, feed),
+            ]
+            for watch in self._watches:
+                watch.start()
+            await resync.first()
+            await controller.load()
+            # What is there now stays: looking through it again and again costs more.
+            gc.collect()
+            gc.freeze()
+            events = Events(self._kube, self._election.identity, self._metrics)
+            writer = Writer(
+                self._kube, controller, events, lambda: self._election.leading, self._metrics
+            )
+            for task in (controller.run, resync.run, events.run, writer.run):
+                group.create_task(task())
+
+    async def _owner(self) -> Json:
+        """Reference to the ConfigMap with which everything goes."""
+        while True:
+            try:
+                found = await self._kube.get(CONFIG_MAPS, self._settings.owner, self._namespace)
+                break
+            except KubeError as error:
+                self._metrics.failed("get", error)
+                if error.absent:
+                    _log.error(
+                        "ConfigMap %s/%s, which is to own all that is made, does not exist:"
+                        " create it, or name another in the settings (owner)",
+                        self._namespace,
+                        self._settings.owner,
+                    )
+                else:
+                    _log.warning("ConfigMap %s: %s", self._settings.owner, error)
+                await asyncio.sleep(RETRY)
+        return {
+            "apiVersion": CONFIG_MAPS.api_version,
+            "kind": CONFIG_MAPS.name,
+            "name": self._settings.owner,
+            "uid": objects.uid(found),
+            "controller": True,
+        }
+
+    def _restart_watch(self, kind: Kind) -> None:
+        for watch in self._watches:
+            if kind in watch.kinds:
+                watch.restart()
+
+    def _sick(self) -> str:
+        """What a restart would heal; empty: nothing."""
+        if any(not watch.alive for watch in self._watches):
+            return "a watch has ended"
+        late = self._resync.late if self._resync else []
+        return f"not listed for long: {', '.join(late)}" if late else ""
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[None, None, None]) -> bool:
+    """Do the work; False when `stop` was set before it ended."""
+    doing = asyncio.create_task(work)
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((doing, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if doing.done():
+            doing.result()
+            return True
+        return False
+    finally:
+        stopping.cancel()
+        doing.cancel()
+        await asyncio.wait((doing, stopping))
+
+
+def _words(group: ExceptionGroup[Exception]) -> str:
+    """The messages of all that is in the group."""
+    words = {
+        _words(error) if isinstance(error, ExceptionGroup) else str(error)
+        for error in group.exceptions
+    }
+    return "; ".join(sorted(filter(None, words)))
+
+
+if __name__ == "__main__":
+    main()

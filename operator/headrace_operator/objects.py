@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the operator reads in every object of the API server, of whatever kind."""
+
+from pydantic import JsonValue
+
+from headrace_api import Json
+
+from .render.raw import mapping, number, part, text
+
+#: Says whose an object is: nothing without it is ever deleted.
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "headrace-operator"
+
+#: Carries a copy of the whole object, which nobody here reads.
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+#: All that the operator knows of a node: its kubelet writes the rest every few minutes.
+_NODE_METADATA = ("name", "uid", "resourceVersion", "creationTimestamp", "labels")
+
+
+def key(item: Json) -> str:
+    """namespace/name, or the name alone of what has no namespace."""
+    metadata = part(item, "metadata")
+    namespace, name = text(metadata.get("namespace")), text(metadata.get("name"))
+    return f"{namespace}/{name}" if namespace else name
+
+
+def name_of(key: str) -> tuple[str, str]:
+    """Namespace (or nothing) and name of a key."""
+    namespace, _, name = key.rpartition("/")
+    return namespace, name
+
+
+def version(item: Json | None) -> int:
+    """metadata.resourceVersion: of one kind the larger is the newer (KEP-5504). 0: no object."""
+    return int(text(part(item, "metadata").get("resourceVersion")) or 0)
+
+
+def generation(item: Json | None) -> int:
+    """metadata.generation: the API server counts it up when the spec changes. 0: no object."""
+    return number(part(item, "metadata").get("generation"))
+
+
+def uid(item: Json | None) -> str:
+    """metadata.uid; empty: no object."""
+    return text(part(item, "metadata").get("uid"))
+
+
+def label(item: Json | None, name: str) -> str:
+    """Value of a label; empty: none."""
+    return text(part(item, "metadata", "labels").get(name))
+
+
+def ours(item: Json) -> bool:
+    """Whether the operator made it."""
+    return label(item, MANAGED_BY) == MANAGER
+
+
+def slim(item: Json) -> Json:
+    """The object without what nobody here reads, which is most of its bytes."""
+    metadata = dict(part(item, "metadata"))
+    if item.get("kind") == "Node":
+        kept: Json = {name: metadata[name] for name in _NODE_METADATA if name in metadata}
+        return {"apiVersion": "v1", "kind": "Node", "metadata": kept}
+    metadata.pop("managedFields", None)
+    annotations = part(metadata, "annotations")
+    if _LAST_APPLIED in annotations:
+        metadata["annotations"] = {
+            name: value for name, value in annotations.items() if name != _LAST_APPLIED
+        }
+    return {**item, "metadata": metadata}
+
+
+def covers(found: JsonValue, wanted: JsonValue) -> bool:
+    """Whether everything wanted is found; the API server adds defaults, which are no difference."""
+    if isinstance(wanted, dict):
+        there = mapping(found)
+        return all(name in there and covers(there[name], value) for name, value in wanted.items())
+    if isinstance(wanted, list):
+        return (
+            isinstance(found, list)
+            and len(found) == len(wanted)
+            and all(map(covers, found, wanted))
+        )
+    return found == wanted

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a starting operator knows from the cluster of what was given out.
+
+DataplaneConfigs and RouteSlices are what gives values out: they win. Statuses add what is in
+none of them. What they do not say of an object that is left out of its DataplaneConfig, its
+devices, is taken to be what its spec names, as far as nobody else has it.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+
+from headrace_api import Attachment, Json, Uplink, slice_name
+from headrace_api.dataplane_config import NODE_INTERFACES
+from headrace_api.route_slice import SLICE_ROUTES
+from headrace_api.types import (
+    Name,
+    NetworkKey,
+    NodeName,
+    Prefix,
+    TenantAddress,
+    UnderlayAddress,
+    UnderlayPrefix,
+    Vni,
+)
+from headrace_operator.compiler import (
+    Allocations,
+    InterfaceAllocation,
+    NetworkAllocation,
+    NodeAllocation,
+)
+from headrace_operator.compiler.addresses import FIRST_HOST, node_number, underlay_host
+from headrace_operator.compiler.nodes import uplink_attachment
+
+from .raw import items, key_of, mapping, part, text
+
+Value = TypeVar("Value")
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load_allocations(
+    networks: Iterable[Json],
+    interfaces: Iterable[Json],
+    pipelines: Iterable[Json],
+    configs: Iterable[Json],
+    slices: Iterable[Json],
+) -> Allocations:
+    """Allocations of raw objects: DataplaneConfigs and RouteSlices win, statuses add the rest.
+
+    Never raises: what does not parse, or is given out twice, is ignored.
+    """
+    loader = _Loader()
+    interfaces, compiled = [*interfaces], [part(config, "spec") for config in configs]
+    # An Interface that moved may be in the configs of both nodes: the one it names now is right.
+    named = {key_of(raw): _place(raw) for raw in interfaces}
+    for spec in compiled:
+        loader.node(spec)
+    for spec in compiled:
+        loader.compiled_interfaces(spec, lambda key, place: named.get(key) == place)
+    for spec in compiled:
+        loader.compiled_interfaces(spec, lambda _key, _place: True)
+    for raw in slices:
+        loader.slice(raw)
+    for spec in compiled:
+        for network in map(mapping, items(spec.get("networks"))):
+            loader.network(key_of({"metadata": network}), network.get("vni"))
+    for raw in networks:
+        loader.network(key_of(raw), part(raw, "status").get("vni"))
+    for raw in pipelines:
+        loader.pipeline(raw)
+    for raw in interfaces:
+        loader.interface(raw)
+    return loader.allocations()
+
+
+class _Loader:
+    """Takes claims in the order of their authority; a later one that conflicts is passed over."""
+
+    def __init__(self) -> None:
+        self._taken: dict[tuple[str, ...], set[int | str]] = {}
+        self._vnis: dict[str, int] = {}
+        self._slices: dict[str, dict[int, tuple[str, ...]]] = {}
+        self._nodes: dict[str, dict[str, NodeAllocation]] = {}
+        self._interfaces: dict[str, InterfaceAllocation] = {}
+
+    def allocations(self) -> Allocations:
+        """All that was taken."""
+        return Allocations.model_construct(
+            networks={
+                key: NetworkAllocation(vni, self._slices.get(key, {}))
+                for key, vni in sorted(self._vnis.items())
+            },
+            nodes={
+                name: dict(sorted(found.items())) for name, found in sorted(self._nodes.items())
+            },
+            interfaces=dict(sorted(self._interfaces.items())),
+        )
+
+    # DataplaneConfigs and RouteSlices
+
+    def node(self, spec: Json) -> None:
+        """The /64 and the uplinks' devices of a DataplaneConfig."""
+        devices = [
+            _device(mapping(uplink).get("attachment")) for uplink in items(spec.get("uplinks"))
+        ]
+        self._node(spec.get("pipelineName"), spec.get("nodeName"), spec, devices)
+
+    def compiled_interfaces(
+        self, spec: Json, wanted: Callable[[str, tuple[str, str]], bool]
+    ) -> None:
+        """The Interfaces of a DataplaneConfig that are wanted and not known yet."""
+        place = text(spec.get("pipelineName")), text(spec.get("nodeName"))
+        for item in map(mapping, items(spec.get("interfaces"))):
+            key = key_of({"metadata": item})
+            if wanted(key, place):
+                device = _device(item.get("attachment"))
+                self._interface(key, item.get("network"), *place, item, device)
+
+    def slice(self, raw: Json) -> None:
+        """The places of a RouteSlice's routes, and its network's VNI."""
+        spec = part(raw, "spec")
+        network = _parse(_NETWORK_KEY, spec.get("network"))
+        name = text(part(raw, "metadata").get("name"))
+        number = name.rpartition(".")[2]
+        if network is None or not number.isdecimal() or len(number) > _SLICE_DIGITS:
+            return
+        if name != slice_name(network, int(number)):
+            return
+        self.network(network, spec.get("vni"))
+        found = (
+            _parse(_PREFIX, mapping(route).get("prefix")) for route in items(spec.get("routes"))
+        )
+        prefixes = sorted(
+            prefix
+            for prefix in {prefix for prefix in found if prefix}
+            if self._take(("route", network), prefix)
+        )
+        if prefixes:
+            places = self._slices.setdefault(network, {})
+            places[int(number)] = tuple(prefixes[:SLICE_ROUTES])
+
+    # Statuses
+
+    def network(self, key: str, vni: JsonValue) -> None:
+        """The VNI of a network."""
+        number = _parse(_VNI, vni)
+        if key not in self._vnis and number is not None and self._take(("vni",), number):
+            self._vnis[key] = number
+
+    def pipeline(self, raw: Json) -> None:
+        """The nodes in the status of a Pipeline."""
+        name = part(raw, "metadata").get("name")
+        uplinks = [
+            uplink
+            for item in items(part(raw, "spec").get("uplinks"))
+            if (uplink := _model(Uplink, item))
+        ]
+        for item in map(mapping, items(part(raw, "status").get("nodes"))):
+            node = text(item.get("name"))
+            devices = [uplink_attachment(uplink, node).device for uplink in uplinks]
+            self._node(name, node, item, devices)
+
+    def interface(self, raw: Json) -> None:
+        """The addresses in the status of an Interface."""
+        spec, status = part(raw, "spec"), part(raw, "status")
+        node = text(status.get("nodeName"))
+        if not node:
+            return
+        namespace = text(part(raw, "metadata").get("namespace"))
+        network = f"{namespace}/{text(part(spec, 'networkRef').get('name'))}"
+        pipeline = text(spec.get("pipelineName"))
+        device = _device(spec.get("attachment")) if node == spec.get("nodeName") else None
+        self._interface(key_of(raw), network, pipeline, node, status, device)
+
+    # Claims
+
+    def _node(
+        self, pipeline: JsonValue, node: JsonValue, source: Json, devices: Iterable[str | None]
+    ) -> None:
+        name, node = _parse(_NAME, pipeline), _parse(_NODE_NAME, node)
+        prefix = _parse(_UNDERLAY_PREFIX, source.get("underlayPrefix"))
+        if not (name and node and prefix and prefix.endswith("/64")):
+            return
+        if node in self._nodes.get(name, {}) or not self._take(("node",), node_number(prefix)):
+            return
+        held = {device for device in devices if device and self._take(("device", node), device)}
+        known = self._nodes.setdefault(name, {})
+        known[node] = NodeAllocation(prefix, tuple(sorted(held)))
+
+    def _interface(
+        self,
+        key: str,
+        network: JsonValue,
+        pipeline: str,
+        node: str,
+        source: Json,
+        device: str | None,
+    ) -> None:
+        of = _parse(_NETWORK_KEY, network)
+        place = _parse(_NAME, pipeline), _parse(_NODE_NAME, node)
+        if key in self._interfaces or _parse(_NETWORK_KEY, key) is None or not (of and all(place)):
+            return
+        found = (_parse(_ADDRESS, address) for address in items(source.get("addresses")))
+        addresses = [
+            address for address in found if address and self._take(("address", of), address)
+        ]
+        underlay = _parse(_UNDERLAY_ADDRESS, source.get("underlayAddress"))
+        if underlay and not (
+            FIRST_HOST <= underlay_host(underlay) < FIRST_HOST + NODE_INTERFACES
+            and self._take(("underlay", pipeline, node), underlay_host(underlay))
+        ):
+            underlay = None
+        if device and not self._take(("device", node), device):
+            device = None
+        if addresses or underlay or device:
+            self._interfaces[key] = InterfaceAllocation(
+                network=of,
+                pipeline=pipeline,
+                node=node,
+                underlay_address=underlay,
+                addresses=tuple(addresses),
+                device=device,
+            )
+
+    def _take(self, space: tuple[str, ...], value: int | str) -> bool:
+        held = self._taken.setdefault(space, set())
+        if value in held:
+            return False
+        held.add(value)
+        return True
+
+
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
+_NODE_NAME: TypeAdapter[str] = TypeAdapter(NodeName)
+_NETWORK_KEY: TypeAdapter[str] = TypeAdapter(NetworkKey)
+_PREFIX: TypeAdapter[str] = TypeAdapter(Prefix)
+_ADDRESS: TypeAdapter[str] = TypeAdapter(TenantAddress)
+_UNDERLAY_ADDRESS: TypeAdapter[str] = TypeAdapter(UnderlayAddress)
+_UNDERLAY_PREFIX: TypeAdapter[str] = TypeAdapter(UnderlayPrefix)
+_VNI: TypeAdapter[int] = TypeAdapter(Vni)
+#: Of a slice's number: no network has a million.
+_SLICE_DIGITS = 6
+
+
+def _parse(adapter: TypeAdapter[Value], value: JsonValue) -> Value | None:
+    try:
+        return adapter.validate_python(value)
+    except ValidationError:
+        return None
+
+
+def _model(model: type[Model], value: JsonValue) -> Model | None:
+    try:
+        return model.model_validate(value)
+    except ValidationError:
+        return None
+
+
+def _device(attachment: JsonValue) -> str | None:
+    found = _model(Attachment, attachment)
+    return found.device if found else None
+
+
+def _place(raw: Json) -> tuple[str, str]:
+    spec = part(raw, "spec")
+    return text(spec.get("pipelineName")), text(spec.get("nodeName"))

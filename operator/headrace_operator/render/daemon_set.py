@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The DaemonSets of a Pipeline: one for each class of nodes, and no privilege without a reason."""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from headrace_api import AttachmentType, Json, Pipeline, PipelineSpec
+from headrace_api.pipeline import DEFAULT_CLASS
+from headrace_operator.settings import DataplaneSettings, Settings
+
+PIPELINE_LABEL = "headrace.dev/pipeline"
+NODE_CLASS_LABEL = "headrace.dev/node-class"
+#: Pods are named after their DaemonSet with six more characters, and their host name has 63.
+_NAME_LENGTH = 57
+_STOP_SECONDS = 15
+_PROBE_SECONDS = 2
+
+_RUNTIME = "/run/headrace/engine"
+_STATE = "/var/lib/headrace/state"
+_TUN = "/dev/net/tun"
+
+#: Capabilities that the engine's ports need, as uid 0 with all others dropped and no privileges
+#: to gain (tried with DPDK 22.11, with and without hugepages). Types that are not here need none.
+_CAPABILITIES: Mapping[AttachmentType, frozenset[str]] = {
+    # vfio maps memory whatever RLIMIT_MEMLOCK is; without it no frame passes, and nothing says so.
+    AttachmentType.SRIOV: frozenset({"IPC_LOCK"}),
+    # TUNSETIFF makes the device.
+    AttachmentType.TAP: frozenset({"NET_ADMIN"}),
+    # The socket; and the device's start, which sets its MAC address, MTU and promiscuity.
+    AttachmentType.AF_PACKET: frozenset({"NET_RAW", "NET_ADMIN"}),
+}
+#: Devices of the node's kernel: a restarted pod must find them where they were.
+_KERNEL_TYPES = frozenset({AttachmentType.TAP, AttachmentType.AF_PACKET})
+
+
+def daemon_sets(
+    pipeline: Pipeline, settings: Settings, metrics_port: int, namespace: str
+) -> list[Json]:
+    """The DaemonSets for server-side apply, without owner: the default class, then the others."""
+    values = [each.value for each in pipeline.spec.node_classes]
+    return [
+        _daemon_set(pipeline, value, settings.dataplane, metrics_port, namespace)
+        for value in (None, *values)
+    ]
+
+
+def class_name(pipeline: str, value: str | None) -> str:
+    """Name of the DaemonSet of a node class, at most 57 characters; None is the default class.
+
+    `headrace-<pipeline>`, or `headrace-<pipeline>-<value>-<hash>`: Pipeline `a` with class `b-c`
+    and Pipeline `a-b` with class `c` are two.
+    """
+    if value is None:
+        return _short(f"headrace-{pipeline}", pipeline)
+    word = re.sub(r"[^a-z0-9]+", "-", value.lower()).strip("-")
+    unique = f"{pipeline}/{value}"
+    return _short(f"headrace-{pipeline}-{word}-{_hash(unique)}", unique)
+
+
+def _short(name: str, unique: str) -> str:
+    if len(name) <= _NAME_LENGTH:
+        return name
+    tail = _hash(unique)
+    return f"{name[: _NAME_LENGTH - len(tail) - 1].rstrip('-')}-{tail}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _daemon_set(
+    pipeline: Pipeline,
+    value: str | None,
+    settings: DataplaneSettings,
+    metrics_port: int,
+    namespace: str,
+) -> Json:
+    name = pipeline.metadata.name
+    selector: Json = {PIPELINE_LABEL: name, NODE_CLASS_LABEL: value or DEFAULT_CLASS}
+    labels: Json = {
+        "app.kubernetes.io/name": "headrace",
+        "app.kubernetes.io/component": "dataplane",
+        "app.kubernetes.io/managed-by": "headrace-operator",
+        **selector,
+    }
+    metadata: Json = {"labels": {**settings.labels, **labels}}
+    if settings.annotations:
+        metadata["annotations"] = {**settings.annotations}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {
+            "name": class_name(name, value),
+            "namespace": namespace,
+            "labels": labels,
+        },
+        "spec": {
+            "selector": {"matchLabels": selector},
+            "updateStrategy": _update_strategy(pipeline.spec),
+            "template": {
+                "metadata": metadata,
+                "spec": _pod(pipeline, value, settings, metrics_port),
+            },
+        },
+    }
+
+
+def _update_strategy(spec: PipelineSpec) -> Json:
+    strategy = spec.update_strategy
+    found: Json = {"type": strategy.type.value}
+    if strategy.type == "RollingUpdate":
+        # Exclusive CPUs, devices and the metrics port leave no room for a second pod.
+        found["rollingUpdate"] = {"maxUnavailable": strategy.max_unavailable, "maxSurge": 0}
+    return found
+
+
+def _pod(
+    pipeline: Pipeline, value: str | None, settings: DataplaneSettings, metrics_port: int
+) -> Json:
+    spec = pipeline.spec
+    types = _types(spec)
+    pod: Json = {
+        "serviceAccountName": settings.service_account_name,
+        "automountServiceAccountToken": True,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": _STOP_SECONDS,
+        "containers": [_container(pipeline, value, settings, metrics_port)],
+        "volumes": [*_volumes(types, settings)],
+    }
+    if types & _KERNEL_TYPES:
+        pod |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
+    if settings.priority_class_name:
+        pod["priorityClassName"] = settings.priority_class_name
+    if settings.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
+    if spec.node_selector.match_labels:
+        pod["nodeSelector"] = {**spec.node_selector.match_labels}
+    if spec.node_classes:
+        pod["affinity"] = _affinity(spec, value)
+    if spec.tolerations:
+        pod["tolerations"] = [toleration.to_dict() for toleration in spec.tolerations]
+    return pod
+
+
+def _affinity(spec: PipelineSpec, value: str | None) -> Json:
+    expression: Json = {"key": spec.node_class_label}
+    if value is None:
+        # NotIn matches nodes without the label, too.
+        expression |= {"operator": "NotIn", "values": [each.value for each in spec.node_classes]}
+    else:
+        expression |= {"operator": "In", "values": [value]}
+    required: Json = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
+
+
+def _container(
+    pipeline: Pipeline, value: str | None, settings: DataplaneSettings, metrics_port: int
+) -> Json:
+    spec = pipeline.spec
+    types = _types(spec)
+    return {
+        "name": "dataplane",
+        "image": spec.image or settings.image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": ["headrace-agent"],
+        "args": [
+            *("--pipeline", pipeline.metadata.name),
+            *("--node", "$(NODE_NAME)"),
+            *("--namespace", "$(POD_NAMESPACE)"),
+            *("--runtime-dir", _RUNTIME),
+            *("--state-dir", _STATE),
+            *("--metrics-address", f"[$(POD_IP)]:{metrics_port}"),
+        ],
+        "env": [
+            _downward("NODE_NAME", "spec.nodeName"),
+            _downward("POD_NAME", "metadata.name"),
+            _downward("POD_NAMESPACE", "metadata.namespace"),
+            _downward("POD_IP", "status.podIP"),
+            *(variable.to_dict() for variable in settings.env),
+        ],
+        "ports": [{"name": "metrics", "containerPort": metrics_port, "protocol": "TCP"}],
+        "readinessProbe": {
+            "httpGet": {"path": "/readyz", "port": "metrics"},
+            "periodSeconds": _PROBE_SECONDS,
+            "timeoutSeconds": _PROBE_SECONDS,
+            "failureThreshold": 3,
+        },
+        "resources": _resources(spec, value),
+        "securityContext": {
+            "runAsUser": 0,
+            "runAsGroup": 0,
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": _capabilities(types),
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumeMounts": [*_mounts(types, settings)],
+    }
+
+
+def _types(spec: PipelineSpec) -> frozenset[AttachmentType]:
+    """Every way in which a port of these pods may be attached."""
+    uplinks = (
+        attachment.type
+        for uplink in spec.uplinks
+        for attachment in (uplink.attachment, *(each.attachment for each in uplink.node_overrides))
+    )
+    return frozenset((*spec.attachment_types, *uplinks))
+
+
+def _capabilities(types: frozenset[AttachmentType]) -> Json:
+    needed = {name for kind in types for name in _CAPABILITIES.get(kind, ())}
+    found: Json = {"drop": ["ALL"]}
+    if needed:
+        found["add"] = [*sorted(needed)]
+    return found
+
+
+def _resources(spec: PipelineSpec, value: str | None) -> Json:
+    """Requests that equal limits, whole CPUs: the pod is Guaranteed and its CPUs are its own."""
+    node_class = next((each for each in spec.node_classes if each.value == value), None)
+    sized = spec.sized(node_class)
+    workers = sized.workers
+    wanted: Json = {
+        "cpu": str(workers.count + (not workers.share_control_core)),
+        "memory": sized.memory,
+    }
+    if sized.hugepages:
+        wanted[f"hugepages-{sized.hugepages.size}"] = sized.hugepages.amount
+    functions = Counter(
+        uplink.attachment.sriov.resource_name
+        for uplink in spec.uplinks
+        if uplink.attachment.sriov and uplink.attachment.sriov.resource_name
+    )
+    wanted |= {str(name): str(count) for name, count in sorted(functions.items())}
+    return {"requests": wanted, "limits": wanted}
+
+
+def _volumes(types: frozenset[AttachmentType], settings: DataplaneSettings) -> list[JsonValue]:
+    volumes: list[JsonValue] = [{"name": name, "emptyDir": {}} for name in _SCRATCH]
+    if AttachmentType.MEMIF in types:
+        path: Json = {"path": f"{settings.host_directory}/sockets", "type": "DirectoryOrCreate"}
+        volumes.append({"name": "sockets", "hostPath": path})
+    if AttachmentType.TAP in types:
+        volumes.append({"name": "tun", "hostPath": {"path": _TUN, "type": "CharDevice"}})
+    return [*volumes, *(volume.to_dict() for volume in settings.volumes)]
+
+
+#: The only places that the pod may write to.
+_SCRATCH = {"engine": _RUNTIME, "state": _STATE, "tmp": "/tmp"}  # noqa: S108
+
+
+def _mounts(types: frozenset[AttachmentType], settings: DataplaneSettings) -> list[JsonValue]:
+    mounts: list[JsonValue] = [{"name": name, "mountPath": path} for name, path in _SCRATCH.items()]
+    if AttachmentType.MEMIF in types:
+        mounts.append({"name": "sockets", "mountPath": f"{settings.host_directory}/sockets"})
+    if AttachmentType.TAP in types:
+        mounts.append({"name": "tun", "mountPath": _TUN})
+    return [*mounts, *(mount.to_dict() for mount in settings.volume_mounts)]
+
+
+def _downward(name: str, path: str) -> Json:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Brings the API server to what is wanted: compares with what is watched, writes what differs."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from headrace_api import Json
+from headrace_kube import DAEMON_SETS, Kube, KubeError
+
+from . import objects
+from .controller import Controller, Work
+from .events import Events
+from .metrics import Metrics
+from .render import transition
+from .render.raw import part
+
+WORKERS = 8
+
+_log = logging.getLogger(__name__)
+
+
+class NotLeadingError(Exception):
+    """Another may write by now."""
+
+
+class Writer:
+    """Works off the controller's queue."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        controller: Controller,
+        events: Events,
+        leading: Callable[[], bool],
+        metrics: Metrics,
+    ) -> None:
+        """`leading` is asked before every request that writes."""
+        self._kube = kube
+        self._controller = controller
+        self._cache = controller.cache
+        self._queue = controller.queue
+        self._events = events
+        self._leading = leading
+        self._metrics = metrics
+        # Output -> what was applied last and the generation that came of it: the API server
+        # may write it in other words.
+        self._applied: dict[Work, tuple[Json, int]] = {}
+
+    async def run(self) -> None:
+        """Write for ever. Raises NotLeadingError (in a group) when that is over."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WORKERS):
+                group.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            work = await self._queue.get()
+            try:
+                written = await (self._status(work) if work.status else self._output(work))
+            except KubeError as error:
+                self._metrics.writes.labels(work.kind.name, "error").inc()
+                delay = self._queue.retry(work)
+                _log.warning("%s cannot be written, again in %.1f s: %s", work, delay, error)
+                continue
+            seconds = self._queue.done(work)
+            if written:
+                _log.debug("%s written", work)
+                self._metrics.writes.labels(work.kind.name, "success").inc()
+                self._metrics.queue_seconds.observe(seconds)
+
+    async def _output(self, work: Work) -> bool:
+        """Create, change or delete the output; whether there was something to do."""
+        wanted, found = self._controller.wanted(work), self._cache.get(work.kind, work.key)
+        if wanted is not None:
+            if found and self._same(work, found, wanted):
+                return False
+            there = await self._apply(work, wanted)
+            self._applied[work] = wanted, objects.generation(there)
+            return True
+        self._applied.pop(work, None)
+        if not found or not objects.ours(found) or self._controller.stays(found):
+            return False
+        namespace, name = objects.name_of(work.key)
+        self._gate()
+        try:
+            await self._kube.delete(work.kind, name, namespace, objects.uid(found))
+        except KubeError as error:
+            self._metrics.failed("delete", error)
+            raise
+        return True
+
+    def _same(self, work: Work, found: Json, wanted: Json) -> bool:
+        metadata = part(wanted, "metadata")
+        if not objects.covers(part(found, "metadata"), metadata):
+            return False
+        applied, generation = self._applied.get(work, (None, 0))
+        if applied is wanted and generation == objects.generation(found):
+            return True
+        if work.kind is DAEMON_SETS:
+            return objects.covers(part(found, "spec"), part(wanted, "spec"))
+        if part(found, "spec") != part(wanted, "spec"):
+            return False
+        # Equal: one copy of it is enough.
+        found["spec"] = wanted["spec"]
+        return True
+
+    async def _status(self, work: Work) -> bool:
+        """Write the status of an input; whether there was something to do."""
+        status = self._controller.status(work)
+        found = self._cache.get(work.kind, work.key)
+        if status is None or found is None or part(found, "status") == status:
+            return False
+        _log.debug("STATUS %s %s -> %s", work, part(found, "status"), status)
+        names = ("name", "namespace", "uid")
+        metadata = part(found, "metadata")
+        body: Json = {
+            "apiVersion": work.kind.api_version,
+            "kind": work.kind.name,
+            "metadata": {name: metadata[name] for name in names if name in metadata},
+            "status": status,
+        }
+        try:
+            await self._apply(work, body)
+        except KubeError as error:
+            if error.absent or error.conflict:
+                # It is gone, or another of its name is there: the watch will tell.
+                return False
+            raise
+        told = transition(part(found, "status") or None, status)
+        if told:
+            self._events.emit(found, told)
+        return True
+
+    async def _apply(self, work: Work, item: Json) -> Json:
+        self._gate()
+        try:
+            there = await self._kube.apply(
+                work.kind, item, objects.MANAGER, "status" if work.status else ""
+            )
+        except KubeError as error:
+            self._metrics.failed("apply", error)
+            raise
+        # What was written is seen at once: the next comparison must not take it for missing.
+        self._cache.put(work.kind, there)
+        return there
+
+    def _gate(self) -> None:
+        if not self._leading():
+            raise NotLeadingError("the Lease was not renewed in time to write")

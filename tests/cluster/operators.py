@@ -1,0 +1,421 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator as a process, and the cluster that it works on: its chart's objects and rights."""
+
+import asyncio
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from headrace_api import Json
+from headrace_kube import (
+    DAEMON_SETS,
+    DATAPLANE_CONFIGS,
+    EVENTS,
+    INTERFACES,
+    LEASES,
+    NAMESPACES,
+    NODES,
+    PIPELINES,
+    ROUTE_SLICES,
+    VIRTUAL_NETWORKS,
+    Kind,
+    Kube,
+    KubeError,
+)
+from tests.cluster.chart import CHART, NAMESPACE, REPOSITORY
+from tests.cluster.cluster import Api
+from tests.cluster.sandbox import until
+
+Result = TypeVar("Result")
+
+LEASE = f"{NAMESPACE}/headrace-operator"
+WRITTEN = (DATAPLANE_CONFIGS, ROUTE_SLICES, DAEMON_SETS, VIRTUAL_NETWORKS, INTERFACES, PIPELINES)
+"""What the operator writes, or the status of which it writes."""
+_TEMPLATES = ("configmap", "rbac-operator", "serviceaccounts")
+
+
+def node(name: str, **labels: str) -> Json:
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {**labels}}}
+
+
+def pipeline(name: str = "router", prefix: str = "fd00:1::/48", **spec: Any) -> Json:
+    spec = {"attachmentTypes": ["Null"], "underlayPrefix": prefix, **spec}
+    return _object("Pipeline", name, "", spec)
+
+
+def network(name: str, namespace: str = "default", **spec: Any) -> Json:
+    spec = {"subnets": [{"prefix": "10.0.0.0/16"}], **spec}
+    return _object("VirtualNetwork", name, namespace, spec)
+
+
+def interface(name: str, network: str, node: str, namespace: str = "default", **spec: Any) -> Json:
+    spec = {
+        "networkRef": {"name": network},
+        "pipelineName": "router",
+        "nodeName": node,
+        "attachment": {"type": "Null"},
+        **spec,
+    }
+    return _object("Interface", name, namespace, spec)
+
+
+def _object(kind: str, name: str, namespace: str, spec: dict[str, Any]) -> Json:
+    metadata: Json = {"name": name}
+    if namespace:
+        metadata["namespace"] = namespace
+    return {"apiVersion": "headrace.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def key_of(item: Json) -> str:
+    metadata: Any = item["metadata"]
+    return "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
+
+
+def condition(item: Any, kind: str = "Ready") -> Any:
+    """The condition as a dict; empty if there is none."""
+    found = item.get("status", {}).get("conditions", [])
+    return next((each for each in found if each["type"] == kind), {})
+
+
+class World:
+    """An API server with what the chart installs, less the Deployment. Reads and writes objects."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self._runner = asyncio.Runner()
+        self.kube = self._run(Kube.connect(str(api.kubeconfig)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._run(self.kube.close())
+        self._runner.close()
+
+    def install(self) -> None:
+        """Apply the CRDs, the anchor, and the operator's service account with its rights."""
+        self.api.kubectl("apply", "--server-side", "-f", REPOSITORY / "crds")
+        self.api.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        self.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+        self.api.kubectl("apply", "-f", "-", stdin=self._rendered)
+
+    @cached_property
+    def _rendered(self) -> str:
+        shown = (word for name in _TEMPLATES for word in ("-s", f"templates/{name}.yaml"))
+        return self.api.helm("template", "headrace", CHART, "-n", NAMESPACE, *shown)
+
+    def write_kubeconfig(self, folder: Path) -> Path:
+        """Write a kubeconfig with a token of the operator's service account."""
+        token = self.api.kubectl(
+            "create", "token", "headrace-operator", "-n", NAMESPACE, "--duration=2h"
+        ).strip()
+        document = yaml.safe_load(self.api.kubeconfig.read_text())
+        document["users"][0]["user"] = {"token": token}
+        path = folder / "kubeconfig"
+        path.write_text(json.dumps(document))
+        return path
+
+    def uninstall(self) -> None:
+        """Undo `install`, but for the CRDs and the namespace."""
+        self.api.kubectl("delete", "-f", "-", "--ignore-not-found", stdin=self._rendered)
+
+    def get(self, kind: Kind, key: str) -> Any:
+        """The object; None if there is none."""
+        namespace, _, name = key.rpartition("/")
+        try:
+            return self._run(self.kube.get(kind, name, namespace))
+        except KubeError as error:
+            if error.absent:
+                return None
+            raise
+
+    def all(self, kind: Kind) -> dict[str, Any]:
+        """Every object of the kind, by key."""
+        return {key_of(item): item for item in self._run(self.kube.list(kind)).items}
+
+    def put(self, *items: Json, manager: str = "test") -> None:
+        """Apply objects, several at a time."""
+        self._run(self._each(items, lambda item: self.kube.apply(_kind(item), item, manager)))
+
+    def replace(self, kind: Kind, item: Json) -> None:
+        """Replace an object that was read."""
+        self._run(self.kube.replace(kind, item))
+
+    def delete(self, kind: Kind, *keys: str) -> None:
+        """Delete objects."""
+
+        def one(key: str) -> Coroutine[Any, Any, None]:
+            namespace, _, name = key.rpartition("/")
+            return self.kube.delete(kind, name, namespace)
+
+        self._run(self._each(keys, one))
+
+    def clear(self) -> None:
+        """Delete everything that people write, and what came of it, and the Lease."""
+        for kind in (INTERFACES, VIRTUAL_NETWORKS, PIPELINES, NODES, *WRITTEN[:3]):
+            self.delete(kind, *self.all(kind))
+        self.delete(LEASES, LEASE)
+
+    def report(self, *keys: str, ready: bool = True, reason: str = "Forwarding") -> None:
+        """Say, as the agents of these DataplaneConfigs do (default: of all), what they made."""
+        configs = self.all(DATAPLANE_CONFIGS)
+        self._run(
+            self._each(
+                [_reported(configs[key], ready, reason) for key in keys or configs],
+                lambda item: self.kube.apply(
+                    DATAPLANE_CONFIGS, item, "headrace-agent", subresource="status"
+                ),
+            )
+        )
+
+    def agents(self) -> "Agents":
+        """Agents of all nodes that report every DataplaneConfig, while the context lasts."""
+        return Agents(self.api.kubeconfig)
+
+    def versions(self) -> dict[tuple[str, str], str]:
+        """What changes with every write of the operator: a version of each object, and its events.
+
+        Others write a DaemonSet's status, and agents that of a DataplaneConfig: of these the
+        generation.
+        """
+        found = {
+            (kind.name, key): str(
+                item["metadata"]["generation" if kind in WRITTEN[:3] else "resourceVersion"]
+            )
+            for kind in WRITTEN
+            for key, item in self.all(kind).items()
+        }
+        return found | {
+            ("Event", key): ""
+            for key, item in self.all(EVENTS).items()
+            if item["reportingController"] == "headrace.dev/operator"
+        }
+
+    def specs(self, *kinds: Kind) -> dict[str, Any]:
+        """Specs by kind and key."""
+        return {
+            f"{kind.name} {key}": item["spec"]
+            for kind in kinds
+            for key, item in self.all(kind).items()
+        }
+
+    def ready(self, *keys: str) -> bool:
+        """Whether these Interfaces (default: all) are Ready."""
+        found = self.all(INTERFACES)
+        return all(
+            key in found and condition(found[key]).get("status") == "True" for key in keys or found
+        )
+
+    def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        return self._runner.run(work)
+
+    async def _each(
+        self, items: Iterable[Any], do: Callable[[Any], Coroutine[Any, Any, object]]
+    ) -> None:
+        slots = asyncio.Semaphore(8)
+
+        async def one(item: Any) -> None:
+            async with slots:
+                await do(item)
+
+        async with asyncio.TaskGroup() as group:
+            for item in items:
+                group.create_task(one(item))
+
+
+class Agents:
+    """A process that is the agent of every node: takes each DataplaneConfig at once."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.cluster.operators"],
+            cwd=REPOSITORY,
+            env={**os.environ, "KUBECONFIG": str(kubeconfig)},
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+
+async def _be_agents() -> None:
+    async with await Kube.connect() as kube:
+        while True:
+            try:
+                listing = await kube.list(DATAPLANE_CONFIGS)
+                for item in listing.items:
+                    await _say(kube, item)
+                async for event in kube.watch(DATAPLANE_CONFIGS, listing.resource_version):
+                    if event.type in ("ADDED", "MODIFIED"):
+                        await _say(kube, event.object)
+            except KubeError:
+                await asyncio.sleep(0.5)
+
+
+async def _say(kube: Kube, config: Any) -> None:
+    status = config.get("status", {})
+    if status.get("observedGeneration") != config["metadata"]["generation"]:
+        item = _reported(config, True, "Forwarding")
+        try:
+            await kube.apply(DATAPLANE_CONFIGS, item, "headrace-agent", subresource="status")
+        except KubeError as error:
+            if not error.absent:
+                raise
+
+
+def _reported(config: Any, ready: bool, reason: str) -> Json:
+    generation = config["metadata"]["generation"]
+    names = ("name", "namespace")
+    return {
+        "apiVersion": config["apiVersion"],
+        "kind": config["kind"],
+        "metadata": {name: config["metadata"][name] for name in names},
+        "status": {
+            "observedGeneration": generation,
+            "conditions": [
+                {
+                    "type": "Ready",
+                    "status": "True",
+                    "reason": "Forwarding",
+                    "message": "As configured",
+                    "observedGeneration": generation,
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                }
+            ],
+            "interfaces": [
+                {
+                    **{name: each[name] for name in names},
+                    "ready": ready,
+                    "reason": reason,
+                    "message": "It forwards" if ready else "It does not forward",
+                }
+                for each in config["spec"]["interfaces"]
+            ],
+        },
+    }
+
+
+class Operator:
+    """A replica of the operator, as a process."""
+
+    def __init__(self, kubeconfig: Path, folder: Path, **settings: Any) -> None:
+        """Start it; `settings` are those of operator.yaml."""
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / "operator.yaml"
+        settings = {
+            "logLevel": "Debug",
+            "dataplane": {"image": "localhost/dataplane:1"},
+            **settings,
+        }
+        config.write_text(yaml.safe_dump(settings))
+        self.log = folder / "log"
+        options = {"config": config, "kubeconfig": kubeconfig, "namespace": NAMESPACE}
+        words = [f"--{name}={value}" for name, value in options.items()]
+        words.append("--listen=127.0.0.1:0")
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "headrace_operator.main", *words], stderr=log
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.kill()
+
+    def stop(self) -> int:
+        """End it as kubelet does; returns its exit status."""
+        self.process.terminate()
+        return self.process.wait(timeout=30)
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self.process.kill()
+        self.process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        until(
+            lambda: self._listening() is not None or self.process.poll() is not None, "it listens"
+        )
+        found = self._listening()
+        assert found, self.log.read_text()
+        return found
+
+    def _listening(self) -> int | None:
+        found = re.search(r"listening on port (\d+)", self.log.read_text())
+        return int(found[1]) if found else None
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and text of a path that it serves."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Sum of the metric's samples that have the labels; 0: none."""
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(self.get("/metrics")[1])
+            for sample in family.samples
+            if sample.name == f"headrace_operator_{name}"
+            and labels.items() <= dict[str, str](sample.labels).items()
+        )
+
+    def writes(self) -> float:
+        """How often it has written successfully."""
+        return self.metric("writes_total", result="success")
+
+    @property
+    def leads(self) -> bool:
+        return self.metric("leader") == 1
+
+    @property
+    def idle(self) -> bool:
+        """Whether it leads, has compiled, and has nothing left to write."""
+        return (
+            self.leads
+            and self.metric("compile_seconds_count") > 0
+            and self.metric("queue_depth") == 0
+        )
+
+
+_KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*WRITTEN, NODES, NAMESPACES)}
+
+
+def _kind(item: Json) -> Kind:
+    return _KINDS[str(item["kind"])]
+
+
+if __name__ == "__main__":
+    asyncio.run(_be_agents())

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Headrace as a user has it: the chart, an example, and the tenants' machines on two nodes."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from headrace_cli.demo.lab import Pinger, until
+from tests.cluster.chart import CHART, NAMESPACE
+from tests.cluster.cluster import Cluster, Node
+from tests.cluster.images import Images
+from tests.cluster.sandbox import Namespace, only_child
+from tests.e2e.conftest import VM1, VM2, echoes
+
+REPOSITORY = Path(__file__).parents[2]
+EXAMPLE = REPOSITORY / "deploy/examples/two-nodes"
+SECONDS = 120.0
+"""For what takes seconds, on a busy machine."""
+PIPELINE = "router"
+PODS = ("-n", NAMESPACE, "-l", f"headrace.dev/pipeline={PIPELINE}")
+OPERATOR = ("-n", NAMESPACE, "-l", "app.kubernetes.io/component=operator")
+
+
+class Site:
+    """A cluster with Headrace in it; blue's machines and red's are plugged in, one on each node."""
+
+    def __init__(self, cluster: Cluster, images: Images) -> None:
+        """Plug the machines in; nothing is installed yet."""
+        self.cluster = cluster
+        self.nodes = tuple(cluster.nodes)
+        self._images = images
+        self.machines: dict[str, Namespace] = {}
+        for image in (images.operator, images.dataplane):
+            cluster.load_images(image.tar)
+
+    def plug(self) -> None:
+        """Give the nodes an underlay, and each tenant a machine on each."""
+        node_a, node_b = self.nodes
+        self.cluster.join(node_a, node_b)
+        for tenant in ("blue", "red"):
+            for number, (node, addresses) in enumerate(((node_a, VM1), (node_b, VM2)), 1):
+                name = f"{tenant}/vm{number}"
+                self.machines[name] = self.cluster.endpoint(name, addresses, node)
+
+    def values(self, **more: Any) -> list[str]:
+        """Options of helm: our images, and no CPU for the operator: the nodes have one each."""
+        operator, dataplane = self._images.operator.name, self._images.dataplane.name
+        given: dict[str, Any] = {
+            "operator.image.tag": operator.rpartition(":")[2],
+            "dataplane.image.tag": dataplane.rpartition(":")[2],
+            "operator.resources.requests.cpu": "0",
+            **more,
+        }
+        return [word for key, value in given.items() for word in ("--set-string", f"{key}={value}")]
+
+    def install(self, chart: Path = CHART, **more: Any) -> None:
+        """Install the chart, and wait as helm does."""
+        self.cluster.helm(
+            *("install", "headrace", chart, "-n", NAMESPACE, "--create-namespace", "--wait"),
+            *("--timeout", "3m", *self.values(**more)),
+        )
+
+    def upgrade(self, chart: Path = CHART, **more: Any) -> None:
+        """Upgrade the release, and wait as helm does."""
+        self.cluster.helm(
+            *("upgrade", "headrace", chart, "-n", NAMESPACE, "--wait", "--timeout", "3m"),
+            *self.values(**more),
+        )
+
+    def apply(self, path: Path = EXAMPLE) -> None:
+        """Apply an example as it stands, and wait until all of it is Ready."""
+        self.cluster.kubectl("apply", "-f", path)
+        self.ready(path)
+
+    def ready(self, path: Path = EXAMPLE) -> None:
+        """Wait until all that an example made is Ready."""
+        for kind in ("pipelines", "virtualnetworks", "interfaces"):
+            try:
+                self.cluster.kubectl(
+                    *("wait", kind, "--all", "-A", "--for=condition=Ready"),
+                    *("--timeout", f"{SECONDS:.0f}s"),
+                    seconds=SECONDS + 10,
+                )
+            except Exception as error:
+                raise AssertionError(f"{error}\n{self.report()}") from error
+
+    def get(self, *words: str) -> Any:
+        """Objects, as kubectl gives them: one, or the items of a list."""
+        found = json.loads(self.cluster.kubectl("get", *words, "-o", "json"))
+        return found["items"] if found["kind"].endswith("List") else found
+
+    def pods(self, *selector: str) -> list[Any]:
+        """Pods that are not about to go: the dataplane's, or those selected."""
+        found = self.get("pods", *(selector or PODS))
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def pod(self, node: Node) -> Any:
+        """The dataplane pod of a node."""
+        (found,) = (pod for pod in self.pods() if pod["spec"]["nodeName"] == node.name)
+        return found
+
+    def exec(self, node: Node, *words: str) -> str:
+        """Run a command in the dataplane pod of a node."""
+        name = self.pod(node)["metadata"]["name"]
+        return self.cluster.kubectl("exec", "-n", NAMESPACE, name, "--", *words)
+
+    def processes(self, node: Node, program: str) -> list[int]:
+        """The host's numbers of a program's processes in the dataplane pods of a node."""
+        pods = {
+            pod["metadata"]["uid"]
+            for pod in self.get("pods", *PODS)
+            if pod["spec"]["nodeName"] == node.name
+        }
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                group = (path / "cgroup").read_text()
+                words = (path / "cmdline").read_bytes().decode().split("\0")
+            except OSError:
+                continue
+            if any(pod in group for pod in pods) and any(
+                os.path.basename(word) == program for word in words[:2]
+            ):
+                found.append(int(path.name))
+        return sorted(found)
+
+    @contextmanager
+    def lossless(self, *pairs: tuple[str, str, str]) -> Iterator[None]:
+        """Have (sender, receiver, address) ping all the while; fail when one packet is lost.
+
+        Counted by the machines' own kernels: as many arrive as were sent, and as many answers.
+        """
+        pairs = pairs or (("blue/vm1", "blue/vm2", VM2[0]), ("red/vm2", "red/vm1", VM1[0]))
+        for sender, _, address in pairs:
+            self.machines[sender].command("ping", "-c", "3", "-w", "60", address)
+        before = [self._counts(sender, receiver) for sender, receiver, _ in pairs]
+        pingers = [ClusterPinger(self, sender, address) for sender, _, address in pairs]
+        try:
+            for pinger in pingers:
+                pinger.wait(100)
+            yield
+            for pinger in pingers:
+                pinger.wait(100)
+        finally:
+            results = [pinger.stop() for pinger in pingers]
+
+        def lost() -> list[tuple[int, int]]:
+            after = [self._counts(sender, receiver) for sender, receiver, _ in pairs]
+            changes = [
+                tuple(new - old for new, old in zip(now, then, strict=True))
+                for now, then in zip(after, before, strict=True)
+            ]
+            return [(sent - got, got - answers) for sent, got, answers in changes]
+
+        deadline = time.monotonic() + 5.0
+        while any(map(any, lost())) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not any(map(any, lost())), f"lost {lost()} of {results}\n{self.report()}"
+
+    def _counts(self, sender: str, receiver: str) -> tuple[int, int, int]:
+        out, into = echoes(self.machines[sender]), echoes(self.machines[receiver])
+        return out["OutEchos"], into["InEchos"], out["InEchoReps"]
+
+    def report(self) -> str:
+        """What there is, for the message of a test that fails."""
+        words: Sequence[tuple[str, ...]] = (
+            ("get", "headrace", "-A", "-o", "wide"),
+            ("get", "pods", "-A", "-o", "wide"),
+            ("get", "events", "-A", "--sort-by=.lastTimestamp"),
+            ("logs", *OPERATOR, "--tail=15", "--prefix"),
+            ("logs", *PODS, "--tail=15", "--prefix"),
+        )
+        parts = []
+        for command in words:
+            try:
+                parts.append(self.cluster.kubectl(*command))
+            except Exception as error:
+                parts.append(str(error))
+        for node in self.nodes:
+            for what in ("drops", "interfaces"):
+                try:
+                    parts.append(f"{node.name}: {self.exec(node, 'headrace', what)}")
+                except Exception as error:
+                    parts.append(str(error))
+        return "\n".join(parts)
+
+    def uninstall(self) -> None:
+        """Remove chart and objects; returns when no pod is left."""
+        self.cluster.kubectl("delete", "-f", EXAMPLE, "--ignore-not-found", "--wait=false")
+        self.cluster.helm("uninstall", "headrace", "-n", NAMESPACE, "--ignore-not-found", "--wait")
+        self.gone()
+
+    def gone(self) -> None:
+        """Wait until nothing of Headrace is left but its CRDs."""
+
+        def left() -> list[str]:
+            kinds = "pods,daemonsets,deployments,configmaps,leases"
+            found = self.get(kinds, "-n", NAMESPACE)
+            return [
+                item["metadata"]["name"] for item in found if "headrace" in item["metadata"]["name"]
+            ]
+
+        until(lambda: not left(), "everything of Headrace is gone", SECONDS)
+
+
+class ClusterPinger(Pinger):
+    """Pings from a machine of the sandbox."""
+
+    def __init__(self, site: Site, sender: str, address: str, interval: float = 0.005) -> None:
+        super().__init__(site.cluster.sandbox, site.machines[sender], address, interval)
+
+    def _interrupt(self) -> None:
+        # nsenter, which started it, would not pass the signal on.
+        os.kill(only_child(self._process.pid), signal.SIGINT)

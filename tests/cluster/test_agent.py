@@ -1,0 +1,527 @@
+# SPDX-License-Identifier: Apache-2.0
+"""headrace-agent as process 1, a real API server, the real engine, devices that lead nowhere."""
+
+import http.client
+import itertools
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace_dataplane.engine import RuntimeDirectory, find_engine
+from headrace_dataplane.protocol import EngineClient, EngineError, Hello, Interface, Network, Route
+from headrace_dataplane.status_writer import REPORT_SECONDS
+from tests.cluster.cluster import Cluster
+from tests.cluster.conftest import install_crds
+from tests.cluster.sandbox import until
+
+NAMESPACE = "agent-test"
+CONFIG = "router.node-a"
+SECONDS = 60.0
+"""For what takes seconds, on a busy machine."""
+
+# What the chart gives to the dataplane.
+RBAC = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: agent-test}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: headrace-dataplane, namespace: agent-test}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: headrace-dataplane, namespace: agent-test}
+rules:
+- apiGroups: [headrace.dev]
+  resources: [dataplaneconfigs, routeslices]
+  verbs: [get, list, watch]
+- apiGroups: [headrace.dev]
+  resources: [dataplaneconfigs/status]
+  verbs: [patch]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: headrace-dataplane, namespace: agent-test}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: headrace-dataplane}
+subjects: [{kind: ServiceAccount, name: headrace-dataplane, namespace: agent-test}]
+"""
+
+
+@pytest.fixture(scope="module")
+def server(control_plane: Cluster) -> Cluster:
+    find_engine()
+    install_crds(control_plane)
+    control_plane.kubectl("apply", "-f", "-", stdin=RBAC)
+    return control_plane
+
+
+class Pod:
+    """A dataplane pod's processes, in a pid namespace of their own."""
+
+    def __init__(self, server: Cluster, folder: Path) -> None:
+        self._server = server
+        self.folder = folder
+        self.runtime = RuntimeDirectory(folder / "run")
+        self.state = folder / "state" / "router.json"
+        self.log = folder / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.kubeconfig = folder / "kubeconfig"
+        self._write_kubeconfig()
+
+    def _write_kubeconfig(self) -> None:
+        """With the token of the dataplane's service account: what it may not, fails here."""
+        view = json.loads(self._server.kubectl("config", "view", "--raw", "--flatten", "-o=json"))
+        token = self._server.kubectl("create", "token", "headrace-dataplane", "-n", NAMESPACE)
+        view["users"][0]["user"] = {"token": token.strip()}
+        self.kubeconfig.write_text(json.dumps(view))
+
+    def start(self) -> None:
+        # A cluster's node has CPUs for each; here the lowest is enough.
+        cpu = min(os.sched_getaffinity(0))
+        words = (
+            *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
+            *(sys.executable, "-m", "headrace_dataplane.main", "--pipeline=router"),
+            *("--node=node-a", f"--namespace={NAMESPACE}", f"--kubeconfig={self.kubeconfig}"),
+            *(f"--runtime-dir={self.runtime.path}", f"--state-dir={self.state.parent}"),
+            *(f"--metrics-address=127.0.0.1:{self.port}", f"--cpus={cpu}", "--log-format=text"),
+        )
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
+
+    def stop(self) -> int:
+        """Send SIGTERM to process 1, as a kubelet does; return the exit status."""
+        assert self.process is not None
+        os.kill(self._supervisor(), signal.SIGTERM)
+        return self.process.wait(SECONDS)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def _supervisor(self) -> int:
+        assert self.process is not None
+        return _children(self.process.pid)[0]
+
+    def agent(self) -> int:
+        """The host's number of the agent proper, 0 while there is none."""
+        return next((pid for pid in self._children() if not _is_engine(pid)), 0)
+
+    def orphans(self) -> list[int]:
+        """The host's numbers of engines whose agent has died, reaped ones not counted."""
+        return [pid for pid in self._children() if _is_engine(pid)]
+
+    def _children(self) -> list[int]:
+        return _children(self._supervisor())
+
+    def kill_agent(self) -> None:
+        """Kill the agent proper with SIGKILL; return when the next one is there and ready."""
+        before, adopted = self.agent(), self.said("adopted the engine")
+        os.kill(before, signal.SIGKILL)
+        until(lambda: self.agent() not in (0, before), "another agent", SECONDS)
+        until(lambda: self.said("adopted the engine") > adopted, "adopts", SECONDS)
+        self.ready()
+
+    def said(self, text: str) -> int:
+        """How often the agent has said something."""
+        return self.log.read_text().count(text)
+
+    def get(self, path: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        try:
+            connection.request("GET", path)
+            reply = connection.getresponse()
+            return reply.status, reply.read().decode()
+        except OSError as error:
+            return 0, str(error)
+        finally:
+            connection.close()
+
+    def ready(self) -> None:
+        until(lambda: self.get("/readyz")[0] == 200, f"ready:\n{self.log.read_text()}", SECONDS)
+
+    def hello(self) -> Hello | None:
+        try:
+            with EngineClient(self.runtime.socket) as client:
+                return client.hello()
+        except EngineError:
+            return None
+
+    def engine(self) -> int:
+        """The engine's process in the pod, 0 while none answers."""
+        hello = self.hello()
+        return hello.pid if hello is not None else 0
+
+    def interfaces(self) -> set[str]:
+        try:
+            with EngineClient(self.runtime.socket) as client:
+                return {each.name for each in client.items(Interface)}
+        except EngineError:
+            return set()
+
+    def routes(self) -> dict[str, int]:
+        """Routes from slices, of each network."""
+        try:
+            with EngineClient(self.runtime.socket) as client:
+                found = {network.name: 0 for network in client.items(Network)}
+                for route in client.items(Route):
+                    found[route.network] += bool(route.slice)
+                return found
+        except EngineError:
+            return {}
+
+    def forwards(self, *interfaces: str, **routes: int) -> None:
+        """Wait until the engine has exactly these Interfaces, and so many routes of networks."""
+        wanted = {f"a/{name}": count for name, count in routes.items()}
+        names = {f"a/{name}" for name in interfaces}
+
+        def there() -> bool:
+            return self.interfaces() == names and self.routes() == wanted
+
+        try:
+            until(there, "the engine has it", SECONDS)
+        except Exception as error:
+            state = f"{self.interfaces()} {self.routes()}\n{self.log.read_text()}"
+            raise AssertionError(f"{error}: {state}") from error
+
+
+def _is_engine(pid: int) -> bool:
+    return Path(f"/proc/{pid}/comm").read_text().startswith("headrace-engine"[:15])
+
+
+def _children(pid: int) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.fixture
+def pod(server: Cluster) -> Iterator[Pod]:
+    # tmp_path is too long for a socket.
+    folder = Path(tempfile.mkdtemp(prefix="hr-"))
+    made = Pod(server, folder)
+    try:
+        yield made
+    finally:
+        made.close()
+        shutil.rmtree(folder)
+        server.kubectl("delete", "dpc,rsl", "--all", "-n", NAMESPACE)
+
+
+def apply(server: Cluster, *items: dict[str, Any]) -> None:
+    words = ("apply", "--server-side", "--force-conflicts", "--field-manager=headrace-operator")
+    server.kubectl(*words, "-f", "-", stdin="\n---\n".join(map(json.dumps, items)))
+
+
+def config(*interfaces: str, networks: tuple[str, ...] = ("blue",)) -> dict[str, Any]:
+    """A DataplaneConfig with Interfaces of network blue, which lead nowhere."""
+    return {
+        "apiVersion": "headrace.dev/v1alpha1",
+        "kind": "DataplaneConfig",
+        "metadata": {"name": CONFIG, "namespace": NAMESPACE},
+        "spec": {
+            "pipelineName": "router",
+            "nodeName": "node-a",
+            "workers": {"count": 1, "shareControlCore": True},
+            "underlayPrefix": "fd00:1:0:1::/64",
+            "underlayAddress": "fd00:1:0:1::1",
+            "networks": [
+                {
+                    "namespace": "a",
+                    "name": name,
+                    "vni": vni(name),
+                    "mtu": 1460,
+                    "gateways": ["10.0.0.1"],
+                    "routeSlices": [f"a.{name}.0"],
+                }
+                for name in networks
+            ],
+            "interfaces": [
+                {
+                    "namespace": "a",
+                    "name": name,
+                    "network": "a/blue",
+                    "vni": vni("blue"),
+                    "attachment": {"type": "Null"},
+                    "addresses": [f"10.0.0.{name.removeprefix('vm')}"],
+                    "gateways": ["10.0.0.1"],
+                    "macAddress": "02:00:00:00:00:01",
+                    "underlayAddress": f"fd00:1:0:1::{name.removeprefix('vm')}",
+                    "sourceCheck": "Enabled",
+                    "mtu": 1460,
+                }
+                for name in interfaces
+            ],
+        },
+    }
+
+
+def vni(network: str) -> int:
+    return {"blue": 100, "red": 200}[network]
+
+
+def route_slice(network: str, routes: int) -> dict[str, Any]:
+    return {
+        "apiVersion": "headrace.dev/v1alpha1",
+        "kind": "RouteSlice",
+        "metadata": {
+            "name": f"a.{network}.0",
+            "namespace": NAMESPACE,
+            "labels": {"headrace.dev/vni": str(vni(network))},
+        },
+        "spec": {
+            "network": f"a/{network}",
+            "vni": vni(network),
+            "routes": [
+                {
+                    "prefix": f"10.9.0.{number}/32",
+                    "nextHops": [{"underlayAddress": f"fd00:1:0:2::{number:x}"}],
+                }
+                for number in range(1, routes + 1)
+            ],
+        },
+    }
+
+
+def got(server: Cluster) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        server.kubectl("get", "dpc", CONFIG, "-n", NAMESPACE, "-o=json")
+    )
+    return found
+
+
+def ready_condition(server: Cluster) -> tuple[int | None, str, str]:
+    status = got(server)["status"]
+    condition = status["conditions"][0]
+    return status.get("observedGeneration"), condition["status"], condition["reason"]
+
+
+def reports(server: Cluster, status: str, reason: str) -> None:
+    """Wait for the Ready condition at the object's own generation."""
+    generation = got(server)["metadata"]["generation"]
+    until(
+        lambda: ready_condition(server) == (generation, status, reason),
+        f"reports {reason}: {got(server)['status']}",
+        SECONDS,
+    )
+
+
+class Writes:
+    """Watches what is written to the DataplaneConfig: generation, and the one reported on."""
+
+    def __init__(self, server: Cluster, folder: Path) -> None:
+        self._file = folder / "writes"
+        with self._file.open("w") as output:
+            words = ("get", "dpc", CONFIG, "-n", NAMESPACE, "--watch")
+            columns = "G:.metadata.generation,O:.status.observedGeneration"
+            kubectl = shutil.which("kubectl", path=server.environment["PATH"])
+            assert kubectl is not None
+            self._process = subprocess.Popen(
+                (kubectl, *words, "--no-headers", f"-o=custom-columns={columns}"),
+                env=server.environment,
+                stdout=output,
+            )
+        until(lambda: self.seen() != [], "the watch has begun", SECONDS)
+
+    def seen(self) -> list[tuple[str, ...]]:
+        return [tuple(line.split()) for line in self._file.read_text().splitlines()]
+
+    def until(self, *last: str) -> list[tuple[str, ...]]:
+        """End with this write; return all, with what was there before."""
+        until(lambda: self.seen()[-1] == last, f"{last} is written", SECONDS)
+        self._process.kill()
+        self._process.wait()
+        return self.seen()
+
+
+def test_it_follows_its_configuration_and_the_slices_that_this_names(
+    server: Cluster, pod: Pod
+) -> None:
+    stray = route_slice("red", 7)
+    apply(server, stray, route_slice("blue", 3), config("vm2"))
+    pod.start()
+    pod.forwards("vm2", blue=3)
+    pod.ready()
+    reports(server, "True", "Forwarding")
+    status = got(server)["status"]
+    assert [(i["name"], i["ready"], i["reason"]) for i in status["interfaces"]] == [
+        ("vm2", True, "Forwarding")
+    ]
+    assert status["workers"] == [{"worker": 0, "lcore": 1, "cpu": min(os.sched_getaffinity(0))}]
+    engine = pod.engine()
+
+    apply(server, route_slice("blue", 5))
+    pod.forwards("vm2", blue=5)
+    apply(server, config("vm2", "vm3", networks=("blue", "red")))
+    pod.forwards("vm2", "vm3", blue=5, red=7)
+    # One that is not there yet holds nothing up.
+    server.kubectl("delete", "rsl", "a.red.0", "-n", NAMESPACE)
+    apply(server, config("vm3"))
+    pod.forwards("vm3", blue=5)
+    apply(server, config("vm3", networks=("blue", "red")))
+    pod.forwards("vm3", blue=5, red=0)
+    apply(server, route_slice("red", 4))
+    pod.forwards("vm3", blue=5, red=4)
+    reports(server, "True", "Forwarding")
+    assert pod.engine() == engine
+
+    assert pod.stop() == 0
+    assert pod.hello() is None
+
+
+def test_what_is_deleted_while_it_is_in_use_stays_in_force(server: Cluster, pod: Pod) -> None:
+    apply(server, route_slice("blue", 3), config("vm2"))
+    pod.start()
+    pod.forwards("vm2", blue=3)
+    reports(server, "True", "Forwarding")
+    server.kubectl("delete", "rsl", "a.blue.0", "-n", NAMESPACE)
+    apply(server, config("vm2", "vm3"))
+    pod.forwards("vm2", "vm3", blue=3)
+    server.kubectl("delete", "dpc", CONFIG, "-n", NAMESPACE)
+    until(lambda: pod.said("was deleted") == 1, "says so", SECONDS)
+    assert pod.interfaces() == {"a/vm2", "a/vm3"}
+    assert pod.get("/readyz")[0] == 200
+    # A new one, though it looks the same to the agent, gets its status.
+    apply(server, config("vm2"))
+    reports(server, "True", "Forwarding")
+    pod.forwards("vm2", blue=3)
+
+
+def test_a_killed_agent_leaves_no_trace(server: Cluster, pod: Pod) -> None:
+    apply(server, route_slice("blue", 3), config("vm2"))
+    pod.start()
+    pod.forwards("vm2", blue=3)
+    reports(server, "True", "Forwarding")
+    until(pod.state.exists, "the configuration is on the disk", SECONDS)
+    before = pod.hello()
+    writes = Writes(server, pod.folder)
+    pod.kill_agent()
+    after = pod.hello()
+    assert before is not None
+    assert after is not None
+    assert (after.pid, after.generation) == (before.pid, before.generation)
+    apply(server, config("vm2", "vm3"))
+    reports(server, "True", "Forwarding")
+    # What was there, the change, and the report of it: the new agent itself has written nothing.
+    assert writes.until("2", "2") == [("1", "1"), ("2", "1"), ("2", "2")]
+
+
+def test_an_adopted_engine_that_dies_is_reaped_and_replaced(server: Cluster, pod: Pod) -> None:
+    apply(server, route_slice("blue", 3), config("vm2"))
+    pod.start()
+    pod.forwards("vm2", blue=3)
+    pod.kill_agent()
+    before = pod.engine()
+    (orphan,) = pod.orphans()
+    os.kill(orphan, signal.SIGKILL)
+    until(lambda: pod.engine() not in (0, before), "another engine", SECONDS)
+    pod.forwards("vm2", blue=3)
+    until(lambda: pod.orphans() == [], "process 1 has reaped it", SECONDS)
+    reports(server, "True", "Forwarding")
+
+
+def test_it_does_without_the_api_server(server: Cluster, pod: Pod) -> None:
+    apply(server, route_slice("blue", 3), config("vm2"))
+    pod.start()
+    pod.forwards("vm2", blue=3)
+    reports(server, "True", "Forwarding")
+    until(pod.state.exists, "the configuration is on the disk", SECONDS)
+    engine = pod.engine()
+    server.stop_api_server()
+    try:
+        pod.kill_agent()
+        assert pod.engine() == engine
+        assert pod.interfaces() == {"a/vm2"}
+        # A new container has the disk alone.
+        assert pod.stop() == 0
+        assert pod.hello() is None
+        pod.start()
+        pod.forwards("vm2", blue=3)
+        pod.ready()
+    finally:
+        server.start_api_server()
+    engine = pod.engine()
+    apply(server, config("vm2", "vm3"), route_slice("blue", 4))
+    pod.forwards("vm2", "vm3", blue=4)
+    reports(server, "True", "Forwarding")
+    assert pod.engine() == engine
+
+
+def test_a_spoilt_file_is_left_aside(server: Cluster, pod: Pod) -> None:
+    apply(server, route_slice("blue", 3), config("vm2"))
+    pod.state.parent.mkdir()
+    pod.state.write_text('{"generation": 9, "slices": 1}\n{"metadata": {')
+    pod.start()
+    pod.forwards("vm2", blue=3)
+    until(lambda: "a.blue.0" in pod.state.read_text(), "a new one is written", SECONDS)
+    assert pod.said("cannot be used and is left aside") == 1
+
+
+@pytest.fixture
+def newer_crds(server: Cluster) -> Iterator[None]:
+    """The CRD of a release whose DataplaneConfigs have a field more."""
+    path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/firewall"
+    newer = [{"op": "add", "path": path, "value": {"type": "string"}}]
+    older = [{"op": "remove", "path": path}]
+    crds = "crd/dataplaneconfigs.headrace.dev"
+    server.kubectl("patch", crds, "--type=json", f"--patch={json.dumps(newer)}")
+
+    def known() -> bool:
+        apply(server, strange())
+        return "firewall" in got(server)["spec"]
+
+    until(known, "the API server keeps the field", SECONDS)
+    server.kubectl("delete", "dpc", CONFIG, "-n", NAMESPACE)
+    yield
+    server.kubectl("patch", crds, "--type=json", f"--patch={json.dumps(older)}")
+
+
+def strange() -> dict[str, Any]:
+    made = config("vm2", "vm3")
+    made["spec"]["firewall"] = "strict"
+    return made
+
+
+@pytest.mark.usefixtures("newer_crds")
+def test_a_configuration_of_a_newer_release_is_refused_and_named(server: Cluster, pod: Pod) -> None:
+    apply(server, route_slice("blue", 3), config("vm2"))
+    pod.start()
+    pod.forwards("vm2", blue=3)
+    reports(server, "True", "Forwarding")
+    apply(server, strange())
+    reports(server, "False", "NotUnderstood")
+    status = got(server)["status"]
+    assert "spec.firewall: no such field" in status["conditions"][0]["message"]
+    assert [(i["name"], i["ready"]) for i in status["interfaces"]] == [("vm2", True)]
+    assert pod.interfaces() == {"a/vm2"}
+    assert pod.get("/readyz")[0] == 200
+    apply(server, config("vm2", "vm3"))
+    pod.forwards("vm2", "vm3", blue=3)
+    reports(server, "True", "Forwarding")
+
+
+def test_reports_are_few(server: Cluster, pod: Pod) -> None:
+    apply(server, route_slice("blue", 3), config("vm2"))
+    pod.start()
+    reports(server, "True", "Forwarding")
+    writes = Writes(server, pod.folder)
+    begun = time.monotonic()
+    for number in range(20):
+        apply(server, config("vm2", *(["vm3"] if number % 2 else [])))
+    reports(server, "True", "Forwarding")
+    seconds = time.monotonic() - begun
+    seen = writes.until("20", "20")
+    reported = [each for before, each in itertools.pairwise(seen) if before[0] == each[0]]
+    assert 1 <= len(reported) <= seconds / REPORT_SECONDS + 2

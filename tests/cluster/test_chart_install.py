@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chart on a real API server: it installs, upgrades, rolls back and goes."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from headrace_api import Json
+from tests.cluster.chart import (
+    CHART,
+    CLUSTER_WIDE,
+    OURS,
+    Site,
+    compiled,
+    only,
+    render,
+)
+from tests.cluster.cluster import Api
+from tests.cluster.sandbox import CommandError, until
+
+SECONDS = 60.0
+CRDS = {"virtualnetworks", "interfaces", "pipelines", "dataplaneconfigs", "routeslices"}
+IN_NAMESPACE = (
+    "deployments,daemonsets,pods,services,serviceaccounts,configmaps,roles,rolebindings,"
+    "poddisruptionbudgets,networkpolicies"
+)
+NETWORK: Json = {
+    "apiVersion": "headrace.dev/v1alpha1",
+    "kind": "VirtualNetwork",
+    "metadata": {"name": "blue", "namespace": "default"},
+    "spec": {"subnets": [{"prefix": "10.0.0.0/24"}]},
+}
+
+
+@pytest.fixture
+def empty(bare_api: Api) -> Iterator[Site]:
+    site = Site(bare_api, f"headrace-{uuid.uuid4()}")
+    yield site
+    site.clear()
+
+
+def nothing_left(site: Site) -> bool:
+    namespaced = f"{IN_NAMESPACE},dataplaneconfigs" if site.crds() else IN_NAMESPACE
+    left = site.names(namespaced, "--namespace", site.namespace)
+    left -= {"configmap/kube-root-ca.crt", "serviceaccount/default"}
+    return not left and not site.names(CLUSTER_WIDE, *OURS)
+
+
+def test_notes_say_what_comes_next(empty: Site) -> None:
+    notes = empty.install()
+    assert "pod-security.kubernetes.io/enforce=privileged" in notes
+    assert f"helm test headrace -n {empty.namespace}" in notes
+    empty.kubectl(
+        *("label", "namespace", empty.namespace, "pod-security.kubernetes.io/enforce=privileged")
+    )
+    assert "pod-security" not in empty.helm("upgrade", "headrace", CHART)
+
+
+def test_upgrade_and_rollback_keep_what_exists(empty: Site, tmp_path: Path) -> None:
+    earlier = ("--version", "0.0.9", "--app-version", "0.0.9")
+    empty.helm("package", CHART, "--destination", tmp_path, *earlier)
+    empty.install(chart=tmp_path / "headrace-0.0.9.tgz")
+    empty.apply(NETWORK)
+    compiled(empty, "node-a")
+
+    def identities() -> dict[str, str]:
+        namespaced = ("--namespace", empty.namespace)
+        return {
+            "anchor": empty.uid("configmap", "headrace-operator", *namespaced),
+            "network": empty.uid("virtualnetwork", "blue"),
+            "config": empty.uid("dataplaneconfig", "router.node-a", *namespaced),
+            "daemonset": empty.uid("daemonset", "headrace-router", *namespaced),
+            **{name: empty.uid("crd", f"{name}.headrace.dev") for name in CRDS},
+        }
+
+    def image() -> str:
+        deployment = empty.get("deployment", "headrace-operator", "--namespace", empty.namespace)
+        return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
+
+    before = identities()
+    assert image().endswith(":0.0.9")
+    empty.helm("upgrade", "headrace", CHART, "--set", "logLevel=Debug")
+    assert not image().endswith(":0.0.9")
+    assert identities() == before
+    empty.helm("rollback", "headrace", "1")
+    assert image().endswith(":0.0.9")
+    assert identities() == before
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["CRDs stay", "CRDs go"])
+def test_uninstall_leaves_nothing_else(empty: Site, keep: bool) -> None:
+    empty.install("--set", f"crds.keep={str(keep).lower()}")
+    empty.apply(NETWORK)
+    compiled(empty, "node-a")
+    empty.helm("uninstall", "headrace")
+    until(lambda: nothing_left(empty), "everything of the release is gone", SECONDS)
+    if keep:
+        assert empty.crds() == CRDS
+        assert empty.names("virtualnetworks") == {"virtualnetwork.headrace.dev/blue"}
+    else:
+        until(lambda: not empty.crds(), "the CRDs are gone", SECONDS)
+
+
+def test_networks_outlive_the_release(empty: Site) -> None:
+    empty.install()
+    empty.apply(NETWORK)
+    uid = empty.uid("virtualnetwork", "blue")
+    empty.helm("uninstall", "headrace")
+    empty.install()
+    assert empty.uid("virtualnetwork", "blue") == uid
+
+
+@pytest.mark.parametrize("first", ["namespace", "CRDs", "deployment"])
+def test_nothing_hangs_in_another_order(empty: Site, first: str) -> None:
+    empty.install("--set", "crds.keep=false")
+    empty.apply(NETWORK)
+    compiled(empty, "node-a")
+    if first == "deployment":
+        empty.kubectl("delete", "deployment", "headrace-operator", "--namespace", empty.namespace)
+        assert empty.names("daemonsets", "--namespace", empty.namespace)
+        empty.helm("uninstall", "headrace")
+    elif first == "CRDs":
+        empty.kubectl("delete", "customresourcedefinitions", *OURS)
+        empty.helm("uninstall", "headrace")
+    else:
+        empty.kubectl("delete", "namespace", empty.namespace)
+        empty.kubectl("delete", f"customresourcedefinitions,{CLUSTER_WIDE}", *OURS)
+    until(lambda: nothing_left(empty) and not empty.crds(), "everything is gone", SECONDS)
+
+
+def test_pods_of_the_operator_are_restricted(empty: Site) -> None:
+    """The API server itself enforces the level: pods come to be, or they do not."""
+    empty.kubectl("create", "namespace", empty.namespace)
+    empty.kubectl(
+        *("label", "namespace", empty.namespace, "pod-security.kubernetes.io/enforce=restricted")
+    )
+    empty.install()
+    operator = (
+        "--namespace",
+        empty.namespace,
+        "--selector",
+        "app.kubernetes.io/component=operator",
+    )
+    until(lambda: len(empty.names("pods", *operator)) == 2, "both replicas have a pod", SECONDS)
+    objects = render(empty.api, namespace=empty.namespace)
+    empty.apply(only(objects, "ServiceAccount", "headrace-test"))
+    pod = json.dumps(only(objects, "Pod", "headrace-test"))
+    answer = empty.kubectl("create", "--dry-run=server", "-f", "-", stdin=pod)
+    assert "pod/headrace-test created" in answer
+
+
+def helm_test(site: Site, phase: str) -> str:
+    """`helm test`, with a pod that ends like that: there is no kubelet to run it."""
+    pod = ("pod", "headrace-test", "--namespace", site.namespace)
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(site.helm, "test", "headrace", "--timeout", f"{SECONDS:.0f}s")
+        site.kubectl("wait", "--for=create", *pod, f"--timeout={SECONDS:.0f}s")
+        status = json.dumps({"status": {"phase": phase}})
+        site.kubectl("patch", *pod, "--subresource", "status", "--type=merge", "--patch", status)
+        return answer.result()
+
+
+def left_of_the_test(site: Site) -> set[str]:
+    kinds = f"{IN_NAMESPACE},clusterroles,clusterrolebindings"
+    found = site.names(kinds, "--namespace", site.namespace)
+    return {item for item in found if item.endswith("headrace-test")}
+
+
+def test_a_test_that_passed_leaves_nothing(empty: Site) -> None:
+    empty.install()
+    assert "Succeeded" in helm_test(empty, "Succeeded")
+    assert not left_of_the_test(empty)
+
+
+def test_a_test_that_failed_leaves_its_pod_and_no_right(empty: Site) -> None:
+    empty.install()
+    with pytest.raises(CommandError, match="headrace-test"):
+        helm_test(empty, "Failed")
+    assert left_of_the_test(empty) == {"pod/headrace-test"}

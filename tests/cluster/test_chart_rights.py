@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chart on a real API server: what it takes, and who may what."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace_api import Json
+from tests.cluster.chart import NAMESPACE, VALUES, Site, compiled, only, render
+from tests.cluster.cluster import Api
+from tests.cluster.sandbox import CommandError, until
+
+SECONDS = 60.0
+OPERATOR = f"system:serviceaccount:{NAMESPACE}:headrace-operator"
+DATAPLANE = f"system:serviceaccount:{NAMESPACE}:headrace-dataplane"
+
+
+@pytest.fixture(scope="module")
+def installed(bare_api: Api) -> Site:
+    site = Site(bare_api)
+    site.install()
+    # The test's pod cannot come to be without it.
+    site.apply(only(render(bare_api), "ServiceAccount", "headrace-test"))
+    return site
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES.keys())
+def test_the_api_server_takes_every_object(installed: Site, values: Json) -> None:
+    # Kinds of the Prometheus operator are not the API server's own.
+    objects: Any = [
+        item
+        for item in render(installed.api, values)
+        if not str(item["apiVersion"]).startswith("monitoring.coreos.com/")
+    ]
+    answer = installed.kubectl(
+        *("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"),
+        *("--field-manager", "helm"),
+        stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}),
+    )
+    assert len(answer.splitlines()) == len(objects)
+
+
+@pytest.mark.parametrize(
+    ("verbs", "what", "where"),
+    [
+        ("get list watch", "virtualnetworks.headrace.dev", "default"),
+        ("get list watch", "interfaces.headrace.dev", "default"),
+        ("get list watch", "pipelines.headrace.dev", ""),
+        ("patch", "virtualnetworks.headrace.dev/status", "default"),
+        ("patch", "interfaces.headrace.dev/status", "default"),
+        ("patch", "pipelines.headrace.dev/status", ""),
+        ("get list watch", "nodes", ""),
+        ("create", "events.events.k8s.io", "default"),
+        ("get list watch create patch delete", "dataplaneconfigs.headrace.dev", NAMESPACE),
+        ("get list watch create patch delete", "routeslices.headrace.dev", NAMESPACE),
+        ("get list watch create patch delete", "daemonsets.apps", NAMESPACE),
+        ("create", "leases.coordination.k8s.io", NAMESPACE),
+        ("get update patch", "leases.coordination.k8s.io:headrace-operator", NAMESPACE),
+        ("get", "configmaps:headrace-operator", NAMESPACE),
+    ],
+)
+def test_what_the_operator_may(installed: Site, verbs: str, what: str, where: str) -> None:
+    refused = [verb for verb in verbs.split() if not installed.may(OPERATOR, verb, what, where)]
+    assert not refused
+
+
+@pytest.mark.parametrize(
+    ("user", "verb", "what", "where"),
+    [
+        (OPERATOR, "get", "secrets", NAMESPACE),
+        (OPERATOR, "create", "pods", NAMESPACE),
+        (OPERATOR, "list", "configmaps", NAMESPACE),
+        (OPERATOR, "patch", "configmaps:headrace-operator", NAMESPACE),
+        (OPERATOR, "patch", "leases.coordination.k8s.io:another", NAMESPACE),
+        (OPERATOR, "create", "daemonsets.apps", "default"),
+        (OPERATOR, "create", "dataplaneconfigs.headrace.dev", "default"),
+        (OPERATOR, "patch", "interfaces.headrace.dev", "default"),
+        (OPERATOR, "delete", "virtualnetworks.headrace.dev", "default"),
+        (OPERATOR, "patch", "nodes", NAMESPACE),
+        (DATAPLANE, "patch", "dataplaneconfigs.headrace.dev", NAMESPACE),
+        (DATAPLANE, "delete", "dataplaneconfigs.headrace.dev", NAMESPACE),
+        (DATAPLANE, "patch", "routeslices.headrace.dev", NAMESPACE),
+        (DATAPLANE, "list", "dataplaneconfigs.headrace.dev", "default"),
+        (DATAPLANE, "list", "interfaces.headrace.dev", NAMESPACE),
+        (DATAPLANE, "list", "pods", NAMESPACE),
+        (DATAPLANE, "get", "secrets", NAMESPACE),
+    ],
+)
+def test_what_nobody_may(installed: Site, user: str, verb: str, what: str, where: str) -> None:
+    assert not installed.may(user, verb, what, where)
+
+
+@pytest.mark.parametrize(
+    ("role", "may", "may_not"),
+    [
+        ("view", ["list interfaces", "watch virtualnetworks"], ["create interfaces"]),
+        ("edit", ["create interfaces", "delete virtualnetworks"], ["patch interfaces/status"]),
+        ("admin", ["patch interfaces", "list virtualnetworks"], ["patch dataplaneconfigs"]),
+    ],
+)
+def test_roles_of_the_cluster_know_the_kinds(
+    installed: Site, role: str, may: list[str], may_not: list[str]
+) -> None:
+    installed.apply(
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": f"headrace-{role}", "namespace": "default"},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                "name": role,
+            },
+            "subjects": [
+                {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": f"a-{role}"}
+            ],
+        }
+    )
+
+    def can(words: str) -> bool:
+        verb, kind = words.split()
+        plural, slash, subresource = kind.partition("/")
+        what = f"{plural}.headrace.dev{slash}{subresource}"
+        return installed.may(f"a-{role}", verb, what, "default")
+
+    # The controller manager aggregates roles in its own time.
+    until(lambda: all(map(can, may)), f"{role} may {may}", SECONDS)
+    assert not any(map(can, may_not))
+    assert not installed.may(f"a-{role}", "create", "pipelines.headrace.dev")
+
+
+class Dataplanes:
+    """Service-account tokens as the kubelets of two nodes hand them to dataplane pods."""
+
+    def __init__(self, site: Site, folder: Path) -> None:
+        self.site = site
+        self.folder = folder
+        self.config = json.loads(
+            site.kubectl("config", "view", "--raw", "--minify", "--output", "json")
+        )
+        for node in ("node-a", "node-b"):
+            site.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}})
+            compiled(site, node)
+            site.apply(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Pod",
+                    "metadata": {"name": f"on-{node}", "namespace": NAMESPACE},
+                    "spec": {
+                        "nodeName": node,
+                        "serviceAccountName": "headrace-dataplane",
+                        "containers": [{"name": "dataplane", "image": "localhost/none:1"}],
+                    },
+                }
+            )
+        self.kubeconfigs = {
+            "a pod on node-a": self.kubeconfig("Pod", "on-node-a"),
+            "a pod on node-b": self.kubeconfig("Pod", "on-node-b"),
+            "node-a": self.kubeconfig("Node", "node-a"),
+            "no node": self.kubeconfig(),
+        }
+
+    def kubeconfig(self, *bound: str) -> Path:
+        """A kubeconfig with a token that is bound to an object, or to none, and nothing else."""
+        options = (
+            ("--bound-object-kind", bound[0], "--bound-object-name", bound[1]) if bound else ()
+        )
+        words = ("create", "token", "headrace-dataplane", "--namespace", NAMESPACE, *options)
+        token = self.site.kubectl(*words).strip()
+        (user,) = self.config["users"]
+        path = self.folder / "-".join(("kubeconfig", *bound))
+        path.write_text(
+            json.dumps(self.config | {"users": [{"name": user["name"], "user": {"token": token}}]})
+        )
+        return path
+
+    def apply(self, whose: str, config: str, spec: Json, subresource: str = "status") -> str:
+        """What the API server says to this status, applied with a token."""
+        item: Json = {
+            "apiVersion": "headrace.dev/v1alpha1",
+            "kind": "DataplaneConfig",
+            "metadata": {"name": config, "namespace": NAMESPACE},
+            "spec": spec,
+            "status": {"observedGeneration": 1},
+        }
+        words = ("apply", "--server-side", "--force-conflicts", "--field-manager", "headrace-agent")
+        part = ("--subresource", subresource) if subresource else ()
+        agent = Api(self.kubeconfigs[whose], self.site.api.environment)
+        try:
+            return agent.kubectl(*words, *part, "-f", "-", stdin=json.dumps(item))
+        except CommandError as error:
+            return str(error)
+
+
+@pytest.fixture(scope="module")
+def dataplanes(installed: Site, tmp_path_factory: pytest.TempPathFactory) -> Dataplanes:
+    dataplanes = Dataplanes(installed, tmp_path_factory.mktemp("tokens"))
+    # The API server takes a policy up in its own time.
+    until(
+        lambda: "forbidden" in dataplanes.apply("no node", "router.node-a", {}),
+        "the admission policy is in force",
+        SECONDS,
+    )
+    return dataplanes
+
+
+@pytest.mark.parametrize("whose", ["a pod on node-a", "node-a"])
+def test_a_dataplane_reports_on_its_own_node(dataplanes: Dataplanes, whose: str) -> None:
+    assert "serverside-applied" in dataplanes.apply(whose, "router.node-a", {})
+
+
+@pytest.mark.parametrize(
+    ("whose", "config", "said"),
+    [
+        ("a pod on node-b", "router.node-a", "of node node-a, the token is of node node-b"),
+        ("a pod on node-a", "router.node-b", "of node node-b, the token is of node node-a"),
+        ("node-a", "router.node-b", "of node node-b, the token is of node node-a"),
+        ("no node", "router.node-a", "of node node-a, the token is of no node"),
+    ],
+)
+def test_a_dataplane_reports_on_no_other_node(
+    dataplanes: Dataplanes, whose: str, config: str, said: str
+) -> None:
+    assert said in dataplanes.apply(whose, config, {})
+
+
+def test_a_dataplane_cannot_claim_a_node(dataplanes: Dataplanes) -> None:
+    """A status is written beside the spec that is stored, whatever spec is sent along."""
+    claimed = dataplanes.apply("a pod on node-b", "router.node-a", {"nodeName": "node-b"})
+    assert "of node node-a, the token is of node node-b" in claimed
+
+
+def test_a_dataplane_writes_no_spec(dataplanes: Dataplanes) -> None:
+    spec: Json = {"workers": {"count": 2}}
+    answer = dataplanes.apply("a pod on node-a", "router.node-a", spec, subresource="")
+    assert 'cannot patch resource "dataplaneconfigs"' in answer
+
+
+def test_the_policy_concerns_dataplanes_alone(dataplanes: Dataplanes) -> None:
+    answer = dataplanes.site.kubectl(
+        *("patch", "dataplaneconfig", "router.node-b", "--namespace", NAMESPACE),
+        *("--subresource", "status", "--type", "merge"),
+        *("--patch", '{"status": {"observedGeneration": 1}}'),
+    )
+    assert "patched" in answer

@@ -1,0 +1,522 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator as a process, with no rights but its service account's, at a real API server."""
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace_api import Json, Objects, config_name
+from headrace_kube import (
+    DAEMON_SETS,
+    DATAPLANE_CONFIGS,
+    EVENTS,
+    INTERFACES,
+    LEASES,
+    NAMESPACES,
+    NODES,
+    PIPELINES,
+    ROUTE_SLICES,
+    VIRTUAL_NETWORKS,
+)
+from headrace_operator.compiler import compile as compile_all
+from headrace_operator.render import load_allocations, parse
+from tests.cluster.chart import NAMESPACE
+from tests.cluster.cluster import Cluster
+from tests.cluster.operators import (
+    LEASE,
+    WRITTEN,
+    Operator,
+    World,
+    condition,
+    interface,
+    network,
+    node,
+    pipeline,
+)
+from tests.cluster.sandbox import until
+
+SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def installed(control_plane: Cluster) -> Iterator[World]:
+    with World(control_plane) as made:
+        made.install()
+        yield made
+        made.clear()
+        made.uninstall()
+
+
+@pytest.fixture
+def world(installed: World) -> World:
+    installed.clear()
+    return installed
+
+
+@pytest.fixture(scope="module")
+def kubeconfig(installed: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return installed.write_kubeconfig(tmp_path_factory.mktemp("kubeconfig"))
+
+
+@pytest.fixture
+def start(kubeconfig: Path, tmp_path: Path) -> Iterator[Any]:
+    """Start a replica: `start(**settings)`."""
+    started: list[Operator] = []
+
+    def one(**settings: Any) -> Operator:
+        started.append(Operator(kubeconfig, tmp_path / str(len(started)), **settings))
+        return started[-1]
+
+    yield one
+    for operator in started:
+        operator.__exit__()
+
+
+def idle(*operators: Operator) -> None:
+    """Wait until the one that leads has nothing left to write."""
+    until(lambda: any(each.idle for each in operators), "it is idle", SECONDS)
+
+
+def two_nodes(world: World, interfaces: int = 4) -> list[str]:
+    """Two nodes, a Pipeline and a network with Interfaces; returns their keys."""
+    world.put(node("n1"), node("n2"), pipeline(), network("blue"))
+    names = [f"vm{number}" for number in range(interfaces)]
+    world.put(*(interface(name, "blue", f"n{1 + i % 2}") for i, name in enumerate(names)))
+    return [f"default/{name}" for name in names]
+
+
+def config(world: World, name: str, pipeline: str = "router") -> Any:
+    return world.get(DATAPLANE_CONFIGS, f"{NAMESPACE}/{config_name(pipeline, name)}")
+
+
+def compiled(world: World, name: str) -> dict[str, Any]:
+    """Interfaces in a node's DataplaneConfig, by name."""
+    return {each["name"]: each for each in config(world, name)["spec"]["interfaces"]}
+
+
+def prefixes(world: World, network: str = "blue") -> set[str]:
+    """What the network's slices hold."""
+    return {
+        route["prefix"]
+        for key, item in world.all(ROUTE_SLICES).items()
+        if key.startswith(f"{NAMESPACE}/default.{network}.")
+        for route in item["spec"]["routes"]
+    }
+
+
+def held(world: World) -> dict[str, Any]:
+    """All that was given out, as statuses and outputs say."""
+    given: dict[str, Any] = {}
+    for key, item in world.all(INTERFACES).items():
+        status = item["status"]
+        given[key] = status.get("addresses"), status.get("underlayAddress"), status.get("nodeName")
+    for key, item in world.all(VIRTUAL_NETWORKS).items():
+        given[key] = item["status"]["vni"]
+    for key, item in world.all(PIPELINES).items():
+        given[key] = item["status"]["nodes"], item["status"]["metricsPort"]
+    return given
+
+
+def test_compiles_and_tells(world: World, start: Any) -> None:
+    vms = two_nodes(world)
+    with start() as operator, world.agents():
+        until(lambda: world.ready(*vms), "every Interface is Ready", SECONDS)
+        idle(operator)
+        vm = compiled(world, "n1")["vm0"]
+        status = world.get(INTERFACES, "default/vm0")["status"]
+        assert status["addresses"] == vm["addresses"]
+        assert status["underlayAddress"] == vm["underlayAddress"]
+        assert status["nodeName"] == "n1"
+        assert prefixes(world) == {f"10.0.0.{number}/32" for number in range(2, 6)}
+        vnet = world.get(VIRTUAL_NETWORKS, "default/blue")["status"]
+        assert (vnet["vni"], vnet["gateways"]) == (1, ["10.0.0.1"])
+        assert vm["vni"] == 1
+        status = world.get(PIPELINES, "router")["status"]
+        assert [each["name"] for each in status["nodes"]] == ["n1", "n2"]
+        assert (status["selectedNodes"], status["metricsPort"]) == (2, 9477)
+        anchor = world.api.kubectl(
+            *("get", "configmap", "headrace-operator", "-n", NAMESPACE),
+            "-o",
+            "jsonpath={.metadata.uid}",
+        )
+        for kind in (DATAPLANE_CONFIGS, ROUTE_SLICES, DAEMON_SETS):
+            made = world.all(kind)
+            assert made
+            for item in made.values():
+                assert [each["uid"] for each in item["metadata"]["ownerReferences"]] == [anchor]
+                assert item["metadata"]["labels"]["app.kubernetes.io/name"] == "headrace"
+        until(lambda: ("vm0", "Forwarding") in told(world), "there is an event", SECONDS)
+        assert operator.metric("api_errors_total") == 0
+
+
+def told(world: World) -> set[tuple[str, str]]:
+    """(object, reason) of the operator's events."""
+    return {
+        (item["regarding"]["name"], item["reason"])
+        for item in world.all(EVENTS).values()
+        if item["reportingController"] == "headrace.dev/operator"
+    }
+
+
+def test_what_the_agent_says_is_told(world: World, start: Any) -> None:
+    two_nodes(world)
+    with start() as operator:
+        idle(operator)
+        pending = condition(world.get(INTERFACES, "default/vm0"))
+        assert (pending["status"], pending["reason"]) == ("Unknown", "Pending")
+        world.report(f"{NAMESPACE}/router.n1")
+        until(lambda: world.ready("default/vm0", "default/vm2"), "n1 is Ready", SECONDS)
+        assert not world.ready("default/vm1")
+        world.report(f"{NAMESPACE}/router.n1", ready=False, reason="DeviceNotFound")
+
+        def failed() -> bool:
+            found = condition(world.get(INTERFACES, "default/vm0"))
+            return (found["status"], found["reason"]) == ("False", "DeviceNotFound")
+
+        until(failed, "the agent's word arrives", SECONDS)
+
+
+def test_nothing_changed_nothing_written(world: World, start: Any) -> None:
+    vms = two_nodes(world)
+    world.put(interface("lost", "nowhere", "n1"), network("bad", routes=to_itself("bad")))
+    with world.agents():
+        with start() as operator:
+            until(lambda: world.ready(*vms), "every Interface is Ready", SECONDS)
+            idle(operator)
+            assert operator.stop() == 0
+        before = world.versions()
+        with start(resyncSeconds=10) as operator:
+            idle(operator)
+            began = time.time()
+            until(lambda: resynced(operator) > began, "everything is listed again", SECONDS)
+            idle(operator)
+            assert operator.metric("writes_total") == 0
+        assert world.versions() == before
+
+
+def resynced(operator: Operator) -> float:
+    """When the kind was listed that was not listed for longest."""
+    return min(
+        operator.metric("resync_timestamp_seconds", kind=kind.name) for kind in (*WRITTEN, NODES)
+    )
+
+
+def to_itself(name: str) -> list[Json]:
+    """Routes that the API server takes and the compiler does not."""
+    return [{"prefix": "10.9.0.0/16", "nextHops": [{"networkRef": {"name": name}}]}]
+
+
+def test_one_interface_costs_three_writes(world: World, start: Any) -> None:
+    vms = two_nodes(world, 40)
+    with start() as operator, world.agents():
+        until(lambda: world.ready(*vms), "every Interface is Ready", SECONDS)
+        # There is no kubelet: the pods will never be ready, and that is told now.
+        until(lambda: reason(world) == "DataplaneNotReady", "the pods were made", SECONDS)
+        idle(operator)
+
+        def written() -> dict[str, float]:
+            return {
+                kind.name: operator.metric("writes_total", kind=kind.name, result="success")
+                for kind in WRITTEN
+            }
+
+        before, versions = written(), world.versions()
+        world.put(interface("new", "blue", "n1"))
+        until(lambda: world.ready("default/new"), "it is Ready", SECONDS)
+        idle(operator)
+        costs = {name: after - before[name] for name, after in written().items()}
+        assert costs == {
+            **dict.fromkeys(costs, 0),
+            "DataplaneConfig": 1,
+            "RouteSlice": 1,
+            "Interface": 1,
+        }
+        now = world.versions()
+        changed = {subject for subject in now if versions.get(subject) != now[subject]}
+        assert {subject for subject in changed if subject[0] != "Event"} == {
+            ("DataplaneConfig", f"{NAMESPACE}/router.n1"),
+            ("RouteSlice", f"{NAMESPACE}/default.blue.0"),
+            ("Interface", "default/new"),
+        }
+
+
+def reason(world: World) -> str:
+    """Why the Pipeline is not Ready."""
+    return str(condition(world.get(PIPELINES, "router")).get("reason"))
+
+
+def test_a_restart_renumbers_nothing(world: World, start: Any) -> None:
+    two_nodes(world, 8)
+    world.put(pipeline("other", "fd00:2::/48"), network("red"))
+    world.put(interface("vm", "red", "n1", pipelineName="other"))
+    with start() as operator:
+        idle(operator)
+        # Holes: what a compilation from scratch would give to others.
+        world.delete(INTERFACES, "default/vm0", "default/vm3")
+        world.put(interface("taken", "blue", "n2"))
+        until(lambda: "taken" in compiled(world, "n2"), "it is compiled", SECONDS)
+        world.put(network("empty"))
+        until(lambda: told_vni(world, "empty"), "it has a VNI", SECONDS)
+        idle(operator)
+        operator.kill()
+    before = held(world)
+    world.delete(INTERFACES, "default/vm1")
+    world.delete(NODES, "n1")
+    world.put(node("n1"), network("a-first"), interface("a-first", "blue", "n2"))
+    with start() as operator:
+        until(lambda: "a-first" in compiled(world, "n2"), "it is compiled", SECONDS)
+        idle(operator)
+        after = held(world)
+        new = {"default/a-first"}
+        assert {key: value for key, value in after.items() if key not in new} == {
+            key: value for key, value in before.items() if key != "default/vm1"
+        }
+
+
+def told_vni(world: World, name: str) -> bool:
+    return "vni" in world.get(VIRTUAL_NETWORKS, f"default/{name}")["status"]
+
+
+def test_killed_in_a_burst(world: World, start: Any) -> None:
+    two_nodes(world)
+    with start() as operator:
+        idle(operator)
+        world.put(*(network(f"net{number}") for number in range(10)))
+        world.put(*(interface(f"b{i}", f"net{i % 10}", f"n{1 + i % 2}") for i in range(150)))
+        until(lambda: operator.writes() > 30, "it writes", SECONDS)
+        operator.kill()
+    with start() as operator:
+        until(lambda: all_told(world), "every Interface has its addresses", SECONDS)
+        idle(operator)
+        raw = {kind: [*world.all(kind).values()] for kind in (*WRITTEN, NODES)}
+        allocations = load_allocations(
+            *(raw[kind] for kind in (VIRTUAL_NETWORKS, INTERFACES, PIPELINES)),
+            *(raw[kind] for kind in (DATAPLANE_CONFIGS, ROUTE_SLICES)),
+        )
+        models = [
+            tuple(parse(kind.name, item) for item in raw[kind])
+            for kind in (VIRTUAL_NETWORKS, INTERFACES, PIPELINES, NODES)
+        ]
+        scratch = compile_all(Objects(*models), allocations, NAMESPACE)  # type: ignore[arg-type]
+        assert not scratch.problems
+        assert world.specs(DATAPLANE_CONFIGS, ROUTE_SLICES) == {
+            f"{item['kind']} {NAMESPACE}/{name}": item["spec"]
+            for name, item in (scratch.configs | scratch.slices).items()
+        }
+
+
+def all_told(world: World) -> bool:
+    return all("addresses" in item["status"] for item in world.all(INTERFACES).values())
+
+
+def test_another_replica_takes_over(world: World, start: Any) -> None:
+    two_nodes(world)
+    with start() as first:
+        idle(first)
+        with start() as second:
+            until(lambda: second.get("/readyz")[0] == 200, "the second is ready", SECONDS)
+            assert second.get("/readyz")[1] == first.get("/readyz")[1]
+            assert not second.leads
+            assert second.metric("watch_events_total") == 0
+            first.kill()
+            world.put(interface("later", "blue", "n1"))
+            until(lambda: second.leads, "the second leads", SECONDS)
+            until(lambda: "later" in compiled(world, "n1"), "it is compiled", SECONDS)
+            assert second.metric("lease_transitions_total") == 1
+            # One that ends well lets the next lead at once.
+            with start() as third:
+                until(lambda: third.get("/readyz")[0] == 200, "the third is ready", SECONDS)
+                assert second.stop() == 0
+                until(lambda: third.leads, "the third leads", SECONDS)
+
+
+def test_who_loses_the_lease_writes_no_more(world: World, start: Any) -> None:
+    two_nodes(world)
+    with start() as operator:
+        idle(operator)
+        lease = world.get(LEASES, LEASE)
+        lease["spec"]["holderIdentity"] = "thief"
+        lease["metadata"].pop("managedFields")
+        world.replace(LEASES, lease)
+        before = world.versions()
+        world.put(network("late"))
+        assert operator.process.wait(timeout=SECONDS) == 1
+        after = world.versions()
+    # What it wrote in the two seconds before it looked is its own; then nothing more comes.
+    assert world.versions() == after
+    assert before.keys() <= after.keys()
+    assert "thief holds Lease" in operator.log.read_text()
+
+
+def test_who_slept_too_long_writes_no_more(world: World, start: Any) -> None:
+    two_nodes(world)
+    with start() as sleeper:
+        idle(sleeper)
+        with start() as other:
+            sleeper.signal(signal.SIGSTOP)
+            until(lambda: other.leads, "the other leads", SECONDS)
+            world.put(interface("later", "blue", "n1"))
+            until(lambda: "later" in compiled(world, "n1"), "it is compiled", SECONDS)
+            sleeper.signal(signal.SIGCONT)
+            assert sleeper.process.wait(timeout=SECONDS) == 1
+            assert other.leads
+
+
+def test_deletions_leave_nothing(world: World, start: Any) -> None:
+    two_nodes(world)
+    world.put(pipeline("other", "fd00:2::/48"), network("red"))
+    world.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "tenant"}})
+    world.put(network("green", "tenant"), interface("vm", "green", "n1", "tenant"))
+    with start() as operator:
+        idle(operator)
+        assert len(world.all(DATAPLANE_CONFIGS)) == 4
+        assert len(world.all(DAEMON_SETS)) == 2
+        world.delete(PIPELINES, "other")
+        until(lambda: len(world.all(DATAPLANE_CONFIGS)) == 2, "its configs are gone", SECONDS)
+        until(lambda: len(world.all(DAEMON_SETS)) == 1, "its DaemonSet is gone", SECONDS)
+        world.delete(NAMESPACES, "tenant")
+        until(lambda: "vm" not in compiled(world, "n1"), "the Interface is gone", SECONDS)
+        world.delete(NODES, "n2")
+        until(lambda: config(world, "n2") is None, "the node's config is gone", SECONDS)
+        world.delete(INTERFACES, *world.all(INTERFACES))
+        world.delete(VIRTUAL_NETWORKS, "default/blue", "default/red")
+        until(lambda: not world.all(ROUTE_SLICES), "no RouteSlice is left", SECONDS)
+        world.delete(PIPELINES, "router")
+        until(lambda: not world.all(DATAPLANE_CONFIGS), "no DataplaneConfig is left", SECONDS)
+        until(lambda: not world.all(DAEMON_SETS), "no DaemonSet is left", SECONDS)
+        idle(operator)
+        assert operator.metric("writes_total", result="error") == 0
+
+
+def test_deletions_while_it_is_away(world: World, start: Any) -> None:
+    two_nodes(world)
+    with start() as operator:
+        idle(operator)
+        operator.kill()
+    world.delete(PIPELINES, "router")
+    foreign = f"{NAMESPACE}/mine"
+    world.put(
+        {
+            "apiVersion": "headrace.dev/v1alpha1",
+            "kind": "RouteSlice",
+            "metadata": {"name": "mine", "namespace": NAMESPACE},
+            "spec": {"network": "default/mine", "vni": 77, "routes": []},
+        }
+    )
+    with start() as operator:
+        until(lambda: not world.all(DATAPLANE_CONFIGS), "no DataplaneConfig is left", SECONDS)
+        until(lambda: not world.all(DAEMON_SETS), "no DaemonSet is left", SECONDS)
+        until(lambda: world.all(ROUTE_SLICES).keys() == {foreign}, "nor a RouteSlice", SECONDS)
+        idle(operator)
+        assert condition(world.get(INTERFACES, "default/vm0"))["reason"] == "PipelineNotFound"
+
+
+def test_an_invalid_object_hurts_no_other(world: World, start: Any) -> None:
+    vms = two_nodes(world)
+    world.put(network("loop", routes=to_itself("loop")))
+    with start() as operator, world.agents():
+        until(lambda: world.ready(*vms), "every Interface is Ready", SECONDS)
+
+        def refused(name: str) -> bool:
+            item = world.get(VIRTUAL_NETWORKS, f"default/{name}")
+            return (
+                condition(item)["reason"] == "Invalid"
+                and condition(item, "Stalled")["status"] == "True"
+                and item["status"]["observedGeneration"] == item["metadata"]["generation"]
+            )
+
+        until(lambda: refused("loop"), "the network is refused", SECONDS)
+        until(lambda: ("loop", "Invalid") in told(world), "there is an event", SECONDS)
+        assert operator.metric("problems", kind="VirtualNetwork", reason="Invalid") == 1
+        # A mistake in what runs is told, and what runs goes on.
+        before = world.specs(DATAPLANE_CONFIGS, ROUTE_SLICES)
+        world.put(network("blue", routes=to_itself("blue")))
+        until(lambda: refused("blue"), "the change is refused", SECONDS)
+        idle(operator)
+        assert world.specs(DATAPLANE_CONFIGS, ROUTE_SLICES) == before
+        world.put(network("blue"), network("loop"))
+        until(
+            lambda: all(
+                condition(item)["status"] == "True" and not condition(item, "Stalled")
+                for item in world.all(VIRTUAL_NETWORKS).values()
+            ),
+            "both are mended",
+            SECONDS,
+        )
+
+
+def test_edits_of_outputs_are_put_right(world: World, start: Any) -> None:
+    two_nodes(world)
+    with start() as operator:
+        idle(operator)
+        kinds = (DATAPLANE_CONFIGS, ROUTE_SLICES)
+        before = world.specs(*kinds)
+        name = f"{NAMESPACE}/default.blue.0"
+        edited = world.get(ROUTE_SLICES, name)
+        edited["spec"]["routes"] = edited["spec"]["routes"][:1]
+        world.replace(ROUTE_SLICES, edited)
+        world.delete(DATAPLANE_CONFIGS, f"{NAMESPACE}/router.n1")
+        daemon_set = f"{NAMESPACE}/headrace-router"
+        edited = world.get(DAEMON_SETS, daemon_set)
+        template = edited["spec"]["template"]
+        edited["spec"]["template"]["spec"]["containers"][0]["image"] = "localhost/other:1"
+        world.replace(DAEMON_SETS, edited)
+        until(lambda: world.specs(*kinds) == before, "the outputs are as before", SECONDS)
+
+        def image() -> str:
+            template = world.get(DAEMON_SETS, daemon_set)["spec"]["template"]
+            return str(template["spec"]["containers"][0]["image"])
+
+        until(lambda: image() == "localhost/dataplane:1", "so is the DaemonSet", SECONDS)
+        assert template["metadata"]["labels"]["headrace.dev/pipeline"] == "router"
+
+
+def test_pipelines_share_no_metrics_port(world: World, start: Any) -> None:
+    world.put(node("n1"), pipeline(), pipeline("other", "fd00:2::/48"))
+    with start() as operator:
+        idle(operator)
+        ports = {name: port(world, name) for name in ("router", "other")}
+        assert set(ports.values()) == {9477, 9478}
+        gone = next(name for name, number in ports.items() if number == 9477)
+        kept = next(name for name, number in ports.items() if number == 9478)
+        world.delete(PIPELINES, gone)
+        until(lambda: len(world.all(DAEMON_SETS)) == 1, "its DaemonSet is gone", SECONDS)
+        operator.kill()
+    with start() as operator:
+        idle(operator)
+        assert port(world, kept) == 9478
+        world.put(pipeline("third", "fd00:3::/48"))
+        until(lambda: port(world, "third") == 9477, "the lowest is given again", SECONDS)
+
+
+def port(world: World, name: str) -> int | None:
+    found = world.get(DAEMON_SETS, f"{NAMESPACE}/headrace-{name}")
+    if found is None:
+        return None
+    containers = found["spec"]["template"]["spec"]["containers"]
+    return int(containers[0]["ports"][0]["containerPort"])
+
+
+def test_probes(world: World, start: Any) -> None:
+    with start() as operator:
+        idle(operator)
+        assert operator.get("/healthz") == (200, "ok\n")
+        assert operator.get("/readyz")[0] == 200
+        assert operator.get("/nothing")[0] == 404
+        assert operator.metric("info", version="0.1.0") == 1
+
+
+def test_the_api_server_restarts(control_plane: Cluster, world: World, start: Any) -> None:
+    vms = two_nodes(world)
+    with start() as operator, world.agents():
+        until(lambda: world.ready(*vms), "every Interface is Ready", SECONDS)
+        idle(operator)
+        control_plane.stop_api_server()
+        control_plane.start_api_server()
+        world.put(interface("later", "blue", "n1"))
+        until(lambda: world.ready("default/later"), "it is Ready", SECONDS)
+        assert operator.process.poll() is None

@@ -1,0 +1,492 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Statuses: what people, kstatus and the next write read of them."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from headrace_api import InterfaceStatus, Json, PipelineStatus, Problem, VirtualNetworkStatus
+from headrace_api.base import PENDING, ObjectStatus
+from headrace_operator.compiler import InterfaceAllocation, NodeAllocation
+from headrace_operator.render import (
+    Report,
+    Transition,
+    interface_status,
+    network_status,
+    pipeline_status,
+    reports,
+    transition,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = NOW + timedelta(seconds=90)
+
+STATUS: dict[str, type[ObjectStatus]] = {
+    "VirtualNetwork": VirtualNetworkStatus,
+    "Interface": InterfaceStatus,
+    "Pipeline": PipelineStatus,
+}
+
+
+def kstatus(raw: dict[str, Any]) -> str:
+    """What kstatus makes of an object of a kind it has no rules of its own for.
+
+    https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus
+    """
+    if raw["metadata"].get("deletionTimestamp"):
+        return "Terminating"
+    status = raw.get("status", {})
+    observed = status.get("observedGeneration")
+    if observed is not None and observed != raw["metadata"]["generation"]:
+        return "InProgress"
+    conditions = {c["type"]: c["status"] for c in status.get("conditions", [])}
+    if conditions.get("Reconciling") == "True":
+        return "InProgress"
+    if conditions.get("Stalled") == "True":
+        return "Failed"
+    if conditions.get("Ready", "True") != "True":
+        return "InProgress"
+    return "Current"
+
+
+def fresh(kind: str, generation: int = 1, **spec: Any) -> dict[str, Any]:
+    """An object as the API server makes it."""
+    return {
+        "kind": kind,
+        "metadata": {"name": "it", "namespace": "ns", "generation": generation},
+        "spec": spec,
+        "status": {"conditions": PENDING},
+    }
+
+
+def problem(reason: str, message: str = "mend it", field: str = "spec.x") -> Problem:
+    return Problem("Interface", "ns", "it", field, reason, message)
+
+
+def condition(status: Json, kind: str = "Ready") -> dict[str, Any]:
+    conditions: Any = status["conditions"]
+    found = [c for c in conditions if c["type"] == kind]
+    return dict(found[0]) if found else {}
+
+
+def brief(status: Json) -> tuple[str, str]:
+    ready = condition(status)
+    return ready["status"], ready["reason"]
+
+
+def written(raw: dict[str, Any], write: Callable[[Json, datetime], Json]) -> dict[str, Any]:
+    """The object with its status; writing the same again changes nothing."""
+    raw = {**raw, "status": write(raw, NOW)}
+    assert write(raw, LATER) == raw["status"]
+    generation = raw["metadata"]["generation"]
+    assert raw["status"]["observedGeneration"] == generation
+    for each in raw["status"]["conditions"]:
+        assert each["observedGeneration"] == generation
+        assert each["message"]
+    model = STATUS[raw["kind"]]
+    status = model.model_validate(raw["status"])
+    assert status.model_dump(mode="json", by_alias=True, exclude_unset=True) == raw["status"]
+    return raw
+
+
+def test_a_fresh_object_is_in_progress() -> None:
+    assert kstatus(fresh("Interface")) == "InProgress"
+
+
+# VirtualNetworks.
+
+
+def test_a_network_with_a_vni_is_current() -> None:
+    raw = written(
+        fresh("VirtualNetwork"), lambda raw, now: network_status(raw, 7, ["10.0.0.1"], (), now)
+    )
+    assert kstatus(raw) == "Current"
+    assert brief(raw["status"]) == ("True", "Accepted")
+    assert (raw["status"]["vni"], raw["status"]["gateways"]) == (7, ["10.0.0.1"])
+    assert condition(raw["status"])["lastTransitionTime"] == "2026-01-01T00:00:00Z"
+
+
+def test_a_network_without_a_vni_is_pending() -> None:
+    raw = written(fresh("VirtualNetwork"), lambda raw, now: network_status(raw, None, (), (), now))
+    assert kstatus(raw) == "InProgress"
+    assert brief(raw["status"]) == ("Unknown", "Pending")
+    assert "vni" not in raw["status"]
+
+
+def test_a_network_keeps_its_vni_while_a_route_waits() -> None:
+    wrong = [problem("InterfaceNotFound")]
+    raw = written(fresh("VirtualNetwork"), lambda raw, now: network_status(raw, 7, (), wrong, now))
+    assert kstatus(raw) == "InProgress"
+    assert brief(raw["status"]) == ("False", "InterfaceNotFound")
+    assert raw["status"]["vni"] == 7
+
+
+# Problems.
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["NetworkNotFound", "NetworkNotReady", "PipelineNotFound", "PipelineNotReady", "NodeNotFound",
+     "NodeNotSelected", "InterfaceNotFound"],
+)  # fmt: skip
+def test_what_waits_for_another_object_is_in_progress(reason: str) -> None:
+    wrong = [problem(reason)]
+    raw = written(
+        fresh("Interface"), lambda raw, now: interface_status(raw, None, wrong, None, now)
+    )
+    assert kstatus(raw) == "InProgress"
+    assert brief(raw["status"]) == ("False", reason)
+    assert condition(raw["status"], "Stalled") == {}
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["Invalid", "Required", "UnknownField", "AddressConflict", "DeviceConflict", "SubnetExhausted",
+     "MtuTooLarge", "AttachmentNotAllowed", "AttachmentUnsupported", "NodeFull", "VniConflict"],
+)  # fmt: skip
+def test_what_a_person_must_mend_is_failed(reason: str) -> None:
+    wrong = [problem("NetworkNotFound", "create it"), problem(reason, "choose another", "spec.y")]
+    raw = written(
+        fresh("Interface"), lambda raw, now: interface_status(raw, None, wrong, None, now)
+    )
+    assert kstatus(raw) == "Failed"
+    assert brief(raw["status"]) == ("False", reason)
+    stalled = condition(raw["status"], "Stalled")
+    assert (stalled["status"], stalled["reason"]) == ("True", reason)
+    assert stalled["message"] == "spec.y: choose another; spec.x: create it"
+
+
+def test_a_mended_object_is_not_stalled_any_more() -> None:
+    wrong = [problem("AddressConflict")]
+    raw = fresh("Interface")
+    raw["status"] = interface_status(raw, HELD, wrong, None, NOW)
+    raw["metadata"]["generation"] = 2
+    assert kstatus(raw) == "InProgress"
+    raw["status"] = interface_status(raw, HELD, (), GOOD, LATER)
+    assert kstatus(raw) == "Current"
+    assert condition(raw["status"], "Stalled") == {}
+
+
+def test_a_message_has_an_end() -> None:
+    wrong = [problem("Invalid", "ü" * 3000, f"spec.routes[{index}]") for index in range(100)]
+    raw = fresh("Interface")
+    message = condition(interface_status(raw, None, wrong, None, NOW))["message"]
+    assert len(message.encode()) <= 4096
+    assert message.endswith("...")
+
+
+# Interfaces.
+
+HELD = InterfaceAllocation("ns/net", "edge", "a", "fd00:1:0:1::2", ("10.0.0.2",), "netdev:t0")
+GOOD = Report(True, "Forwarding", "The engine forwards for it", "02:00:00:00:00:01")
+BAD = Report(False, "DeviceGone", "Its device is gone")
+
+
+@pytest.mark.parametrize(
+    ("report", "expected", "verdict"),
+    [
+        (None, ("Unknown", "Pending"), "InProgress"),
+        (Report.missing("no pod there", "DataplaneNotReady"), ("Unknown", "DataplaneNotReady"),
+         "InProgress"),
+        (GOOD, ("True", "Forwarding"), "Current"),
+        (BAD, ("False", "DeviceGone"), "InProgress"),
+        (Report(True, "Forwarding", "", None, current=False), ("Unknown", "Pending"), "InProgress"),
+    ],
+)  # fmt: skip
+def test_an_interface_is_what_its_agent_says(
+    report: Report | None, expected: tuple[str, str], verdict: str
+) -> None:
+    raw = written(
+        fresh("Interface", generation=3),
+        lambda raw, now: interface_status(raw, HELD, (), report, now),
+    )
+    assert kstatus(raw) == verdict
+    assert brief(raw["status"]) == expected
+    status = raw["status"]
+    assert (status["nodeName"], status["underlayAddress"]) == ("a", "fd00:1:0:1::2")
+    assert status["addresses"] == ["10.0.0.2"]
+    assert status.get("macAddress") == (report.mac_address if report else None)
+
+
+def test_an_interface_that_is_not_compiled_is_pending() -> None:
+    raw = written(fresh("Interface"), lambda raw, now: interface_status(raw, None, (), None, now))
+    assert brief(raw["status"]) == ("Unknown", "Pending")
+    assert not {"addresses", "nodeName", "underlayAddress"} & raw["status"].keys()
+
+
+@pytest.mark.parametrize("said", [GOOD, BAD])
+def test_a_neighbour_s_change_leaves_an_interface_as_it_was(said: Report) -> None:
+    raw = fresh("Interface")
+    raw["status"] = interface_status(raw, HELD, (), said, NOW)
+    old = Report(said.ready, said.reason, said.message, said.mac_address, current=False)
+    assert interface_status(raw, HELD, (), old, LATER) == raw["status"]
+    raw["metadata"]["generation"] = 2
+    assert brief(interface_status(raw, HELD, (), old, LATER)) == ("Unknown", "Pending")
+
+
+def test_an_old_report_does_not_speak_for_a_mended_interface() -> None:
+    raw = fresh("Interface")
+    raw["status"] = interface_status(raw, HELD, [problem("NetworkNotFound")], None, NOW)
+    old = Report(True, "Forwarding", "", current=False)
+    assert brief(interface_status(raw, HELD, (), old, LATER)) == ("Unknown", "Pending")
+
+
+def test_the_time_of_a_condition_is_that_of_its_status() -> None:
+    raw = fresh("Interface")
+    raw["status"] = interface_status(raw, HELD, (), None, NOW)
+    assert condition(raw["status"])["lastTransitionTime"] == "2026-01-01T00:00:00Z"
+    here = LATER.astimezone(timezone(timedelta(hours=5)))
+    raw["status"] = interface_status(raw, HELD, (), BAD, here)
+    assert condition(raw["status"])["lastTransitionTime"] == "2026-01-01T00:01:30Z"
+    other = Report(False, "LinkDown", "Its device is down")
+    raw["status"] = interface_status(raw, HELD, (), other, LATER + timedelta(1))
+    assert condition(raw["status"])["reason"] == "LinkDown"
+    assert condition(raw["status"])["lastTransitionTime"] == "2026-01-01T00:01:30Z"
+
+
+@pytest.mark.parametrize("status", [None, {}, {"conditions": None}, {"conditions": ["x", {}]}])
+def test_an_edited_status_is_written_anew(status: Any) -> None:
+    raw = fresh("Interface")
+    raw["status"] = status
+    assert brief(interface_status(raw, HELD, (), GOOD, NOW)) == ("True", "Forwarding")
+
+
+# Reports.
+
+
+def config(node: str = "a", generation: int = 5, observed: int | None = 5, **status: Any) -> Json:
+    found: Any = {
+        "metadata": {"name": f"it.{node}", "generation": generation},
+        "spec": {
+            "nodeName": node,
+            "interfaces": [{"namespace": "ns", "name": name} for name in ("good", "bad", "new")],
+        },
+        "status": {"observedGeneration": observed, **status},
+    }
+    return dict(found)
+
+
+STATES = [
+    {"namespace": "ns", "name": "good", "ready": True, "reason": "Forwarding", "message": "m",
+     "macAddress": "02:00:00:00:00:01"},
+    {"namespace": "ns", "name": "bad", "ready": False, "reason": "DeviceGone", "message": "gone"},
+    {"namespace": "ns", "name": "new", "ready": False, "reason": "Pending", "message": "soon"},
+    {"namespace": "ns", "name": "old", "ready": True},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("observed", "current"), [(5, True), (4, False), (None, False)])
+def test_reports_are_what_the_agent_said(observed: int | None, current: bool) -> None:
+    assert reports(config(observed=observed, interfaces=STATES)) == {
+        "ns/good": Report(True, "Forwarding", "m", "02:00:00:00:00:01", current),
+        "ns/bad": Report(False, "DeviceGone", "gone", None, current),
+        "ns/new": Report.missing("soon"),
+    }
+
+
+@pytest.mark.parametrize("reason", ["", "net link", "-x", None])
+def test_a_reason_that_no_condition_may_have_is_replaced(reason: str | None) -> None:
+    state = {"namespace": "ns", "name": "bad", "ready": False, "reason": reason}
+    found = reports(config(interfaces=[state]))["ns/bad"]
+    assert brief(interface_status(fresh("Interface"), HELD, (), found, NOW)) == (
+        "False",
+        "DataplaneNotReady",
+    )
+
+
+@pytest.mark.parametrize("status", [{}, {"interfaces": "x"}, {"interfaces": [1, {"name": 3}]}])
+def test_what_the_agent_has_not_said_is_missing(status: dict[str, Any]) -> None:
+    found = reports(config(**status))
+    assert {key: report.ready for key, report in found.items()} == dict.fromkeys(
+        ("ns/good", "ns/bad", "ns/new")
+    )
+    assert all("node a" in report.message for report in found.values())
+
+
+# Pipelines.
+
+NODES = {name: NodeAllocation(f"fd00:1:0:{n}::/64") for n, name in enumerate(["b", "a"], 1)}
+READY = [{"type": "Ready", "status": "True", "reason": "Forwarding", "message": ""}]
+DOWN = [{"type": "Ready", "status": "False", "reason": "EngineDown", "message": "no hugepages"}]
+
+
+def daemon_set(
+    desired: int = 2, updated: int = 2, ready: int = 2, generation: int = 1, observed: int = 1
+) -> Json:
+    return {
+        "metadata": {"name": "x", "namespace": "headrace-system", "generation": generation},
+        "status": {
+            "observedGeneration": observed,
+            "desiredNumberScheduled": desired,
+            "updatedNumberScheduled": updated,
+            "numberReady": ready,
+        },
+    }
+
+
+def pipeline(
+    nodes: dict[str, NodeAllocation] = NODES,
+    problems: tuple[Problem, ...] = (),
+    daemon_sets: tuple[Json, ...] = (daemon_set(),),
+    configs: dict[str, Json] | None = None,
+    **spec: Any,
+) -> dict[str, Any]:
+    if configs is None:
+        configs = {node: config(node, conditions=READY) for node in nodes}
+    raw = fresh("Pipeline", **spec)
+    del raw["metadata"]["namespace"]
+    return written(
+        raw,
+        lambda raw, now: pipeline_status(raw, nodes, problems, daemon_sets, configs, 9478, now),
+    )
+
+
+def test_a_pipeline_forwards_when_every_node_does() -> None:
+    raw = pipeline()
+    assert kstatus(raw) == "Current"
+    assert brief(raw["status"]) == ("True", "Forwarding")
+    status = raw["status"]
+    assert status["nodes"] == [
+        {"name": "a", "underlayPrefix": "fd00:1:0:2::/64"},
+        {"name": "b", "underlayPrefix": "fd00:1:0:1::/64"},
+    ]
+    assert (status["selectedNodes"], status["readyNodes"], status["metricsPort"]) == (2, 2, 9478)
+
+
+def test_a_pipeline_without_a_node_is_failed_and_says_what_to_do() -> None:
+    raw = pipeline({}, nodeSelector={"matchLabels": {"role": "edge", "a": "b"}})
+    assert kstatus(raw) == "Failed"
+    assert brief(raw["status"]) == ("False", "NoMatchingNode")
+    assert "labels a=b, role=edge" in condition(raw["status"])["message"]
+    assert (raw["status"]["selectedNodes"], raw["status"]["nodes"]) == (0, [])
+
+
+def test_a_pipeline_with_a_problem_is_failed() -> None:
+    raw = pipeline(problems=(problem("DeviceConflict"),))
+    assert kstatus(raw) == "Failed"
+    assert brief(raw["status"]) == ("False", "DeviceConflict")
+    assert raw["status"]["selectedNodes"] == 2
+
+
+CLASSES: dict[str, Any] = {"nodeClassLabel": "size", "nodeClasses": [{"value": "large"}]}
+
+
+@pytest.mark.parametrize(
+    ("daemon_sets", "spec", "words"),
+    [
+        ((), {}, "being made"),
+        ((daemon_set(generation=2),), {}, "being made"),
+        (({"metadata": {"generation": 1}},), {}, "being made"),
+        ((daemon_set(),), CLASSES, "being made"),
+        ((daemon_set(updated=1),), {}, "1 of 2"),
+        ((daemon_set(1, 1), daemon_set(1, 0)), CLASSES, "1 of 2"),
+        (
+            (daemon_set(updated=0),),
+            {"updateStrategy": {"type": "OnDelete"}},
+            "delete the others (kubectl -n headrace-system get pods -o wide"
+            " -l headrace.dev/pipeline=it)",
+        ),
+    ],
+)
+def test_a_pipeline_rolls_out(daemon_sets: tuple[Json, ...], spec: Any, words: str) -> None:
+    raw = pipeline(daemon_sets=daemon_sets, **spec)
+    assert kstatus(raw) == "InProgress"
+    assert brief(raw["status"]) == ("False", "RollingOut")
+    assert words in condition(raw["status"])["message"]
+
+
+def test_two_classes_of_nodes_count_together() -> None:
+    raw = pipeline(daemon_sets=(daemon_set(1, 1, 1), daemon_set(1, 1, 1)), **CLASSES)
+    assert kstatus(raw) == "Current"
+
+
+@pytest.mark.parametrize(
+    ("found", "ready", "words"),
+    [
+        ({"daemon_sets": (daemon_set(ready=1),)}, 1, "1 of 2 dataplane pods are not ready: see"),
+        ({"daemon_sets": (daemon_set(1, 1, 1),)}, 1, "1 of 2 selected nodes get no dataplane pod"),
+        ({"configs": {"a": config("a", conditions=READY)}}, 1, "b (it has no DataplaneConfig yet)"),
+        (
+            {"configs": {"a": config("a", conditions=DOWN), "b": config("b", conditions=READY)}},
+            1,
+            "1 of 2 nodes do not forward: a (EngineDown: no hugepages)",
+        ),
+        (
+            {"configs": {node: config(node, observed=4, conditions=READY) for node in NODES}},
+            0,
+            "a (its agent has not taken the newest configuration), b",
+        ),
+        (
+            {"configs": {node: config(node, observed=None) for node in NODES}},
+            0,
+            "a (its agent has not reported yet), b",
+        ),
+    ],
+)
+def test_a_pipeline_names_what_does_not_forward(
+    found: dict[str, Any], ready: int, words: str
+) -> None:
+    raw = pipeline(**found)
+    assert kstatus(raw) == "InProgress"
+    assert brief(raw["status"]) == ("False", "DataplaneNotReady")
+    assert words in condition(raw["status"])["message"]
+    assert raw["status"]["readyNodes"] == ready
+
+
+def test_a_pipeline_names_at_most_five_nodes() -> None:
+    nodes = {f"n{n:04}": NodeAllocation("fd00:1:0:1::/64") for n in range(6000)}
+    configs = {node: config(node, conditions=DOWN) for node in nodes}
+    raw = pipeline(nodes, daemon_sets=(daemon_set(6000, 6000, 6000),), configs=configs)
+    message = condition(raw["status"])["message"]
+    assert "6000 of 6000 nodes" in message
+    assert message.endswith("n0001, n0002, n0003, n0004 and 5995 more")
+    assert raw["status"]["selectedNodes"] == 6000
+    assert len(raw["status"]["nodes"]) == 5000
+
+
+# Events.
+
+
+def ready_status(status: str, reason: str, message: str = "what to do") -> Json:
+    ready: Json = {"type": "Ready", "status": status, "reason": reason, "message": message}
+    return {"conditions": [{**ready, "lastTransitionTime": "2026-01-01T00:00:00Z"}]}
+
+
+FORWARDING = ready_status("True", "Forwarding")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (None, ready_status("Unknown", "Pending"), None),
+        ({"conditions": PENDING}, ready_status("Unknown", "Pending"), None),
+        ({"conditions": PENDING}, FORWARDING, "Normal"),
+        (None, ready_status("False", "NetworkNotFound"), "Warning"),
+        (FORWARDING, FORWARDING, None),
+        (FORWARDING, ready_status("True", "Forwarding", "another message"), None),
+        (FORWARDING, ready_status("Unknown", "Pending"), None),
+        (FORWARDING, ready_status("False", "DeviceGone"), "Warning"),
+        (FORWARDING, ready_status("False", "RollingOut"), "Normal"),
+        (FORWARDING, ready_status("False", "DataplaneNotReady"), "Warning"),
+        (FORWARDING, ready_status("Unknown", "DataplaneNotReady"), "Warning"),
+        (ready_status("False", "RollingOut"), ready_status("False", "DataplaneNotReady"), "Normal"),
+        (ready_status("False", "DeviceGone"), ready_status("False", "LinkDown"), "Warning"),
+        (ready_status("False", "DeviceGone"), FORWARDING, "Normal"),
+        ({"conditions": "garbage"}, FORWARDING, "Normal"),
+    ],
+)
+def test_events_tell_of_changes(before: Json | None, after: Json, expected: str | None) -> None:
+    found = transition(before, after)
+    assert (found.type if found else None) == expected
+    if found:
+        assert found.reason == condition(after)["reason"]
+        assert found.note == "what to do"
+
+
+def test_a_note_fits_an_event() -> None:
+    found = transition(None, ready_status("False", "Invalid", "ü" * 5000))
+    assert isinstance(found, Transition)
+    assert len(found.note.encode()) <= 1024
+    assert found.note.endswith("ü...")
