@@ -26,10 +26,12 @@ _CREDENTIALS = ("KUBECONFIG", "KUBERNETES_SERVICE_HOST")
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:
-    """Add --node and --socket: an engine of this machine."""
+    """Add --node and --socket."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
-        "--node", help=f"ask the engine of {RUNTIME_ROOT}/NODE; default: the only one there is"
+        "--node",
+        help=f"ask the engine of {RUNTIME_ROOT}/NODE, or of that node of a cluster; default: the "
+        "only one there is",
     )
     group.add_argument("--socket", type=Path, help="ask the engine that listens on this socket")
 

@@ -118,8 +118,7 @@ class Controller:
 
         self._compiler = Compiler(namespace=namespace)
         self._live = False
-        # What changed while `load` ran, and what the next flush is to look at.
-        self._missed: set[tuple[Kind, str]] = set()
+        # What the next flush is to look at.
         self._touched: set[Work] = set()
         self._dirty = asyncio.Event()
         self._last_change = 0.0
@@ -147,14 +146,14 @@ class Controller:
     async def load(self) -> None:
         """Compile everything in the cache for the first time, and queue what differs.
 
-        What was given out is read back from the objects, so nothing moves.
+        What was given out is read back from the objects, so nothing moves. The cache must not
+        change meanwhile.
         """
         with self._metrics.compile_seconds.time():
             await self._load()
 
     async def _load(self) -> None:
         held = {kind: [item for _, item in self.cache.all(kind)] for kind in (*INPUTS, *OUTPUTS)}
-        self._missed.clear()
         # A thread: with 10,000 objects this takes longer than the Lease can wait.
         first = await asyncio.to_thread(_compile_all, held, self._namespace)
         self._compiler, self._invalid = first.compiler, first.invalid
@@ -176,8 +175,6 @@ class Controller:
         for kind in OUTPUTS:
             for item in filter(objects.ours, held[kind]):
                 self.queue.add(Work(kind, objects.key(item)))
-        for kind, key in self._missed:
-            self._changed(kind, key, None, self.cache.get(kind, key))
 
     def _load_ports(self, sets: Iterable[Json]) -> None:
         """Let every Pipeline keep its port: the one that its pods have, or its status says."""
@@ -205,8 +202,8 @@ class Controller:
 
     def _changed(self, kind: Kind, key: str, before: Json | None, after: Json | None) -> None:
         if not self._live:
-            self._missed.add((kind, key))
-        elif kind in INPUTS:
+            return
+        if kind in INPUTS:
             if not (before and after and _same_spec(before, after)):
                 self._input(kind, key, after)
             elif before.get("status") != after.get("status"):
@@ -251,6 +248,14 @@ class Controller:
                 if port is not None:
                     sets = daemon_sets(item, self._settings, port, self._namespace)
                     self._want_sets(item.key, sets)
+                self._look_at_outputs(item.key)
+
+    def _look_at_outputs(self, pipeline: str) -> None:
+        """Delete what is left of the Pipeline, if anything."""
+        for kind in (DATAPLANE_CONFIGS, DAEMON_SETS):
+            for key, item in self.cache.all(kind):
+                if objects.label(item, PIPELINE_LABEL) == pipeline:
+                    self.queue.add(Work(kind, key))
 
     def _forget(self, kind: Kind, key: str) -> None:
         if kind is VIRTUAL_NETWORKS:
@@ -260,8 +265,13 @@ class Controller:
         elif kind is PIPELINES:
             self._pipelines.pop(key, None)
             self._nodes.pop(key, None)
-            self._ports.release(key)
             self._want_sets(key, [])
+            self._look_at_outputs(key)
+            self._ports.release(key)
+            for other in self._pipelines.values():
+                if self._ports.get(other.key) is None:
+                    self._learn(other)
+                    self._touched.add(Work(PIPELINES, other.key))
 
     def _want_sets(self, pipeline: str, sets: Sequence[Json]) -> None:
         keys = [objects.key(item) for item in sets]
@@ -380,7 +390,8 @@ class Controller:
         if allocation and not problems:
             config = self._config_key(allocation.pipeline, allocation.node)
             report = self._said.get(config, {}).get(work.key)
-            settled = report is not None and report.current and self._written(config)
+            said = report is not None and report.current and report.ready is not None
+            settled = said and self._written(config)
             left = self._settling.get(work.key, 0.0) - time.monotonic()
             if not settled and left > 0:
                 self.queue.add(work, left)

@@ -43,6 +43,8 @@ class Election:
         self._namespace = namespace
         self._failed = failed
         self.identity = identity
+        self.owners: tuple[Json, ...] = ()
+        """ownerReferences of the Lease: it goes with them."""
         self.holder = ""
         """Who leads, as far as is known."""
         self.transitions = 0
@@ -138,7 +140,11 @@ class Election:
             spec["acquireTime"] = now
             spec["leaseTransitions"] = self.transitions + bool(self._seen and holder)
         spec |= {"holderIdentity": holder, "leaseDurationSeconds": seconds, "renewTime": now}
-        metadata: Json = {"name": NAME, "namespace": self._namespace}
+        metadata: Json = {
+            "name": NAME,
+            "namespace": self._namespace,
+            "ownerReferences": list(self.owners),
+        }
         if self._seen:
             # Another who wrote in between makes this a conflict.
             metadata["resourceVersion"] = part(self._seen, "metadata")["resourceVersion"]

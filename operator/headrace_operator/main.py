@@ -135,7 +135,7 @@ class _Replica:
             return 1
         _log.info("listening on port %d as %s", port, self._election.identity)
         try:
-            if not await _unless(stop, self._election.acquire()):
+            if not await _unless(stop, self._acquire()):
                 return 0
             _log.info("leading")
             await _unless(stop, self._lead())
@@ -150,16 +150,21 @@ class _Replica:
             _log.error("the operator failed", exc_info=group)
             return 1
         finally:
+            await self._election.release()
             for watch in self._watches:
                 watch.stop()
-            await self._election.release()
             await self._server.stop()
         return 0
+
+    async def _acquire(self) -> None:
+        owner = await self._owner()
+        self._election.owners = (owner,)
+        await self._election.acquire()
 
     async def _lead(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._election.renew())
-            owner = await self._owner()
+            (owner,) = self._election.owners
             controller = Controller(self._namespace, self._settings, owner, self._metrics)
             kinds = dict.fromkeys(_EVERYWHERE, "") | dict.fromkeys(_OWN_NAMESPACE, self._namespace)
             resync = self._resync = Resync(
@@ -182,17 +187,20 @@ class _Replica:
                 else:
                     controller.cache.put(kind, item)
 
+            await resync.first()
+            await controller.load()
+            # What is there now stays: looking through it again and again costs more.
+            gc.collect()
+            gc.freeze()
             self._watches = [
                 Watch(_EVERYWHERE, None, feed),
                 Watch(_OWN_NAMESPACE, self._namespace, feed),
             ]
             for watch in self._watches:
                 watch.start()
-            await resync.first()
-            await controller.load()
-            # What is there now stays: looking through it again and again costs more.
-            gc.collect()
-            gc.freeze()
+            for kind in kinds:
+                # What vanished between the list and the watch.
+                resync.soon(kind)
             events = Events(self._kube, self._election.identity, self._metrics)
             writer = Writer(
                 self._kube, controller, events, lambda: self._election.leading, self._metrics

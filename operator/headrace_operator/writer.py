@@ -111,7 +111,6 @@ class Writer:
         found = self._cache.get(work.kind, work.key)
         if status is None or found is None or part(found, "status") == status:
             return False
-        _log.debug("STATUS %s %s -> %s", work, part(found, "status"), status)
         names = ("name", "namespace", "uid")
         metadata = part(found, "metadata")
         body: Json = {

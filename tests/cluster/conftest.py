@@ -6,6 +6,7 @@
 `control_plane`  the same, always our own: for tests that stop the API server
 `bare_api`       an API server of a module's own, without Headrace's CRDs
 `cluster`        two nodes in namespaces of this machine, always our own
+`site`           Headrace on `cluster`, as a user has it
 
 Tests of our own clusters are skipped with HEADRACE_TEST_KUBECONFIG, as they enter the nodes.
 HEADRACE_TEST_LOGS=FOLDER keeps the logs.
@@ -18,6 +19,8 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.cluster import REPOSITORY, Api, Cluster
+from tests.cluster.images import Images, build_images
+from tests.cluster.site import Site
 
 EXISTING = "HEADRACE_TEST_KUBECONFIG"
 
@@ -50,6 +53,28 @@ def control_plane(pytestconfig: pytest.Config) -> Iterator[Cluster]:
 def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
     with start(pytestconfig, 2) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def images(cluster: Cluster) -> Images:
+    """Our images, on every node of `cluster`."""
+    images = build_images()
+    cluster.load_images(images.operator.tar, images.dataplane.tar)
+    return images
+
+
+@pytest.fixture(scope="module")
+def site(cluster: Cluster, images: Images) -> Iterator[Site]:
+    """Headrace on `cluster`, with the example of two tenants on two nodes, all of it Ready."""
+    site = Site(cluster, images)
+    try:
+        site.plug()
+        site.install()
+        site.apply()
+        yield site
+    finally:
+        site.clear()
+        site.unplug()
 
 
 @pytest.fixture(scope="session")

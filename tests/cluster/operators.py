@@ -85,7 +85,7 @@ def key_of(item: Json) -> str:
 
 def condition(item: Any, kind: str = "Ready") -> Any:
     """The condition as a dict; empty if there is none."""
-    found = item.get("status", {}).get("conditions", [])
+    found = (item or {}).get("status", {}).get("conditions", [])
     return next((each for each in found if each["type"] == kind), {})
 
 
@@ -218,10 +218,8 @@ class World:
 
     def ready(self, *keys: str) -> bool:
         """Whether these Interfaces (default: all) are Ready."""
-        found = self.all(INTERFACES)
-        return all(
-            key in found and condition(found[key]).get("status") == "True" for key in keys or found
-        )
+        found = [self.get(INTERFACES, key) for key in keys] or self.all(INTERFACES).values()
+        return all(condition(item).get("status") == "True" for item in found)
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
         return self._runner.run(work)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace_cli.demo.lab import Pinger, until
+from headrace_cli.errors import CommandError
 from tests.cluster.chart import CHART, NAMESPACE
 from tests.cluster.cluster import Cluster, Node
 from tests.cluster.images import Images
@@ -19,33 +20,44 @@ from tests.e2e.conftest import VM1, VM2, echoes
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "deploy/examples/two-nodes"
+RED_ONLY = ("10.0.0.9", "fd00:10::9")
+"""Addresses that red/vm2 has, and nobody in blue."""
 SECONDS = 120.0
 """For what takes seconds, on a busy machine."""
 PIPELINE = "router"
 PODS = ("-n", NAMESPACE, "-l", f"headrace.dev/pipeline={PIPELINE}")
 OPERATOR = ("-n", NAMESPACE, "-l", "app.kubernetes.io/component=operator")
+# What the cluster itself makes in every namespace, or remembers of what was.
+_NOT_OURS = {"events", "events.events.k8s.io"}
 
 
 class Site:
     """A cluster with Headrace in it; blue's machines and red's are plugged in, one on each node."""
 
     def __init__(self, cluster: Cluster, images: Images) -> None:
-        """Plug the machines in; nothing is installed yet."""
+        """Nothing is installed yet; the images are on the nodes."""
         self.cluster = cluster
         self.nodes = tuple(cluster.nodes)
         self._images = images
         self.machines: dict[str, Namespace] = {}
-        for image in (images.operator, images.dataplane):
-            cluster.load_images(image.tar)
 
     def plug(self) -> None:
         """Give the nodes an underlay, and each tenant a machine on each."""
         node_a, node_b = self.nodes
         self.cluster.join(node_a, node_b)
         for tenant in ("blue", "red"):
-            for number, (node, addresses) in enumerate(((node_a, VM1), (node_b, VM2)), 1):
+            second = (*VM2, *RED_ONLY) if tenant == "red" else VM2
+            for number, (node, addresses) in enumerate(((node_a, VM1), (node_b, second)), 1):
                 name = f"{tenant}/vm{number}"
                 self.machines[name] = self.cluster.endpoint(name, addresses, node)
+
+    def unplug(self) -> None:
+        """Take all cables out."""
+        for name in self.machines:
+            node = self.nodes[int(name[-1]) - 1]
+            node.namespace.ip(f"link delete {name.replace('/', '-')}")
+        self.machines.clear()
+        self.nodes[0].namespace.ip("link delete uplink0")
 
     def values(self, **more: Any) -> list[str]:
         """Options of helm: our images, and no CPU for the operator: the nodes have one each."""
@@ -108,6 +120,11 @@ class Site:
         """Run a command in the dataplane pod of a node."""
         name = self.pod(node)["metadata"]["name"]
         return self.cluster.kubectl("exec", "-n", NAMESPACE, name, "--", *words)
+
+    def leader(self) -> str:
+        """Name of the operator's pod that leads."""
+        lease = self.get("lease", "headrace-operator", "-n", NAMESPACE)
+        return str(lease["spec"].get("holderIdentity", "")).partition("_")[0]
 
     def processes(self, node: Node, program: str) -> list[int]:
         """The host's numbers of a program's processes in the dataplane pods of a node."""
@@ -189,23 +206,30 @@ class Site:
                     parts.append(str(error))
         return "\n".join(parts)
 
-    def uninstall(self) -> None:
-        """Remove chart and objects; returns when no pod is left."""
-        self.cluster.kubectl("delete", "-f", EXAMPLE, "--ignore-not-found", "--wait=false")
+    def clear(self) -> None:
+        """Remove objects and chart; returns when nothing is left."""
+        for path in sorted(EXAMPLE.parent.iterdir()):
+            self.cluster.kubectl("delete", "-f", path, "--ignore-not-found", "--wait=false")
         self.cluster.helm("uninstall", "headrace", "-n", NAMESPACE, "--ignore-not-found", "--wait")
         self.gone()
 
     def gone(self) -> None:
         """Wait until nothing of Headrace is left but its CRDs."""
+        try:
+            until(lambda: not self.left(), "everything of Headrace is gone", SECONDS)
+        except CommandError as error:
+            raise AssertionError(f"{error}: {self.left()}") from error
 
-        def left() -> list[str]:
-            kinds = "pods,daemonsets,deployments,configmaps,leases"
-            found = self.get(kinds, "-n", NAMESPACE)
-            return [
-                item["metadata"]["name"] for item in found if "headrace" in item["metadata"]["name"]
-            ]
-
-        until(lambda: not left(), "everything of Headrace is gone", SECONDS)
+    def left(self) -> list[str]:
+        """What is in Headrace's namespace, and processes in its pods' control groups."""
+        kinds = self.cluster.kubectl(
+            *("api-resources", "--namespaced", "--verbs=list,delete", "-o", "name")
+        ).split()
+        listed = self.cluster.kubectl(
+            *("get", ",".join(sorted({*kinds} - _NOT_OURS)), "-n", NAMESPACE, "-o", "name"),
+            "--ignore-not-found",
+        )
+        return sorted({*listed.split()} - {"configmap/kube-root-ca.crt", "serviceaccount/default"})
 
 
 class ClusterPinger(Pinger):

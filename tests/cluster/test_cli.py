@@ -306,12 +306,13 @@ def headrace(cluster: Cluster) -> Iterator[Cluster]:
         site.install()
         cluster.kubectl("apply", "-f", "-", stdin=PIPELINE)
         cluster.kubectl("wait", "pipeline", "router", "--for=condition=Ready", "--timeout=90s")
-        yield cluster
-        cluster.kubectl("delete", "pipeline", "router", "--ignore-not-found")
     except CommandError as error:
         raise AssertionError(f"{error}\n{site.report()}") from error
-    finally:
-        site.uninstall()
+    yield cluster
+    cluster.kubectl("delete", "pipeline", "router")
+    cluster.helm("uninstall", "headrace", "-n", NAMESPACE, "--wait")
+    everything = ("-n", NAMESPACE, "daemonsets,pods", "--all")
+    cluster.kubectl("wait", "--for=delete", *everything, "--timeout=60s")
 
 
 def kubeconfig_of(headrace: Api) -> list[str]:

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Headrace in a real cluster: what it gives its pods, forwards, shows, and survives."""
+
+import json
+import os
+import re
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace_cli.demo.lab import until
+from tests.cluster.chart import CHART, NAMESPACE
+from tests.cluster.cluster import Node
+from tests.cluster.site import OPERATOR, RED_ONLY, SECONDS, ClusterPinger, Site
+from tests.cluster.telemetry import Prometheus, queries
+from tests.e2e.conftest import VM1, VM2
+
+AWAY_SECONDS = float(os.environ.get("HEADRACE_TEST_AWAY_SECONDS", "60"))
+"""How long the API server is away."""
+
+
+def engine(site: Site, node: Node) -> int:
+    """The host's number of the engine's process."""
+    (pid,) = site.processes(node, "headrace-engine")
+    return pid
+
+
+def engines(site: Site) -> list[int]:
+    return [engine(site, node) for node in site.nodes]
+
+
+def status(pid: int) -> dict[str, str]:
+    """What /proc/PID/status says."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def test_pods_are_guaranteed_and_have_cores_of_their_own(site: Site) -> None:
+    assert [pod["status"]["qosClass"] for pod in site.pods()] == ["Guaranteed"] * 2
+    cpus = [status(pid)["Cpus_allowed_list"] for pid in engines(site)]
+    assert [{int(cpu)} for cpu in cpus] == [node.cpus for node in site.nodes]
+    assert len({*cpus}) == 2
+
+
+def test_packets_are_in_hugepages(site: Site) -> None:
+    for pid in engines(site):
+        assert int(status(pid)["HugetlbPages"].split()[0]) >= 128 << 10
+
+
+def test_pods_have_no_right_without_a_reason(site: Site) -> None:
+    net_admin, net_raw = 1 << 12, 1 << 13
+    for pid in engines(site):
+        found = status(pid)
+        assert int(found["CapEff"], 16) == int(found["CapBnd"], 16) == net_admin | net_raw
+        assert (found["NoNewPrivs"], found["Seccomp"]) == ("1", "2")
+    for node in site.nodes:
+        with pytest.raises(Exception, match="Read-only file system"):
+            site.exec(node, "touch", "/usr/x")
+
+
+@pytest.mark.parametrize("address", VM2)
+@pytest.mark.parametrize("tenant", ["blue", "red"])
+def test_tenants_reach_their_own_across_nodes(site: Site, tenant: str, address: str) -> None:
+    out = site.machines[f"{tenant}/vm1"].command(
+        "ping", "-c", "5", "-i", "0.1", "-w", "30", address
+    )
+    assert "from " + address in out
+
+
+def test_tenants_do_not_meet(site: Site) -> None:
+    def counted() -> int:
+        drops = json.loads(site.exec(site.nodes[0], "headrace", "drops", "-o", "json"))
+        return int(drops.get("no_route", 0))
+
+    before = counted()
+    for address in RED_ONLY:
+        site.machines["red/vm1"].command("ping", "-c", "1", "-w", "30", address)
+        with pytest.raises(Exception, match="100% packet loss"):
+            site.machines["blue/vm1"].command("ping", "-c", "2", "-W", "1", address)
+    assert counted() >= before + 4
+
+
+def test_conditions_are_true_statements(site: Site) -> None:
+    (pipeline,) = site.get("pipelines")
+    assert (pipeline["status"]["selectedNodes"], pipeline["status"]["readyNodes"]) == (2, 2)
+    for item in site.get("headrace", "-A"):
+        if item["kind"] == "RouteSlice":
+            continue
+        assert item["status"]["observedGeneration"] == item["metadata"]["generation"]
+        (ready,) = (c for c in item["status"]["conditions"] if c["type"] == "Ready")
+        assert ready["status"] == "True", item
+        assert not [c for c in item["status"]["conditions"] if c["type"] == "Stalled"]
+
+
+@pytest.fixture
+def prometheus(site: Site) -> Iterator[Prometheus]:
+    """Debian's Prometheus, beside the nodes."""
+    root = site.cluster.sandbox.root
+    with (
+        tempfile.TemporaryDirectory(prefix="hr-prometheus-") as folder,
+        Prometheus(Path(folder), prefix=root.words()) as found,
+    ):
+        found.watch(site.get("pods", "-A"))
+        yield found
+
+
+def test_prometheus_sees_the_traffic_and_every_panel_has_data(
+    site: Site, prometheus: Prometheus
+) -> None:
+    received = 'sum(headrace_interface_receive_packets_total{interface="blue/vm1"})'
+
+    def value() -> float:
+        samples: list[Any] = prometheus.query(received)
+        return float(samples[0]["value"][1]) if samples else 0.0
+
+    until(lambda: value() > 0, "blue/vm1 is in Prometheus", SECONDS)
+    before = value()
+    with site.lossless():
+        until(lambda: value() > before + 100, "its counter rises", SECONDS)
+        wanted = queries({"pipeline": "router", "node": "node-a", "network": "blue/blue"})
+        assert not prometheus.without_data(wanted, SECONDS)
+    up: list[Any] = prometheus.query("up")
+    assert sorted(sample["metric"]["component"] for sample in up) == [
+        *("dataplane", "dataplane", "operator", "operator")
+    ]
+    assert {sample["value"][1] for sample in up} == {"1"}
+    assert prometheus.firing() == {}
+
+
+def test_nothing_is_lost_when_the_operator_is_killed(site: Site) -> None:
+    with site.lossless():
+        for pod in site.pods(*OPERATOR):
+            name = pod["metadata"]["name"]
+            site.cluster.kubectl(
+                *("delete", "pod", name, "-n", NAMESPACE, "--grace-period=0", "--force")
+            )
+        until(lambda: ready(site), "two operators are ready again", SECONDS)
+        until(lambda: leads(site), "one of them leads", SECONDS)
+
+
+def ready(site: Site) -> bool:
+    found = site.get("deployment", "headrace-operator", "-n", NAMESPACE)
+    return bool(found["status"].get("readyReplicas") == 2)
+
+
+def leads(site: Site) -> bool:
+    return site.leader() in {pod["metadata"]["name"] for pod in site.pods(*OPERATOR)}
+
+
+def test_nothing_is_lost_when_the_leader_changes(site: Site) -> None:
+    until(lambda: leads(site), "an operator leads", SECONDS)
+    before = site.leader()
+    with site.lossless():
+        site.cluster.kubectl("delete", "pod", before, "-n", NAMESPACE)
+        until(lambda: leads(site) and site.leader() != before, "another leads", SECONDS)
+
+
+def test_nothing_is_lost_when_agents_are_killed(site: Site) -> None:
+    running = engines(site)
+    with site.lossless():
+        for node in site.nodes:
+            supervisor, agent = site.processes(node, "headrace-agent")
+            os.kill(agent, signal.SIGKILL)
+            until(
+                lambda node=node, first=supervisor, old=agent: (  # type: ignore[misc]
+                    [first] < site.processes(node, "headrace-agent")
+                    and old not in site.processes(node, "headrace-agent")
+                ),
+                "another agent runs",
+                SECONDS,
+            )
+        site.ready()
+    assert engines(site) == running
+    assert all(pod["status"]["containerStatuses"][0]["restartCount"] == 0 for pod in site.pods())
+
+
+def test_nothing_is_lost_while_the_api_server_is_away(site: Site) -> None:
+    running = engines(site)
+    with site.lossless():
+        site.cluster.stop_api_server()
+        began = time.monotonic()
+        until(lambda: time.monotonic() > began + AWAY_SECONDS, "time passes", 2 * AWAY_SECONDS)
+        site.cluster.start_api_server()
+        until(lambda: leads(site), "an operator leads again", SECONDS)
+        add_address(site, "10.0.0.77")
+    assert engines(site) == running
+
+
+def add_address(site: Site, address: str) -> None:
+    """Change blue/vm1, and wait until its engine has the change."""
+    addresses = json.dumps({"spec": {"addresses": [*VM1, address]}})
+    site.cluster.kubectl(
+        *("patch", "interface", "vm1", "-n", "blue", "--type=merge", "-p", addresses)
+    )
+    until(
+        lambda: address in site.exec(site.nodes[0], "headrace", "interfaces"),
+        f"the engine has {address}",
+        SECONDS,
+    )
+    site.ready()
+
+
+def test_nothing_is_lost_when_the_chart_is_upgraded_and_rolled_back(
+    site: Site, tmp_path: Path
+) -> None:
+    site.cluster.helm("package", CHART, "-d", tmp_path, "--version", "0.1.1", "--app-version", "1")
+    running, pods = engines(site), {pod["metadata"]["uid"] for pod in site.pods()}
+    with site.lossless():
+        site.upgrade(tmp_path / "headrace-0.1.1.tgz", logLevel="Debug")
+        until(lambda: leads(site), "a new operator leads", SECONDS)
+        site.cluster.helm("rollback", "headrace", "-n", NAMESPACE, "--wait", "--timeout", "3m")
+        until(lambda: leads(site), "an old one leads again", SECONDS)
+        site.ready()
+    assert (engines(site), {pod["metadata"]["uid"] for pod in site.pods()}) == (running, pods)
+
+
+def test_a_deleted_pod_comes_back_with_the_same_addresses(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def given() -> dict[str, Any]:
+        return {
+            item["metadata"]["namespace"] + "/" + item["metadata"]["name"]: (
+                item["status"]["addresses"],
+                item["status"]["underlayAddress"],
+            )
+            for item in site.get("interfaces", "-A")
+        }
+
+    node, before, old = site.nodes[1], given(), site.pod(site.nodes[1])["metadata"]["name"]
+    pinger = ClusterPinger(site, "blue/vm1", VM2[0], 0.01)
+    pinger.wait(50)
+    site.cluster.kubectl("delete", "pod", old, "-n", NAMESPACE)
+    pinger.wait(50, SECONDS)
+    pings = pinger.stop()
+    with capsys.disabled():
+        print(f"\npod deleted: {pings.longest_gap * 10} ms without an answer")
+    assert site.pod(node)["metadata"]["name"] != old
+    site.ready()
+    assert given() == before
+
+
+def test_helm_test_proves_forwarding(site: Site) -> None:
+    out = site.cluster.helm("test", "headrace", "-n", NAMESPACE, "--logs", "--timeout", "3m")
+    assert re.search(r"Phase:\s+Succeeded", out)
