@@ -205,7 +205,7 @@ class World:
         return found | {
             ("Event", key): ""
             for key, item in self.all(EVENTS).items()
-            if item["reportingController"] == "headrace.dev/operator"
+            if item.get("reportingController") == "headrace.dev/operator"
         }
 
     def specs(self, *kinds: Kind) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -164,19 +165,18 @@ def test_nothing_is_lost_when_agents_are_killed(site: Site) -> None:
     running = engines(site)
     with site.lossless():
         for node in site.nodes:
-            supervisor, agent = site.processes(node, "headrace-agent")
-            os.kill(agent, signal.SIGKILL)
-            until(
-                lambda node=node, first=supervisor, old=agent: (  # type: ignore[misc]
-                    [first] < site.processes(node, "headrace-agent")
-                    and old not in site.processes(node, "headrace-agent")
-                ),
-                "another agent runs",
-                SECONDS,
-            )
+            before = site.processes(node, "headrace-agent")
+            os.kill(max(before), signal.SIGKILL)
+            until(partial(renewed, site, node, before), "a new agent runs", SECONDS)
         site.ready()
     assert engines(site) == running
     assert all(pod["status"]["containerStatuses"][0]["restartCount"] == 0 for pod in site.pods())
+
+
+def renewed(site: Site, node: Node, before: list[int]) -> bool:
+    """Whether the supervisor has started another agent."""
+    now = site.processes(node, "headrace-agent")
+    return len(now) == 2 and min(now) == min(before) and max(now) != max(before)
 
 
 def test_nothing_is_lost_while_the_api_server_is_away(site: Site) -> None:

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever happens, in whatever order: what is there is what the objects compile to.
+
+HEADRACE_TEST_CHURN_SECONDS says for how long things happen, HEADRACE_TEST_SEED repeats what
+happened (as far as timing lets it).
+"""
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace_kube import NAMESPACES
+from tests.cluster.churn import STABLE, Picture, Replicas, Walk, is_stable
+from tests.cluster.cluster import Cluster
+from tests.cluster.operators import Operator
+from tests.cluster.sandbox import CommandError, until
+
+CHURN_SECONDS = float(os.environ.get("HEADRACE_TEST_CHURN_SECONDS", "60"))
+SEED = int(os.environ.get("HEADRACE_TEST_SEED", str(random.SystemRandom().randrange(10**6))))
+SETTLED_SECONDS = 120.0
+TENANTS = (STABLE, "t1", "t2", "t3")
+
+
+@pytest.fixture
+def walk(control_plane: Cluster) -> Iterator[Walk]:
+    with Walk(control_plane) as made:
+        made.install()
+        made.clear()
+        try:
+            yield made
+        finally:
+            made.clear()
+            made.uninstall()
+            made.delete(NAMESPACES, *TENANTS)
+            until(lambda: not {*TENANTS} & {*made.all(NAMESPACES)}, "they are gone", 60)
+
+
+def test_churn(
+    control_plane: Cluster, walk: Walk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(capsys, f"\nHEADRACE_TEST_SEED={SEED}")
+    kubeconfig = walk.write_kubeconfig(tmp_path)
+    walk.begin(SEED)
+    deadline = time.monotonic() + CHURN_SECONDS
+    with Replicas(kubeconfig, tmp_path) as replicas, walk.agents():
+        walk.replicas = replicas
+        picture = settled(walk, replicas)
+        rounds = 0
+        while time.monotonic() < deadline:
+            picture = one_round(control_plane, walk, replicas, picture)
+            rounds += 1
+        assert not replicas.failures()
+        assert_nothing_to_do(walk, replicas, kubeconfig, tmp_path / "last")
+        say(capsys, f"{rounds} rounds, {len(replicas.logs)} operators, {dict(walk.counts)}")
+
+
+def one_round(cluster: Cluster, walk: Walk, replicas: Replicas, before: Picture) -> Picture:
+    """Let things happen; when they have settled, all is as it should be, and nothing moved."""
+    for _ in range(walk.random.randint(1, 8)):
+        for _ in range(walk.random.randint(1, 15)):
+            walk.step()
+        if walk.random.random() < 0.1:
+            walk.trail.append("the API server restarts")
+            cluster.stop_api_server()
+            # At times for longer than the Lease lasts.
+            wait(walk.random.choice((0.0, 1.0, 3.0, 12.0)))
+            cluster.start_api_server()
+        wait(walk.random.choice((0.0, 0.1, 0.5, 2.0)))
+        replicas.tend()
+    walk.mend()
+    after = settled(walk, replicas)
+    assert not after.moved(before, walk.edited), story(walk)
+    walk.edited.clear()
+    for kind in after.objects:
+        kept = {key for key in before.objects[kind] if is_stable(kind, key)}
+        assert kept <= after.objects[kind].keys(), story(walk)
+    return after
+
+
+def settled(walk: Walk, replicas: Replicas) -> Picture:
+    """Wait until there is nothing to complain about."""
+    complaints: list[str] = []
+    picture: list[Picture] = []
+
+    def fine() -> bool:
+        replicas.tend()
+        picture[:] = [Picture(walk)]
+        complaints[:] = picture[0].complaints()
+        return not complaints
+
+    try:
+        until(fine, "all is as it should be", SETTLED_SECONDS)
+    except CommandError as error:
+        raise AssertionError("\n".join([str(error), *complaints, story(walk)])) from error
+    return picture[0]
+
+
+def assert_nothing_to_do(walk: Walk, replicas: Replicas, kubeconfig: Path, folder: Path) -> None:
+    """The command line sees no difference; an operator that starts has nothing to write."""
+    until(lambda: any(each.idle for each in replicas.running), "it is idle", SETTLED_SECONDS)
+    diff = subprocess.run(
+        [sys.executable, "-m", "headrace_cli.main", "compile", "--diff"],
+        env={**os.environ, "KUBECONFIG": str(walk.api.kubeconfig)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (diff.returncode, diff.stdout, diff.stderr) == (0, "", "")
+    for operator in replicas.running:
+        operator.stop()
+    before = walk.versions()
+    with Operator(kubeconfig, folder) as operator:
+        until(lambda: operator.idle, "it is idle", SETTLED_SECONDS)
+        assert operator.metric("writes_total") == 0, operator.log.read_text()
+    assert walk.versions() == before
+
+
+def wait(seconds: float) -> None:
+    began = time.monotonic()
+    until(lambda: time.monotonic() >= began + seconds, "time passes", 60)
+
+
+def story(walk: Walk) -> str:
+    return "\n".join([f"HEADRACE_TEST_SEED={SEED}, the last steps:", *walk.trail[-150:]])
+
+
+def say(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    with capsys.disabled():
+        print(text)
