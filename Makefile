@@ -32,7 +32,7 @@ CLUSTER_PACKAGES := \
 say = printf '\033[1m==> %s\033[0m\n'
 
 .PHONY: help setup setup-cluster venv build build-sanitize demo test test-quick lint format bench \
-	fuzz cluster cluster-up cluster-down images clean
+	fuzz cluster cluster-up cluster-down images chart clean
 
 help: ## Show this list
 	@echo 'Headrace: Kubernetes objects in, DPDK dataplanes out. Start with: make demo'
@@ -158,6 +158,11 @@ fuzz: setup ## Run each fuzzer for FUZZ_SECONDS (default 30)
 		mkdir -p "$$fuzzer.corpus"
 		"$$fuzzer" -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$(BUILD_FUZZ)/ "$$fuzzer.corpus"
 	done
+
+chart: setup-cluster venv ## Package the Helm chart into dist/
+	@helm=$$(PYTHON=$(CURDIR)/$(BIN)/python tests/cluster/build.sh)/bin/helm
+	$$helm lint --strict helm/headrace
+	$$helm package helm/headrace --destination dist
 
 clean: ## Remove what was built; .venv stays (rm -r .venv removes that)
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

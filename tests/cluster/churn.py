@@ -117,6 +117,8 @@ class Walk(World):
         )  # fmt: skip
         for name in _NODES:
             self._label(name)
+        for action in (Walk.put_pipeline, Walk.put_network, Walk.put_interface) * 8:
+            self._do(action)
 
     # Actions
 
@@ -124,6 +126,9 @@ class Walk(World):
         """Do one random thing."""
         actions = list(_ACTIONS)
         (action,) = self.random.choices(actions, [_ACTIONS[each] for each in actions])
+        self._do(action)
+
+    def _do(self, action: Callable[["Walk"], str]) -> None:
         result = "refused"
         try:
             result = str(action(self))
@@ -146,20 +151,20 @@ class Walk(World):
         self._mistaken.clear()
 
     def put_interface(self) -> str:
-        name = f"{self._any(_TENANTS)}/vm{self.random.randrange(8)}"
         if self._chance(0.25):
             return self._interface(f"{STABLE}/vm{self.random.randrange(8)}", STABLE)
-        return self._interface(name, self._any((*_NETWORKS, "nowhere")))
+        key = f"{self._any(_TENANTS)}/vm{self.random.randrange(8)}"
+        return self._interface(key, self._any((*_NETWORKS, *_NETWORKS, "nowhere")))
 
-    def move_interface(self) -> str:
+    def change_interface(self) -> str:
         key = self._present(INTERFACES)
-        raw = self.get(INTERFACES, key) if key else None
-        if raw is None:
-            return "nothing to move"
-        return self._interface(key, raw["spec"]["networkRef"]["name"])
+        return self._interface(key) if key else "no Interface"
 
-    def _interface(self, key: str, of: str) -> str:
+    def _interface(self, key: str, of: str = "nowhere") -> str:
         namespace, _, name = key.partition("/")
+        before = self.get(INTERFACES, key)
+        # It cannot be changed.
+        of = before["spec"]["networkRef"]["name"] if before else of
         spec: dict[str, Any] = {
             "pipelineName": self._any((*_PIPELINES, *_PIPELINES, STABLE, "nowhere")),
             "attachment": self._attachment(),
@@ -343,6 +348,8 @@ class Walk(World):
                 "workers": {"count": 1},
                 "underlayPrefix": f"fd00:7:0:{number + 1}::/64",
                 "underlayAddress": f"fd00:7:0:{number + 1}::1",
+                "networks": [],
+                "interfaces": [],
             }
         metadata["namespace"] = NAMESPACE
         item: Json = {"apiVersion": kind.api_version, "kind": kind.name}
@@ -428,7 +435,7 @@ class Walk(World):
 _PIPELINES_AND_NONE = (*_PIPELINES, "none")
 _ACTIONS: dict[Callable[[Walk], str], float] = {
     Walk.put_interface: 30,
-    Walk.move_interface: 12,
+    Walk.change_interface: 12,
     Walk.delete_interface: 8,
     Walk.put_network: 12,
     Walk.put_many_routes: 2,
@@ -528,14 +535,22 @@ class Picture:
         ):
             expected = {f"{NAMESPACE}/{name}": item["spec"] for name, item in wanted.items()}
             yield from _differences(kind.name, expected, _specs(self.objects[kind]))
-        sets = set()
-        for name, item in self.objects[PIPELINES].items():
-            if (PIPELINES, name) not in self.invalid:
-                classes = [each["value"] for each in item["spec"].get("nodeClasses", [])]
-                sets |= {f"headrace-{name}", *(f"headrace-{name}-{each}" for each in classes)}
-        found = {key.partition("/")[2] for key in self.objects[DAEMON_SETS]}
-        if sets != found:
-            yield f"DaemonSets: {sorted(sets - found)} missing, {sorted(found - sets)} left over"
+        sets = {
+            (name, value)
+            for name, item in self.objects[PIPELINES].items()
+            if (PIPELINES, name) not in self.invalid
+            for value in (
+                "default",
+                *(each["value"] for each in item["spec"].get("nodeClasses", [])),
+            )
+        }
+        found = [
+            (labels["headrace.dev/pipeline"], labels["headrace.dev/node-class"])
+            for item in self.objects[DAEMON_SETS].values()
+            for labels in (item["spec"]["selector"]["matchLabels"],)
+        ]
+        if sorted(sets) != sorted(found):
+            yield f"DaemonSets of {sorted(found)}, not of {sorted(sets)}"
         for name, item in self.objects[DAEMON_SETS].items():
             image = item["spec"]["template"]["spec"]["containers"][0]["image"]
             if image != "localhost/dataplane:1":
@@ -545,7 +560,7 @@ class Picture:
         given: dict[tuple[str, ...], set[str]] = defaultdict(set)
         for key, item in self.objects[VIRTUAL_NETWORKS].items():
             given["vni", str(_status(item).get("vni") or key)].add(key)
-        for key, item in self.objects[ROUTE_SLICES].items():
+        for item in self.objects[ROUTE_SLICES].values():
             given["vni", str(item["spec"]["vni"])].add(item["spec"]["network"])
         for key, item in self.objects[INTERFACES].items():
             status = _status(item)
@@ -557,7 +572,7 @@ class Picture:
             given["port", str(_status(item).get("metricsPort") or name)].add(name)
             for each in _status(item).get("nodes", []):
                 given["prefix", each["underlayPrefix"]].add(f"{name} on {each['name']}")
-        for key, item in self.objects[DATAPLANE_CONFIGS].items():
+        for item in self.objects[DATAPLANE_CONFIGS].values():
             spec = item["spec"]
             on, where = f"{spec['pipelineName']} on {spec['nodeName']}", spec["nodeName"]
             given["prefix", spec["underlayPrefix"]].add(on)

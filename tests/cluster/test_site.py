@@ -17,7 +17,7 @@ import pytest
 from headrace_cli.demo.lab import until
 from tests.cluster.chart import CHART, NAMESPACE
 from tests.cluster.cluster import Node
-from tests.cluster.site import OPERATOR, RED_ONLY, SECONDS, ClusterPinger, Site
+from tests.cluster.site import EXAMPLE, OPERATOR, PODS, RED_ONLY, SECONDS, ClusterPinger, Site
 from tests.cluster.telemetry import Prometheus, queries
 from tests.e2e.conftest import VM1, VM2
 
@@ -247,3 +247,24 @@ def test_a_deleted_pod_comes_back_with_the_same_addresses(
 def test_helm_test_proves_forwarding(site: Site) -> None:
     out = site.cluster.helm("test", "headrace", "-n", NAMESPACE, "--logs", "--timeout", "3m")
     assert re.search(r"Phase:\s+Succeeded", out)
+
+
+def test_the_example_for_one_machine_applies_as_well(site: Site) -> None:
+    site.cluster.kubectl("delete", "-f", EXAMPLE)
+    until(lambda: not site.get("pods", *PODS), "the dataplane pods are gone", SECONDS)
+    site.cluster.kubectl("apply", "-f", EXAMPLE.parent / "two-tenants")
+    for kind in ("pipelines", "virtualnetworks"):
+        site.cluster.kubectl(
+            "wait", kind, "--all", "-A", "--for=condition=Ready", f"--timeout={SECONDS:.0f}s"
+        )
+
+    def reasons() -> set[str]:
+        return {
+            condition["reason"]
+            for item in site.get("interfaces", "-A")
+            for condition in item["status"]["conditions"]
+            if condition["type"] == "Ready"
+        }
+
+    # Its machines are on a node called local, which this cluster does not have.
+    until(lambda: reasons() == {"NodeNotFound"}, "every Interface says what is wrong", SECONDS)
