@@ -32,6 +32,9 @@ _CHUNK = 500
 # The API server ends a watch after the seconds asked for; one that stays silent for longer than
 # this beyond them is dead.
 _WATCH_GRACE = 10.0
+_REFUSALS = frozenset(
+    {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY}
+)
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -54,6 +57,11 @@ class KubeError(Exception):
     def conflict(self) -> bool:
         """Whether another has written, or holds the name."""
         return self.status == HTTPStatus.CONFLICT
+
+    @property
+    def refused(self) -> bool:
+        """Whether the same request will be refused again, unless somebody changes something."""
+        return self.status in _REFUSALS
 
     @property
     def expired(self) -> bool:

@@ -8,6 +8,7 @@
 
 #include <rte_cycles.h>
 #include <rte_lcore.h>
+#include <rte_mempool.h>
 #include <rte_telemetry.h>
 #include <rte_version.h>
 
@@ -24,9 +25,6 @@
 #define rte_tel_data_add_array_uint rte_tel_data_add_array_u64
 #define RTE_TEL_UINT_VAL RTE_TEL_U64_VAL
 #endif
-
-/** A counter that another thread writes. */
-#define LOAD(counter) __atomic_load_n(&(counter), __ATOMIC_RELAXED)
 
 static pthread_mutex_t control = PTHREAD_MUTEX_INITIALIZER;
 
@@ -112,14 +110,14 @@ worker(const char *cmd, const char *params, struct rte_tel_data *data)
 	rte_tel_data_add_dict_uint(data, "lcore", w->lcore);
 	rte_tel_data_add_dict_int(data, "cpu", w->cpu);
 	rte_tel_data_add_dict_uint(data, "tsc_hz", rte_get_tsc_hz());
-	rte_tel_data_add_dict_uint(data, "busy_cycles", LOAD(w->busy_cycles));
-	rte_tel_data_add_dict_uint(data, "idle_cycles", LOAD(w->idle_cycles));
-	rte_tel_data_add_dict_uint(data, "sleep_cycles", LOAD(w->sleep_cycles));
-	rte_tel_data_add_dict_uint(data, "walks", LOAD(w->walks));
-	rte_tel_data_add_dict_uint(data, "bursts", LOAD(w->bursts));
-	rte_tel_data_add_dict_uint(data, "packets", LOAD(w->packets));
+	rte_tel_data_add_dict_uint(data, "busy_cycles", hr_count(w->busy_cycles));
+	rte_tel_data_add_dict_uint(data, "idle_cycles", hr_count(w->idle_cycles));
+	rte_tel_data_add_dict_uint(data, "sleep_cycles", hr_count(w->sleep_cycles));
+	rte_tel_data_add_dict_uint(data, "walks", hr_count(w->walks));
+	rte_tel_data_add_dict_uint(data, "bursts", hr_count(w->bursts));
+	rte_tel_data_add_dict_uint(data, "packets", hr_count(w->packets));
 	for (unsigned i = 0; i < RTE_DIM(fill); i++)
-		rte_tel_data_add_dict_uint(data, fill[i], LOAD(w->fill[i]));
+		rte_tel_data_add_dict_uint(data, fill[i], hr_count(w->fill[i]));
 	return 0;
 }
 
@@ -159,10 +157,11 @@ nodes(const char *cmd, const char *params, struct rte_tel_data *data)
 		node_name(node->name, name);
 		rte_tel_data_start_dict(stats);
 		rte_tel_data_add_dict_uint(stats, "calls",
-				LOAD(node->total_calls) * HR_WALK_SAMPLE);
-		rte_tel_data_add_dict_uint(stats, "objs", LOAD(node->total_objs) * HR_WALK_SAMPLE);
+				hr_count(node->total_calls) * HR_WALK_SAMPLE);
+		rte_tel_data_add_dict_uint(stats, "objs",
+				hr_count(node->total_objs) * HR_WALK_SAMPLE);
 		rte_tel_data_add_dict_uint(stats, "cycles",
-				LOAD(node->total_cycles) * HR_WALK_SAMPLE);
+				hr_count(node->total_cycles) * HR_WALK_SAMPLE);
 		rte_tel_data_add_dict_container(data, name, stats, 0);
 	}
 	return 0;
@@ -202,24 +201,6 @@ add_drops(struct rte_tel_data *data, const uint64_t drops[HR_DROP_COUNT])
 		rte_tel_data_add_dict_uint(data, hr_drop_names[reason], drops[reason]);
 }
 
-/** What all threads counted under a port. */
-static void
-sum_port(uint16_t id, struct hr_port_counters *sum)
-{
-	for (unsigned i = 0; i < hr_n_workers; i++) {
-		const struct hr_port_counters *c = &hr_workers[i]->ports[id];
-
-		sum->rx_packets += LOAD(c->rx_packets);
-		sum->rx_bytes += LOAD(c->rx_bytes);
-		sum->tx_packets += LOAD(c->tx_packets);
-		sum->tx_bytes += LOAD(c->tx_bytes);
-		for (unsigned reason = 0; reason < HR_DROP_COUNT; reason++)
-			sum->drops[reason] += LOAD(c->drops[reason]);
-	}
-	for (unsigned reason = 0; reason < HR_DROP_COUNT; reason++)
-		sum->drops[reason] += LOAD(hr_control_drops[id][reason]);
-}
-
 /** Counters of a port by its key; all zero while the device is gone. Under the lock. */
 static int
 port_counters(const char *name, struct rte_tel_data *data)
@@ -230,8 +211,8 @@ port_counters(const char *name, struct rte_tel_data *data)
 
 	if (drops == NULL)
 		return -ENOMEM;
-	if (port != NULL && hr_port_id(port) != HR_PORT_NO_ID)
-		sum_port(hr_port_id(port), &sum);
+	if (port != NULL)
+		hr_port_counters(port, &sum);
 	rte_tel_data_start_dict(data);
 	rte_tel_data_add_dict_uint(data, "rx_packets", sum.rx_packets);
 	rte_tel_data_add_dict_uint(data, "rx_bytes", sum.rx_bytes);
@@ -272,23 +253,27 @@ uplink(const char *cmd, const char *params, struct rte_tel_data *data)
 	return error;
 }
 
+/** Of all ids, of devices that are gone too: so no total ever falls. */
 static int
 drops(const char *cmd, const char *params, struct rte_tel_data *data)
 {
 	const struct hr_worker *w = parse_worker(params);
-	struct hr_port_counters sum = {0};
+	uint64_t sum[HR_DROP_COUNT] = {0};
 
 	RTE_SET_USED(cmd);
 	if (params != NULL && w == NULL)
 		return -EINVAL;
-	for (uint16_t port = 0; port < HR_MAX_PORTS; port++) {
+	for (uint16_t id = 0; id < HR_MAX_PORTS; id++) {
+		struct hr_port_counters all;
+
 		if (w == NULL)
-			sum_port(port, &sum);
-		for (unsigned reason = 0; w != NULL && reason < HR_DROP_COUNT; reason++)
-			sum.drops[reason] += LOAD(w->ports[port].drops[reason]);
+			hr_port_id_counters(id, &all);
+		for (unsigned reason = 0; reason < HR_DROP_COUNT; reason++)
+			sum[reason] += w == NULL ? all.drops[reason]
+						 : hr_count(w->ports[id].drops[reason]);
 	}
 	rte_tel_data_start_dict(data);
-	add_drops(data, sum.drops);
+	add_drops(data, sum);
 	return 0;
 }
 
@@ -303,6 +288,27 @@ drop_reasons(const char *cmd, const char *params, struct rte_tel_data *data)
 	return 0;
 }
 
+/** DPDK's own /mempool/info does not count before 23.03. */
+static int
+mempool(const char *cmd, const char *params, struct rte_tel_data *data)
+{
+	const struct rte_mempool *pool;
+
+	RTE_SET_USED(cmd);
+	if (params == NULL)
+		return -EINVAL;
+	/* Pools come and go with ports. */
+	hr_control_lock();
+	pool = rte_mempool_lookup(params);
+	if (pool != NULL) {
+		rte_tel_data_start_dict(data);
+		rte_tel_data_add_dict_uint(data, "size", pool->size);
+		rte_tel_data_add_dict_uint(data, "in_use", rte_mempool_in_use_count(pool));
+	}
+	hr_control_unlock();
+	return pool != NULL ? 0 : -ENOENT;
+}
+
 #if RTE_VERSION >= RTE_VERSION_NUM(23, 3, 0, 0)
 /** For DPDK's own /eal/lcore/usage. */
 static int
@@ -313,9 +319,9 @@ lcore_usage(unsigned lcore, struct rte_lcore_usage *usage)
 
 		if (w->lcore != lcore)
 			continue;
-		usage->busy_cycles = LOAD(w->busy_cycles);
-		usage->total_cycles =
-				usage->busy_cycles + LOAD(w->idle_cycles) + LOAD(w->sleep_cycles);
+		usage->busy_cycles = hr_count(w->busy_cycles);
+		usage->total_cycles = usage->busy_cycles + hr_count(w->idle_cycles) +
+				hr_count(w->sleep_cycles);
 		return 0;
 	}
 	return -ENOENT;
@@ -344,6 +350,8 @@ hr_telemetry_init(void)
 					"none for all"},
 			{"/headrace/drop_reasons", drop_reasons,
 					"What each reason means. No parameters"},
+			{"/headrace/mempool", mempool,
+					"Size and elements in use. Parameters: string name"},
 	};
 
 	for (unsigned i = 0; i < RTE_DIM(commands); i++) {

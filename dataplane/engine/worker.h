@@ -70,6 +70,10 @@ struct hr_rxqs {
 /** How a worker sends on a port; HR_TXQ_NONE where it has no queue there. */
 #define HR_TXQ_NONE UINT16_MAX
 
+/** Read a counter that another thread writes. */
+#define hr_count(counter) __atomic_load_n(&(counter), __ATOMIC_RELAXED)
+
+/** These only ever grow: what a port has counted is a difference. Written by one thread. */
 struct hr_port_counters {
 	uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes;
 	uint64_t drops[HR_DROP_COUNT];

@@ -133,6 +133,8 @@ class Controller:
         self._pipelines: dict[str, Pipeline] = {}
         self._daemon_sets: dict[str, list[str]] = {}
         self._ports = Ports(settings.dataplane.metrics_port)
+        # Output -> why the API server does not take it.
+        self._refused: dict[Work, str] = {}
         # Interface -> when its status is written even without the agent's word.
         self._settling: dict[str, float] = {}
         # DataplaneConfig -> what its agent last said of each Interface.
@@ -333,6 +335,15 @@ class Controller:
         """Whether an output that is not wanted stays for now: its Pipeline cannot be read."""
         return (PIPELINES.name, objects.label(item, PIPELINE_LABEL)) in self._invalid
 
+    def refused(self, work: Work, why: str) -> None:
+        """Hear why the API server does not take an output; empty: it does."""
+        if self._refused.get(work, "") == why:
+            return
+        _put(self._refused, work, why or None)
+        for name, keys in self._daemon_sets.items():
+            if work.kind is DAEMON_SETS and work.key in keys:
+                self.queue.add(Work(PIPELINES, name, status=True))
+
     def status(self, work: Work) -> Json | None:
         """The status of an input, whole; None: not now."""
         raw = self.cache.get(work.kind, work.key)
@@ -354,6 +365,11 @@ class Controller:
         if kind is PIPELINES and key in self._pipelines and self._ports.get(key) is None:
             message = f"all {COUNT} metrics ports have a Pipeline: delete one"
             found = (*found, Problem(*("Pipeline", "", key), "", "PortsExhausted", message))
+        for daemon_set in self._daemon_sets.get(key, ()) if kind is PIPELINES else ():
+            why = self._refused.get(Work(DAEMON_SETS, daemon_set))
+            if why:
+                message = f"DaemonSet {daemon_set} is refused: {why}"
+                found = (*found, Problem(*("Pipeline", "", key), "", "DaemonSetRefused", message))
         return found
 
     def _pipeline_status(

@@ -62,7 +62,10 @@ class Writer:
                 self._metrics.writes.labels(work.kind.name, "error").inc()
                 delay = self._queue.retry(work)
                 _log.warning("%s cannot be written, again in %.1f s: %s", work, delay, error)
+                if error.refused:
+                    self._controller.refused(work, error.message)
                 continue
+            self._controller.refused(work, "")
             seconds = self._queue.done(work)
             if written:
                 _log.debug("%s written", work)

@@ -38,7 +38,9 @@ def walk(control_plane: Cluster) -> Iterator[Walk]:
             made.clear()
             made.uninstall()
             made.delete(NAMESPACES, *TENANTS)
-            until(lambda: not {*TENANTS} & {*made.all(NAMESPACES)}, "they are gone", 60)
+            until(
+                lambda: not {*TENANTS} & {*made.all(NAMESPACES)}, "they are gone", SETTLED_SECONDS
+            )
 
 
 def test_churn(
@@ -67,6 +69,7 @@ def one_round(cluster: Cluster, walk: Walk, replicas: Replicas, before: Picture)
             walk.step()
         if walk.random.random() < 0.1:
             walk.trail.append("the API server restarts")
+            walk.counts["restart_api_server"] += 1
             cluster.stop_api_server()
             # At times for longer than the Lease lasts.
             wait(walk.random.choice((0.0, 1.0, 3.0, 12.0)))

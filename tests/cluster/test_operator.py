@@ -529,3 +529,22 @@ def test_the_api_server_restarts(control_plane: Cluster, world: World, start: An
             assert operator.process.returncode == 1
             start()
         until(lambda: world.ready("default/later"), "it is Ready", SECONDS)
+
+
+def test_a_refused_daemon_set_is_a_condition(start: Any, world: World) -> None:
+    quota = ("quota", "none", "-n", NAMESPACE)
+    world.api.kubectl("create", *quota, "--hard=count/daemonsets.apps=0")
+    counted = "--for=jsonpath={.status.hard}"
+    world.api.kubectl("wait", "quota/none", "-n", NAMESPACE, counted)
+    start()
+    two_nodes(world)
+
+    def ready() -> Any:
+        return condition(world.get(PIPELINES, "router"))
+
+    until(lambda: ready()["reason"] == "DaemonSetRefused", "the Pipeline says so", SECONDS)
+    assert "exceeded quota" in ready()["message"]
+    assert condition(world.get(PIPELINES, "router"), "Stalled")["status"] == "True"
+    world.api.kubectl("delete", *quota)
+    until(lambda: bool(world.all(DAEMON_SETS)), "the DaemonSet is there", SECONDS)
+    until(lambda: ready()["reason"] != "DaemonSetRefused", "all is well again", SECONDS)

@@ -43,6 +43,8 @@ struct hr_port {
 const struct hr_port_ctx *hr_port_ctx[HR_MAX_PORTS];
 /** Contexts of ports that belong to nothing: all but the number is zero. */
 static struct hr_port_ctx no_role[HR_MAX_PORTS];
+/** What was counted under an id before it became that of its present device. */
+static struct hr_port_counters former[HR_MAX_PORTS];
 
 int
 hr_ports_init(void)
@@ -140,20 +142,47 @@ hr_port_user(const struct hr_port *port)
 	return port->user;
 }
 
+void
+hr_port_id_counters(uint16_t id, struct hr_port_counters *sum)
+{
+	memset(sum, 0, sizeof(*sum));
+	for (unsigned worker = 0; worker < hr_n_workers; worker++) {
+		const struct hr_port_counters *c = &hr_workers[worker]->ports[id];
+
+		sum->rx_packets += hr_count(c->rx_packets);
+		sum->rx_bytes += hr_count(c->rx_bytes);
+		sum->tx_packets += hr_count(c->tx_packets);
+		sum->tx_bytes += hr_count(c->tx_bytes);
+		for (unsigned reason = 0; reason < HR_DROP_COUNT; reason++)
+			sum->drops[reason] += hr_count(c->drops[reason]);
+	}
+	for (unsigned reason = 0; reason < HR_DROP_COUNT; reason++)
+		sum->drops[reason] += hr_count(hr_control_drops[id][reason]);
+}
+
+void
+hr_port_counters(const struct hr_port *port, struct hr_port_counters *sum)
+{
+	const uint16_t id = hr_port_id(port);
+
+	if (id == HR_PORT_NO_ID) {
+		memset(sum, 0, sizeof(*sum));
+		return;
+	}
+	hr_port_id_counters(id, sum);
+	sum->rx_packets -= former[id].rx_packets;
+	sum->rx_bytes -= former[id].rx_bytes;
+	sum->tx_packets -= former[id].tx_packets;
+	sum->tx_bytes -= former[id].tx_bytes;
+	for (unsigned reason = 0; reason < HR_DROP_COUNT; reason++)
+		sum->drops[reason] -= former[id].drops[reason];
+}
+
 static void
 tell(struct hr_port *port)
 {
 	if (port->changed != NULL)
 		port->changed(port, port->user);
-}
-
-/** The next device of this id starts from zero. No worker uses the id. */
-static void
-forget_counters(uint16_t id)
-{
-	for (unsigned worker = 0; worker < hr_n_workers; worker++)
-		memset(&hr_workers[worker]->ports[id], 0, sizeof(hr_workers[worker]->ports[id]));
-	memset(hr_control_drops[id], 0, sizeof(hr_control_drops[id]));
 }
 
 /** Close the device of a port that nobody but the workers can still be using. */
@@ -167,7 +196,6 @@ close_device(struct hr_port *port)
 	hr_queues_detach(&port->device);
 	hr_port_ctx_set(id, NULL);
 	hr_rcu_barrier();
-	forget_counters(id);
 	hr_device_close(&port->device);
 }
 
@@ -210,6 +238,7 @@ use_device(struct hr_port *port)
 		 * a kernel that sees AF_PACKET's frames too must not take them for its own.
 		 */
 		rte_eth_random_addr(port->mac.addr_bytes);
+	hr_port_id_counters(port->device.id, &former[port->device.id]);
 	hr_queues_attach(&port->device);
 	port->why[0] = '\0';
 	port->down_ms = 0;

@@ -15,6 +15,7 @@
 #include "../types.h"
 
 struct hr_port_ctx;
+struct hr_port_counters;
 
 enum hr_port_state {
 	HR_PORT_UP,
@@ -44,6 +45,11 @@ bool hr_port_is_virtual(const struct hr_port *port);
  * @return the MTU in force
  */
 uint16_t hr_port_set_mtu(struct hr_port *port, uint16_t mtu);
+
+/** What all threads have counted under the port since it has its device; zero while that is gone. */
+void hr_port_counters(const struct hr_port *port, struct hr_port_counters *sum);
+/** What all threads have ever counted under a port id, whichever devices had it: never falls. */
+void hr_port_id_counters(uint16_t id, struct hr_port_counters *sum);
 
 /**
  * Who to tell when the device behind a port goes (id is HR_PORT_NO_ID, workers no longer poll

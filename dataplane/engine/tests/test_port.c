@@ -303,6 +303,7 @@ static void
 test_null(void)
 {
 	struct hr_port_ctx *ctx = calloc(1, sizeof(*ctx));
+	struct hr_port_counters counters;
 	struct rte_ether_addr mac;
 	json_t *items, *item;
 	uint16_t id;
@@ -323,17 +324,30 @@ test_null(void)
 	CHECK(json_object_get(item, "error") == NULL);
 	json_decref(items);
 
-	/* A user's context and what was counted go with the device. */
+	/* A user's context goes with the device. What was counted stays counted, but not as its. */
 	ctx->port = id;
 	ctx->role = HR_ROLE_INTERFACE;
 	hr_port_ctx_set(id, ctx);
 	hr_workers[1]->ports[id].rx_packets = 7;
+	hr_workers[1]->ports[id].drops[HR_DROP_ARP] = 1;
 	hr_control_drops[id][HR_DROP_ARP] = 7;
+	hr_port_counters(hr_port_get("null"), &counters);
+	CHECK(counters.rx_packets == 7 && counters.drops[HR_DROP_ARP] == 8);
 	delete ("null");
 	CHECK(unused(id));
-	CHECK(hr_workers[1]->ports[id].rx_packets == 0);
-	CHECK(hr_control_drops[id][HR_DROP_ARP] == 0);
 	CHECK(rte_eth_dev_count_avail() == 0);
+	hr_workers[0]->ports[id].drops[HR_DROP_ARP]++; /* A packet that was still on its way. */
+	CHECK(strcmp(put("next", "net_null0"), "") == 0);
+	CHECK(id_of("next") == id);
+	hr_port_counters(hr_port_get("next"), &counters);
+	CHECK(counters.rx_packets == 0 && counters.drops[HR_DROP_ARP] == 0);
+	hr_workers[1]->ports[id].rx_packets++;
+	hr_workers[1]->ports[id].drops[HR_DROP_ARP]++;
+	hr_port_counters(hr_port_get("next"), &counters);
+	CHECK(counters.rx_packets == 1 && counters.drops[HR_DROP_ARP] == 1);
+	hr_port_id_counters(id, &counters);
+	CHECK(counters.rx_packets == 8 && counters.drops[HR_DROP_ARP] == 10);
+	delete ("next");
 }
 
 static void
