@@ -5,7 +5,6 @@
 structural (apiextensions.k8s.io/v1): no $ref, no unions, bounds on everything.
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import cast
@@ -13,6 +12,7 @@ from typing import cast
 import yaml
 from pydantic import JsonValue
 
+from . import generated
 from .base import GROUP, PENDING, VERSION, Json, PrinterColumn, Resource, column
 from .dataplane_config import DataplaneConfig
 from .interface import Interface
@@ -269,26 +269,8 @@ def files() -> dict[str, str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the CRDs, or check that they are what the models say."""
-    parser = argparse.ArgumentParser(prog="headrace_api.crd", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    parser.add_argument(
-        "--directory",
-        type=Path,
-        default=Path(__file__).resolve().parent.parent,
-        help="where the files are (default: crds/ of the source tree)",
-    )
-    options = parser.parse_args(arguments)
-    different = []
-    for name, text in files().items():
-        path: Path = options.directory / name
-        if path.is_file() and path.read_text() == text:
-            continue
-        different.append(name)
-        if not options.check:
-            path.write_text(text)
-    for name in different:
-        print(f"{name}: {'differs from the models' if options.check else 'written'}")
-    return 1 if options.check and different else 0
+    directory = Path(__file__).resolve().parent.parent
+    return generated.main("headrace_api.crd", __doc__, files, directory, arguments)
 
 
 if __name__ == "__main__":

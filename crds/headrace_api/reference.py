@@ -4,7 +4,6 @@
 `python -m headrace_api.reference` writes docs/reference/api.md, `--check` fails when it differs.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import cast
 
 from pydantic.json_schema import models_json_schema
 
+from . import generated
 from .base import API_VERSION, Json
 from .crd import RESOURCES
 
@@ -130,25 +130,10 @@ def _words(text: object) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the page, or check that it is what the models say."""
-    parser = argparse.ArgumentParser(prog="headrace_api.reference", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    parser.add_argument(
-        "--file",
-        type=Path,
-        default=Path(__file__).resolve().parents[2] / "docs/reference/api.md",
-        help="where the page is (default: docs/reference/api.md of the source tree)",
+    directory = Path(__file__).resolve().parents[2] / "docs/reference"
+    return generated.main(
+        "headrace_api.reference", __doc__, lambda: {"api.md": reference()}, directory, arguments
     )
-    options = parser.parse_args(arguments)
-    path: Path = options.file
-    text = reference()
-    if path.is_file() and path.read_text() == text:
-        return 0
-    if options.check:
-        print(f"{path.name}: differs from the models: run python -m headrace_api.reference")
-        return 1
-    path.write_text(text)
-    print(f"{path.name}: written")
-    return 0
 
 
 if __name__ == "__main__":

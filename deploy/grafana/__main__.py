@@ -5,7 +5,6 @@
 differ.
 """
 
-import argparse
 import json
 import sys
 from collections.abc import Callable
@@ -13,6 +12,8 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from headrace_api import generated
 
 from . import network, node, operator, overview
 
@@ -37,26 +38,7 @@ def files() -> dict[str, str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the dashboards, or check that they are what the code says."""
-    parser = argparse.ArgumentParser(prog="deploy.grafana", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
-    options = parser.parse_args(arguments)
-    expected = files()
-    different = [
-        path.name for path in sorted(DIRECTORY.glob("*.json")) if path.name not in expected
-    ]
-    for name in different:
-        if not options.check:
-            (DIRECTORY / name).unlink()
-    for name, text in expected.items():
-        path = DIRECTORY / name
-        if path.is_file() and path.read_text() == text:
-            continue
-        different.append(name)
-        if not options.check:
-            path.write_text(text)
-    for name in different:
-        print(f"{name}: {'differs from the code' if options.check else 'written'}")
-    return 1 if options.check and different else 0
+    return generated.main("deploy.grafana", __doc__, files, DIRECTORY, arguments, only="*.json")
 
 
 if __name__ == "__main__":

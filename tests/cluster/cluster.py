@@ -28,8 +28,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from string import ascii_lowercase
 
+from headrace_cli.demo.lab import command
 from headrace_cli.errors import CommandError
-from tests.cluster.sandbox import Daemon, Namespace, Sandbox, cable, run, until
+from tests.cluster.sandbox import Daemon, Namespace, Sandbox, cable, until
 
 REPOSITORY = Path(__file__).parents[2]
 STATE = REPOSITORY / "build/cluster"
@@ -116,7 +117,7 @@ class Api:
         found = shutil.which(program, path=self.environment["PATH"])
         if found is None:
             raise CommandError(f"{program} is not installed")
-        return run(found, *words, environment=self.environment, stdin=stdin, seconds=seconds)
+        return command(found, *words, environment=self.environment, stdin=stdin, seconds=seconds)
 
 
 class Node:

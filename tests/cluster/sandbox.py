@@ -5,45 +5,17 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from headrace_cli.demo import lab
-from headrace_cli.demo.lab import until
+from headrace_cli.demo.lab import command, until
 from headrace_cli.errors import CommandError
 from headrace_dataplane.netdev import SILENCE
 
 _SCRIPT = Path(__file__).with_name("sandbox.sh")
 _LAST_LINES = 15
-
-
-def run(
-    *words: str | Path,
-    environment: Mapping[str, str] | None = None,
-    stdin: str = "",
-    seconds: float = 120.0,
-) -> str:
-    """Run a program and return its output. Raises CommandError, with all of its stderr."""
-    line = " ".join(map(str, words))
-    try:
-        done = subprocess.run(
-            words,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-            env=environment,
-            start_new_session=True,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise CommandError(f"{line}: {error}") from error
-    if done.returncode != 0:
-        said = done.stderr.strip() or done.stdout.strip()
-        raise CommandError(f"{line}: status {done.returncode}: {said}")
-    return done.stdout
 
 
 @dataclass(frozen=True)
@@ -68,7 +40,7 @@ class Namespace(lab.Namespace):
     def ip(self, line: str) -> None:
         """Run an `ip` command for this namespace's devices. Raises CommandError."""
         # With the host's /proc: that is where names of namespaces lead.
-        run("nsenter", f"--target={self.pid}", "--net", "--", "ip", *line.split())
+        command("nsenter", f"--target={self.pid}", "--net", "--", "ip", *line.split())
 
     def path(self, inside: str | Path) -> Path:
         """Return the path by which the host reaches an absolute path of the inside."""
@@ -216,4 +188,4 @@ def cable(one: Namespace, device: str, other: Namespace, peer: str, *, mtu: int 
         namespace.ip(f"link set {end} up")
 
 
-__all__ = ["CommandError", "Daemon", "Namespace", "Sandbox", "cable", "run", "until"]
+__all__ = ["CommandError", "Daemon", "Namespace", "Sandbox", "cable", "until"]

@@ -49,7 +49,7 @@ def test_the_committed_files_are_what_the_models_say() -> None:
 
 def test_the_reference_names_every_field(tmp_path: Path) -> None:
     assert reference.main(["--check"]) == 0
-    assert reference.main(["--check", "--file", str(tmp_path / "api.md")]) == 1
+    assert reference.main(["--check", "--directory", str(tmp_path)]) == 1
     page = reference.reference()
     for kind in CRDS:
         for _, node in schemas(

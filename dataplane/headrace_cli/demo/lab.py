@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -50,23 +50,30 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> No
         time.sleep(_POLL_SECONDS)
 
 
-def command(*words: str) -> str:
-    """Run a command and return its output. Raises CommandError when it fails."""
+def command(
+    *words: str | Path,
+    environment: Mapping[str, str] | None = None,
+    stdin: str = "",
+    seconds: float = _COMMAND_SECONDS,
+) -> str:
+    """Run a command and return its output. Raises CommandError, with what it said, if it fails."""
+    line = " ".join(map(str, words))
     try:
         done = subprocess.run(
             words,
+            input=stdin,
             capture_output=True,
             text=True,
-            timeout=_COMMAND_SECONDS,
+            timeout=seconds,
             check=False,
+            env=environment,
             start_new_session=True,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise CommandError(f"{' '.join(words)}: {error}") from error
+        raise CommandError(f"{line}: {error}") from error
     if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-        reason = said[-1] if said else "no message"
-        raise CommandError(f"{' '.join(words)}: status {done.returncode}: {reason}")
+        said = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
+        raise CommandError(f"{line}: status {done.returncode}: {'; '.join(said)}")
     return done.stdout
 
 
