@@ -27,6 +27,7 @@ from .kinds import Kind
 
 _JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"
+_MERGE = "application/merge-patch+json"
 _SECONDS = 30.0
 _CHUNK = 500
 # The API server ends a watch after the seconds asked for; one that stays silent for longer than
@@ -220,6 +221,27 @@ class Kube:
             {"fieldManager": manager, "force": "true"},
             body=item,
             content_type=_APPLY,
+        )
+
+    async def merge(
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str,
+        change: Json,
+        manager: str,
+        subresource: Literal["", "status"] = "",
+    ) -> Json:
+        """Merge a change into the object (RFC 7396: null removes a field); returns the object.
+
+        With metadata.uid only into that very object (`conflict` otherwise). Raises KubeError.
+        """
+        return await self.request(
+            "PATCH",
+            kind.path(namespace, name, subresource),
+            {"fieldManager": manager},
+            body=change,
+            content_type=_MERGE,
         )
 
     async def delete(self, kind: Kind, name: str, namespace: str = "", uid: str = "") -> None:

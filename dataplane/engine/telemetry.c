@@ -253,7 +253,7 @@ uplink(const char *cmd, const char *params, struct rte_tel_data *data)
 	return error;
 }
 
-/** Of all ids, of devices that are gone too: so no total ever falls. */
+/** Those of devices that are gone too: no total ever falls. */
 static int
 drops(const char *cmd, const char *params, struct rte_tel_data *data)
 {
@@ -288,7 +288,7 @@ drop_reasons(const char *cmd, const char *params, struct rte_tel_data *data)
 	return 0;
 }
 
-/** DPDK's own /mempool/info does not count before 23.03. */
+/** DPDK 22.11's own /mempool/info does not say how many are in use. */
 static int
 mempool(const char *cmd, const char *params, struct rte_tel_data *data)
 {

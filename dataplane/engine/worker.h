@@ -73,7 +73,7 @@ struct hr_rxqs {
 /** Read a counter that another thread writes. */
 #define hr_count(counter) __atomic_load_n(&(counter), __ATOMIC_RELAXED)
 
-/** These only ever grow: what a port has counted is a difference. Written by one thread. */
+/** Each thread's own are never reset: what one device has counted is a difference. */
 struct hr_port_counters {
 	uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes;
 	uint64_t drops[HR_DROP_COUNT];

@@ -51,9 +51,18 @@ _MESSAGE_CHARACTERS = 256
 class Agent:
     """One node's agent; `run` is its life."""
 
-    def __init__(self, runtime: RuntimeDirectory, source: ConfigSource, cpus: set[int]) -> None:
-        """`cpus` are those that the control thread and the workers may be chosen from."""
-        self.state = AgentState()
+    def __init__(
+        self,
+        runtime: RuntimeDirectory,
+        source: ConfigSource,
+        cpus: set[int],
+        state: AgentState | None = None,
+    ) -> None:
+        """`cpus` are those that the control thread and the workers may be chosen from.
+
+        `state` is what to keep up to date, where others have a part in it.
+        """
+        self.state = state or AgentState()
         self.engine = EngineProcess(runtime, self._engine_changed)
         self._runtime = runtime
         self._source = source

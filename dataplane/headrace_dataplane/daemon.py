@@ -11,6 +11,7 @@ from headrace_dataplane.agent import Agent
 from headrace_dataplane.engine import RuntimeDirectory, engine_name, find_engine
 from headrace_dataplane.http import HTTPServer, parse_address
 from headrace_dataplane.source import ConfigSource
+from headrace_dataplane.state import AgentState
 from headrace_dataplane.supervisor import SIGNALS
 
 # What sockaddr_un has room for, and the longest socket of a runtime directory.
@@ -68,13 +69,16 @@ async def serve(
     cpus: set[int],
     address: str,
     *helpers: Callable[[], Coroutine[None, None, None]],
+    state: AgentState | None = None,
 ) -> None:
     """Be an agent until SIGTERM or SIGINT, which end the engine too; `helpers` run beside it.
+
+    `state` is the agent's, where a helper has a part in it.
 
     Raises what the agent or a helper raises (then the engine runs on: the next agent adopts it),
     and AgentError when `address` ("host:port", "" for none) cannot be listened on.
     """
-    agent = Agent(runtime, source, cpus)
+    agent = Agent(runtime, source, cpus, state)
     server = None
     if address:
         try:

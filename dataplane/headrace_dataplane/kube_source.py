@@ -31,6 +31,7 @@ from headrace_dataplane.follow import follow
 from headrace_dataplane.metrics import package_version
 from headrace_dataplane.snapshot_file import SnapshotFile
 from headrace_dataplane.source import Snapshot
+from headrace_dataplane.state import AgentState
 from headrace_dataplane.status_writer import StatusWriter
 from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES, Kube, Listing
 
@@ -60,9 +61,12 @@ class KubeSource:
         pipeline: str,
         node: str,
         file: SnapshotFile | None,
+        state: AgentState,
         running: int = 0,
     ) -> None:
         """`namespace` is that of the compiled objects, `file` where to keep the last good ones.
+
+        `state` is the agent's: its `watches` are written here.
 
         `running` is the generation of an engine that runs already: it is never taken back.
         """
@@ -71,6 +75,7 @@ class KubeSource:
         self._namespace = namespace
         self._name = config_name(pipeline, node)
         self._file = file
+        self._state = state
         self._writer = StatusWriter(kube, namespace, self._name)
         self._status: DataplaneConfigStatus | None = None
 
@@ -122,6 +127,11 @@ class KubeSource:
             if self._file is not None:
                 tasks.create_task(self._save(self._file))
 
+    def _connected(self, kind: str, well: bool) -> None:
+        self._state.watches = {**self._state.watches, kind: well}
+        if not well:
+            self._failed.set()
+
     async def _fall_back(self) -> None:
         """Offer what was on the disk when the API server does not answer."""
         with contextlib.suppress(TimeoutError):
@@ -149,7 +159,11 @@ class KubeSource:
         fields = f"metadata.name={self._name}"
         where = f"DataplaneConfig {self._namespace}/{self._name}"
         async for seen in follow(
-            self._kube, DATAPLANE_CONFIGS, self._namespace, fields=fields, failed=self._failed.set
+            self._kube,
+            DATAPLANE_CONFIGS,
+            self._namespace,
+            lambda well: self._connected(_CONFIG, well),
+            fields=fields,
         ):
             if isinstance(seen, Listing):
                 item = seen.items[0] if seen.items else None
@@ -213,7 +227,11 @@ class KubeSource:
         if len(vnis) <= _SELECTOR_NETWORKS:
             labels += f" in ({','.join(map(str, sorted(vnis)))})"
         async for seen in follow(
-            self._kube, ROUTE_SLICES, self._namespace, labels, failed=self._failed.set
+            self._kube,
+            ROUTE_SLICES,
+            self._namespace,
+            lambda well: self._connected(_SLICE, well),
+            labels,
         ):
             if isinstance(seen, Listing):
                 had = self._slices.keys() | {name for kind, name in self._refused if kind == _SLICE}

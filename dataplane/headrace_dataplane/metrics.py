@@ -90,6 +90,12 @@ METRICS: tuple[Description, ...] = (
         ("kind",),
         "Objects that the engine refuses; the agent's log and the conditions say why.",
     ),
+    Description(
+        "watch_connected",
+        "gauge",
+        ("kind",),
+        "Whether the agent watches the kind at the API server: 1 or 0; absent in local mode.",
+    ),
     Description("objects", "gauge", ("kind",), "Objects that the engine has."),
     Description("routes", "gauge", (), "Routes of all virtual networks."),
     Description("adjacencies", "gauge", (), "Rewrites that routes can lead to."),
@@ -201,7 +207,7 @@ METRICS: tuple[Description, ...] = (
         "mempool_in_use",
         "gauge",
         ("mempool",),
-        "Elements taken from the mempool and its caches; absent where DPDK does not tell.",
+        "Elements of the mempool that are neither in it nor in a worker's cache of it.",
     ),
     Description("heap_bytes", "gauge", ("heap",), "Size of DPDK's heap."),
     Description("heap_allocated_bytes", "gauge", ("heap",), "Allocated part of DPDK's heap."),
@@ -294,6 +300,8 @@ def _agent(families: _Families, state: AgentState) -> None:
     families.add("config_lag_seconds", time.monotonic() - state.wanted_since if lagging else 0)
     for kind, count in Counter(refusal.kind for refusal in state.refused).items():
         families.add("config_refused_objects", count, kind)
+    for kind, connected in state.watches.items():
+        families.add("watch_connected", connected, kind)
     for name, network in state.networks.items():
         families.add("interface_info", 1, name, network)
     for name, ready in state.interfaces.items():
@@ -382,13 +390,9 @@ def _ports(families: _Families, telemetry: TelemetryClient, ports: Mapping[str, 
 
 def _memory(families: _Families, telemetry: TelemetryClient) -> None:
     for pool in telemetry.names("/mempool/list"):
-        info = telemetry.object("/mempool/info", pool)
-        size = _int(info, "size")
-        families.add("mempool_size", size, pool)
-        # DPDK 22.11 has no counts of free elements.
-        if "common_pool_count" in info:
-            free = _int(info, "common_pool_count") + _int(info, "total_cache_count")
-            families.add("mempool_in_use", size - free, pool)
+        own = telemetry.object("/headrace/mempool", pool)
+        families.add("mempool_size", own.get("size"), pool)
+        families.add("mempool_in_use", own.get("in_use"), pool)
     for heap in telemetry.names("/eal/heap_list"):
         info = telemetry.object("/eal/heap_info", heap)
         if _int(info, "Heap_size"):

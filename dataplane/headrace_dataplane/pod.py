@@ -13,6 +13,7 @@ from headrace_dataplane.engine import RuntimeDirectory
 from headrace_dataplane.kube_source import KubeSource
 from headrace_dataplane.protocol import EngineClient, EngineError
 from headrace_dataplane.snapshot_file import SnapshotFile
+from headrace_dataplane.state import AgentState
 from headrace_dataplane.supervisor import BEAT_SECONDS, USAGE_STATUS
 from headrace_kube import Kube, KubeError
 
@@ -39,6 +40,7 @@ async def _run(arguments: argparse.Namespace, beat: int) -> None:
     check(arguments.metrics_address)
     runtime = runtime_directory(arguments.runtime_dir, arguments.node)
     cpus = parse_cpus(arguments.cpus)
+    state = AgentState()
     async with await Kube.connect(arguments.kubeconfig) as kube:
         source = KubeSource(
             kube,
@@ -48,10 +50,12 @@ async def _run(arguments: argparse.Namespace, beat: int) -> None:
             SnapshotFile(arguments.state_dir / f"{arguments.pipeline}.json")
             if arguments.state_dir is not None
             else None,
+            state,
             _running(runtime),
         )
         beating = functools.partial(_beat, beat)
-        await serve(runtime, source, cpus, arguments.metrics_address, source.run, beating)
+        address = arguments.metrics_address
+        await serve(runtime, source, cpus, address, source.run, beating, state=state)
 
 
 def _running(runtime: RuntimeDirectory) -> int:

@@ -23,6 +23,9 @@ class AgentState:
     ready: bool = False
     """Whether this agent has brought an engine to a generation at least once."""
 
+    watches: Mapping[str, bool] = field(default_factory=dict)
+    """Kind -> whether it is watched at the API server; empty where there is none."""
+
     refused: tuple[Refusal, ...] = ()
     interfaces: Mapping[str, bool] = field(default_factory=dict)
     """Interface ("namespace/name") -> whether it is ready."""

@@ -30,6 +30,15 @@ _WELL = Row(
             "1: it answers. 0: nothing is forwarded here; the agent's log says why: "
             "kubectl -n headrace-system logs POD.",
             steps=Steps(bad=1, inverted=True),
+            span=3,
+        ),
+        number(
+            "API server",
+            f"min(headrace_watch_connected{{{_ON}}})",
+            "1: the agent watches its configuration. 0: it forwards by the last one, and changes "
+            "do not reach it; its log says why. See docs/alerts.md#headracedataplanecutoff.",
+            steps=Steps(bad=1, inverted=True),
+            span=3,
         ),
         number(
             "Running since",
@@ -43,6 +52,7 @@ _WELL = Row(
             "Engines that ended unasked under this agent. Any is a bug or a lack of memory: keep "
             "the log (kubectl logs POD --previous) and report it.",
             steps=ANY_IS_BAD,
+            span=3,
         ),
         number(
             "Configuration lag",
@@ -58,6 +68,7 @@ _WELL = Row(
             "Objects that the engine refuses and forwards without. The conditions of the "
             "DataplaneConfig say which and why.",
             steps=ANY_IS_BAD,
+            span=3,
         ),
         number(
             "Interfaces not ready",
@@ -263,8 +274,7 @@ _MEMORY = Row(
                 "{{mempool}} {{what}}",
             ),
             "Buffers taken, and all there are. Close together: packets are lost for want of "
-            "buffers; raise the Pipeline's hugepages or memory. In use is absent with DPDK 22.11, "
-            "which does not tell.",
+            "buffers; raise the Pipeline's hugepages or memory.",
             unit="short",
             span=8,
         ),

@@ -10,9 +10,11 @@ import signal
 import socket
 import sys
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from importlib.metadata import version
 from pathlib import Path
+
+from prometheus_client.core import Metric
 
 from headrace_api import Json
 from headrace_kube import (
@@ -34,7 +36,7 @@ from .compiler.compiler import NAMESPACE
 from .controller import Controller
 from .election import RETRY, Election, LeaseLostError
 from .events import Events
-from .metrics import Metrics
+from .metrics import Metrics, counters
 from .render import Settings, SettingsError
 from .resync import Resync
 from .server import Server
@@ -123,8 +125,15 @@ class _Replica:
         self._watches: list[Watch] = []
         self._resync: Resync | None = None
         self._metrics.leader.set_function(lambda: self._election.leading)
-        self._metrics.transitions.set_function(lambda: self._election.transitions)
+        self._metrics.add(self._transitions)
         self._server = Server(self._metrics, self._sick, lambda: self._election.holder)
+
+    def _transitions(self) -> Iterator[Metric]:
+        changes = counters(
+            "lease_transitions", "How often the leader changed (spec.leaseTransitions).", ()
+        )
+        changes.add_metric((), self._election.transitions)
+        yield changes
 
     async def run(self, stop: asyncio.Event, host: str, port: int) -> int:
         """Run until `stop` is set; returns the process's exit status."""

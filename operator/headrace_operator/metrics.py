@@ -13,7 +13,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from headrace_kube import KubeError
@@ -68,9 +68,6 @@ class Metrics:
             "resync_timestamp_seconds", "When all objects were last listed.", "kind"
         )
         self.leader = gauge("leader", "Whether this replica leads.")
-        self.transitions = gauge(
-            "lease_transitions_total", "How often the leader changed (spec.leaseTransitions)."
-        )
         self.errors = counter(
             "api_errors", "Requests that the API server did not grant.", "operation", "code"
         )
@@ -86,6 +83,11 @@ class Metrics:
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""
         return generate_latest(self.registry)
+
+
+def counters(name: str, text: str, labels: tuple[str, ...]) -> CounterMetricFamily:
+    """A family of what is counted elsewhere, to fill with `add_metric`."""
+    return CounterMetricFamily(f"{_PREFIX}_{name}", text, labels=labels)
 
 
 def gauges(name: str, text: str, labels: tuple[str, ...]) -> GaugeMetricFamily:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from headrace_api import Json
-from headrace_kube import DAEMON_SETS, Kube, KubeError
+from headrace_kube import DAEMON_SETS, Kind, Kube, KubeError
 
 from . import objects
 from .controller import Controller, Work
@@ -78,7 +78,7 @@ class Writer:
         if wanted is not None:
             if found and self._same(work, found, wanted):
                 return False
-            there = await self._apply(work, wanted)
+            there = await self._apply(work.kind, wanted)
             self._applied[work] = wanted, objects.generation(there)
             return True
         self._applied.pop(work, None)
@@ -114,37 +114,38 @@ class Writer:
         found = self._cache.get(work.kind, work.key)
         if status is None or found is None or part(found, "status") == status:
             return False
-        names = ("name", "namespace", "uid")
-        metadata = part(found, "metadata")
-        body: Json = {
-            "apiVersion": work.kind.api_version,
-            "kind": work.kind.name,
-            "metadata": {name: metadata[name] for name in names if name in metadata},
-            "status": status,
+        # Not applied: what others wrote into it would stay, and a starting operator believes it.
+        change: Json = {
+            "metadata": {"uid": objects.uid(found)},
+            "status": {**dict.fromkeys(part(found, "status")), **status},
         }
+        namespace, name = objects.name_of(work.key)
+        self._gate()
         try:
-            await self._apply(work, body)
+            there = await self._kube.merge(
+                work.kind, name, namespace, change, objects.MANAGER, "status"
+            )
         except KubeError as error:
+            self._metrics.failed("patch", error)
             if error.absent or error.conflict:
                 # It is gone, or another of its name is there: the watch will tell.
                 return False
             raise
+        self._cache.put(work.kind, there)
         told = transition(part(found, "status") or None, status)
         if told:
             self._events.emit(found, told)
         return True
 
-    async def _apply(self, work: Work, item: Json) -> Json:
+    async def _apply(self, kind: Kind, item: Json) -> Json:
         self._gate()
         try:
-            there = await self._kube.apply(
-                work.kind, item, objects.MANAGER, "status" if work.status else ""
-            )
+            there = await self._kube.apply(kind, item, objects.MANAGER)
         except KubeError as error:
             self._metrics.failed("apply", error)
             raise
         # What was written is seen at once: the next comparison must not take it for missing.
-        self._cache.put(work.kind, there)
+        self._cache.put(kind, there)
         return there
 
     def _gate(self) -> None:

@@ -9,7 +9,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from headrace_api import Json, Object, Objects, Problem
 from headrace_kube import (
@@ -420,16 +420,11 @@ class Walk(World):
             self._mistaken.discard((kind, key))
         return f"{kind.name} {key}"
 
-    def _merge(self, kind: Kind, key: str, change: Json, subresource: str = "") -> None:
+    def _merge(
+        self, kind: Kind, key: str, change: Json, subresource: Literal["", "status"] = ""
+    ) -> None:
         namespace, _, name = key.rpartition("/")
-        self._run(
-            self.kube.request(
-                "PATCH",
-                kind.path(namespace, name, subresource),
-                body=change,
-                content_type="application/merge-patch+json",
-            )
-        )
+        self._run(self.kube.merge(kind, name, namespace, change, "test", subresource))
 
 
 _PIPELINES_AND_NONE = (*_PIPELINES, "none")

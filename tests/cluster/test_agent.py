@@ -5,6 +5,7 @@ import http.client
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -150,6 +151,13 @@ class Pod:
             return 0, str(error)
         finally:
             connection.close()
+
+    def watches(self) -> dict[str, float]:
+        """headrace_watch_connected by kind."""
+        lines = re.findall(
+            r'^headrace_watch_connected{kind="(\w+)"} (\S+)$', self.get("/metrics")[1], re.MULTILINE
+        )
+        return {kind: float(value) for kind, value in lines}
 
     def ready(self) -> None:
         until(lambda: self.get("/readyz")[0] == 200, f"ready:\n{self.log.read_text()}", SECONDS)
@@ -439,8 +447,12 @@ def test_it_does_without_the_api_server(server: Cluster, pod: Pod) -> None:
     reports(server, "True", "Forwarding")
     until(pod.state.exists, "the configuration is on the disk", SECONDS)
     engine = pod.engine()
+    well = {"DataplaneConfig": 1, "RouteSlice": 1}
+    assert pod.watches() == well
     server.stop_api_server()
     try:
+        cut_off = dict.fromkeys(well, 0)
+        until(lambda: pod.watches() == cut_off, "its metrics say so", SECONDS)
         pod.kill_agent()
         assert pod.engine() == engine
         assert pod.interfaces() == {"a/vm2"}
@@ -457,6 +469,7 @@ def test_it_does_without_the_api_server(server: Cluster, pod: Pod) -> None:
     pod.forwards("vm2", "vm3", blue=4)
     reports(server, "True", "Forwarding")
     assert pod.engine() == engine
+    until(lambda: pod.watches() == well, "its metrics say so", SECONDS)
 
 
 def test_a_spoilt_file_is_left_aside(server: Cluster, pod: Pod) -> None:

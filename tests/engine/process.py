@@ -18,6 +18,8 @@ from headrace_dataplane.telemetry import TelemetryClient
 POLL_SECONDS = 0.002
 STARTED_SECONDS = 60.0
 ENDED_SECONDS = 60.0
+MBUFS = 8192
+"""Packet buffers of an engine."""
 
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_leaks=1:exitcode=66",
@@ -88,7 +90,7 @@ class Engine:
         command = ["ip", "netns", "exec", namespace.name, str(binary)]
         command += ["--socket", str(self.socket), "--name", f"t{os.getpid()}-{number}"]
         command += ["--runtime-dir", str(folder), *cpus(workers)]
-        command += ["--hugepages", "off", "--memory", "128", "--mbufs", "8192"]
+        command += ["--hugepages", "off", "--memory", "128", "--mbufs", str(MBUFS)]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 command, stderr=log, stdout=log, env={**os.environ, **SANITIZER_OPTIONS}

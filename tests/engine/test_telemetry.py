@@ -4,11 +4,14 @@
 import pytest
 from scapy.layers.inet import UDP
 
-from headrace_dataplane.protocol import JSONObject
+from headrace_dataplane.protocol import Delete, JSONObject
 from tests.engine import frames
 from tests.engine.lab import Lab
-from tests.engine.process import until
-from tests.engine.site import A, B, Site, remote
+from tests.engine.process import MBUFS, until
+from tests.engine.site import A, B, Site, remote, tap
+
+WAITING = 60
+"""Packets, as many as may wait for one neighbour at most."""
 
 
 def ask(lab: Lab, command: str, parameter: str | int | None = None) -> JSONObject:
@@ -28,7 +31,8 @@ def test_commands(site: Site) -> None:
     assert {
         "/headrace/info", "/headrace/workers", "/headrace/worker", "/headrace/nodes",
         "/headrace/interfaces", "/headrace/interface", "/headrace/uplinks", "/headrace/uplink",
-        "/headrace/drops", "/ethdev/list", "/eal/params",
+        "/headrace/drops", "/headrace/drop_reasons", "/headrace/mempool",
+        "/ethdev/list", "/mempool/list", "/eal/heap_list", "/eal/params",
     } <= set(commands)  # fmt: skip
 
 
@@ -134,17 +138,74 @@ def figures(reply: JSONObject, node: str) -> JSONObject:
 def test_drops_add_up(site: Site) -> None:
     """The sum over Interfaces and uplinks, the sum over workers, and the engine's sum agree."""
     lab = site.lab
+    reasons = ("no_route", "source", "not_for_us")
+
+    def sums() -> list[tuple[int, int]]:
+        """Of the engine, and of its workers."""
+        total = ask(lab, "/headrace/drops")
+        assert len(total) >= 28
+        workers = lab.engine.client.hello().workers
+        parts = [ask(lab, "/headrace/drops", w.worker) for w in workers]
+        return [(number(total, r), sum(number(part, r) for part in parts)) for r in reasons]
+
+    before = sums()
     site.a.send(frames.frame(A.hardware, frames.udp(A.address4, "198.51.100.1")), drop="no_route")
     site.b.send(frames.frame(B.hardware, frames.udp(A.address4, B.address4)), drop="source")
     site.up.send(b"\0" * 60, drop="not_for_us")
-    before = ask(lab, "/headrace/drops")
-    assert len(before) >= 28
     lab.settle()
-    total = ask(lab, "/headrace/drops")
-    by_worker = [ask(lab, "/headrace/drops", w.worker) for w in lab.engine.client.hello().workers]
-    for reason in ("no_route", "source", "not_for_us"):
-        ports = sum(lab.counters(name).drops[reason] for name in lab.wires)
-        assert number(total, reason) == ports == sum(number(w, reason) for w in by_worker) == 1
+    assert sums() == [(total + 1, workers + 1) for total, workers in before]
+    for reason in reasons:
+        assert sum(lab.counters(name).drops[reason] for name in lab.wires) == 1
+
+
+def test_drops_of_a_port_that_is_gone_stay_in_the_totals(lab: Lab) -> None:
+    """A total that falls is a restart to who reads it, and its whole value an increase."""
+    site = Site(lab, A, B)
+    worker = site.lab.engine.client.hello().workers[0].worker
+    unrouted = frames.frame(A.hardware, frames.udp(A.address4, "198.51.100.1"))
+
+    def grown() -> tuple[int, int]:
+        """Of the engine and of its worker, since the test began."""
+        everywhere, own = (ask(lab, "/headrace/drops", who) for who in (None, worker))
+        return (number(everywhere, "no_route") - before, number(own, "no_route") - own_before)
+
+    before = own_before = 0
+    before, own_before = grown()
+    for _ in range(5):
+        site.a.send(unrouted, drop="no_route")
+    lab.settle()
+    assert grown() == (5, 5)
+    lab.disconnect("a")
+    lab.commit(Delete("interface", "t/a"), Delete("port", "a"))
+    assert grown() == (5, 5)
+    # Its number is free again, and the next port takes it.
+    lab.commit(tap("a"))
+    again = site.connect(A)
+    lab.commit(A.interface())
+    assert lab.counters("a").drops.total() == 0
+    again.send(unrouted, drop="no_route")
+    lab.settle()
+    assert lab.counters("a").drops["no_route"] == 1
+    assert grown() == (6, 6)
+
+
+def test_mempools(site: Site) -> None:
+    """Packets that wait for a neighbour are in use, and not once they have gone on."""
+    lab = site.lab
+    hosts, site.up.hosts = site.up.hosts, {}
+
+    def in_use() -> int:
+        return number(ask(lab, "/headrace/mempool", "packets"), "in_use")
+
+    assert "packets" in lab.engine.telemetry.names("/mempool/list")
+    assert ask(lab, "/headrace/mempool", "packets")["size"] == MBUFS
+    until(lambda: in_use() < WAITING, "nothing waits")
+    packet = bytes(frames.frame(A.hardware, frames.udp(A.address4, remote(4))))
+    lab.send_all(site.a, [packet] * WAITING)
+    assert WAITING <= in_use() < MBUFS
+    site.up.hosts = hosts
+    lab.settle()
+    until(lambda: in_use() < WAITING, "none waits any more")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +214,7 @@ def test_drops_add_up(site: Site) -> None:
         ("/headrace/worker", 99), ("/headrace/worker", "x"), ("/headrace/worker", None),
         ("/headrace/nodes", 99), ("/headrace/nodes", -1), ("/headrace/drops", 64),
         ("/headrace/interface", "t/none"), ("/headrace/interface", None),
-        ("/headrace/uplink", "none"),
+        ("/headrace/uplink", "none"), ("/headrace/mempool", "none"), ("/headrace/mempool", None),
     ],
 )  # fmt: skip
 def test_wrong_parameters(site: Site, command: str, parameter: str | int | None) -> None:

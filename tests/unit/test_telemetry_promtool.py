@@ -46,7 +46,6 @@ RARE = (
     "headrace_interface_dropped_packets_total",
     "headrace_uplink_",
     "headrace_port_queue_",
-    "headrace_mempool_in_use",
     "headrace_operator_api_errors_total",
     "headrace_operator_writes_total",
     "headrace_operator_watch_events_total",

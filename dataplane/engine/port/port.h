@@ -46,9 +46,9 @@ bool hr_port_is_virtual(const struct hr_port *port);
  */
 uint16_t hr_port_set_mtu(struct hr_port *port, uint16_t mtu);
 
-/** What all threads have counted under the port since it has its device; zero while that is gone. */
+/** What all threads have counted under the port's device; zero while that is gone. */
 void hr_port_counters(const struct hr_port *port, struct hr_port_counters *sum);
-/** What all threads have ever counted under a port id, whichever devices had it: never falls. */
+/** What all threads have ever counted under a port id, whichever devices had it. */
 void hr_port_id_counters(uint16_t id, struct hr_port_counters *sum);
 
 /**
