@@ -101,7 +101,8 @@ def crds(api: Api) -> None:
 def install_crds(api: Api) -> None:
     """Install Headrace's CRDs and wait until they are served."""
     files = "-f", REPOSITORY / "crds"
-    api.kubectl("apply", "--server-side", *files)
+    # A test may have changed them.
+    api.kubectl("apply", "--server-side", "--force-conflicts", *files)
     api.kubectl("wait", "--for=condition=Established", *files)
 
 

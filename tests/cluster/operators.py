@@ -111,7 +111,8 @@ class World:
 
     def install(self) -> None:
         """Apply the CRDs, the anchor, and the operator's service account with its rights."""
-        self.api.kubectl("apply", "--server-side", "-f", REPOSITORY / "crds")
+        forced = ("--server-side", "--force-conflicts")
+        self.api.kubectl("apply", *forced, "-f", REPOSITORY / "crds")
         self.api.kubectl("wait", "--for=condition=Established", "crd", "--all")
         self.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         self.api.kubectl("apply", "-f", "-", stdin=self._rendered)

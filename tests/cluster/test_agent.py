@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from headrace_cli.errors import CommandError
 from headrace_dataplane.engine import RuntimeDirectory, find_engine
 from headrace_dataplane.protocol import EngineClient, EngineError, Hello, Interface, Network, Route
 from headrace_dataplane.status_writer import REPORT_SECONDS
@@ -492,7 +493,11 @@ def newer_crds(server: Cluster) -> Iterator[None]:
     server.kubectl("patch", crds, "--type=json", f"--patch={json.dumps(newer)}")
 
     def known() -> bool:
-        apply(server, strange())
+        try:
+            apply(server, strange())
+        except CommandError:
+            # It is refused until the new schema is in use.
+            return False
         return "firewall" in got(server)["spec"]
 
     until(known, "the API server keeps the field", SECONDS)

@@ -33,7 +33,6 @@ from headrace_kube import (
 )
 from tests.cluster.chart import NAMESPACE
 from tests.cluster.cluster import IMAGE, Api, Cluster
-from tests.cluster.images import build_images
 from tests.cluster.operators import World, interface, network, node, pipeline
 from tests.cluster.sandbox import until
 from tests.cluster.site import Site
@@ -282,37 +281,10 @@ def test_who_may_not_run_commands_is_told_the_rule(
     )
 
 
-PIPELINE = """
-apiVersion: headrace.dev/v1alpha1
-kind: Pipeline
-metadata: {name: router}
-spec:
-  attachmentTypes: [Pcap]
-  workers: {count: 1, shareControlCore: true}
-  underlayPrefix: fd00:1::/48
-  uplinks:
-    - name: uplink0
-      attachment: {type: AFPacket, afPacket: {deviceName: cli0}}
-"""
-
-
 @pytest.fixture(scope="module")
-def headrace(cluster: Cluster) -> Iterator[Cluster]:
+def headrace(site: Site) -> Cluster:
     """The chart, and a Pipeline that allows Pcap on two nodes, all ready."""
-    site = Site(cluster, build_images())
-    one, other = site.nodes
-    cluster.join(one, other, "cli0")
-    try:
-        site.install()
-        cluster.kubectl("apply", "-f", "-", stdin=PIPELINE)
-        cluster.kubectl("wait", "pipeline", "router", "--for=condition=Ready", "--timeout=90s")
-    except CommandError as error:
-        raise AssertionError(f"{error}\n{site.report()}") from error
-    yield cluster
-    cluster.kubectl("delete", "pipeline", "router")
-    cluster.helm("uninstall", "headrace", "-n", NAMESPACE, "--wait")
-    everything = ("-n", NAMESPACE, "daemonsets,pods", "--all")
-    cluster.kubectl("wait", "--for=delete", *everything, "--timeout=60s")
+    return site.cluster
 
 
 def kubeconfig_of(headrace: Api) -> list[str]:
