@@ -95,7 +95,7 @@ class Walk(World):
         """What was done, and how it ended."""
         self.counts: Counter[str] = Counter()
         """How often each action was done, and refused."""
-        self._mistaken: set[Key] = set()
+        self._mistaken: dict[Key, Any] = {}
         self.edited: set[Key] = set()
         """Objects whose allocations somebody has written by hand since the last `settled`."""
         for name in (STABLE, *_TENANTS):
@@ -142,12 +142,15 @@ class Walk(World):
 
     def mend(self) -> None:
         """Take back mistakes in what was right before: what such an object does depends on it."""
-        for kind, key in sorted(self._mistaken, key=str):
-            try:
-                self.delete(kind, key)
-            except* KubeError as group:
-                if any(error.status not in _REFUSALS for error in _leaves(group)):
-                    raise
+        for (kind, key), right in sorted(self._mistaken.items(), key=str):
+            raw = self.get(kind, key)
+            if raw and isinstance(parse(kind.name, raw), tuple):
+                try:
+                    self.replace(kind, {**raw, "spec": right["spec"]})
+                except KubeError as error:
+                    if error.status not in _REFUSALS:
+                        raise
+                    self.delete(kind, key)
         self._mistaken.clear()
 
     def put_interface(self) -> str:
@@ -290,7 +293,8 @@ class Walk(World):
         """Make a mistake in an object that may have been right."""
         kind = self.random.choice((VIRTUAL_NETWORKS, INTERFACES, PIPELINES))
         key = self._present(kind)
-        if not key or key.rpartition("/")[2].startswith("bad"):
+        raw = self.get(kind, key) if key else None
+        if raw is None or isinstance(parse(kind.name, raw), tuple):
             return f"no {kind.name}"
         wrong: Any = {
             VIRTUAL_NETWORKS: {"routes": _to_itself(key.rpartition("/")[2])},
@@ -298,7 +302,7 @@ class Walk(World):
             PIPELINES: {"uplinks": _one_device_twice()},
         }
         self._merge(kind, key, {"spec": wrong[kind]})
-        self._mistaken.add((kind, key))
+        self._mistaken[kind, key] = raw
         return f"{kind.name} {key}"
 
     def delete_output(self) -> str:
@@ -417,7 +421,7 @@ class Walk(World):
         key = self._present(kind)
         if key:
             self.delete(kind, key)
-            self._mistaken.discard((kind, key))
+            self._mistaken.pop((kind, key), None)
         return f"{kind.name} {key}"
 
     def _merge(
