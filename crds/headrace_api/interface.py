@@ -29,10 +29,14 @@ class InterfaceSpec(ApiModel):
     """The Pipeline whose dataplane serves the Interface."""
     node_name: NodeName
     """The node that the endpoint is on; the Pipeline must select it."""
-    addresses: tuple[TenantAddress, ...] = Field(default=(), max_length=32)
+    addresses: tuple[TenantAddress, ...] = Field(
+        default=(), max_length=32, json_schema_extra={"x-kubernetes-list-type": "set"}
+    )
     """At most 32 addresses, each in a subnet of the network. Default: one of every subnet,
     see status.addresses."""
-    prefixes: tuple[TenantPrefix, ...] = Field(default=(), max_length=64)
+    prefixes: tuple[TenantPrefix, ...] = Field(
+        default=(), max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"}
+    )
     """At most 64 prefixes that are routed to the endpoint besides its addresses. Several
     Interfaces with one prefix share its traffic by flow."""
     mac_address: MacAddress | None = None

@@ -260,6 +260,11 @@ class PipelineSpec(ApiModel):
                 "nodeClassLabel is required with nodeClasses",
             ),
             ("self.underlayPrefix == oldSelf.underlayPrefix", "underlayPrefix is immutable"),
+            (
+                "!has(self.uplinks) || self.uplinks.all(one, self.uplinks.exists_one(other,"
+                " other.attachment == one.attachment))",
+                "each uplink has a device of its own",
+            ),
         )
     )
 

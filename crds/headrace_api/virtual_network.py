@@ -136,7 +136,14 @@ class VirtualNetworkSpec(ApiModel):
     mtu: int | None = Field(default=None, ge=1280, le=9216)
     """Largest IP packet inside the network in bytes, 1280 to 9216. Default: what the underlay
     carries, less 40 bytes for the outer header."""
-    routes: tuple[Route, ...] = Field(default=(), max_length=1024)
+    routes: tuple[Route, ...] = Field(
+        default=(),
+        max_length=1024,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["prefix"],
+        },
+    )
     """At most 1024 routes besides those to the Interfaces."""
 
     @model_validator(mode="after")

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent's HTTP server: /metrics, /healthz and /readyz."""
 
+import logging
 import socket
+import sys
 import threading
 import time
 from http import HTTPStatus
@@ -12,6 +14,8 @@ from prometheus_client.exposition import choose_encoder
 
 from headrace_dataplane.metrics import EngineCollector
 from headrace_dataplane.state import AgentState
+
+log = logging.getLogger(__name__)
 
 DEFAULT_ADDRESS = "127.0.0.1:9477"
 
@@ -37,6 +41,12 @@ class _Server(ThreadingHTTPServer):
         self.registry = CollectorRegistry()
         self.registry.register(EngineCollector(state))
         super().__init__((host, port), _Handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say in a line what went wrong; a client that did not wait is none of our business."""
+        error = sys.exception()
+        if not isinstance(error, ConnectionError):
+            log.error("request from %s: %s", client_address, error)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -510,6 +510,7 @@ def _compile_all(held: Mapping[Kind, list[Json]], namespace: str) -> _First:
             found = parse(kind.name, item)
             if isinstance(found, tuple):
                 invalid[kind.name, objects.key(item)] = found
+                compiler.hold(kind.name, objects.key(item))
             else:
                 compiler.upsert(found)
                 if not isinstance(found, Interface | Node):

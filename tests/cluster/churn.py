@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from pydantic import JsonValue
+
 from headrace_api import Json, Object, Objects, Problem
 from headrace_kube import (
     DAEMON_SETS,
@@ -36,6 +38,8 @@ STABLE = "stable"
 """Namespace, Pipeline, label and prefix of names of what is never touched."""
 
 _TENANTS = ("t1", "t2", "t3")
+CHURNED = (STABLE, *_TENANTS)
+"""Namespaces that a Walk makes."""
 _NETWORKS = ("blue", "red", "green")
 _NODES = tuple(f"n{number}" for number in range(1, 6))
 # The second and third overlap; the third has room for three nodes.
@@ -43,6 +47,7 @@ _PIPELINES = {"p1": "fd00:1::/48", "p2": "fd00:2::/48", "p3": "fd00:2::/62"}
 _SUBNETS = ("10.0.0.0/29", "10.0.1.0/24", "10.0.2.0/28", "fd00:10::/124", "fd00:11::/64")
 _ADDRESSES = ("10.0.0.2", "10.0.0.3", "10.0.1.1", "10.0.1.7", "fd00:10::5", "192.0.2.1")
 _PREFIXES = ("172.16.0.0/16", "172.17.1.0/24", "fd00:20::/56", "0.0.0.0/0")
+_DEVICES = tuple(f"tap{number}" for number in range(6))
 _VNIS = (1, 2, 3, 100, 101)
 # What the API server refuses because of what has happened in between.
 _REFUSALS = (403, 404, 409, 422)
@@ -98,7 +103,7 @@ class Walk(World):
         self._mistaken: dict[Key, Any] = {}
         self.edited: set[Key] = set()
         """Objects whose allocations somebody has written by hand since the last `settled`."""
-        for name in (STABLE, *_TENANTS):
+        for name in CHURNED:
             self.put(_namespace(name))
         self.put(*(node(f"{STABLE}-{number}", **{STABLE: "yes"}) for number in range(2)))
         selector = {"matchLabels": {STABLE: "yes"}}
@@ -239,8 +244,8 @@ class Walk(World):
             spec["nodeSelector"] = {"matchLabels": {"zone": self._any(("a", "b"))}}
         if self._chance(0.6):
             spec["uplinks"] = [
-                {"name": f"u{number}", "attachment": self._attachment(), "mtu": 1500 + number}
-                for number in range(self.random.randrange(3))
+                {"name": f"u{number}", "attachment": _tap(device), "mtu": 1500 + number}
+                for number, device in enumerate(self._some(_DEVICES, 2))
             ]
         if self._chance(0.4):
             spec["nodeClassLabel"] = "size"
@@ -282,7 +287,7 @@ class Walk(World):
         number, namespace = self.random.randrange(3), self._any(_TENANTS)
         bad = (
             network(f"bad{number}", namespace, routes=_to_itself(f"bad{number}")),
-            interface(f"bad{number}", "blue", "n1", namespace, addresses=["10.0.0.4"] * 2),
+            interface(f"bad{number}", "blue", "n1", namespace, addresses=_TWICE),
             pipeline(f"bad{number}", "fd00:4::/48", uplinks=_one_device_twice()),
         )
         item: Any = self.random.choice(bad)
@@ -298,7 +303,7 @@ class Walk(World):
             return f"no {kind.name}"
         wrong: Any = {
             VIRTUAL_NETWORKS: {"routes": _to_itself(key.rpartition("/")[2])},
-            INTERFACES: {"addresses": ["10.0.0.2"] * 2},
+            INTERFACES: {"addresses": _TWICE},
             PIPELINES: {"uplinks": _one_device_twice()},
         }
         self._merge(kind, key, {"spec": wrong[kind]})
@@ -410,7 +415,7 @@ class Walk(World):
     def _attachment(self) -> Json:
         if self._chance(0.1):
             return {"type": "VhostUser", "vhostUser": {"socketPath": "/run/v"}}
-        return _tap(f"tap{self.random.randrange(6)}") if self._chance(0.6) else {"type": "Null"}
+        return _tap(self._any(_DEVICES)) if self._chance(0.6) else {"type": "Null"}
 
     def _present(self, kind: Kind) -> str:
         """Key of an object that may be changed; empty if there is none."""
@@ -477,8 +482,14 @@ def _to_itself(name: str) -> list[Json]:
     return [{"prefix": "10.9.0.0/16", "nextHops": [{"networkRef": {"name": name}}]}]
 
 
+# The same, for those who read addresses; the API server reads text.
+_TWICE: list[JsonValue] = ["fd00:10::9", "FD00:10::9"]
+
+
 def _one_device_twice() -> list[Json]:
-    return [{"name": name, "attachment": _tap("tap0")} for name in ("u0", "u1")]
+    one = _tap("tap0")
+    other: Json = {"type": "AFPacket", "afPacket": {"deviceName": "tap0"}}
+    return [{"name": "u0", "attachment": one}, {"name": "u1", "attachment": other}]
 
 
 def _leaves(group: BaseExceptionGroup[KubeError]) -> Iterator[KubeError]:

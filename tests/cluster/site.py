@@ -235,7 +235,7 @@ class Site:
 class ClusterPinger(Pinger):
     """Pings from a machine of the sandbox."""
 
-    def __init__(self, site: Site, sender: str, address: str, interval: float = 0.005) -> None:
+    def __init__(self, site: Site, sender: str, address: str, interval: float = 0.01) -> None:
         super().__init__(site.cluster.sandbox, site.machines[sender], address, interval)
 
     def _interrupt(self) -> None:

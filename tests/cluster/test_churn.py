@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from headrace_kube import NAMESPACES
-from tests.cluster.churn import STABLE, Picture, Replicas, Walk, is_stable
+from tests.cluster.churn import CHURNED, Picture, Replicas, Walk, is_stable
 from tests.cluster.cluster import Cluster
 from tests.cluster.operators import Operator
 from tests.cluster.sandbox import CommandError, until
@@ -24,7 +24,6 @@ from tests.cluster.sandbox import CommandError, until
 CHURN_SECONDS = float(os.environ.get("HEADRACE_TEST_CHURN_SECONDS", "60"))
 SEED = int(os.environ.get("HEADRACE_TEST_SEED", str(random.SystemRandom().randrange(10**6))))
 SETTLED_SECONDS = 120.0
-TENANTS = (STABLE, "t1", "t2", "t3")
 
 
 @pytest.fixture
@@ -37,10 +36,7 @@ def walk(control_plane: Cluster) -> Iterator[Walk]:
         finally:
             made.clear()
             made.uninstall()
-            made.delete(NAMESPACES, *TENANTS)
-            until(
-                lambda: not {*TENANTS} & {*made.all(NAMESPACES)}, "they are gone", SETTLED_SECONDS
-            )
+            made.delete(NAMESPACES, *CHURNED)
 
 
 def test_churn(

@@ -541,3 +541,36 @@ def test_nodes_of_a_class_get_its_sizes() -> None:
     compiler.upsert(Node.model_validate(grown))
     changes = compiler.flush()
     assert list(changes.configs) == ["router.n2"]
+
+
+def test_what_cannot_be_read_keeps_what_it_has() -> None:
+    everything = (network(), network("red"), pipeline(), node("node-a"), interface())
+    compiler = Compiler()
+    for item in everything:
+        compiler.upsert(item)
+    compiler.flush()
+    before = compiler.snapshot()
+    compiler = Compiler(before.allocations)
+    for item in everything:
+        if item.key in ("default/blue", "router", "default/vm1"):
+            compiler.hold(item.kind, item.key)
+        else:
+            compiler.upsert(item)
+    compiler.upsert(network("green"))
+    compiler.upsert(pipeline("other", underlayPrefix="fd00:2::/48"))
+    compiler.flush()
+    held = compiler.snapshot().allocations
+    vnis = {key: each.vni for key, each in held.networks.items()}
+    assert vnis == {"default/blue": 1, "default/red": 2, "default/green": 3}
+    assert held.nodes["router"] == before.allocations.nodes["router"]
+    assert held.interfaces == before.allocations.interfaces
+    # Mended, it is what it was.
+    for item in everything:
+        compiler.upsert(item)
+    compiler.flush()
+    assert compiler.snapshot().configs.items() >= before.configs.items()
+    for item in everything:
+        compiler.hold(item.kind, item.key)
+        compiler.delete(item.kind, item.key)
+    compiler.flush()
+    assert set(compiler.snapshot().allocations.networks) == {"default/green"}

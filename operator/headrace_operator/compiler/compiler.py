@@ -100,6 +100,9 @@ class Compiler:
         self._vnis: dict[str, int] = {}
         self._records: dict[str, InterfaceAllocation] = {}
 
+        # (kind, key) of what exists and cannot be read.
+        self._unread: set[tuple[str, str]] = set()
+
         # What is accepted: pn -> its /64; network -> its VNI; Interface.
         self._ready_pns: dict[str, str] = {}
         self._ready_vnis: dict[str, int] = {}
@@ -129,8 +132,38 @@ class Compiler:
 
     # Input
 
+    def hold(self, kind: str, key: str) -> None:
+        """Let an object that cannot be read keep what it has, until it is upserted or deleted.
+
+        For the time before the first flush: later it is what it was when it could be read.
+        """
+        self._unread.add((kind, key))
+
+    def _release(self, kind: str, key: str) -> None:
+        if (kind, key) not in self._unread:
+            return
+        self._unread.remove((kind, key))
+        match kind:
+            case "Pipeline":
+                self._dirty["pn"] |= {pn for pn in self._pns if pn_parts(pn)[0] == key}
+            case "VirtualNetwork":
+                self._dirty["net"].add(key)
+            case "Interface":
+                self._dirty["ifc"].add(key)
+
+    def _is_held(self, owner: Owner) -> bool:
+        match owner.kind:
+            case "pn":
+                subject = "Pipeline", pn_parts(owner.key)[0]
+            case "net":
+                subject = "VirtualNetwork", owner.key
+            case "ifc":
+                subject = "Interface", owner.key
+        return subject in self._unread
+
     def upsert(self, item: Object) -> None:
         """Put an object, or replace the one of its key. An equal one changes nothing."""
+        self._release(item.kind, item.key)
         match item:
             case VirtualNetwork():
                 self._put_network(item.key, Entry(item.metadata.creation_timestamp, item.spec))
@@ -146,6 +179,7 @@ class Compiler:
 
     def delete(self, kind: str, key: str) -> None:
         """Remove an object by kind and key (namespace/name, or name); unknown ones are ignored."""
+        self._release(kind, key)
         match kind:
             case "VirtualNetwork":
                 self._put_network(key, None)
@@ -251,6 +285,8 @@ class Compiler:
 
     def _keep_one(self, owner: Owner, changes: Changes) -> set[Owner]:
         key = owner.key
+        if self._is_held(owner):
+            return set()
         if owner.kind == "pn" and key in self._pns:
             held, woken = nodes.keep(self._store, self._claims, key, self._pns[key])
             _record(self._pns, key, held, changes.nodes, pn_parts(key))
@@ -277,7 +313,8 @@ class Compiler:
 
     def _take_dirty(self, kind: OwnerKind) -> list[str]:
         """The dirty owners of the kind by age, then by key; clean from now on."""
-        keys, self._dirty[kind] = self._dirty[kind], set()
+        dirty, self._dirty[kind] = self._dirty[kind], set()
+        keys = [key for key in dirty if not self._is_held(Owner(kind, key))]
         return sorted(keys, key=lambda key: (self._store.created(kind, key), key))
 
     def _claim_nodes(self, changes: Changes, looked_at: set[tuple[str, str]]) -> None:
