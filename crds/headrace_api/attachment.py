@@ -38,6 +38,8 @@ SUPPORTED_TYPES = frozenset(
         AttachmentType.TAP,
         AttachmentType.AF_PACKET,
         AttachmentType.MEMIF,
+        AttachmentType.VHOST_USER,
+        AttachmentType.VIRTIO_USER,
         AttachmentType.PCAP,
         AttachmentType.NULL,
     }
@@ -190,7 +192,7 @@ class Attachment(ApiModel):
     )
 
     type: AttachmentType
-    """Which member is used. The first release attaches SRIOV, Tap, AFPacket, Memif, Pcap, Null."""
+    """Which member is used. This release does not attach AFXDP and Pod."""
     sriov: SriovAttachment | None = None
     pod: PodAttachment | None = None
     tap: TapAttachment | None = None

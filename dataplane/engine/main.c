@@ -133,6 +133,8 @@ start_eal(void)
 	/* Either way nothing is left on a file system. DPDK refuses --in-memory with --no-huge. */
 	if (huge) {
 		argv[argc++] = "--in-memory";
+		/* vhost-user shares memory as files, of which its messages take eight. */
+		argv[argc++] = "--single-file-segments";
 	} else {
 		argv[argc++] = "--no-huge";
 		argv[argc++] = "--no-shconf";

@@ -40,6 +40,10 @@ _PACKET_FRAME = 2048
 # A ring that outlasts a time slice of another program on the CPU: 4 MiB each way and queue.
 _PACKET_FRAMES = 2048
 _PAGE = 4096
+# The other side may send frames larger than a packet buffer: they are dropped, not chained.
+_ONE_BUFFER_VHOST = "linear-buffer=1"
+_ONE_BUFFER_VIRTIO = "mrg_rxbuf=0"
+_VIRTIO_DESCRIPTORS = 1024
 
 
 class UnsupportedError(ValueError):
@@ -116,6 +120,16 @@ def _device(port: str, attachment: Attachment, queues: int, mtu: int) -> Device:
         if memif.secret is not None:
             arguments += f",secret={_safe(memif.secret)}"
         return _virtual("net_memif", port, arguments)
+    if attachment.vhost_user:
+        path = _safe(attachment.vhost_user.socket_path)
+        return _virtual("net_vhost", port, f"iface={path},queues={queues},{_ONE_BUFFER_VHOST}")
+    if attachment.virtio_user:
+        path = _safe(attachment.virtio_user.socket_path)
+        arguments = (
+            f"path={path},queues={queues},cq={int(queues > 1)},queue_size={_VIRTIO_DESCRIPTORS},"
+            f"{_ONE_BUFFER_VIRTIO},mac={_mac(port)}"
+        )
+        return _virtual("net_virtio_user", port, arguments)
     if attachment.pcap:
         pcap = attachment.pcap
         parts = []
@@ -133,7 +147,7 @@ def _device(port: str, attachment: Attachment, queues: int, mtu: int) -> Device:
     raise UnsupportedError(
         "AttachmentUnsupported",
         f"{what} is not supported by this release: use SRIOV with pciAddress, Tap, AFPacket, "
-        "Memif, Pcap or Null",
+        "Memif, VhostUser, VirtioUser, Pcap or Null",
     )
 
 

@@ -239,7 +239,7 @@ class Walk(World):
 
     def put_pipeline(self) -> str:
         name = self._any(tuple(_PIPELINES))
-        spec: dict[str, Any] = {"attachmentTypes": ["Null", "Tap", "VhostUser"]}
+        spec: dict[str, Any] = {"attachmentTypes": ["Null", "Tap", "AFXDP"]}
         if self._chance(0.7):
             spec["nodeSelector"] = {"matchLabels": {"zone": self._any(("a", "b"))}}
         if self._chance(0.6):
@@ -414,7 +414,7 @@ class Walk(World):
 
     def _attachment(self) -> Json:
         if self._chance(0.1):
-            return {"type": "VhostUser", "vhostUser": {"socketPath": "/run/v"}}
+            return {"type": "AFXDP", "afXDP": {"deviceName": "eth9"}}
         return _tap(self._any(_DEVICES)) if self._chance(0.6) else {"type": "Null"}
 
     def _present(self, kind: Kind) -> str:

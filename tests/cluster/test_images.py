@@ -77,7 +77,8 @@ def test_engine_is_only_in_the_dataplane(images: Images) -> None:
         for path in images.dataplane.files
         if "/dpdk/pmds-" in path
     }
-    needed = {"af_packet", "memif", "null", "pcap", "tap", "iavf", "ixgbe", "mlx5", "virtio"}
+    needed = {"af_packet", "memif", "null", "pcap", "tap", "vhost", "virtio"}
+    needed |= {"iavf", "ixgbe", "mlx5"}
     assert {f"librte_net_{name}" for name in needed} <= drivers
     assert "librte_mempool_ring" in drivers
     assert not [path for path in images.operator.files if "librte" in path or "-engine" in path]

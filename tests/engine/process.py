@@ -124,10 +124,19 @@ class Engine:
     def output(self) -> str:
         return self.log.read_text(errors="replace")[-20_000:]
 
-    def stop(self) -> None:
-        """End it by SIGTERM; a report of a sanitizer or another status than 0 is an error."""
+    def kill(self) -> None:
+        """End it with no chance to tidy up."""
+        self._disconnect()
+        self._process.kill()
+        self._process.wait()
+
+    def _disconnect(self) -> None:
         self.client.close()
         self.telemetry.__exit__(None, None, None)
+
+    def stop(self) -> None:
+        """End it by SIGTERM; a report of a sanitizer or another status than 0 is an error."""
+        self._disconnect()
         self._process.send_signal(signal.SIGTERM)
         try:
             status = self._process.wait(ENDED_SECONDS)

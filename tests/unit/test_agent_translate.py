@@ -185,6 +185,15 @@ def attachment(kind: str, **member: object) -> Attachment:
             r"mac=02(:[0-9a-f]{2}){5},secret=s3",
         ),
         (
+            attachment("VhostUser", vhostUser={"socketPath": "/run/vm.sock"}),
+            r"net_vhost[0-9a-f]{8},iface=/run/vm\.sock,queues=1,linear-buffer=1",
+        ),
+        (
+            attachment("VirtioUser", virtioUser={"socketPath": "/run/vm.sock"}),
+            r"net_virtio_user[0-9a-f]{8},path=/run/vm\.sock,queues=1,cq=0,queue_size=1024,"
+            r"mrg_rxbuf=0,mac=02(:[0-9a-f]{2}){5}",
+        ),
+        (
             attachment("Pcap", pcap={"receiveFile": "/in.pcap", "receiveLoop": True}),
             r"net_pcap[0-9a-f]{8},rx_pcap=/in\.pcap,infinite_rx=1",
         ),

@@ -172,8 +172,8 @@ CASES: list[Case] = [
         "AttachmentUnsupported",
         "spec.attachment.type",
         lambda: run(
-            interface(attachment={"type": "VhostUser", "vhostUser": {"socketPath": "/run/vm"}}),
-            pipelines=(pipeline(attachmentTypes=["VhostUser"]),),
+            interface(attachment={"type": "AFXDP", "afXDP": {"deviceName": "eth9"}}),
+            pipelines=(pipeline(attachmentTypes=["AFXDP"]),),
         ),
     ),
     (

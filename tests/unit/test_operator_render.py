@@ -175,6 +175,8 @@ PRIVILEGES: dict[str, tuple[list[str], bool, set[str]]] = {
     "Tap": (["NET_ADMIN"], True, {"/dev/net/tun"}),
     "AFPacket": (["NET_ADMIN", "NET_RAW"], True, set()),
     "Memif": ([], False, {"/var/lib/headrace/sockets"}),
+    "VhostUser": ([], False, {"/var/lib/headrace/sockets"}),
+    "VirtioUser": ([], False, {"/var/lib/headrace/sockets"}),
     "Pcap": ([], False, set()),
     "Null": ([], False, set()),
 }

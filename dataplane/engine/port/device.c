@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <rte_bus.h>
@@ -89,6 +91,58 @@ kernel_flags(const char *name, int set)
 	return result;
 }
 
+/** The Unix socket that devargs name by this key. @return whether they are of this driver */
+static bool
+socket_of(const char *devargs, const char *driver, const char *key, struct sockaddr_un *address)
+{
+	const char *value = strstr(devargs, key);
+
+	if (strncmp(devargs, driver, strlen(driver)) != 0 || value == NULL)
+		return false;
+	value += strlen(key);
+	*address = (struct sockaddr_un){.sun_family = AF_UNIX};
+	snprintf(address->sun_path, sizeof(address->sun_path), "%.*s", (int)strcspn(value, ","),
+			value);
+	return true;
+}
+
+static bool
+nobody_listens(const struct sockaddr_un *address)
+{
+	/* Who is slow to accept listens. */
+	const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	bool nobody;
+
+	if (fd < 0)
+		return false;
+	nobody = connect(fd, (const struct sockaddr *)address, sizeof(*address)) != 0 &&
+			(errno == ECONNREFUSED || errno == ENOENT);
+	close(fd);
+	return nobody;
+}
+
+/**
+ * Make room for a socket of ours: remove what an engine that was killed left behind. The driver
+ * does not bind over it, and as it gives up it removes whatever is there.
+ *
+ * @return 0, or -EBUSY when what is there is somebody else's
+ */
+static int
+clear_socket(const struct sockaddr_un *address, char why[HR_DEVICE_WHY])
+{
+	struct stat status;
+
+	if (lstat(address->sun_path, &status) != 0)
+		return 0;
+	if (S_ISSOCK(status.st_mode) && nobody_listens(address)) {
+		unlink(address->sun_path);
+		return 0;
+	}
+	snprintf(why, HR_DEVICE_WHY, "%s is %s", address->sun_path,
+			S_ISSOCK(status.st_mode) ? "another program's socket" : "no socket");
+	return -EBUSY;
+}
+
 /** Why a PCI device could not be had, from what the kernel says of it. */
 static void
 explain_pci(const char *address, char why[HR_DEVICE_WHY])
@@ -129,6 +183,7 @@ probe(struct hr_device *device, const struct hr_port_spec *spec, const char *nam
 		char why[HR_DEVICE_WHY])
 {
 	struct rte_devargs devargs = {0};
+	struct sockaddr_un address;
 	int error;
 
 	if (rte_eth_dev_count_avail() >= HR_MAX_PORTS) {
@@ -161,10 +216,22 @@ probe(struct hr_device *device, const struct hr_port_spec *spec, const char *nam
 		snprintf(why, HR_DEVICE_WHY, "DPDK knows no device like \"%.100s\"", name);
 		return -ENODEV;
 	}
+	if (socket_of(spec->devargs, "net_vhost", ",iface=", &address)) {
+		error = clear_socket(&address, why);
+		if (error != 0)
+			return error;
+	}
 	error = probe_device(spec->devargs, name);
 	if (error == 0 && hr_device_find(name, &device->id))
 		return 0;
 	device->id = HR_PORT_NO_ID;
+	/* A virtio front end connects as it is probed; the driver says -1 for anything. */
+	if (socket_of(spec->devargs, "net_virtio_user", ",path=", &address) &&
+			nobody_listens(&address)) {
+		snprintf(why, HR_DEVICE_WHY, "nobody listens at the socket %s yet",
+				address.sun_path);
+		return -EAGAIN;
+	}
 	if (strncmp(name, "net_", 4) != 0)
 		explain_pci(name, why);
 	else if (strncmp(name, "net_tap", 7) == 0 && access("/dev/net/tun", R_OK | W_OK) != 0)
@@ -214,7 +281,9 @@ count_queues(struct hr_device *device, uint16_t wanted, const struct rte_eth_dev
 
 		device->n_rx = device->n_tx =
 				RTE_MIN(RTE_MIN(n, info->max_rx_queues), HR_PORT_QUEUES);
-	} else if (strcmp(device->driver, "net_memif") == 0) {
+	} else if (strcmp(device->driver, "net_memif") == 0 ||
+			strcmp(device->driver, "net_vhost") == 0 ||
+			strcmp(device->driver, "net_virtio_user") == 0) {
 		/* A ring that the peer does not have swallows packets. */
 		device->n_tx = RTE_MIN(device->n_tx, device->n_rx);
 	}
@@ -321,9 +390,10 @@ hr_device_open(struct hr_device *device, const struct hr_port_spec *spec, uint16
 	device->virtual = strcmp(rte_bus_name(rte_dev_bus(info.device)), "vdev") == 0;
 	device->kernel = device->virtual ? info.if_index : 0;
 	snprintf(device->driver, sizeof(device->driver), "%s", info.driver_name);
-	device->client = strcmp(device->driver, "net_memif") == 0 &&
-			strstr(spec->devargs, "role=server") == NULL &&
-			strstr(spec->devargs, "role=master") == NULL;
+	device->client = strcmp(device->driver, "net_virtio_user") == 0 ||
+			(strcmp(device->driver, "net_memif") == 0 &&
+					strstr(spec->devargs, "role=server") == NULL &&
+					strstr(spec->devargs, "role=master") == NULL);
 	count_queues(device, spec->rx_queues, &info);
 	step = "configure";
 	error = configure(device, &info, mtu);

@@ -19,7 +19,7 @@ struct hr_device {
 	uint16_t n_rx, n_tx; /**< Queues set up. */
 	uint16_t mtu;        /**< L3 MTU in force, bytes. */
 	bool virtual;        /**< A vdev: takes any unicast address for its own. */
-	bool client;         /**< A memif client: does not connect again by itself. */
+	bool client;         /**< Of memif or vhost-user: does not connect again by itself. */
 	unsigned kernel;     /**< Index of the kernel device that is the wire; 0 for none. */
 	unsigned netdev;     /**< Index of the kernel device to watch; 0 for none. */
 	char driver[32];
@@ -37,8 +37,8 @@ bool hr_device_find(const char *name, uint16_t *id);
  *
  * @param mtu wanted L3 MTU, bytes; device->mtu is what came of it
  * @param why text for people when it fails: which step, and what to do
- * @return 0; -EAGAIN when all is well but the peer (a memif server) is not there yet; -ENOSPC when
- * all port ids are taken; -EBUSY when the device is in use already; another -errno
+ * @return 0; -EAGAIN when all is well but the peer, whose socket it is, is not there yet;
+ * -ENOSPC when all port ids are taken; -EBUSY when the device is in use already; another -errno
  */
 int hr_device_open(struct hr_device *device, const struct hr_port_spec *spec, uint16_t mtu,
 		char why[HR_DEVICE_WHY]);

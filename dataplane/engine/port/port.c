@@ -20,7 +20,7 @@
 /** Between two tries to open a device that is gone. */
 #define RETRY_MS 1000
 #define TICK_MS 200
-/** How long a memif client may be unconnected before it connects anew. */
+/** How long a client (memif, vhost-user) may be unconnected before it connects anew. */
 #define CLIENT_DOWN_MS 1000
 
 #define PORT_FAILED "PortFailed"
@@ -296,7 +296,7 @@ watch(struct hr_port *port, uint64_t now_ms)
 		update_link(port, now_ms);
 		if (port->device.client && port->state == HR_PORT_DOWN &&
 				now_ms - port->down_ms >= CLIENT_DOWN_MS)
-			snprintf(port->why, sizeof(port->why), "the memif server does not answer");
+			snprintf(port->why, sizeof(port->why), "the other side does not answer");
 	}
 	if (port->why[0] != '\0')
 		lose_device(port);

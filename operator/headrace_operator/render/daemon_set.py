@@ -36,6 +36,11 @@ _CAPABILITIES: Mapping[AttachmentType, frozenset[str]] = {
 #: Devices of the node's kernel: a restarted pod must find them where they were.
 _KERNEL_TYPES = frozenset({AttachmentType.TAP, AttachmentType.AF_PACKET})
 
+#: Types whose two sides meet at a Unix socket on the node. Memory is passed over it.
+_SOCKET_TYPES = frozenset(
+    {AttachmentType.MEMIF, AttachmentType.VHOST_USER, AttachmentType.VIRTIO_USER}
+)
+
 
 def daemon_sets(
     pipeline: Pipeline, settings: Settings, metrics_port: int, namespace: str
@@ -242,7 +247,7 @@ def _resources(spec: PipelineSpec, value: str | None) -> Json:
 
 def _volumes(types: frozenset[AttachmentType], settings: DataplaneSettings) -> list[JsonValue]:
     volumes: list[JsonValue] = [{"name": name, "emptyDir": {}} for name in _SCRATCH]
-    if AttachmentType.MEMIF in types:
+    if types & _SOCKET_TYPES:
         path: Json = {"path": f"{settings.host_directory}/sockets", "type": "DirectoryOrCreate"}
         volumes.append({"name": "sockets", "hostPath": path})
     if AttachmentType.TAP in types:
@@ -256,7 +261,7 @@ _SCRATCH = {"engine": _RUNTIME, "state": _STATE, "tmp": "/tmp"}  # noqa: S108
 
 def _mounts(types: frozenset[AttachmentType], settings: DataplaneSettings) -> list[JsonValue]:
     mounts: list[JsonValue] = [{"name": name, "mountPath": path} for name, path in _SCRATCH.items()]
-    if AttachmentType.MEMIF in types:
+    if types & _SOCKET_TYPES:
         mounts.append({"name": "sockets", "mountPath": f"{settings.host_directory}/sockets"})
     if AttachmentType.TAP in types:
         mounts.append({"name": "tun", "mountPath": _TUN})
