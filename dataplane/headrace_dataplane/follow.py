@@ -5,7 +5,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from headrace_kube import Event, Kind, Kube, KubeError, Listing
 
@@ -27,7 +27,7 @@ async def follow(
     labels: str = "",
     fields: str = "",
     failed: Callable[[], None] = lambda: None,
-) -> AsyncIterator[Listing | Event]:
+) -> AsyncGenerator[Listing | Event, None]:
     """Yield a Listing, and the events since; without end, with another Listing now and then.
 
     A Listing replaces what was there before: no DELETED comes for what it lacks. Errors are logged
