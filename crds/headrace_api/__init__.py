@@ -29,6 +29,7 @@ from .pipeline import (
     Uplink,
     Workers,
 )
+from .pod import Pod, PodNetwork, pod_device, pod_interface_name, pod_networks
 from .route_slice import RouteSlice, RouteSliceSpec, SliceNextHop, SliceRoute, slice_name
 from .virtual_network import (
     NextHop,
@@ -72,6 +73,8 @@ __all__ = [
     "PipelineNode",
     "PipelineSpec",
     "PipelineStatus",
+    "Pod",
+    "PodNetwork",
     "Problem",
     "Route",
     "RouteSlice",
@@ -89,5 +92,8 @@ __all__ = [
     "canonical_json",
     "config_name",
     "digest",
+    "pod_device",
+    "pod_interface_name",
+    "pod_networks",
     "slice_name",
 ]

@@ -4,13 +4,29 @@
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from .base import ApiModel, cel, field_error
 from .types import Name
 
 #: Linux IFNAMSIZ less the terminator; no slash, no space, no colon.
 DeviceName = Annotated[str, Field(min_length=1, max_length=15, pattern=r"^[A-Za-z0-9_.@-]+$")]
+#: Devices that every pod has.
+POD_DEVICES = ("lo", "eth0")
+
+
+def _not_the_pods(name: str) -> str:
+    if name in POD_DEVICES:
+        raise field_error("", f"{name} is the pod's own device: choose another, such as net1")
+    return name
+
+
+#: Name of a device inside a pod.
+PodDeviceName = Annotated[
+    DeviceName,
+    AfterValidator(_not_the_pods),
+    Field(json_schema_extra=cel(("!(self in ['lo', 'eth0'])", "lo and eth0 are the pod's own"))),
+]
 #: sockaddr_un has 108 bytes with the terminator (unix(7)).
 SocketPath = Annotated[str, Field(min_length=2, max_length=107, pattern=r"^/[^\s,]+$")]
 FilePath = Annotated[str, Field(min_length=2, max_length=1024, pattern=r"^/[^\s,]+$")]
@@ -35,6 +51,7 @@ class AttachmentType(StrEnum):
 SUPPORTED_TYPES = frozenset(
     {
         AttachmentType.SRIOV,
+        AttachmentType.POD,
         AttachmentType.TAP,
         AttachmentType.AF_PACKET,
         AttachmentType.MEMIF,
@@ -79,6 +96,10 @@ class PodAttachment(ApiModel):
 
     name: str = Field(min_length=1, max_length=253)
     """Name of the pod, in the Interface's namespace."""
+    device_name: PodDeviceName = "net1"
+    """Name of the device inside the pod, at most 15 characters. Default net1."""
+    default_route: bool = False
+    """Whether the pod sends all that has no other route into the network. Default false."""
 
 
 class TapAttachment(ApiModel):
@@ -192,7 +213,7 @@ class Attachment(ApiModel):
     )
 
     type: AttachmentType
-    """Which member is used. This release does not attach AFXDP and Pod."""
+    """Which member is used. This release does not attach AFXDP."""
     sriov: SriovAttachment | None = None
     pod: PodAttachment | None = None
     tap: TapAttachment | None = None
@@ -217,13 +238,15 @@ class Attachment(ApiModel):
             raise field_error(member, f"not allowed when type is {self.type}")
         return self
 
-    @property
-    def device(self) -> str | None:
-        """What the attachment occupies on its node; None when any number may share it (Null)."""
+    def device(self, namespace: str = "") -> str | None:
+        """What the attachment occupies on its node; None when any number may share it (Null).
+
+        `namespace` is that of the Interface.
+        """
         if self.sriov:
             return f"pci:{self.sriov.pci_address}" if self.sriov.pci_address else None
         if self.pod:
-            return f"pod:{self.pod.name}"
+            return f"pod:{namespace}/{self.pod.name}#{self.pod.device_name}"
         for netdev in (self.tap, self.af_packet, self.af_xdp):
             if netdev:
                 return f"netdev:{netdev.device_name}"
@@ -245,6 +268,7 @@ DEFAULT_TYPES = (
     AttachmentType.PCAP,
     AttachmentType.NULL,
     AttachmentType.SRIOV,
+    AttachmentType.POD,
 )
 
 

@@ -69,6 +69,8 @@ class CompiledNetwork(ApiModel):
     """Largest IP packet inside the network in bytes."""
     gateways: tuple[TenantAddress, ...] = Field(max_length=32)
     """Gateway addresses, one for each subnet."""
+    subnets: tuple[TenantPrefix, ...] = Field(default=(), max_length=32)
+    """Prefixes of its subnets, in the order of gateways."""
     route_slices: tuple[Subdomain, ...] = Field(max_length=4096)
     """Names of the RouteSlices that hold its routes."""
 

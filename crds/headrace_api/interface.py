@@ -4,9 +4,9 @@
 from enum import StrEnum
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from .attachment import Attachment, ObjectRef
+from .attachment import Attachment, AttachmentType, ObjectRef
 from .base import ApiModel, ObjectStatus, Resource, cel, column, field_error
 from .types import MacAddress, Name, NodeName, TenantAddress, TenantPrefix, UnderlayAddress
 
@@ -18,8 +18,17 @@ class SourceCheck(StrEnum):
     DISABLED = "Disabled"
 
 
+_NODE_NAME = "nodeName is required, but forbidden with type Pod: it is the pod's node"
+
+
 class InterfaceSpec(ApiModel):
     """What the endpoint is and where it attaches."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            ("has(self.nodeName) != (self.attachment.type == 'Pod')", _NODE_NAME),
+        )
+    )
 
     network_ref: ObjectRef = Field(
         json_schema_extra=cel(("self == oldSelf", "networkRef is immutable"))
@@ -27,8 +36,9 @@ class InterfaceSpec(ApiModel):
     """The VirtualNetwork, in the same namespace; immutable."""
     pipeline_name: Name
     """The Pipeline whose dataplane serves the Interface."""
-    node_name: NodeName
-    """The node that the endpoint is on; the Pipeline must select it."""
+    node_name: NodeName | None = None
+    """The node that the endpoint is on; the Pipeline must select it. Required, but forbidden
+    with type Pod: it is the pod's node."""
     addresses: tuple[TenantAddress, ...] = Field(
         default=(), max_length=32, json_schema_extra={"x-kubernetes-list-type": "set"}
     )
@@ -50,6 +60,17 @@ class InterfaceSpec(ApiModel):
     """Receive and transmit queues, 1 to 64. Default: chosen by the dataplane."""
     attachment: Attachment
     """How the endpoint meets the dataplane."""
+
+    @model_validator(mode="after")
+    def _node(self) -> Self:
+        if (self.node_name is None) != (self.attachment.type is AttachmentType.POD):
+            raise field_error(
+                "nodeName",
+                "required, but not given"
+                if self.node_name is None
+                else "must be left out with type Pod: it is the pod's node",
+            )
+        return self
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> Self:

@@ -24,7 +24,7 @@ KINDS: dict[str, type[VirtualNetwork] | type[Interface] | type[Pipeline] | type[
     kind.__name__: kind for kind in (VirtualNetwork, Interface, Pipeline, Node)
 }
 #: Kinds of core/v1 that come along in people's files and mean nothing here.
-_FOREIGN = frozenset({"Namespace", "ConfigMap", "Secret", "Service", "ServiceAccount"})
+_FOREIGN = frozenset({"Namespace", "ConfigMap", "Pod", "Secret", "Service", "ServiceAccount"})
 
 _SEPARATOR = re.compile(r"^---(?:[ \t].*)?$", re.MULTILINE)
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from .interface import Interface
 from .node import Node
 from .pipeline import Pipeline
+from .pod import Pod
 from .virtual_network import VirtualNetwork
 
 #: Anything that the compiler reads.
-Object = VirtualNetwork | Interface | Pipeline | Node
+Object = VirtualNetwork | Interface | Pipeline | Node | Pod
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +21,11 @@ class Objects:
     interfaces: tuple[Interface, ...] = ()
     pipelines: tuple[Pipeline, ...] = ()
     nodes: tuple[Node, ...] = ()
+    pods: tuple[Pod, ...] = ()
 
     def all(self) -> tuple[Object, ...]:
         """Every object."""
-        return (*self.networks, *self.interfaces, *self.pipelines, *self.nodes)
+        return (*self.networks, *self.interfaces, *self.pipelines, *self.nodes, *self.pods)
 
 
 @dataclass(frozen=True, slots=True, order=True)

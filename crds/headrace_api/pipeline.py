@@ -327,7 +327,7 @@ class PipelineSpec(ApiModel):
         for index, uplink in enumerate(self.uplinks):
             if uplink.name in names:
                 raise field_error(f"uplinks[{index}].name", f"{uplink.name} is used twice")
-            device = uplink.attachment.device
+            device = uplink.attachment.device()
             if device in devices:
                 raise field_error(
                     f"uplinks[{index}].attachment", f"{device} serves another uplink already"

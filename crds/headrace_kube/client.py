@@ -209,16 +209,22 @@ class Kube:
         return await self.request("PUT", kind.path(_namespace(item), _name(item)), body=item)
 
     async def apply(
-        self, kind: Kind, item: Json, manager: str, subresource: Literal["", "status"] = ""
+        self,
+        kind: Kind,
+        item: Json,
+        manager: str,
+        subresource: Literal["", "status"] = "",
+        *,
+        force: bool = True,
     ) -> Json:
         """Server-side apply: own the fields given, drop those given before; returns the object.
 
-        Conflicts are forced. Raises KubeError.
+        Without `force` what another manager owns and has otherwise is a conflict. Raises KubeError.
         """
         return await self.request(
             "PATCH",
             kind.path(_namespace(item), _name(item), subresource),
-            {"fieldManager": manager, "force": "true"},
+            {"fieldManager": manager, "force": str(force).lower()},
             body=item,
             content_type=_APPLY,
         )

@@ -107,7 +107,7 @@ class StateFile:
 def with_nodes(objects: Objects, *own: str) -> Objects:
     """Return the objects with a Node for each node that they name, and for `own`."""
     named = {*own}
-    named |= {interface.spec.node_name for interface in objects.interfaces}
+    named |= {item.spec.node_name for item in objects.interfaces if item.spec.node_name}
     for pipeline in objects.pipelines:
         for uplink in pipeline.spec.uplinks:
             named |= {override.node_name for override in uplink.node_overrides}
@@ -188,7 +188,8 @@ class LocalSource:
         if found is None:
             log.warning("no Pipeline selects node %s: nothing to do", self._node)
             return None
-        elsewhere = {interface.spec.node_name for interface in manifests.objects.interfaces}
+        interfaces = manifests.objects.interfaces
+        elsewhere = {item.spec.node_name for item in interfaces if item.spec.node_name}
         if elsewhere and self._node not in elsewhere and self._last is None:
             names = ", ".join(sorted(elsewhere))
             log.warning("no Interface is on node %s; --node may be one of: %s", self._node, names)

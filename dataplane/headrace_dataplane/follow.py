@@ -5,7 +5,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from headrace_kube import Event, Kind, Kube, KubeError, Listing
 
@@ -24,10 +24,10 @@ async def follow(
     kube: Kube,
     kind: Kind,
     namespace: str,
-    connected: Callable[[bool], None],
     labels: str = "",
     fields: str = "",
-) -> AsyncIterator[Listing | Event]:
+    connected: Callable[[bool], None] = lambda _: None,
+) -> AsyncGenerator[Listing | Event, None]:
     """Yield a Listing, and the events since; without end, with another Listing now and then.
 
     A Listing replaces what was there before: no DELETED comes for what it lacks. Errors are logged

@@ -162,8 +162,8 @@ class KubeSource:
             self._kube,
             DATAPLANE_CONFIGS,
             self._namespace,
-            lambda well: self._connected(_CONFIG, well),
             fields=fields,
+            connected=lambda well: self._connected(_CONFIG, well),
         ):
             if isinstance(seen, Listing):
                 item = seen.items[0] if seen.items else None
@@ -230,8 +230,8 @@ class KubeSource:
             self._kube,
             ROUTE_SLICES,
             self._namespace,
-            lambda well: self._connected(_SLICE, well),
             labels,
+            connected=lambda well: self._connected(_SLICE, well),
         ):
             if isinstance(seen, Listing):
                 had = self._slices.keys() | {name for kind, name in self._refused if kind == _SLICE}

@@ -24,6 +24,7 @@ from headrace_api import (
     SliceNextHop,
     SourceCheck,
     digest,
+    pod_device,
 )
 from headrace_dataplane.protocol import JSON, JSONObject, Put
 
@@ -104,8 +105,8 @@ def _device(port: str, attachment: Attachment, queues: int, mtu: int) -> Device:
     if attachment.tap:
         name = _safe(attachment.tap.device_name)
         return _virtual("net_tap", port, f"iface={name},mac={_mac(port)}")
-    if attachment.af_packet:
-        name = _safe(attachment.af_packet.device_name)
+    if attachment.af_packet or attachment.pod:
+        name = _safe(attachment.af_packet.device_name) if attachment.af_packet else pod_device(port)
         arguments = f"iface={name},qpairs={queues},qdisc_bypass=1,framecnt={_PACKET_FRAMES}"
         if mtu + _PACKET_OVERHEAD > _PACKET_FRAME:
             frame = -(-(mtu + _PACKET_OVERHEAD) // 16) * 16
@@ -146,7 +147,7 @@ def _device(port: str, attachment: Attachment, queues: int, mtu: int) -> Device:
     what = "resourceName" if attachment.sriov else str(attachment.type)
     raise UnsupportedError(
         "AttachmentUnsupported",
-        f"{what} is not supported by this release: use SRIOV with pciAddress, Tap, AFPacket, "
+        f"{what} is not supported by this release: use SRIOV with pciAddress, Pod, Tap, AFPacket, "
         "Memif, VhostUser, VirtioUser, Pcap or Null",
     )
 

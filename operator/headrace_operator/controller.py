@@ -17,11 +17,13 @@ from typing import NamedTuple, TypeVar
 from prometheus_client.core import Metric
 
 from headrace_api import (
+    AttachmentType,
     Interface,
     Json,
     Node,
     Object,
     Pipeline,
+    Pod,
     Problem,
     VirtualNetwork,
     config_name,
@@ -33,12 +35,13 @@ from headrace_kube import (
     INTERFACES,
     NODES,
     PIPELINES,
+    PODS,
     ROUTE_SLICES,
     VIRTUAL_NETWORKS,
     Kind,
 )
 
-from . import objects
+from . import objects, pods
 from .cache import Cache
 from .compiler import Changes, Compiler, InterfaceAllocation, NodeAllocation
 from .metrics import Metrics, gauges
@@ -46,6 +49,7 @@ from .ports import COUNT, Ports, port_in_use
 from .render import (
     Report,
     Settings,
+    Transition,
     daemon_sets,
     interface_status,
     is_current,
@@ -58,16 +62,18 @@ from .render import (
 from .render.raw import items, mapping, number, part, text
 from .workqueue import WorkQueue
 
-#: What the compiler reads. All but nodes have a status that is written here.
-INPUTS = (NODES, PIPELINES, VIRTUAL_NETWORKS, INTERFACES)
+#: What the compiler reads. All but nodes and pods have a status that is written here.
+INPUTS = (NODES, PODS, PIPELINES, VIRTUAL_NETWORKS, INTERFACES)
 #: What is written here, whole.
 OUTPUTS = (DATAPLANE_CONFIGS, ROUTE_SLICES, DAEMON_SETS)
 
 #: Seconds without a change before a compilation, and most seconds that changes put it off.
 QUIET = 0.05
 CAP = 1.0
-#: Seconds that an Interface's status waits for the agent's word.
+#: Seconds that an Interface's status waits for its pod to get a node, and for the agent's word.
 SETTLE = 2.0
+_UNSETTLED = frozenset({"PodNotFound", "PodNotScheduled"})
+_PODLESS = _UNSETTLED | {"PodCompleted"}
 #: Seconds between two looks at the status of a Pipeline whose nodes report.
 GATHER = 0.5
 #: Seconds that a node counts as it did before it was told something new.
@@ -132,6 +138,9 @@ class Controller:
         self._interfaces: dict[str, InterfaceAllocation] = {}
         self._pipelines: dict[str, Pipeline] = {}
         self._daemon_sets: dict[str, list[str]] = {}
+        # Pod -> Interfaces that it is to have; pod -> why it cannot have what it asks for.
+        self._pod_interfaces: dict[str, frozenset[str]] = {}
+        self._unmade: dict[str, Transition] = {}
         self._ports = Ports(settings.dataplane.metrics_port)
         # Output -> why the API server does not take it.
         self._refused: dict[Work, str] = {}
@@ -173,8 +182,10 @@ class Controller:
             for kind in (PIPELINES, VIRTUAL_NETWORKS, INTERFACES)
             for item in held[kind]
         }
+        for item in filter(pods.is_annotated, held[PODS]):
+            self._want_interfaces(objects.key(item), item)
         self._take(first.changes)
-        for kind in OUTPUTS:
+        for kind in (*OUTPUTS, INTERFACES):
             for item in filter(objects.ours, held[kind]):
                 self.queue.add(Work(kind, objects.key(item)))
 
@@ -210,6 +221,8 @@ class Controller:
                 self._input(kind, key, after)
             elif before.get("status") != after.get("status"):
                 self.queue.add(Work(kind, key, status=True))
+            if kind is INTERFACES:
+                self._look_at_interface(key, before, after)
         else:
             self.queue.add(Work(kind, key))
             if kind is DATAPLANE_CONFIGS:
@@ -223,6 +236,8 @@ class Controller:
         self._last_change = time.monotonic()
         self._dirty.set()
         subject = (kind.name, key)
+        if kind is PODS:
+            self._want_interfaces(key, item)
         if item is None:
             self._compiler.delete(kind.name, key)
             self._invalid.pop(subject, None)
@@ -251,6 +266,62 @@ class Controller:
                     sets = daemon_sets(item, self._settings, port, self._namespace)
                     self._want_sets(item.key, sets)
                 self._look_at_outputs(item.key)
+                self._look_at_pods()
+
+    def _want_interfaces(self, key: str, pod: Json | None) -> None:
+        """Want the Interfaces that the pod (None: it is gone) asks for, and no others."""
+        if self._unmade.pop(key, None):
+            self.queue.add(Work(PODS, key, status=True))
+        try:
+            wanted = pods.interfaces(pod, self._choose_pipeline) if pod else {}
+        except pods.PodError as error:
+            # What it had before stays: a mistake must not cut a pod off.
+            self._complain(key, error.reason, str(error))
+            return
+        for gone in self._pod_interfaces.get(key, frozenset()).difference(wanted):
+            self._want(INTERFACES, gone, None)
+        _put(self._pod_interfaces, key, frozenset(wanted) or None)
+        for name, item in wanted.items():
+            self._wanted[Work(INTERFACES, name)] = item
+            self.queue.add(Work(INTERFACES, name))
+            found = self.cache.get(INTERFACES, name)
+            if found and not objects.ours(found) and pods.pod_key(found) != key:
+                message = f"Interface {name} exists and is not of this pod: delete or rename it"
+                self._complain(key, "InterfaceExists", message)
+
+    def _look_at_interface(self, key: str, before: Json | None, after: Json | None) -> None:
+        """Make it again, leave it to whom it belongs, or delete it, as the pod wants it."""
+        work = Work(INTERFACES, key)
+        wanted = self._wanted.get(work)
+        if wanted and not all(item and objects.ours(item) for item in (before, after)):
+            pod = pods.pod_key(wanted)
+            self._want_interfaces(pod, self.cache.get(PODS, pod))
+        elif wanted or (after and objects.ours(after)):
+            self.queue.add(work)
+
+    def _complain(self, pod: str, reason: str, message: str) -> None:
+        self._unmade[pod] = Transition("Warning", reason, message)
+        self.queue.add(Work(PODS, pod, status=True))
+
+    def _choose_pipeline(self, interface: str) -> str:
+        """The Pipeline that an Interface of a pod has, or else the only one that allows Pod."""
+        found = self.cache.get(INTERFACES, interface)
+        chosen = text(part(found, "spec").get("pipelineName"))
+        if found and objects.ours(found) and chosen in self._pipelines:
+            return chosen
+        able = sorted(
+            name
+            for name, item in self._pipelines.items()
+            if AttachmentType.POD in item.spec.attachment_types
+        )
+        if len(able) == 1:
+            return able[0]
+        if not able:
+            message = "No Pipeline allows type Pod: add it to the attachmentTypes of one"
+            raise pods.PodError("NoPipeline", message)
+        named = ", ".join(able)
+        message = f"Several Pipelines allow type Pod ({named}): name one in the annotation"
+        raise pods.PodError("SeveralPipelines", message)
 
     def _look_at_outputs(self, pipeline: str) -> None:
         """Delete what is left of the Pipeline, if anything."""
@@ -258,6 +329,11 @@ class Controller:
             for key, item in self.cache.all(kind):
                 if objects.label(item, PIPELINE_LABEL) == pipeline:
                     self.queue.add(Work(kind, key))
+
+    def _look_at_pods(self) -> None:
+        """Try again to make what could not be made: there may be a Pipeline for it now."""
+        for key in tuple(self._unmade):
+            self._want_interfaces(key, self.cache.get(PODS, key))
 
     def _forget(self, kind: Kind, key: str) -> None:
         if kind is VIRTUAL_NETWORKS:
@@ -269,6 +345,7 @@ class Controller:
             self._nodes.pop(key, None)
             self._want_sets(key, [])
             self._look_at_outputs(key)
+            self._look_at_pods()
             self._ports.release(key)
             for other in self._pipelines.values():
                 if self._ports.get(other.key) is None:
@@ -319,7 +396,7 @@ class Controller:
             touched.add(Work(_BY_NAME[name], key))
         deadline = time.monotonic() + SETTLE
         for work in touched:
-            if work.kind is NODES or self.cache.get(work.kind, work.key) is None:
+            if work.kind in (NODES, PODS) or self.cache.get(work.kind, work.key) is None:
                 continue
             if work.kind is INTERFACES:
                 self._settling[work.key] = deadline
@@ -332,14 +409,33 @@ class Controller:
         return self._wanted.get(work)
 
     def stays(self, item: Json) -> bool:
-        """Whether an output that is not wanted stays for now: its Pipeline cannot be read."""
+        """Whether an output that is not wanted stays for now.
+
+        Its Pipeline or its pod's annotation cannot be read, a StatefulSet keeps its addresses, or
+        it is the garbage collector's, as its pod is gone.
+        """
+        if item.get("kind") == INTERFACES.name:
+            key = pods.pod_key(item)
+            pod = self.cache.get(PODS, key)
+            return not pod or key in self._unmade or (pods.is_kept(item) and pods.is_completed(pod))
         return (PIPELINES.name, objects.label(item, PIPELINE_LABEL)) in self._invalid
+
+    def complaint(self, pod: str) -> Transition | None:
+        """What is wrong with the annotations of a pod."""
+        return self._unmade.get(pod)
 
     def refused(self, work: Work, why: str) -> None:
         """Hear why the API server does not take an output; empty: it does."""
         if self._refused.get(work, "") == why:
             return
         _put(self._refused, work, why or None)
+        if work.kind is INTERFACES and work in self._wanted:
+            pod = pods.pod_key(self._wanted[work])
+            if why:
+                message = f"Interface {work.key} is refused: {why}"
+                self._complain(pod, "InterfaceRefused", message)
+            else:
+                self._want_interfaces(pod, self.cache.get(PODS, pod))
         for name, keys in self._daemon_sets.items():
             if work.kind is DAEMON_SETS and work.key in keys:
                 self.queue.add(Work(PIPELINES, name, status=True))
@@ -372,6 +468,11 @@ class Controller:
                 found = (*found, Problem(*("Pipeline", "", key), "", "DaemonSetRefused", message))
         return found
 
+    def _nowhere(self, interface: str) -> bool:
+        """Whether the Interface waits for a pod: nothing is wrong with a dataplane."""
+        found = self.problems(INTERFACES, interface)
+        return any(problem.reason in _PODLESS for problem in found)
+
     def _pipeline_status(
         self, name: str, raw: Json, problems: Sequence[Problem], now: datetime
     ) -> Json:
@@ -401,17 +502,21 @@ class Controller:
         self, work: Work, raw: Json, problems: Sequence[Problem], now: datetime
     ) -> Json | None:
         allocation = self._interfaces.get(work.key)
+        reasons = {problem.reason for problem in problems}
+        if "PodNotFound" in reasons and objects.ours(raw) and not pods.is_kept(raw):
+            # It goes with its pod.
+            return None
         report = None
-        settled = True
-        if allocation and not problems:
+        settled = not reasons & _UNSETTLED
+        if allocation and allocation.node and not problems:
             config = self._config_key(allocation.pipeline, allocation.node)
             report = self._said.get(config, {}).get(work.key)
             said = report is not None and report.current and report.ready is not None
             settled = said and self._written(config)
-            left = self._settling.get(work.key, 0.0) - time.monotonic()
-            if not settled and left > 0:
-                self.queue.add(work, left)
-                return None
+        left = self._settling.get(work.key, 0.0) - time.monotonic()
+        if (problems or allocation) and not settled and left > 0:
+            self.queue.add(work, left)
+            return None
         if settled:
             self._settling.pop(work.key, None)
         return interface_status(raw, allocation, problems, report, now)
@@ -463,8 +568,11 @@ class Controller:
             problems.add_metric(labels, number_of)
         yield problems
 
-        ready = Counter(_ready(item) for _, item in self.cache.all(INTERFACES))
-        interfaces = gauges("interfaces", "Interfaces by condition Ready.", ("ready",))
+        here = (item for key, item in self.cache.all(INTERFACES) if not self._nowhere(key))
+        ready = Counter(map(_ready, here))
+        interfaces = gauges(
+            "interfaces", "Interfaces with a place, by condition Ready.", ("ready",)
+        )
         for value in (True, False):
             interfaces.add_metric((str(value).lower(),), ready[value])
         yield interfaces
@@ -501,6 +609,7 @@ def _compile_all(held: Mapping[Kind, list[Json]], namespace: str) -> _First:
         held[PIPELINES],
         held[DATAPLANE_CONFIGS],
         held[ROUTE_SLICES],
+        held[PODS],
     )
     compiler = Compiler(allocations, namespace)
     parsed: list[Object] = []
@@ -513,13 +622,19 @@ def _compile_all(held: Mapping[Kind, list[Json]], namespace: str) -> _First:
                 compiler.hold(kind.name, objects.key(item))
             else:
                 compiler.upsert(found)
-                if not isinstance(found, Interface | Node):
+                if not isinstance(found, Interface | Node | Pod):
                     parsed.append(found)
     return _First(compiler, compiler.flush(), parsed, invalid)
 
 
 def _same_spec(before: Json, after: Json) -> bool:
     """Whether the compiler would see no difference."""
+    if before.get("kind") == PODS.name:
+        metadata = ("uid", "annotations", "ownerReferences")
+        return all(
+            part(before, "metadata").get(name) == part(after, "metadata").get(name)
+            for name in metadata
+        ) and all(before.get(name) == after.get(name) for name in ("spec", "status"))
     return (
         objects.uid(before) == objects.uid(after)
         and objects.generation(before) == objects.generation(after)

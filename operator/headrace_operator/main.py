@@ -24,6 +24,7 @@ from headrace_kube import (
     INTERFACES,
     NODES,
     PIPELINES,
+    PODS,
     ROUTE_SLICES,
     VIRTUAL_NETWORKS,
     Kind,
@@ -43,7 +44,7 @@ from .server import Server
 from .watch import Watch
 from .writer import NotLeadingError, Writer
 
-_EVERYWHERE = (VIRTUAL_NETWORKS, INTERFACES, PIPELINES, NODES)
+_EVERYWHERE = (VIRTUAL_NETWORKS, INTERFACES, PIPELINES, NODES, PODS)
 _OWN_NAMESPACE = (DATAPLANE_CONFIGS, ROUTE_SLICES, DAEMON_SETS)
 
 _log = logging.getLogger("headrace_operator.main")

@@ -4,6 +4,7 @@
 from pydantic import JsonValue
 
 from headrace_api import Json
+from headrace_api.pod import KEEP_ANNOTATION, NETWORKS_ANNOTATION
 
 from .render.raw import mapping, number, part, text
 
@@ -15,6 +16,10 @@ MANAGER = "headrace-operator"
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 #: All that the operator knows of a node: its kubelet writes the rest every few minutes.
 _NODE_METADATA = ("name", "uid", "resourceVersion", "creationTimestamp", "labels")
+#: All that it knows of a pod, of which there may be very many.
+_POD_METADATA = ("name", "namespace", "uid", "resourceVersion")
+_POD_ANNOTATIONS = (NETWORKS_ANNOTATION, KEEP_ANNOTATION)
+_POD_SPEC = ("nodeName", "hostNetwork")
 
 
 def key(item: Json) -> str:
@@ -59,8 +64,9 @@ def slim(item: Json) -> Json:
     """The object without what nobody here reads, which is most of its bytes."""
     metadata = dict(part(item, "metadata"))
     if item.get("kind") == "Node":
-        kept: Json = {name: metadata[name] for name in _NODE_METADATA if name in metadata}
-        return {"apiVersion": "v1", "kind": "Node", "metadata": kept}
+        return {"apiVersion": "v1", "kind": "Node", "metadata": _some(metadata, _NODE_METADATA)}
+    if item.get("kind") == "Pod":
+        return _slim_pod(item)
     metadata.pop("managedFields", None)
     annotations = part(metadata, "annotations")
     if _LAST_APPLIED in annotations:
@@ -68,6 +74,24 @@ def slim(item: Json) -> Json:
             name: value for name, value in annotations.items() if name != _LAST_APPLIED
         }
     return {**item, "metadata": metadata}
+
+
+def _slim_pod(item: Json) -> Json:
+    metadata = part(item, "metadata")
+    kept = _some(metadata, _POD_METADATA)
+    if annotations := _some(part(metadata, "annotations"), _POD_ANNOTATIONS):
+        kept |= {"annotations": annotations, **_some(metadata, ("ownerReferences",))}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": kept,
+        "spec": _some(part(item, "spec"), _POD_SPEC),
+        "status": _some(part(item, "status"), ("phase",)),
+    }
+
+
+def _some(values: Json, names: tuple[str, ...]) -> Json:
+    return {name: values[name] for name in names if name in values}
 
 
 def covers(found: JsonValue, wanted: JsonValue) -> bool:

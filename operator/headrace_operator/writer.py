@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable
 
 from headrace_api import Json
-from headrace_kube import DAEMON_SETS, Kind, Kube, KubeError
+from headrace_kube import DAEMON_SETS, INTERFACES, PODS, Kind, Kube, KubeError
 
 from . import objects
 from .controller import Controller, Work
 from .events import Events
 from .metrics import Metrics
-from .render import transition
+from .render import Transition, transition
 from .render.raw import part
 
 WORKERS = 8
@@ -46,6 +46,8 @@ class Writer:
         # Output -> what was applied last and the generation that came of it: the API server
         # may write it in other words.
         self._applied: dict[Work, tuple[Json, int]] = {}
+        # Pod -> its uid, and what an event said of it.
+        self._told: dict[str, tuple[str, Transition]] = {}
 
     async def run(self) -> None:
         """Write for ever. Raises NotLeadingError (in a group) when that is over."""
@@ -76,9 +78,15 @@ class Writer:
         """Create, change or delete the output; whether there was something to do."""
         wanted, found = self._controller.wanted(work), self._cache.get(work.kind, work.key)
         if wanted is not None:
+            if found and work.kind is INTERFACES and not objects.ours(found):
+                # Somebody made it by hand, and knows best.
+                return False
             if found and self._same(work, found, wanted):
                 return False
-            there = await self._apply(work.kind, wanted)
+            # What a person has made since under that name is not taken over.
+            there = await self._apply(
+                work.kind, wanted, force=work.kind is not INTERFACES or bool(found)
+            )
             self._applied[work] = wanted, objects.generation(there)
             return True
         self._applied.pop(work, None)
@@ -100,7 +108,7 @@ class Writer:
         applied, generation = self._applied.get(work, (None, 0))
         if applied is wanted and generation == objects.generation(found):
             return True
-        if work.kind is DAEMON_SETS:
+        if work.kind in (DAEMON_SETS, INTERFACES):
             return objects.covers(part(found, "spec"), part(wanted, "spec"))
         if part(found, "spec") != part(wanted, "spec"):
             return False
@@ -110,6 +118,9 @@ class Writer:
 
     async def _status(self, work: Work) -> bool:
         """Write the status of an input; whether there was something to do."""
+        if work.kind is PODS:
+            self._complain(work.key)
+            return False
         status = self._controller.status(work)
         found = self._cache.get(work.kind, work.key)
         if status is None or found is None or part(found, "status") == status:
@@ -137,10 +148,19 @@ class Writer:
             self._events.emit(found, told)
         return True
 
-    async def _apply(self, kind: Kind, item: Json) -> Json:
+    def _complain(self, key: str) -> None:
+        """Tell once what is wrong with the annotations of a pod, which has no status of ours."""
+        found, complaint = self._cache.get(PODS, key), self._controller.complaint(key)
+        if found and complaint and self._told.get(key) != (objects.uid(found), complaint):
+            self._told[key] = objects.uid(found), complaint
+            self._events.emit(found, complaint)
+        if not (found and complaint):
+            self._told.pop(key, None)
+
+    async def _apply(self, kind: Kind, item: Json, *, force: bool = True) -> Json:
         self._gate()
         try:
-            there = await self._kube.apply(kind, item, objects.MANAGER)
+            there = await self._kube.apply(kind, item, objects.MANAGER, force=force)
         except KubeError as error:
             self._metrics.failed("apply", error)
             raise

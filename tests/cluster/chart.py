@@ -77,6 +77,17 @@ VALUES: dict[str, Json] = {
     "no CRDs, no roles": {"crds": {"install": False}, "rbac": {"aggregate": False}},
     "CRDs that go": {"crds": {"keep": False}},
     "dataplane": {"dataplane": {"metricsPort": 20000, "hostDirectory": "/srv/headrace"}},
+    "node agent": {
+        "nodeAgent": {
+            "enabled": True,
+            "cni": {"chained": False, "timeoutSeconds": 5, "binDirectory": "/usr/libexec/cni"},
+            "tolerations": [],
+            "nodeSelector": {"pods": "yes"},
+            "podLabels": {"team": "network"},
+            "podAnnotations": {"example.com/note": "yes: no"},
+            "serviceAccount": {"annotations": {"example.com/role": "r"}},
+        }
+    },
     "observed": {
         "podMonitor": {
             "enabled": True,

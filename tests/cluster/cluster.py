@@ -203,13 +203,16 @@ class Node:
 
     def _make_mounts(self) -> None:
         var = self.namespace.path(f"{self._home}/var")
-        for folder in ("lib", "log", "tmp", "cache"):
+        for folder in ("lib", "log", "tmp", "cache", "cni/bin", "cni/net.d"):
             (var / folder).mkdir(parents=True)
         (var / "run").symlink_to("/run")
         commands = [
             f"mount --bind {self._home}/var /var",
-            "mkdir -p /run/containerd",
+            # The node agent adds its own.
+            "ln -s /usr/lib/cni/* /var/cni/bin",
+            "mkdir -p /run/containerd /run/headrace",
             "mount -t tmpfs tmpfs /run/containerd",
+            "mount -t tmpfs tmpfs /run/headrace",
             "mount -t tmpfs tmpfs /run/netns",
         ]
         for name, value in _KUBELET_SYSCTLS.items():
@@ -218,9 +221,8 @@ class Node:
         self.namespace.command("bash", "-euc", "\n".join(commands))
 
     def _start_containerd(self) -> None:
-        self.namespace.path(f"{self._home}/cni").mkdir()
         self._write("containerd.toml", _CONTAINERD.format(home=self._home, image=IMAGE))
-        self._write("cni/10-pods.conflist", _cni(_PODS.format(self._number)))
+        self._write("var/cni/net.d/10-pods.conflist", _cni(_PODS.format(self._number)))
         self._start("containerd", "--config", f"{self._home}/containerd.toml")
         listens = self.namespace.path("/run/containerd/containerd.sock").exists
         until(listens, f"{self.name}: containerd listens", _SECONDS)
@@ -550,8 +552,8 @@ state = "/run/containerd"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/usr/lib/cni"
-    conf_dir = "{home}/cni"
+    bin_dir = "/var/cni/bin"
+    conf_dir = "/var/cni/net.d"
 """
 
 

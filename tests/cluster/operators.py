@@ -28,6 +28,7 @@ from headrace_kube import (
     NAMESPACES,
     NODES,
     PIPELINES,
+    PODS,
     ROUTE_SLICES,
     VIRTUAL_NETWORKS,
     Kind,
@@ -43,6 +44,7 @@ Result = TypeVar("Result")
 LEASE = f"{NAMESPACE}/headrace-operator"
 WRITTEN = (DATAPLANE_CONFIGS, ROUTE_SLICES, DAEMON_SETS, VIRTUAL_NETWORKS, INTERFACES, PIPELINES)
 """What the operator writes, or the status of which it writes."""
+STATEFUL_SETS = Kind("StatefulSet", "statefulsets", "apps/v1")
 _TEMPLATES = ("configmap", "rbac-operator", "serviceaccounts")
 
 
@@ -69,6 +71,47 @@ def interface(name: str, network: str, node: str, namespace: str = "default", **
         **spec,
     }
     return _object("Interface", name, namespace, spec)
+
+
+def pod(name: str, node: str = "", namespace: str = "default", **annotations: str) -> Json:
+    """A pod that no kubelet minds; `networks` and `keep_addresses` are annotations of ours."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "annotations": {**_ours(annotations)}},
+        "spec": {**_POD, **({"nodeName": node} if node else {})},
+    }
+
+
+def stateful_set(name: str, namespace: str = "default", **annotations: str) -> Json:
+    """One with one such pod."""
+    labels: Json = {"app": name}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "serviceName": name,
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels, "annotations": {**_ours(annotations)}},
+                "spec": _POD,
+            },
+        },
+    }
+
+
+def _ours(annotations: Mapping[str, str]) -> dict[str, str]:
+    return {f"headrace.dev/{name.replace('_', '-')}": text for name, text in annotations.items()}
+
+
+# Nobody schedules it but the test, and it goes at once.
+_POD: Json = {
+    "schedulerName": "nobody",
+    "terminationGracePeriodSeconds": 0,
+    "containers": [{"name": "main", "image": "localhost/nothing"}],
+}
 
 
 def _object(kind: str, name: str, namespace: str, spec: dict[str, Any]) -> Json:
@@ -170,9 +213,39 @@ class World:
 
     def clear(self) -> None:
         """Delete everything that people write, and what came of it, and the Lease."""
-        for kind in (INTERFACES, VIRTUAL_NETWORKS, PIPELINES, NODES, *WRITTEN[:3]):
+        for kind in (
+            STATEFUL_SETS,
+            PODS,
+            INTERFACES,
+            VIRTUAL_NETWORKS,
+            PIPELINES,
+            NODES,
+            *WRITTEN[:3],
+        ):
             self.delete(kind, *self.all(kind))
         self.delete(LEASES, LEASE)
+
+    def bind(self, pod: str, node: str) -> None:
+        """Put the pod on a node, as the scheduler does."""
+        namespace, _, name = pod.rpartition("/")
+        body: Json = {
+            "apiVersion": "v1",
+            "kind": "Binding",
+            "metadata": {"name": name},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+        }
+        self._run(self.kube.request("POST", PODS.path(namespace, name, "binding"), body=body))
+
+    def end(self, pod: str, phase: str = "Succeeded") -> None:
+        """Say, as the pod's kubelet does, that it has completed."""
+        namespace, _, name = pod.rpartition("/")
+        item: Json = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": namespace},
+            "status": {"phase": phase},
+        }
+        self._run(self.kube.apply(PODS, item, "kubelet", subresource="status"))
 
     def report(self, *keys: str, ready: bool = True, reason: str = "Forwarding") -> None:
         """Say, as the agents of these DataplaneConfigs do (default: of all), what they made."""
@@ -327,6 +400,7 @@ class Operator:
             **settings,
         }
         config.write_text(yaml.safe_dump(settings))
+        self.kubeconfig = kubeconfig
         self.log = folder / "log"
         options = {"config": config, "kubeconfig": kubeconfig, "namespace": NAMESPACE}
         words = [f"--{name}={value}" for name, value in options.items()]
@@ -409,7 +483,9 @@ class Operator:
         )
 
 
-_KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (*WRITTEN, NODES, NAMESPACES)}
+_KINDS: Mapping[str, Kind] = {
+    kind.name: kind for kind in (*WRITTEN, NODES, NAMESPACES, PODS, STATEFUL_SETS)
+}
 
 
 def _kind(item: Json) -> Kind:

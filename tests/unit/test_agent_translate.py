@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from headrace_api import Attachment, DataplaneConfig, RouteSlice, digest
+from headrace_api import Attachment, DataplaneConfig, RouteSlice, digest, pod_device
 from headrace_dataplane.translate import UnsupportedError, device, translate
 
 CONFIG: dict[str, Any] = {
@@ -201,6 +201,11 @@ def attachment(kind: str, **member: object) -> Attachment:
             attachment("Pcap", pcap={"receiveFile": "/i", "transmitFile": "/out.pcap"}),
             r"net_pcap[0-9a-f]{8},rx_pcap=/i,tx_pcap=/out\.pcap",
         ),
+        (
+            attachment("Pod", pod={"name": "p"}),
+            rf"net_af_packet[0-9a-f]{{8}},iface={pod_device('a/vm1')},qpairs=1,qdisc_bypass=1,"
+            r"framecnt=2048",
+        ),
         (attachment("Null"), r"net_null[0-9a-f]{8},no-rx=1"),
         (attachment("SRIOV", sriov={"pciAddress": "0000:3b:02.1"}), r"0000:3b:02\.1"),
     ],
@@ -265,7 +270,6 @@ def test_device_names_are_stable_and_follow_port_driver_and_arguments() -> None:
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        (attachment("Pod", pod={"name": "p"}), "AttachmentUnsupported"),
         (attachment("AFXDP", afXDP={"deviceName": "e0"}), "AttachmentUnsupported"),
         (attachment("SRIOV", sriov={"resourceName": "x/y"}), "AttachmentUnsupported"),
         (attachment("Pcap", pcap={"receiveFile": "/a[1]"}), "AttachmentInvalid"),
@@ -298,7 +302,7 @@ def test_an_interface_that_cannot_be_attached_leaves_the_others() -> None:
     config: dict[str, Any] = {**CONFIG, "spec": {**CONFIG["spec"]}}
     first, second = config["spec"]["interfaces"]
     config["spec"]["interfaces"] = [
-        {**first, "attachment": {"type": "Pod", "pod": {"name": "p"}}},
+        {**first, "attachment": {"type": "AFXDP", "afXDP": {"deviceName": "e0"}}},
         second,
     ]
     done = translate(DataplaneConfig.model_validate(config), [])

@@ -13,6 +13,7 @@ from headrace_api import (
     Node,
     Objects,
     Pipeline,
+    Pod,
     RouteSlice,
     VirtualNetwork,
     canonical_json,
@@ -123,6 +124,7 @@ def test_one_interface_gets_all_that_it_needs() -> None:
                 "vni": 1,
                 "mtu": 1460,
                 "gateways": ["10.0.0.1", "2001:db8::1"],
+                "subnets": ["10.0.0.0/24", "2001:db8::/64"],
                 "routeSlices": ["default.blue.0"],
             }
         ],
@@ -574,3 +576,97 @@ def test_what_cannot_be_read_keeps_what_it_has() -> None:
         compiler.delete(item.kind, item.key)
     compiler.flush()
     assert set(compiler.snapshot().allocations.networks) == {"default/green"}
+
+
+# Pods.
+
+
+def pod(name: str = "web", node: str = "", phase: str = "Pending") -> Pod:
+    return Pod.model_validate(
+        {
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"nodeName": node},
+            "status": {"phase": phase},
+        }
+    )
+
+
+def of_pod(name: str = "vm1", **inside: Any) -> Interface:
+    attachment = {"type": "Pod", "pod": {"name": "web", **inside}}
+    return interface(name, nodeName=None, attachment=attachment)
+
+
+def with_pods(*items: Interface | Pod) -> Compiler:
+    compiler = Compiler()
+    for item in (network(), pipeline(), node("node-a"), node("node-b"), *items):
+        compiler.upsert(item)
+    compiler.flush()
+    return compiler
+
+
+def reasons(compiler: Compiler) -> dict[str, str]:
+    return {problem.name: problem.reason for problem in compiler.snapshot().problems}
+
+
+def homes(compiler: Compiler) -> dict[str, str]:
+    """Interface -> DataplaneConfig."""
+    return {
+        each["name"]: name
+        for name, spec in specs(compiler.snapshot()).items()
+        for each in spec["interfaces"]
+    }
+
+
+def test_an_interface_is_where_its_pod_is() -> None:
+    compiler = with_pods(of_pod(), pod(node="node-a"))
+    assert homes(compiler) == {"vm1": "router.node-a"}
+    assert reasons(compiler) == {}
+    compiler.delete("Pod", "default/web")
+    compiler.flush()
+    assert homes(compiler) == {}
+    assert reasons(compiler) == {"vm1": "PodNotFound"}
+    assert compiler.snapshot().slices == {}
+    compiler.upsert(pod())
+    compiler.flush()
+    assert reasons(compiler) == {"vm1": "PodNotScheduled"}
+    # The address is kept, as a newcomer finds out.
+    compiler.upsert(interface("vm2"))
+    compiler.flush()
+    assert compiler.allocations().interfaces["default/vm2"].addresses[0] == "10.0.0.3"
+    compiler.upsert(pod(node="node-b", phase="Running"))
+    compiler.flush()
+    assert homes(compiler) == {"vm1": "router.node-b", "vm2": "router.node-a"}
+    record = compiler.allocations().interfaces["default/vm1"]
+    assert (record.node, record.addresses[0]) == ("node-b", "10.0.0.2")
+    compiler.upsert(pod(node="node-b", phase="Succeeded"))
+    compiler.flush()
+    assert homes(compiler) == {"vm2": "router.node-a"}
+    assert reasons(compiler) == {"vm1": "PodCompleted"}
+
+
+def test_a_pod_may_come_before_or_after_its_interface() -> None:
+    first = with_pods(of_pod(), pod(node="node-a")).snapshot()
+    second = with_pods(pod(node="node-a"), of_pod()).snapshot()
+    assert first == second
+    assert first.configs["router.node-a"]["spec"] != first.configs["router.node-b"]["spec"]
+
+
+def test_a_device_inside_a_pod_serves_one_interface() -> None:
+    compiler = with_pods(
+        of_pod(), of_pod("vm2"), of_pod("vm3", deviceName="net2"), pod(node="node-a")
+    )
+    assert reasons(compiler) == {"vm2": "DeviceConflict"}
+    assert set(homes(compiler)) == {"vm1", "vm3"}
+
+
+def test_without_a_cluster_there_are_no_pods() -> None:
+    (problem,) = run(of_pod()).problems
+    assert problem.reason == "PodNotFound"
+    assert problem.field == "spec.attachment.pod.name"
+    assert "without a cluster use another type" in problem.message
+
+
+def test_a_pod_is_no_uplink() -> None:
+    uplink = {"name": "up", "attachment": {"type": "Pod", "pod": {"name": "web"}}}
+    result = run(pipelines=(pipeline(uplinks=[uplink]),))
+    assert {problem.reason for problem in result.problems} == {"AttachmentUnsupported"}

@@ -16,6 +16,7 @@ from headrace_api import (
     Object,
     Objects,
     Pipeline,
+    Pod,
     Problem,
     RouteSlice,
     VirtualNetwork,
@@ -26,6 +27,7 @@ from headrace_operator.compiler import compile as compile_all
 NETWORKS = ("net-a", "net-b", "net-c")
 NODES = ("node-a", "node-b", "node-c")
 PIPELINES = ("pipe-a", "pipe-b")
+PODS = ("web-0", "web-1")
 INTERFACES = tuple(f"vm{number}" for number in range(7))
 CREATED = st.sampled_from(["", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"])
 
@@ -70,10 +72,14 @@ def interfaces(draw: st.DrawFn) -> Interface:
     attachment: dict[str, object] = {"type": "Null"}
     if device:
         attachment = {"type": "Tap", "tap": {"deviceName": device}}
+    node: str | None = draw(st.sampled_from(NODES))
+    if draw(st.integers(0, 3)) == 0:
+        attachment = {"type": "Pod", "pod": {"name": draw(st.sampled_from(PODS))}}
+        node = None
     spec = {
         "networkRef": {"name": draw(st.sampled_from(NETWORKS))},
         "pipelineName": draw(st.sampled_from(PIPELINES)),
-        "nodeName": draw(st.sampled_from(NODES)),
+        "nodeName": node,
         "addresses": draw(st.lists(address, max_size=2, unique=True)),
         "prefixes": draw(st.lists(st.sampled_from(_prefixes), max_size=2, unique=True)),
         "attachment": attachment,
@@ -93,7 +99,7 @@ def pipelines(draw: st.DrawFn) -> Pipeline:
     spec: dict[str, object] = {
         "nodeSelector": {"matchLabels": labels},
         "underlayPrefix": draw(st.sampled_from(["fd00:1::/48", "fd00:1::/62", "fd00:2::/64"])),
-        "attachmentTypes": draw(st.sampled_from([["Tap", "Null"], ["Tap"]])),
+        "attachmentTypes": draw(st.sampled_from([["Tap", "Null", "Pod"], ["Tap"]])),
     }
     device = draw(st.sampled_from(["up0", "up1", "tap3"]))
     uplink = {"type": "Tap", "tap": {"deviceName": device}}
@@ -107,6 +113,15 @@ def nodes(draw: st.DrawFn) -> Node:
     labels = draw(st.sampled_from([{}, {"zone": "1"}, {"zone": "2"}]))
     metadata = {"name": draw(st.sampled_from(NODES)), "labels": labels}
     return Node.model_validate({"metadata": metadata})
+
+
+@st.composite
+def pods(draw: st.DrawFn) -> Pod:
+    node, phase = draw(st.sampled_from([*((name, "Running") for name in NODES), ("", "Pending")]))
+    phase = draw(st.sampled_from([phase, phase, "Succeeded"]))
+    metadata = {"name": draw(st.sampled_from(PODS)), "namespace": "ns"}
+    found = {"metadata": metadata, "spec": {"nodeName": node}, "status": {"phase": phase}}
+    return Pod.model_validate(found)
 
 
 def _base() -> list[Object]:
@@ -123,6 +138,8 @@ def _base() -> list[Object]:
         network = {"subnets": [{"prefix": "10.0.0.0/29"}, {"prefix": "2001:db8::/64"}]}
         metadata = {"name": name, "namespace": "ns"}
         found.append(VirtualNetwork.model_validate({"metadata": metadata, "spec": network}))
+    metadata = {"name": PODS[0], "namespace": "ns"}
+    found.append(Pod.model_validate({"metadata": metadata, "spec": {"nodeName": NODES[0]}}))
     return found
 
 
@@ -132,6 +149,7 @@ DELETE = st.one_of(
     st.tuples(st.just("VirtualNetwork"), st.sampled_from([f"ns/{name}" for name in NETWORKS])),
     st.tuples(st.just("Pipeline"), st.sampled_from(PIPELINES)),
     st.tuples(st.just("Node"), st.sampled_from(NODES)),
+    st.tuples(st.just("Pod"), st.sampled_from([f"ns/{name}" for name in PODS])),
 )
 Step = Object | tuple[str, str] | None
 
@@ -139,19 +157,22 @@ Step = Object | tuple[str, str] | None
 @st.composite
 def steps_of(draw: st.DrawFn, *, put_only: bool) -> Step:
     """Mostly Interfaces: the world they live in changes now and then."""
-    roll = draw(st.integers(0, 27 if put_only else 31))
+    roll = draw(st.integers(0, 30 if put_only else 34))
     if roll < 23:
         return draw(interfaces())
-    if roll < 28:
+    if roll < 31:
         rare: tuple[st.SearchStrategy[Object], ...] = (
             networks(),
             networks(),
             networks(),
             pipelines(),
             nodes(),
+            pods(),
+            pods(),
+            pods(),
         )
         return draw(rare[roll - 23])
-    return None if roll < 31 else draw(DELETE)
+    return None if roll < 34 else draw(DELETE)
 
 
 def _worlds(put_only: bool) -> st.SearchStrategy[list[Step]]:
@@ -174,6 +195,7 @@ def objects(items: Iterable[Object]) -> Objects:
         interfaces=tuple(item for item in found if isinstance(item, Interface)),
         pipelines=tuple(item for item in found if isinstance(item, Pipeline)),
         nodes=tuple(item for item in found if isinstance(item, Node)),
+        pods=tuple(item for item in found if isinstance(item, Pod)),
     )
 
 
@@ -316,7 +338,11 @@ def test_a_broken_interface_hurts_only_itself(
     items: list[Object], broken: Interface, what: str
 ) -> None:
     spec = broken.spec.model_dump(by_alias=True, mode="json", exclude_none=True)
-    spec |= {"node": {"nodeName": "none"}, "pipeline": {"pipelineName": "none"}}.get(
+    elsewhere: dict[str, Any] = {
+        "nodeName": "none",
+        "attachment": {"type": "Tap", "tap": {"deviceName": "t"}},
+    }
+    spec |= {"node": elsewhere, "pipeline": {"pipelineName": "none"}}.get(
         what, {"networkRef": {"name": "none"}}
     )
     metadata = {"name": "broken", "namespace": "ns"}

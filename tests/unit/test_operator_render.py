@@ -174,6 +174,7 @@ PRIVILEGES: dict[str, tuple[list[str], bool, set[str]]] = {
     "SRIOV": (["IPC_LOCK"], False, set()),
     "Tap": (["NET_ADMIN"], True, {"/dev/net/tun"}),
     "AFPacket": (["NET_ADMIN", "NET_RAW"], True, set()),
+    "Pod": (["NET_ADMIN", "NET_RAW"], True, set()),
     "Memif": ([], False, {"/var/lib/headrace/sockets"}),
     "VhostUser": ([], False, {"/var/lib/headrace/sockets"}),
     "VirtioUser": ([], False, {"/var/lib/headrace/sockets"}),

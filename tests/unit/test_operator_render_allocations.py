@@ -27,7 +27,12 @@ World = dict[tuple[str, str], Object]
 def raws(world: World, result: Compilation) -> dict[str, list[Json]]:
     """The objects as they are in the cluster once every status is written."""
     held = result.allocations
-    found: dict[str, list[Json]] = {"VirtualNetwork": [], "Interface": [], "Pipeline": []}
+    found: dict[str, list[Json]] = {
+        "VirtualNetwork": [],
+        "Interface": [],
+        "Pipeline": [],
+        "Pod": [],
+    }
     for (kind, key), item in world.items():
         if kind not in found:
             continue
@@ -39,7 +44,7 @@ def raws(world: World, result: Compilation) -> dict[str, list[Json]]:
                 raw["status"] = network_status(raw, vni, (), wrong, NOW)
             case "Interface":
                 raw["status"] = interface_status(raw, held.interfaces.get(key), wrong, None, NOW)
-            case _:
+            case "Pipeline":
                 nodes = held.nodes.get(key, {})
                 raw["status"] = pipeline_status(raw, nodes, wrong, [], {}, 9477, NOW)
         found[kind].append(raw)
@@ -53,6 +58,7 @@ def load(found: dict[str, list[Json]], result: Compilation) -> Allocations:
         found["Pipeline"],
         result.configs.values(),
         result.slices.values(),
+        found["Pod"],
     )
 
 
@@ -134,6 +140,7 @@ def test_garbage_hurts_nobody(
         [*found["Pipeline"], *pipelines],
         [*before.configs.values(), *configs],
         [*before.slices.values(), *slices],
+        found["Pod"],
     )
     assert Allocations.model_validate_json(loaded.model_dump_json()) == loaded
     after = compile_all(objects(world.values()), loaded)

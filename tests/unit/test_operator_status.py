@@ -129,7 +129,7 @@ def test_a_network_keeps_its_vni_while_a_route_waits() -> None:
 @pytest.mark.parametrize(
     "reason",
     ["NetworkNotFound", "NetworkNotReady", "PipelineNotFound", "PipelineNotReady", "NodeNotFound",
-     "NodeNotSelected", "InterfaceNotFound"],
+     "NodeNotSelected", "InterfaceNotFound", "PodNotFound", "PodNotScheduled", "PodCompleted"],
 )  # fmt: skip
 def test_what_waits_for_another_object_is_in_progress(reason: str) -> None:
     wrong = [problem(reason)]

@@ -37,7 +37,8 @@ class InterfaceAllocation:
     network: str
     """namespace/name of the network that `addresses` belong to."""
     pipeline: str
-    node: str
+    node: str | None
+    """None: it is nowhere for now, and its addresses are kept."""
     underlay_address: UnderlayAddress | None
     """/128 of the node's /64."""
     addresses: tuple[TenantAddress, ...]

@@ -18,12 +18,14 @@ from typing import TypeVar
 
 from headrace_api import (
     Interface,
+    InterfaceSpec,
     Json,
     Node,
     Object,
     Objects,
     Pipeline,
     PipelineSpec,
+    Pod,
     Problem,
     VirtualNetwork,
     VirtualNetworkSpec,
@@ -37,7 +39,7 @@ from .config import compiled_network, dataplane_config
 from .nodes import pn_key, pn_parts
 from .outcome import Fault, problem
 from .routing import Routing
-from .store import Entry, Store
+from .store import Entry, Place, Store
 
 #: Where compiled objects live.
 NAMESPACE = "headrace-system"
@@ -168,14 +170,13 @@ class Compiler:
             case VirtualNetwork():
                 self._put_network(item.key, Entry(item.metadata.creation_timestamp, item.spec))
             case Interface():
-                entry = Entry(item.metadata.creation_timestamp, item.spec)
-                if self._store.interfaces.get(item.key) != entry:
-                    self._store.put_interface(item.key, entry)
-                    self._dirty["ifc"].add(item.key)
+                self._put_interface(item.key, Entry(item.metadata.creation_timestamp, item.spec))
             case Pipeline():
                 self._put_pipeline(item.key, Entry(item.metadata.creation_timestamp, item.spec))
             case Node():
                 self._put_node(item.key, item.metadata.labels)
+            case Pod():
+                self._put_pod(item.key, Place(item.node, item.completed))
 
     def delete(self, kind: str, key: str) -> None:
         """Remove an object by kind and key (namespace/name, or name); unknown ones are ignored."""
@@ -184,12 +185,13 @@ class Compiler:
             case "VirtualNetwork":
                 self._put_network(key, None)
             case "Interface":
-                self._store.put_interface(key, None)
-                self._dirty["ifc"].add(key)
+                self._put_interface(key, None)
             case "Pipeline":
                 self._put_pipeline(key, None)
             case "Node":
                 self._put_node(key, None)
+            case "Pod":
+                self._put_pod(key, None)
             case _:
                 raise ValueError(f"the compiler reads no {kind}")
 
@@ -221,6 +223,19 @@ class Compiler:
         _put(self._store.nodes, name, None if labels is None else dict(labels))
         self._dirty["pn"] |= {pn_key(pipeline, name) for pipeline in self._store.pipelines}
         self._dirty["ifc"] |= self._store.by_node[name]
+
+    def _put_interface(self, key: str, entry: Entry[InterfaceSpec] | None) -> None:
+        if self._store.put_interface(key, entry):
+            self._dirty["ifc"].add(key)
+
+    def _put_pod(self, key: str, place: Place | None) -> None:
+        if self._store.pods.get(key) == place:
+            return
+        _put(self._store.pods, key, place)
+        for interface_key in tuple(self._store.by_pod.get(key, ())):
+            self._put_interface(interface_key, self._store.interfaces[interface_key])
+            # What is wrong with it may be something else now.
+            self._dirty["ifc"].add(interface_key)
 
     # Output
 
@@ -295,7 +310,9 @@ class Compiler:
             _record(self._vnis, key, vni, changes.vnis, key)
         elif owner.kind == "ifc" and key in self._records:
             spec = self._store.interface(key)
-            pn = self._pns.get(pn_key(spec.pipeline_name, spec.node_name)) if spec else None
+            pn = None
+            if spec and spec.node_name:
+                pn = self._pns.get(pn_key(spec.pipeline_name, spec.node_name))
             prefix = pn.underlay_prefix if pn else None
             stays, woken = interface.keep(
                 self._store, self._claims, key, self._records[key], prefix

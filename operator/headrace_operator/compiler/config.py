@@ -28,6 +28,7 @@ def compiled_network(
         # A peer network with a larger mtu has no Interface here: its mtu is not used.
         "mtu": min(spec.mtu or tenant_mtu(pipeline), tenant_mtu(pipeline)),
         "gateways": [subnet.gateway for subnet in subnet_ranges(spec)],
+        "subnets": [subnet.prefix for subnet in subnet_ranges(spec)],
         "routeSlices": [slice_name(key, number) for number in slices],
     }
 

@@ -22,7 +22,7 @@ from .claims import Claims, Owner, Space
 from .network import Hop, Hops
 from .nodes import device_space, pn_key, tenant_mtu, unsupported
 from .outcome import Fault, taken
-from .store import Store, network_key
+from .store import Store, network_key, sibling
 
 
 def address_space(network: str) -> Space:
@@ -35,6 +35,11 @@ def underlay_space(pn: str) -> Space:
     return Space("underlay", pn)
 
 
+def device_of(key: str, spec: InterfaceSpec) -> str | None:
+    """What the Interface occupies on its node (Attachment.device)."""
+    return spec.attachment.device(key.partition("/")[0])
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What an Interface refers to, once all of it is accepted."""
@@ -42,6 +47,7 @@ class Context:
     network: str
     network_spec: VirtualNetworkSpec
     vni: int
+    node: str
     pn: str
     pipeline: PipelineSpec
     underlay_prefix: str
@@ -64,11 +70,11 @@ class Accepted:
 def install(claims: Claims, key: str, record: InterfaceAllocation) -> None:
     """Take what a record of an earlier run says."""
     owner = Owner("ifc", key)
-    if record.device:
+    if record.device and record.node:
         claims.take(device_space(record.node), record.device, owner)
     for address in record.addresses:
         claims.take(address_space(record.network), address_number(address), owner)
-    if record.underlay_address:
+    if record.underlay_address and record.node:
         pn = pn_key(record.pipeline, record.node)
         claims.take(underlay_space(pn), underlay_host(record.underlay_address), owner)
 
@@ -91,8 +97,9 @@ def keep(
     underlay = None
     if spec:
         if (
-            spec.node_name == record.node
-            and record.device == spec.attachment.device
+            record.node
+            and spec.node_name == record.node
+            and record.device == device_of(key, spec)
             and record.device
             and claims.holder(device_space(record.node), record.device) == owner
         ):
@@ -106,7 +113,8 @@ def keep(
             ]
             addresses = _still_wanted(spec, store.network(record.network), held)
         if (
-            record.underlay_address
+            record.node
+            and record.underlay_address
             and underlay_prefix
             and (spec.pipeline_name, spec.node_name) == (record.pipeline, record.node)
             and node_number(record.underlay_address) == node_number(underlay_prefix)
@@ -118,11 +126,11 @@ def keep(
         ):
             underlay = record.underlay_address
     woken: set[Owner] = set()
-    if record.device and not device:
+    if record.node and record.device and not device:
         woken |= claims.release(device_space(record.node), record.device, owner)
     for address in set(record.addresses) - set(addresses):
         woken |= claims.release(address_space(record.network), address_number(address), owner)
-    if record.underlay_address and not underlay:
+    if record.node and record.underlay_address and not underlay:
         pn = pn_key(record.pipeline, record.node)
         host = underlay_host(record.underlay_address)
         woken |= claims.release(underlay_space(pn), host, owner)
@@ -167,7 +175,7 @@ def claim_given(
 ) -> tuple[Fault, ...]:
     """Take the device and the addresses that the user gave: all of them, or none and say why."""
     owner = Owner("ifc", key)
-    node = spec.node_name
+    node = context.node
     faults = list(unsupported("spec.attachment", spec.attachment))
     kind = spec.attachment.type
     if kind not in context.pipeline.attachment_types:
@@ -179,7 +187,7 @@ def claim_given(
         faults.append(Fault("spec.attachment.type", "AttachmentNotAllowed", message))
     faults.extend(_mtu_faults(spec, context))
 
-    device = spec.attachment.device
+    device = device_of(key, spec)
     if device:
         holder = claims.holder(device_space(node), device)
         if holder not in (None, owner):
@@ -270,7 +278,7 @@ def claim_any(
             claims.wait(underlay_space(context.pn), None, owner)
             message = (
                 f"Pipeline {spec.pipeline_name} has {NODE_INTERFACES} Interfaces on node"
-                f" {spec.node_name}, as many as it can: use another node or Pipeline"
+                f" {context.node}, as many as it can: use another node or Pipeline"
             )
             faults.append(Fault("spec.nodeName", "NodeFull", message))
         else:
@@ -279,10 +287,10 @@ def claim_any(
         InterfaceAllocation(
             network=context.network,
             pipeline=spec.pipeline_name,
-            node=spec.node_name,
+            node=context.node,
             underlay_address=underlay,
             addresses=addresses,
-            device=spec.attachment.device,
+            device=device_of(key, spec),
         ),
         tuple(faults),
     )
@@ -357,6 +365,9 @@ def refer(
     if pipeline is None:
         message = f"Pipeline {name} does not exist: create it"
         return Fault("spec.pipelineName", "PipelineNotFound", message)
+    if node is None:
+        pod = spec.attachment.pod
+        return _nowhere(store, sibling(key, pod.name if pod else ""))
     if node not in store.nodes:
         return Fault("spec.nodeName", "NodeNotFound", f"node {node} does not exist")
     if not store.selects(name, node):
@@ -367,4 +378,17 @@ def refer(
     if prefix is None:
         message = f"Pipeline {name} does not run on node {node}: see its conditions"
         return Fault("spec.pipelineName", "PipelineNotReady", message)
-    return Context(network, network_spec, vni, pn, pipeline, prefix)
+    return Context(network, network_spec, vni, node, pn, pipeline, prefix)
+
+
+def _nowhere(store: Store, key: str) -> Fault:
+    """Why a pod is on no node."""
+    field = "spec.attachment.pod.name"
+    pod = store.pods.get(key)
+    if pod is None:
+        message = f"pod {key} does not exist: create it; without a cluster use another type"
+        return Fault(field, "PodNotFound", message)
+    if pod.completed:
+        message = f"pod {key} has completed: delete the Interface, or run the pod again"
+        return Fault(field, "PodCompleted", message)
+    return Fault(field, "PodNotScheduled", f"pod {key} has no node yet: see its events")

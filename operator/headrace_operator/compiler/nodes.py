@@ -51,7 +51,7 @@ def _uplink_devices(spec: PipelineSpec, node: str) -> dict[str, int]:
     """Device -> index of its uplink."""
     devices = {}
     for index, uplink in enumerate(spec.uplinks):
-        device = uplink_attachment(uplink, node).device
+        device = uplink_attachment(uplink, node).device()
         if device:
             devices[device] = index
     return devices
@@ -107,6 +107,9 @@ def claim(
         attachment = uplink_attachment(uplink, node)
         field = f"spec.uplinks[{index}].attachment"
         faults.extend(unsupported(field, attachment))
+        if attachment.pod:
+            message = "a pod is no way to the underlay: use another type"
+            faults.append(Fault(f"{field}.type", "AttachmentUnsupported", message))
     devices = _uplink_devices(spec, node)
     space = device_space(node)
     for device, index in devices.items():

@@ -2,8 +2,8 @@
 """The objects, parsed once, and the indexes that say who depends on whom."""
 
 from collections import defaultdict
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Generic, NamedTuple, TypeVar
 
 from headrace_api import InterfaceSpec, PipelineSpec, VirtualNetworkSpec
 
@@ -21,31 +21,55 @@ class Entry(Generic[Spec]):
     spec: Spec
 
 
+class Place(NamedTuple):
+    """Where a pod is: all of it that the compiler reads."""
+
+    node: str | None
+    """None: it has not been scheduled yet."""
+    completed: bool
+
+
 @dataclass(slots=True)
 class Store:
     """Objects by key (namespace/name, or name where cluster-scoped)."""
 
     networks: dict[str, Entry[VirtualNetworkSpec]] = field(default_factory=dict)
     interfaces: dict[str, Entry[InterfaceSpec]] = field(default_factory=dict)
+    """With the pod's node as nodeName, where there is a pod."""
     pipelines: dict[str, Entry[PipelineSpec]] = field(default_factory=dict)
     nodes: dict[str, dict[str, str]] = field(default_factory=dict)
     """Name -> labels."""
+    pods: dict[str, Place] = field(default_factory=dict)
 
     by_network: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     by_pipeline: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     by_node: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    by_pod: dict[str, set[str]] = field(default_factory=dict)
 
-    def put_interface(self, key: str, entry: Entry[InterfaceSpec] | None) -> None:
-        """Store the Interface, or remove it (None)."""
+    def put_interface(self, key: str, entry: Entry[InterfaceSpec] | None) -> bool:
+        """Store the Interface where its pod is, or remove it (None); whether that is news."""
+        if entry and entry.spec.attachment.pod:
+            pod = self.pods.get(sibling(key, entry.spec.attachment.pod.name))
+            node = pod.node if pod and not pod.completed else None
+            entry = replace(entry, spec=entry.spec.model_copy(update={"node_name": node}))
+        if self.interfaces.get(key) == entry:
+            return False
         for spec, change in ((self.interface(key), set.discard), (entry and entry.spec, set.add)):
             if spec:
                 change(self.by_network[network_key(key, spec)], key)
                 change(self.by_pipeline[spec.pipeline_name], key)
-                change(self.by_node[spec.node_name], key)
+                if spec.node_name:
+                    change(self.by_node[spec.node_name], key)
+                if spec.attachment.pod:
+                    name = sibling(key, spec.attachment.pod.name)
+                    change(self.by_pod.setdefault(name, set()), key)
+                    if not self.by_pod[name]:
+                        del self.by_pod[name]
         if entry:
             self.interfaces[key] = entry
         else:
             self.interfaces.pop(key, None)
+        return True
 
     def interface(self, key: str) -> InterfaceSpec | None:
         """Spec of the Interface, if it exists."""

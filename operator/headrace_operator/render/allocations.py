@@ -6,7 +6,7 @@ none of them. What they do not say of an object that is left out of its Dataplan
 devices, is taken to be what its spec names, as far as nobody else has it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
@@ -45,6 +45,7 @@ def load_allocations(
     pipelines: Iterable[Json],
     configs: Iterable[Json],
     slices: Iterable[Json],
+    pods: Iterable[Json] = (),
 ) -> Allocations:
     """Allocations of raw objects: DataplaneConfigs and RouteSlices win, statuses add the rest.
 
@@ -53,7 +54,8 @@ def load_allocations(
     loader = _Loader()
     interfaces, compiled = [*interfaces], [part(config, "spec") for config in configs]
     # An Interface that moved may be in the configs of both nodes: the one it names now is right.
-    named = {key_of(raw): _place(raw) for raw in interfaces}
+    at = {key_of(raw): text(part(raw, "spec").get("nodeName")) for raw in pods}
+    named = {key_of(raw): _place(raw, at) for raw in interfaces}
     for spec in compiled:
         loader.node(spec)
     for spec in compiled:
@@ -114,7 +116,7 @@ class _Loader:
         for item in map(mapping, items(spec.get("interfaces"))):
             key = key_of({"metadata": item})
             if wanted(key, place):
-                device = _device(item.get("attachment"))
+                device = _device(item.get("attachment"), text(item.get("namespace")))
                 self._interface(key, item.get("network"), *place, item, device)
 
     def slice(self, raw: Json) -> None:
@@ -158,19 +160,21 @@ class _Loader:
         ]
         for item in map(mapping, items(part(raw, "status").get("nodes"))):
             node = text(item.get("name"))
-            devices = [uplink_attachment(uplink, node).device for uplink in uplinks]
+            devices = [uplink_attachment(uplink, node).device() for uplink in uplinks]
             self._node(name, node, item, devices)
 
     def interface(self, raw: Json) -> None:
         """The addresses in the status of an Interface."""
         spec, status = part(raw, "spec"), part(raw, "status")
-        node = text(status.get("nodeName"))
-        if not node:
+        node = text(status.get("nodeName")) or None
+        if not (node or items(status.get("addresses"))):
             return
         namespace = text(part(raw, "metadata").get("namespace"))
         network = f"{namespace}/{text(part(spec, 'networkRef').get('name'))}"
         pipeline = text(spec.get("pipelineName"))
-        device = _device(spec.get("attachment")) if node == spec.get("nodeName") else None
+        device = None
+        if node and spec.get("nodeName") in (None, node):
+            device = _device(spec.get("attachment"), namespace)
         self._interface(key_of(raw), network, pipeline, node, status, device)
 
     # Claims
@@ -193,13 +197,14 @@ class _Loader:
         key: str,
         network: JsonValue,
         pipeline: str,
-        node: str,
+        node: str | None,
         source: Json,
         device: str | None,
     ) -> None:
         of = _parse(_NETWORK_KEY, network)
-        place = _parse(_NAME, pipeline), _parse(_NODE_NAME, node)
-        if key in self._interfaces or _parse(_NETWORK_KEY, key) is None or not (of and all(place)):
+        if key in self._interfaces or _parse(_NETWORK_KEY, key) is None:
+            return
+        if not (of and _parse(_NAME, pipeline)) or (node and not _parse(_NODE_NAME, node)):
             return
         found = (_parse(_ADDRESS, address) for address in items(source.get("addresses")))
         addresses = [
@@ -207,11 +212,12 @@ class _Loader:
         ]
         underlay = _parse(_UNDERLAY_ADDRESS, source.get("underlayAddress"))
         if underlay and not (
-            FIRST_HOST <= underlay_host(underlay) < FIRST_HOST + NODE_INTERFACES
+            node
+            and FIRST_HOST <= underlay_host(underlay) < FIRST_HOST + NODE_INTERFACES
             and self._take(("underlay", pipeline, node), underlay_host(underlay))
         ):
             underlay = None
-        if device and not self._take(("device", node), device):
+        if device and not (node and self._take(("device", node), device)):
             device = None
         if addresses or underlay or device:
             self._interfaces[key] = InterfaceAllocation(
@@ -257,11 +263,15 @@ def _model(model: type[Model], value: JsonValue) -> Model | None:
         return None
 
 
-def _device(attachment: JsonValue) -> str | None:
+def _device(attachment: JsonValue, namespace: str = "") -> str | None:
     found = _model(Attachment, attachment)
-    return found.device if found else None
+    return found.device(namespace) if found else None
 
 
-def _place(raw: Json) -> tuple[str, str]:
+def _place(raw: Json, pods: Mapping[str, str]) -> tuple[str, str]:
+    """Pipeline and node of the Interface; `pods`: pod -> node."""
     spec = part(raw, "spec")
-    return text(spec.get("pipelineName")), text(spec.get("nodeName"))
+    node = text(spec.get("nodeName"))
+    if pod := text(part(spec, "attachment", "pod").get("name")):
+        node = pods.get(f"{text(part(raw, 'metadata').get('namespace'))}/{pod}", "")
+    return text(spec.get("pipelineName")), node

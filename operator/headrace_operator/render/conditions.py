@@ -19,7 +19,7 @@ _MESSAGE_LENGTH = 4096
 _NOTE_BYTES = 1024
 
 #: Reasons that pass when another object comes or turns ready.
-_WAITING = ("NotFound", "NotReady", "NodeNotSelected")
+_WAITING = ("NotFound", "NotReady", "NodeNotSelected", "PodNotScheduled", "PodCompleted")
 #: Nothing is known yet: worth no event.
 _PENDING = "Pending"
 

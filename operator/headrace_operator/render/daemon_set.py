@@ -32,9 +32,10 @@ _CAPABILITIES: Mapping[AttachmentType, frozenset[str]] = {
     AttachmentType.TAP: frozenset({"NET_ADMIN"}),
     # The socket; and the device's start, which sets its MAC address, MTU and promiscuity.
     AttachmentType.AF_PACKET: frozenset({"NET_RAW", "NET_ADMIN"}),
+    AttachmentType.POD: frozenset({"NET_RAW", "NET_ADMIN"}),
 }
 #: Devices of the node's kernel: a restarted pod must find them where they were.
-_KERNEL_TYPES = frozenset({AttachmentType.TAP, AttachmentType.AF_PACKET})
+_KERNEL_TYPES = frozenset({AttachmentType.TAP, AttachmentType.AF_PACKET, AttachmentType.POD})
 
 #: Types whose two sides meet at a Unix socket on the node. Memory is passed over it.
 _SOCKET_TYPES = frozenset(

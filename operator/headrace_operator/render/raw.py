@@ -3,16 +3,18 @@
 
 from pydantic import JsonValue, ValidationError
 
-from headrace_api import Json, Object, Problem
+from headrace_api import Json, Object, Pod, Problem
 from headrace_api.errors import violations
 from headrace_api.manifests import KINDS
 
 
 def parse(kind: str, raw: Json) -> Object | tuple[Problem, ...]:
-    """The model of a VirtualNetwork, Interface, Pipeline or Node, or all that is wrong with it.
+    """The model of a VirtualNetwork, Interface, Pipeline, Node or Pod, or what is wrong with it.
 
-    What a status says is not looked at. Raises KeyError for another kind.
+    What a status says is not looked at, but for a pod's. Raises KeyError for another kind.
     """
+    if kind == "Pod":
+        return Pod.model_validate(raw)
     model = KINDS[kind]
     wanted = {key: value for key, value in raw.items() if key != "status"}
     try:

@@ -57,8 +57,10 @@ def interface_status(
         verdict = _reported(raw, report)
     found = conditions.status(raw, verdict, now)
     if allocation:
-        # nodeName says that something is held, and where: a starting operator reads it.
-        found |= {"nodeName": allocation.node, "addresses": [*allocation.addresses]}
+        # What is held, and where: a starting operator reads it.
+        found["addresses"] = [*allocation.addresses]
+        if allocation.node:
+            found["nodeName"] = allocation.node
         if allocation.underlay_address:
             found["underlayAddress"] = allocation.underlay_address
     if report and report.mac_address:

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The entry point `headrace-node`: the command of the node agent's pod."""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from http import HTTPStatus
+from pathlib import Path
+
+from headrace_api import Json
+from headrace_dataplane import logs
+from headrace_dataplane.node.cni import DEFAULT_TIMEOUT_SECONDS
+from headrace_dataplane.node.configs import Configs
+from headrace_dataplane.node.install import PLUGIN, install_plugin, keep_chained, unchain
+from headrace_dataplane.node.pods import Pods
+from headrace_dataplane.node.server import serve
+from headrace_kube import DAEMON_SETS, Kube, KubeError
+
+log = logging.getLogger(__name__)
+
+# A release that goes takes the account and its rights with it, maybe first.
+_GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run until told to end and return the exit status: 0, 2 when it cannot run as it is told."""
+    arguments = _parser().parse_args(words)
+    logs.configure(arguments.log_format)
+    try:
+        asyncio.run(_run(arguments))
+    except (KubeError, OSError) as error:
+        log.error("%s", error)
+        return 2
+    return 0
+
+
+async def _run(arguments: argparse.Namespace) -> None:
+    if arguments.bin_dir is not None:
+        install_plugin(arguments.plugin, arguments.bin_dir)
+    async with await Kube.connect(arguments.kubeconfig) as kube:
+        life = asyncio.create_task(_live(kube, arguments))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, life.cancel)
+        try:
+            await life
+        except asyncio.CancelledError:
+            if arguments.conf_dir is not None and await _is_removed(kube, arguments.daemon_set):
+                unchain(arguments.conf_dir)
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+
+async def _live(kube: Kube, arguments: argparse.Namespace) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        configs = Configs(kube, arguments.namespace or kube.namespace, tasks)
+        tasks.create_task(serve(arguments.socket, Pods(kube, arguments.node, configs).answer))
+        if arguments.conf_dir is not None:
+            entry: Json = {"type": PLUGIN, "timeoutSeconds": arguments.timeout_seconds}
+            tasks.create_task(keep_chained(arguments.conf_dir, entry))
+
+
+async def _is_removed(kube: Kube, daemon_set: str) -> bool:
+    """Whether this agent ends for good: not for an update, a restart, or with its node."""
+    if not daemon_set:
+        return False
+    try:
+        found = await kube.get(DAEMON_SETS, daemon_set, kube.namespace)
+    except KubeError as error:
+        return error.status in _GONE
+    metadata = found["metadata"]
+    return isinstance(metadata, dict) and "deletionTimestamp" in metadata
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="headrace-node",
+        description="Give the pods of this node their devices, behind the CNI plugin.",
+    )
+    parser.add_argument("--node", required=True, help="name of this node")
+    parser.add_argument(
+        "--namespace", help="of the DataplaneConfigs; default: the pod's, or the kubeconfig's"
+    )
+    parser.add_argument(
+        "--socket",
+        type=Path,
+        default=Path("/run/headrace/node/cni.sock"),
+        help="where the plugin asks; default: /run/headrace/node/cni.sock",
+    )
+    parser.add_argument(
+        "--plugin",
+        type=Path,
+        default=Path("/usr/lib/headrace/headrace-cni"),
+        help="the program to install; default: /usr/lib/headrace/headrace-cni",
+    )
+    parser.add_argument("--bin-dir", type=Path, help="install it here; default: do not")
+    parser.add_argument(
+        "--conf-dir", type=Path, help="keep it in the first *.conflist here; default: do not"
+    )
+    parser.add_argument(
+        "--timeout-seconds",
+        type=int,
+        default=DEFAULT_TIMEOUT_SECONDS,
+        help="how long a pod of the *.conflist waits for its network, 1 to 120; default: 50",
+    )
+    parser.add_argument(
+        "--daemon-set",
+        default="",
+        help="of this agent: when it is gone at the end, the *.conflist is put back",
+    )
+    parser.add_argument("--kubeconfig", help="default: as a pod, else $KUBECONFIG")
+    parser.add_argument(
+        "--log-format", choices=("json", "text"), default="json", help="default: json"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

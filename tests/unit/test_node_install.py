@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plugin's place in the runtime's configuration: ours alone is changed, whoever else writes."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace_api import Json
+from headrace_dataplane.node import install
+from headrace_dataplane.node.install import PLUGIN, chain, install_plugin, keep_chained, unchain
+
+ENTRY: Json = {"type": PLUGIN, "timeoutSeconds": 50}
+BRIDGE: Json = {"type": "bridge", "bridge": "cni0"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "_said", set[str]())
+
+
+def write(path: Path, *plugins: Json, **more: Any) -> bytes:
+    path.write_text(json.dumps({"cniVersion": "1.0.0", "name": "n", "plugins": plugins, **more}))
+    return path.read_bytes()
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def plugins(path: Path) -> list[Any]:
+    return list(read(path)["plugins"])
+
+
+def test_the_plugin_comes_last_in_the_first_conflist(tmp_path: Path) -> None:
+    first, second = tmp_path / "10-a.conflist", tmp_path / "20-b.conflist"
+    write(first, BRIDGE, {"type": "portmap"}, disableCheck=True)
+    other = write(second, BRIDGE)
+    first.chmod(0o640)
+    assert chain(tmp_path, ENTRY)
+    assert plugins(first) == [BRIDGE, {"type": "portmap"}, ENTRY]
+    assert read(first)["disableCheck"] is True
+    assert first.stat().st_mode & 0o777 == 0o640
+    assert second.read_bytes() == other
+    assert sorted(os.listdir(tmp_path)) == ["10-a.conflist", "20-b.conflist"]
+
+
+def test_a_second_time_nothing_is_written(tmp_path: Path) -> None:
+    path = tmp_path / "10-a.conflist"
+    write(path, BRIDGE)
+    chain(tmp_path, ENTRY)
+    before = path.stat()
+    chain(tmp_path, ENTRY)
+    assert path.stat().st_ino == before.st_ino
+
+
+def test_it_is_put_back_and_kept_up_to_date(tmp_path: Path) -> None:
+    path = tmp_path / "10-a.conflist"
+    write(path, BRIDGE)
+    chain(tmp_path, ENTRY)
+    # The owner writes it anew, with another plugin; an older release of ours is in the middle.
+    write(path, BRIDGE, {"type": PLUGIN}, {"type": "tuning"})
+    chain(tmp_path, ENTRY)
+    assert plugins(path) == [BRIDGE, {"type": "tuning"}, ENTRY]
+
+
+def test_it_moves_to_a_configuration_that_comes_first(tmp_path: Path) -> None:
+    old, new = tmp_path / "10-a.conflist", tmp_path / "05-b.conflist"
+    write(old, BRIDGE)
+    chain(tmp_path, ENTRY)
+    write(new, BRIDGE)
+    chain(tmp_path, ENTRY)
+    assert plugins(old) == [BRIDGE]
+    assert plugins(new) == [BRIDGE, ENTRY]
+
+
+def test_taking_it_out_keeps_what_others_did(tmp_path: Path) -> None:
+    path = tmp_path / "10-a.conflist"
+    write(path, BRIDGE)
+    before = read(path)
+    chain(tmp_path, ENTRY)
+    for _ in range(2):
+        unchain(tmp_path)
+        assert read(path) == before
+    write(path, BRIDGE, ENTRY, {"type": "tuning"})
+    unchain(tmp_path)
+    assert plugins(path) == [BRIDGE, {"type": "tuning"}]
+
+
+def test_a_change_in_between_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "10-a.conflist"
+    write(path, BRIDGE)
+    dumps = json.dumps
+
+    def meanwhile(*args: Any, **kwargs: Any) -> str:
+        monkeypatch.undo()
+        write(path, {"type": "calico"})
+        return dumps(*args, **kwargs)
+
+    monkeypatch.setattr(json, "dumps", meanwhile)
+    chain(tmp_path, ENTRY)
+    assert plugins(path) == [{"type": "calico"}]
+    chain(tmp_path, ENTRY)
+    assert plugins(path) == [{"type": "calico"}, ENTRY]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"plugins": 1}', '{"plugins": [1]}'])
+def test_what_is_not_understood_is_left_alone(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "10-a.conflist"
+    path.write_text(text)
+    for _ in range(2):
+        chain(tmp_path, ENTRY)
+        unchain(tmp_path)
+    assert path.read_text() == text
+    assert len([each for each in caplog.records if "left alone" in each.message]) == 1
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(("type", "x")), st.text(max_size=3), min_size=2)))
+def test_whatever_is_there_in_and_out_again_is_the_same(
+    tmp_path_factory: pytest.TempPathFactory, others: list[Any]
+) -> None:
+    folder = tmp_path_factory.mktemp("conf")
+    path = folder / "10-a.conflist"
+    write(path, *others)
+    before = read(path)
+    chain(folder, ENTRY)
+    assert plugins(path) == [*others, ENTRY]
+    unchain(folder)
+    assert read(path) == before
+
+
+def test_without_a_conflist_it_says_so_and_waits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "10-a.conf").write_text("{}")
+    monkeypatch.setattr(install, "_LOOK_SECONDS", 0.01)
+    path = tmp_path / "20-b.conflist"
+
+    async def watch() -> None:
+        keeping = asyncio.create_task(keep_chained(tmp_path, ENTRY))
+        async with asyncio.timeout(30):
+            while "has no *.conflist yet" not in caplog.text:
+                await asyncio.sleep(0.01)
+            write(path, BRIDGE)
+            while len(plugins(path)) < 2:
+                await asyncio.sleep(0.01)
+        keeping.cancel()
+        await asyncio.wait((keeping,))
+
+    asyncio.run(watch())
+    assert plugins(path) == [BRIDGE, ENTRY]
+    assert "10-a.conf comes before" in caplog.text
+
+
+def test_the_program_is_replaced_at_once(tmp_path: Path) -> None:
+    source, folder = tmp_path / PLUGIN, tmp_path / "bin"
+    source.write_bytes(b"one")
+    install_plugin(source, folder)
+    target = folder / PLUGIN
+    assert (target.read_bytes(), target.stat().st_mode & 0o777) == (b"one", 0o755)
+    running = target.stat().st_ino
+    install_plugin(source, folder)
+    assert target.stat().st_ino == running
+    source.write_bytes(b"two")
+    with target.open("rb") as used:
+        install_plugin(source, folder)
+        assert used.read() == b"one"
+    assert target.read_bytes() == b"two"
+    assert os.listdir(folder) == [PLUGIN]
