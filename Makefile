@@ -8,6 +8,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory
 
 ENGINE := dataplane/engine
+C_FOLDERS := $(ENGINE) dataplane/cni tests/cluster
 BUILD := build/engine
 BUILD_SANITIZE := build/engine-sanitize
 BUILD_FUZZ := build/engine-fuzz
@@ -136,12 +137,12 @@ lint: venv build ## Check style, types, import rules, the CRDs, and that the C c
 	$(say) "dashboards are what their code says"
 	$(BIN)/python -m deploy.grafana --check
 	$(say) "clang-format"
-	find $(ENGINE) tests/cluster -name '*.[ch]' -print0 | xargs -0 clang-format --dry-run --Werror
+	find $(C_FOLDERS) -name '*.[ch]' -print0 | xargs -0 clang-format --dry-run --Werror
 
 format: venv ## Bring Python and C into the house style
 	@$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
-	find $(ENGINE) tests/cluster -name '*.[ch]' -print0 | xargs -0 clang-format -i
+	find $(C_FOLDERS) -name '*.[ch]' -print0 | xargs -0 clang-format -i
 
 bench: venv build ## Measure the engine against its peers in one run (needs root)
 	@$(say) "bench"

@@ -148,6 +148,8 @@ class Resource(ApiModel):
     NAMESPACED: ClassVar[bool] = True
     #: Written by the operator alone: longer, dotted names, and no rules at the API server.
     COMPILED: ClassVar[bool] = False
+    #: Fields that a list or watch can select by, besides metadata.
+    SELECTABLE: ClassVar[tuple[str, ...]] = ()
     #: Columns between Name and Ready.
     COLUMNS: ClassVar[tuple[PrinterColumn, ...]] = ()
 

@@ -74,6 +74,8 @@ def crd(resource: type[Resource]) -> Json:
     if _has_status(resource):
         version["subresources"] = {"status": {}}
         columns[-1:-1] = _READY
+    if resource.SELECTABLE:
+        version["selectableFields"] = [{"jsonPath": path} for path in resource.SELECTABLE]
     version["additionalPrinterColumns"] = [_printer_column(item) for item in columns]
     return {
         "apiVersion": "apiextensions.k8s.io/v1",

@@ -99,6 +99,7 @@ class Interface(Resource):
 
     PLURAL = "interfaces"
     SHORT_NAME = "ifc"
+    SELECTABLE = (".spec.attachment.pod.name",)
     COLUMNS = (
         column("Network", ".spec.networkRef.name"),
         column("Node", ".spec.nodeName"),

@@ -49,6 +49,7 @@ class _Interface(StatusModel):
 
 class _Status(ObjectStatus):
     vni: int | None = None
+    node_name: str = ""
     nodes: tuple[_Node, ...] = ()
     engine_version: str | None = None
     interfaces: tuple[_Interface, ...] = ()
@@ -208,7 +209,7 @@ def overview(
             state=readiness(item, waiting),
             network=f"{item.metadata.namespace}/{item.spec.network_ref.name}",
             pipeline=item.spec.pipeline_name,
-            node=item.spec.node_name,
+            node=item.spec.node_name or item.status.node_name,
         )
         for item in interfaces
     )

@@ -122,10 +122,9 @@ class Pods:
         found: dict[str, Json | None] = {
             pod_interface_name(name, network.network): None for network in networks
         }
-        listing = await self._kube.list(INTERFACES, namespace)
-        found |= {
-            str(_metadata(item)["name"]): item for item in listing.items if _names(item, name)
-        }
+        fields = f"spec.attachment.pod.name={name}"
+        listing = await self._kube.list(INTERFACES, namespace, fields=fields)
+        found |= {str(_metadata(item)["name"]): item for item in listing.items}
         uid = str(metadata["uid"])
         if found and arguments.get("K8S_POD_UID", uid) != uid:
             message = f"pod {namespace}/{name} has been replaced by another of its name"
