@@ -10,6 +10,9 @@ from .attachment import Attachment, AttachmentType, ObjectRef
 from .base import ApiModel, ObjectStatus, Resource, cel, column, field_error
 from .types import MacAddress, Name, NodeName, TenantAddress, TenantPrefix, UnderlayAddress
 
+#: Every item once. Not list-type set: who applies the list replaces it whole.
+UNIQUE = cel(("self.all(one, self.exists_one(other, other == one))", "every item once"))
+
 
 class SourceCheck(StrEnum):
     """Whether packets from an endpoint must have a source address of its own."""
@@ -40,13 +43,11 @@ class InterfaceSpec(ApiModel):
     """The node that the endpoint is on; the Pipeline must select it. Required, but forbidden
     with type Pod: it is the pod's node."""
     addresses: tuple[TenantAddress, ...] = Field(
-        default=(), max_length=32, json_schema_extra={"x-kubernetes-list-type": "set"}
+        default=(), max_length=32, json_schema_extra=UNIQUE
     )
     """At most 32 addresses, each in a subnet of the network. Default: one of every subnet,
     see status.addresses."""
-    prefixes: tuple[TenantPrefix, ...] = Field(
-        default=(), max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"}
-    )
+    prefixes: tuple[TenantPrefix, ...] = Field(default=(), max_length=64, json_schema_extra=UNIQUE)
     """At most 64 prefixes that are routed to the endpoint besides its addresses. Several
     Interfaces with one prefix share its traffic by flow."""
     mac_address: MacAddress | None = None
