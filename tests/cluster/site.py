@@ -221,7 +221,7 @@ class Site:
             raise AssertionError(f"{error}: {self.left()}") from error
 
     def left(self) -> list[str]:
-        """What is in Headrace's namespace, and processes in its pods' control groups."""
+        """What is in Headrace's namespace."""
         kinds = self.cluster.kubectl(
             *("api-resources", "--namespaced", "--verbs=list,delete", "-o", "name")
         ).split()
