@@ -122,16 +122,7 @@ class VirtualNetworkSpec(ApiModel):
     vni: Vni | None = None
     """Identifier of the network in the underlay, 1 to 16777215, unique in the cluster;
     immutable. Default: the lowest free one, see status.vni."""
-    subnets: tuple[Subnet, ...] = Field(
-        min_length=1,
-        max_length=32,
-        json_schema_extra=cel(
-            (
-                "self.all(a, self.exists_one(b, cidr(a.prefix).containsCIDR(b.prefix)))",
-                "subnets may not overlap",
-            )
-        ),
-    )
+    subnets: tuple[Subnet, ...] = Field(min_length=1, max_length=32)
     """1 to 32 subnets of either family; they may not overlap."""
     mtu: int | None = Field(default=None, ge=1280, le=9216)
     """Largest IP packet inside the network in bytes, 1280 to 9216. Default: what the underlay

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from headrace_api import Json, Objects, config_name
+from headrace_cli.errors import CommandError
 from headrace_kube import (
     DAEMON_SETS,
     DATAPLANE_CONFIGS,
@@ -548,3 +549,50 @@ def test_a_refused_daemon_set_is_a_condition(start: Any, world: World) -> None:
     world.api.kubectl("delete", *quota)
     until(lambda: bool(world.all(DAEMON_SETS)), "the DaemonSet is there", SECONDS)
     until(lambda: ready()["reason"] != "DaemonSetRefused", "all is well again", SECONDS)
+
+
+def test_mistakes_are_conditions_and_never_rejections(start: Any, world: World) -> None:
+    start()
+    narrow, wide = {"prefix": "10.1.0.0/16"}, {"prefix": "10.0.0.0/8"}
+    world.put(
+        *(node("n1"), pipeline(), network("blue", subnets=[{"prefix": "10.0.0.0/29"}])),
+        pipeline("nowhere", "fd00:2::/48", nodeSelector={"matchLabels": {"no": "node"}}),
+        network("overlapping", subnets=[wide, narrow]),
+        interface("lost", "nothing", "n1"),
+        # The network's address, its broadcast and its gateway are not given out.
+        *(interface(f"vm{number}", "blue", "n1") for number in range(6)),
+    )
+
+    def verdicts() -> dict[str, tuple[str, bool, str]]:
+        items = [
+            *world.all(PIPELINES).values(),
+            *world.all(VIRTUAL_NETWORKS).values(),
+            *world.all(INTERFACES).values(),
+        ]
+        return {
+            item["metadata"]["name"]: (
+                condition(item)["reason"],
+                condition(item, "Stalled").get("status") == "True",
+                condition(item)["message"],
+            )
+            for item in items
+        }
+
+    wanted = {
+        "overlapping": ("Invalid", True, "10.1.0.0/16 overlaps 10.0.0.0/8 of subnets[0]"),
+        "lost": ("NetworkNotFound", False, "nothing"),
+        "nowhere": ("NoMatchingNode", True, "label"),
+        "vm5": ("SubnetExhausted", True, "add a subnet or give addresses"),
+    }
+
+    def told_all() -> bool:
+        found = verdicts()
+        return all(
+            found[name][:2] == (reason, stalled) and words in found[name][2]
+            for name, (reason, stalled, words) in wanted.items()
+        )
+
+    try:
+        until(told_all, "each says what is wrong and what to do", SECONDS)
+    except CommandError as error:
+        raise AssertionError(verdicts()) from error
