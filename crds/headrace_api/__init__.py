@@ -16,6 +16,7 @@ from .dataplane_config import (
     config_name,
 )
 from .interface import Interface, InterfaceSpec, InterfaceStatus, SourceCheck
+from .names import PIPELINE_LABEL, RUNTIME_DIRECTORY, SYSTEM_NAMESPACE
 from .node import Node
 from .objects import Object, Objects, Problem
 from .pipeline import (
@@ -43,7 +44,10 @@ from .virtual_network import (
 __all__ = [
     "API_VERSION",
     "GROUP",
+    "PIPELINE_LABEL",
+    "RUNTIME_DIRECTORY",
     "SUPPORTED_TYPES",
+    "SYSTEM_NAMESPACE",
     "VERSION",
     "Attachment",
     "AttachmentType",

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 
 from pydantic import Field
 
-from headrace_api import ObjectMeta
+from headrace_api import PIPELINE_LABEL, ObjectMeta
 from headrace_api.base import ConditionStatus, ObjectStatus, StatusModel
 from headrace_cli.cluster import ask, forbidden
 from headrace_cli.output import print_json, print_table, table
-from headrace_cli.remote import PIPELINE_LABEL, Pod, pods
+from headrace_cli.remote import Pod, pods
 from headrace_dataplane.protocol import JSONObject
 from headrace_kube import (
     DATAPLANE_CONFIGS,

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 import aiohttp
 from pydantic import Field, ValidationError
 
-from headrace_api import ObjectMeta
+from headrace_api import PIPELINE_LABEL, RUNTIME_DIRECTORY, ObjectMeta
 from headrace_api.base import StatusModel
 from headrace_cli.cluster import ask, forbidden
 from headrace_cli.errors import CommandError
 from headrace_kube import NODES, PODS, Kube, KubeError
 
 CONTAINER = "dataplane"
-PIPELINE_LABEL = "headrace.dev/pipeline"
-SOCKET = "/run/headrace/engine/engine.sock"
+SOCKET = f"{RUNTIME_DIRECTORY}/engine.sock"
 """The engine's control socket in every dataplane pod."""
 
 # Version 5 adds only that a client can end its stdin, which is not sent here.

@@ -12,10 +12,12 @@ from headrace_dataplane.engine import RuntimeDirectory
 from headrace_dataplane.protocol import EngineClient, EngineError
 from headrace_dataplane.telemetry import TelemetryClient
 
+# headrace_api's, which takes longer to import than most commands run; a test compares them.
+SYSTEM_NAMESPACE = "headrace-system"
+
 RUNTIME_ROOT = Path("/run/headrace")
 """Holds one runtime directory for each node of this machine."""
 
-SYSTEM_NAMESPACE = "headrace-system"
 
 RULE = f"""A cluster is asked when --cluster, --kubeconfig or --context is given; without them the
 engine of {RUNTIME_ROOT}/NODE when there is one (the only one without --node), else the cluster

@@ -27,6 +27,7 @@ from headrace_api import (
 )
 from headrace_api.base import Resource
 from headrace_api.errors import violations
+from headrace_api.route_slice import VNI_LABEL
 from headrace_dataplane.follow import follow
 from headrace_dataplane.metrics import package_version
 from headrace_dataplane.snapshot_file import SnapshotFile
@@ -37,7 +38,6 @@ from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES, Kube, Listing
 
 log = logging.getLogger(__name__)
 
-VNI_LABEL = "headrace.dev/vni"
 
 # A selector is a part of the URL.
 _SELECTOR_NETWORKS = 500

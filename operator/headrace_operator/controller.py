@@ -17,6 +17,7 @@ from typing import NamedTuple, TypeVar
 from prometheus_client.core import Metric
 
 from headrace_api import (
+    PIPELINE_LABEL,
     AttachmentType,
     Interface,
     Json,
@@ -80,7 +81,6 @@ GATHER = 0.5
 PATIENCE = 10.0
 
 HASH = "headrace.dev/template-hash"
-PIPELINE_LABEL = "headrace.dev/pipeline"
 _LABELS: Json = {
     "app.kubernetes.io/name": "headrace",
     "app.kubernetes.io/component": "dataplane",

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from prometheus_client.core import Metric
 
-from headrace_api import Json
+from headrace_api import SYSTEM_NAMESPACE, Json
 from headrace_kube import (
     CONFIG_MAPS,
     DAEMON_SETS,
@@ -33,7 +33,6 @@ from headrace_kube import (
 )
 
 from . import logs, objects
-from .compiler.compiler import NAMESPACE
 from .controller import Controller
 from .election import RETRY, Election, LeaseLostError
 from .events import Events
@@ -79,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--namespace",
-        default=os.environ.get("POD_NAMESPACE", NAMESPACE),
+        default=os.environ.get("POD_NAMESPACE", SYSTEM_NAMESPACE),
         help="Headrace's namespace (default: $POD_NAMESPACE, or %(default)s)",
     )
     parser.add_argument(

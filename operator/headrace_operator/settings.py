@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
+from headrace_api import RUNTIME_DIRECTORY
 from headrace_api.base import ApiModel, field_error
 from headrace_api.errors import violations
 from headrace_api.types import Name, Subdomain
@@ -17,7 +18,9 @@ RESERVED_KEYS = ("headrace.dev/", "app.kubernetes.io/")
 #: Environment, volumes and mounts that a dataplane pod cannot do without.
 RESERVED_ENV = ("NODE_NAME", "POD_NAME", "POD_NAMESPACE", "POD_IP")
 RESERVED_VOLUMES = ("engine", "state", "tmp", "sockets", "tun")
-RESERVED_PATHS = ("/run/headrace/engine", "/var/lib/headrace/state", "/tmp", "/dev/net/tun")  # noqa: S108
+STATE_DIRECTORY = "/var/lib/headrace/state"
+TUN = "/dev/net/tun"
+RESERVED_PATHS = (RUNTIME_DIRECTORY, STATE_DIRECTORY, "/tmp", TUN)  # noqa: S108
 
 HostPath = Annotated[str, Field(max_length=1024, pattern=r"^(/[^/\s:]+)+$")]
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from headrace_api import Json
+from headrace_api import SYSTEM_NAMESPACE, Json
 from headrace_cli import overview as shown
+from headrace_cli import target
 from headrace_cli.cluster import explain
 from headrace_cli.errors import CommandError
 from headrace_cli.overview import Overview, Seen, overview
@@ -206,3 +207,7 @@ def test_refusals_say_what_to_do() -> None:
     assert "Headrace is not installed" in explain(KubeError(404, "NotFound", "404 page not found"))
     assert explain(KubeError(404, "NotFound", 'pods "x" not found')) == 'pods "x" not found'
     assert "credentials" in explain(KubeError(401, "Unauthorized", "Unauthorized"))
+
+
+def test_the_namespace_is_the_one_that_the_operator_takes() -> None:
+    assert target.SYSTEM_NAMESPACE == SYSTEM_NAMESPACE

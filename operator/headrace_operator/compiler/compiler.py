@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from headrace_api import (
+    SYSTEM_NAMESPACE,
     Interface,
     InterfaceSpec,
     Json,
@@ -40,9 +41,6 @@ from .nodes import pn_key, pn_parts
 from .outcome import Fault, problem
 from .routing import Routing
 from .store import Entry, Place, Store
-
-#: Where compiled objects live.
-NAMESPACE = "headrace-system"
 
 _EMPTY = Allocations()
 
@@ -89,7 +87,9 @@ class Compiler:
     what the missing ones have is given back.
     """
 
-    def __init__(self, allocations: Allocations = _EMPTY, namespace: str = NAMESPACE) -> None:
+    def __init__(
+        self, allocations: Allocations = _EMPTY, namespace: str = SYSTEM_NAMESPACE
+    ) -> None:
         self._namespace = namespace
         self._store = Store()
         self._claims = Claims()
@@ -470,7 +470,7 @@ class Compiler:
 
 
 def compile(  # noqa: A001 - the word for it; nobody compiles Python here
-    objects: Objects, allocations: Allocations = _EMPTY, namespace: str = NAMESPACE
+    objects: Objects, allocations: Allocations = _EMPTY, namespace: str = SYSTEM_NAMESPACE
 ) -> Compilation:
     """Compile all objects from scratch: a pure function of its arguments.
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from headrace_api import (
     API_VERSION,
+    PIPELINE_LABEL,
     Json,
     PipelineSpec,
     VirtualNetworkSpec,
@@ -62,7 +63,7 @@ def dataplane_config(
         "metadata": {
             "name": config_name(pipeline, node),
             "namespace": namespace,
-            "labels": {"headrace.dev/pipeline": pipeline},
+            "labels": {PIPELINE_LABEL: pipeline},
         },
         "spec": body,
     }

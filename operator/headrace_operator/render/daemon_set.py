@@ -8,20 +8,23 @@ from collections.abc import Mapping
 
 from pydantic import JsonValue
 
-from headrace_api import AttachmentType, Json, Pipeline, PipelineSpec
+from headrace_api import (
+    PIPELINE_LABEL,
+    RUNTIME_DIRECTORY,
+    AttachmentType,
+    Json,
+    Pipeline,
+    PipelineSpec,
+)
 from headrace_api.pipeline import DEFAULT_CLASS
-from headrace_operator.settings import DataplaneSettings, Settings
+from headrace_operator.settings import STATE_DIRECTORY, TUN, DataplaneSettings, Settings
 
-PIPELINE_LABEL = "headrace.dev/pipeline"
 NODE_CLASS_LABEL = "headrace.dev/node-class"
 #: Pods are named after their DaemonSet with six more characters, and their host name has 63.
 _NAME_LENGTH = 57
 _STOP_SECONDS = 15
 _PROBE_SECONDS = 2
 
-_RUNTIME = "/run/headrace/engine"
-_STATE = "/var/lib/headrace/state"
-_TUN = "/dev/net/tun"
 
 #: Capabilities that the engine's ports need, as uid 0 with all others dropped and no privileges
 #: to gain (tried with DPDK 22.11, with and without hugepages). Types that are not here need none.
@@ -177,8 +180,8 @@ def _container(
             *("--pipeline", pipeline.metadata.name),
             *("--node", "$(NODE_NAME)"),
             *("--namespace", "$(POD_NAMESPACE)"),
-            *("--runtime-dir", _RUNTIME),
-            *("--state-dir", _STATE),
+            *("--runtime-dir", RUNTIME_DIRECTORY),
+            *("--state-dir", STATE_DIRECTORY),
             *("--metrics-address", f"[$(POD_IP)]:{metrics_port}"),
         ],
         "env": [
@@ -252,12 +255,12 @@ def _volumes(types: frozenset[AttachmentType], settings: DataplaneSettings) -> l
         path: Json = {"path": f"{settings.host_directory}/sockets", "type": "DirectoryOrCreate"}
         volumes.append({"name": "sockets", "hostPath": path})
     if AttachmentType.TAP in types:
-        volumes.append({"name": "tun", "hostPath": {"path": _TUN, "type": "CharDevice"}})
+        volumes.append({"name": "tun", "hostPath": {"path": TUN, "type": "CharDevice"}})
     return [*volumes, *(volume.to_dict() for volume in settings.volumes)]
 
 
 #: The only places that the pod may write to.
-_SCRATCH = {"engine": _RUNTIME, "state": _STATE, "tmp": "/tmp"}  # noqa: S108
+_SCRATCH = {"engine": RUNTIME_DIRECTORY, "state": STATE_DIRECTORY, "tmp": "/tmp"}  # noqa: S108
 
 
 def _mounts(types: frozenset[AttachmentType], settings: DataplaneSettings) -> list[JsonValue]:
@@ -265,7 +268,7 @@ def _mounts(types: frozenset[AttachmentType], settings: DataplaneSettings) -> li
     if types & _SOCKET_TYPES:
         mounts.append({"name": "sockets", "mountPath": f"{settings.host_directory}/sockets"})
     if AttachmentType.TAP in types:
-        mounts.append({"name": "tun", "mountPath": _TUN})
+        mounts.append({"name": "tun", "mountPath": TUN})
     return [*mounts, *(mount.to_dict() for mount in settings.volume_mounts)]
 
 

@@ -7,12 +7,11 @@ The same arguments give the same status, whatever the time: nothing is written t
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from headrace_api import ConditionStatus, Json, Problem
+from headrace_api import PIPELINE_LABEL, ConditionStatus, Json, Problem
 from headrace_operator.compiler import InterfaceAllocation, NodeAllocation
 
 from . import conditions
 from .conditions import Verdict
-from .daemon_set import PIPELINE_LABEL
 from .raw import generation, items, key_of, mapping, number, part, text
 from .report import Report, is_current
 
