@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds the images: ghcr.io/headrace/operator:TAG and ghcr.io/headrace/dataplane:TAG, each as
+# Builds the images: ghcr.io/headrace/NAME:TAG for the names operator, dataplane and toolbox, each as
 # OUT/NAME.tar (docker-archive: `ctr -n k8s.io images import` and `docker load` read it).
 #
 #   BASE      image to build on (default: docker.io/library/debian:trixie-slim; a digest pins it),
@@ -23,6 +23,7 @@ OUT=$(realpath -m "${OUT:-build/images}")
 BUILDER=${BUILDER:-buildah}
 cache=${HEADRACE_CACHE:-$HOME/.cache/headrace}/images
 images=deploy/images
+names=(operator dataplane toolbox)
 inputs=(LICENSE README.md pyproject.toml crds operator dataplane "$images")
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
@@ -32,7 +33,7 @@ state=$({
 	echo "$BASE" "$TAG" "$REGISTRY"
 	find "${inputs[@]}" -type f -not -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum
 } | sha256sum)
-if [ -f "$OUT/operator.tar" ] && [ -f "$OUT/dataplane.tar" ] &&
+if [ "$(cd "$OUT" 2>/dev/null && ls "${names[@]/%/.tar}" 2>/dev/null | wc -l)" = ${#names[@]} ] &&
 	[ "$(cat "$OUT/inputs" 2>/dev/null)" = "$state" ]; then
 	say "images: nothing changed"
 	exit
@@ -103,7 +104,7 @@ options+=(--build-arg "BASE=$BASE")
 [ ! -f "$ca" ] || options+=(--secret "id=ca.pem,src=$ca")
 options+=(--secret "id=apt.conf,src=$work/apt.conf" --secret "id=pip.conf,src=$work/pip.conf")
 
-for name in operator dataplane; do
+for name in "${names[@]}"; do
 	image=$REGISTRY/$name:$TAG
 	say "$image on $BASE"
 	if ! "${engine[@]}" build "${options[@]}" --target "$name" --tag "$image" . 2>&1 |

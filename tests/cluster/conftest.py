@@ -7,6 +7,7 @@
 `bare_api`       an API server of a module's own, without Headrace's CRDs
 `cluster`        two nodes in namespaces of this machine, always our own
 `site`           Headrace on `cluster`, as a user has it
+`pod_site`       the same with its node agent and a Pipeline for pods, and nobody's machines
 
 Tests of our own clusters are skipped with HEADRACE_TEST_KUBECONFIG, as they enter the nodes.
 HEADRACE_TEST_LOGS=FOLDER keeps the logs.
@@ -20,7 +21,7 @@ import pytest
 
 from tests.cluster.cluster import REPOSITORY, Api, Cluster
 from tests.cluster.images import Images, build_images
-from tests.cluster.site import Site
+from tests.cluster.site import EXAMPLE, NODE_AGENT, Site
 
 EXISTING = "HEADRACE_TEST_KUBECONFIG"
 
@@ -59,7 +60,7 @@ def cluster(pytestconfig: pytest.Config) -> Iterator[Cluster]:
 def images(cluster: Cluster) -> Images:
     """Our images, on every node of `cluster`."""
     images = build_images()
-    cluster.load_images(images.operator.tar, images.dataplane.tar)
+    cluster.load_images(images.operator.tar, images.dataplane.tar, images.toolbox.tar)
     return images
 
 
@@ -71,6 +72,20 @@ def site(cluster: Cluster, images: Images) -> Iterator[Site]:
         site.plug()
         site.install()
         site.apply()
+        yield site
+    finally:
+        site.clear()
+        site.unplug()
+
+
+@pytest.fixture(scope="module")
+def pod_site(cluster: Cluster, images: Images) -> Iterator[Site]:
+    """Headrace and its node agent on `cluster`, with the Pipeline of the example of pods."""
+    site = Site(cluster, images)
+    try:
+        site.plug(tenants=())
+        site.install(**NODE_AGENT)
+        site.apply(EXAMPLE.parent / "pods/pipeline.yaml")
         yield site
     finally:
         site.clear()

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two images, built once: `build_images().dataplane.tar` is what a node imports."""
+"""The images, built once: `build_images().dataplane.tar` is what a node imports."""
 
 import json
 import os
 import subprocess
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path, PurePath
 
@@ -32,10 +32,11 @@ class Image:
 
 @dataclass(frozen=True)
 class Images:
-    """Both of them."""
+    """All of them."""
 
     operator: Image
     dataplane: Image
+    toolbox: Image
 
 
 @cache
@@ -57,7 +58,7 @@ def build_images() -> Images:
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    return Images(operator=_read(_OUT / "operator.tar"), dataplane=_read(_OUT / "dataplane.tar"))
+    return Images(**{each.name: _read(_OUT / f"{each.name}.tar") for each in fields(Images)})
 
 
 def _read(tar: Path) -> Image:
@@ -85,7 +86,7 @@ def _read(tar: Path) -> Image:
         tar=tar,
         name=name,
         user=config.get("User", ""),
-        entrypoint=tuple(config["Entrypoint"]),
+        entrypoint=tuple(config.get("Entrypoint") or ()),
         labels=config["Labels"],
         files={str(path): size for path, size in files.items()},
     )

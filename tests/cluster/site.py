@@ -27,6 +27,15 @@ SECONDS = 120.0
 PIPELINE = "router"
 PODS = ("-n", NAMESPACE, "-l", f"headrace.dev/pipeline={PIPELINE}")
 OPERATOR = ("-n", NAMESPACE, "-l", "app.kubernetes.io/component=operator")
+NODE_AGENT: dict[str, Any] = {
+    "nodeAgent.enabled": True,
+    # The nodes have one CPU each.
+    "nodeAgent.resources.requests.cpu": "0",
+    # The test cluster's.
+    "nodeAgent.cni.binDirectory": "/var/cni/bin",
+    "nodeAgent.cni.confDirectory": "/var/cni/net.d",
+}
+"""Values of the chart, for pods in networks."""
 # What the cluster itself makes in every namespace, or remembers of what was.
 _NOT_OURS = {"events", "events.events.k8s.io"}
 
@@ -41,11 +50,11 @@ class Site:
         self._images = images
         self.machines: dict[str, Namespace] = {}
 
-    def plug(self) -> None:
+    def plug(self, tenants: Sequence[str] = ("blue", "red")) -> None:
         """Give the nodes an underlay, and each tenant a machine on each."""
         node_a, node_b = self.nodes
         self.cluster.join(node_a, node_b)
-        for tenant in ("blue", "red"):
+        for tenant in tenants:
             second = (*VM2, *RED_ONLY) if tenant == "red" else VM2
             for number, (node, addresses) in enumerate(((node_a, VM1), (node_b, second)), 1):
                 name = f"{tenant}/vm{number}"
@@ -68,7 +77,11 @@ class Site:
             "operator.resources.requests.cpu": "0",
             **more,
         }
-        return [word for key, value in given.items() for word in ("--set-string", f"{key}={value}")]
+        return [
+            word
+            for key, value in given.items()
+            for word in ("--set-json", f"{key}={json.dumps(value)}")
+        ]
 
     def install(self, chart: Path = CHART, **more: Any) -> None:
         """Install the chart, and wait as helm does."""
@@ -87,11 +100,13 @@ class Site:
     def apply(self, path: Path = EXAMPLE) -> None:
         """Apply an example as it stands, and wait until all of it is Ready."""
         self.cluster.kubectl("apply", "-f", path)
-        self.ready(path)
+        self.ready()
 
-    def ready(self, path: Path = EXAMPLE) -> None:
-        """Wait until all that an example made is Ready."""
+    def ready(self) -> None:
+        """Wait until every object of Headrace's is Ready."""
         for kind in ("pipelines", "virtualnetworks", "interfaces"):
+            if not self.get(kind, "-A"):
+                continue
             try:
                 self.cluster.kubectl(
                     *("wait", kind, "--all", "-A", "--for=condition=Ready"),

@@ -2,59 +2,37 @@
 """Pods of two nodes in one network, by an annotation: real kubelets, the chart, the example."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from headrace_api import pod_device
 from tests.cluster.chart import NAMESPACE
-from tests.cluster.cluster import IMAGE, Cluster, Node
-from tests.cluster.images import Images
+from tests.cluster.cluster import IMAGE, Node
 from tests.cluster.sandbox import until
 from tests.cluster.site import REPOSITORY, SECONDS, Site
 
 EXAMPLE = REPOSITORY / "deploy/examples/pods"
-VALUES = (
-    "nodeAgent.enabled=true",
-    # The nodes have one CPU each.
-    "nodeAgent.resources.requests.cpu=0",
-    # The test cluster's.
-    "nodeAgent.cni.binDirectory=/var/cni/bin",
-    "nodeAgent.cni.confDirectory=/var/cni/net.d",
-)
 CONFLIST = "/var/cni/net.d/10-pods.conflist"
 
 
 @pytest.fixture(scope="module")
-def pods(cluster: Cluster, images: Images) -> Iterator[Site]:
-    """Headrace with its node agent, and the example's pods, Ready."""
-    site = Site(cluster, images)
-    node_a, node_b = cluster.nodes
-    cluster.join(node_a, node_b)
+def pods(pod_site: Site) -> Site:
+    """The example's pods, Ready."""
+    cluster = pod_site.cluster
+    text = (EXAMPLE / "blue.yaml").read_text()
+    text = text.replace("docker.io/library/busybox:stable", IMAGE)
+    text = text.replace("command: [sleep, infinity]", "imagePullPolicy: Never")
+    cluster.kubectl("apply", "-f", "-", stdin=text)
     try:
-        cluster.helm(
-            *("install", "headrace", REPOSITORY / "helm/headrace", "-n", NAMESPACE),
-            *("--create-namespace", "--wait", "--timeout", "3m", *site.values()),
-            *("--set", ",".join(VALUES)),
+        cluster.kubectl(
+            *("wait", "pod", "--all", "-n", "blue", "--for=condition=Ready"),
+            *("--timeout", f"{SECONDS:.0f}s"),
+            seconds=SECONDS + 10,
         )
-        cluster.kubectl("apply", "-f", EXAMPLE / "pipeline.yaml")
-        text = (EXAMPLE / "blue.yaml").read_text()
-        text = text.replace("docker.io/library/busybox:stable", IMAGE)
-        text = text.replace("command: [sleep, infinity]", "imagePullPolicy: Never")
-        cluster.kubectl("apply", "-f", "-", stdin=text)
-        try:
-            cluster.kubectl(
-                *("wait", "pod", "--all", "-n", "blue", "--for=condition=Ready"),
-                *("--timeout", f"{SECONDS:.0f}s"),
-                seconds=SECONDS + 10,
-            )
-        except Exception as error:
-            logs = cluster.kubectl("logs", "-n", NAMESPACE, "ds/headrace-node", "--tail=20")
-            raise AssertionError(f"{error}\n{site.report()}\n{logs}") from error
-        yield site
-    finally:
-        site.clear()
-        cluster.nodes[0].namespace.ip("link delete uplink0")
+    except Exception as error:
+        logs = cluster.kubectl("logs", "-n", NAMESPACE, "ds/headrace-node", "--tail=20")
+        raise AssertionError(f"{error}\n{pod_site.report()}\n{logs}") from error
+    return pod_site
 
 
 def inside(node: Node, device: str = "net1") -> str:

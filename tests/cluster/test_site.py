@@ -8,6 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -165,18 +166,28 @@ def test_nothing_is_lost_when_agents_are_killed(site: Site) -> None:
     running = engines(site)
     with site.lossless():
         for node in site.nodes:
-            before = site.processes(node, "headrace-agent")
-            os.kill(max(before), signal.SIGKILL)
-            until(partial(renewed, site, node, before), "a new agent runs", SECONDS)
+            supervisors, (agent,) = agents(site, node)
+            os.kill(agent, signal.SIGKILL)
+            until(partial(renewed, site, node, agent), "a new agent runs", SECONDS)
+            assert agents(site, node)[0] == supervisors
         site.ready()
     assert engines(site) == running
     assert all(pod["status"]["containerStatuses"][0]["restartCount"] == 0 for pod in site.pods())
 
 
-def renewed(site: Site, node: Node, before: list[int]) -> bool:
+def agents(site: Site, node: Node) -> tuple[list[int], list[int]]:
+    """The host's numbers of the supervisor, which is process 1 of its pod, and of the agent."""
+    found: tuple[list[int], list[int]] = [], []
+    for pid in site.processes(node, "headrace-agent"):
+        with suppress(FileNotFoundError):
+            found[status(pid)["NSpid"].split()[-1] != "1"].append(pid)
+    return found
+
+
+def renewed(site: Site, node: Node, before: int) -> bool:
     """Whether the supervisor has started another agent."""
-    now = site.processes(node, "headrace-agent")
-    return len(now) == 2 and min(now) == min(before) and max(now) != max(before)
+    now = agents(site, node)[1]
+    return len(now) == 1 and now != [before]
 
 
 def test_nothing_is_lost_while_the_api_server_is_away(site: Site) -> None:
