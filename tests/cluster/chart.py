@@ -125,7 +125,7 @@ def only(objects: Sequence[Json], kind: str, called: str) -> Json:
     return found
 
 
-class Site:
+class Release:
     """A cluster with at most one release of the chart."""
 
     def __init__(self, api: Api, namespace: str = NAMESPACE) -> None:
@@ -189,23 +189,23 @@ class Site:
         return bool(json.loads(answer)["status"]["allowed"])
 
 
-def compiled(site: Site, node: str) -> None:
+def compiled(release: Release, node: str) -> None:
     """Write what the operator would for a node: objects that the ConfigMap of the chart owns."""
     owner: Json = {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "name": "headrace-operator",
-        "uid": site.uid("configmap", "headrace-operator", "--namespace", site.namespace),
+        "uid": release.uid("configmap", "headrace-operator", "--namespace", release.namespace),
         "controller": True,
     }
     labels: Json = {"headrace.dev/pipeline": "router"}
-    site.apply(
+    release.apply(
         {
             "apiVersion": "headrace.dev/v1alpha1",
             "kind": "DataplaneConfig",
             "metadata": {
                 "name": f"router.{node}",
-                "namespace": site.namespace,
+                "namespace": release.namespace,
                 "ownerReferences": [owner],
             },
             "spec": {
@@ -217,13 +217,13 @@ def compiled(site: Site, node: str) -> None:
             },
         }
     )
-    site.apply(
+    release.apply(
         {
             "apiVersion": "apps/v1",
             "kind": "DaemonSet",
             "metadata": {
                 "name": "headrace-router",
-                "namespace": site.namespace,
+                "namespace": release.namespace,
                 "ownerReferences": [owner],
             },
             "spec": {

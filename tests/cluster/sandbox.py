@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from headrace_cli.demo import lab
-from headrace_cli.demo.lab import command, until
+from headrace_cli.demo.lab import cable, command, until
 from headrace_cli.errors import CommandError
 from headrace_dataplane.netdev import SILENCE
 
@@ -155,15 +155,8 @@ class Sandbox:
     def spawn(
         self, namespace: lab.Namespace, *words: str, output: IO[str] | int = subprocess.DEVNULL
     ) -> subprocess.Popen[str]:
-        """Start a program in a namespace, out of the reach of the terminal's Ctrl-C."""
-        process = subprocess.Popen(
-            namespace.words(*words),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        """Start a program in a namespace; it ends with the sandbox."""
+        process = lab.spawn(namespace, *words, output=output)
         self._processes.append(process)
         return process
 
@@ -177,15 +170,6 @@ def only_child(pid: int) -> int:
         if found:
             return int(found[0])
     raise CommandError(f"process {pid} started nothing")
-
-
-def cable(one: Namespace, device: str, other: Namespace, peer: str, *, mtu: int = 1500) -> None:
-    """Join two namespaces by a veth pair, as network cards see it: every frame is whole."""
-    one.ip(f"link add {device} mtu {mtu} type veth peer name {peer} mtu {mtu} netns {other.name}")
-    for namespace, end in ((one, device), (other, peer)):
-        # A veth leaves checksums and segmentation to a NIC, and here is none.
-        namespace.command("ethtool", "-K", end, "tx", "off", "tso", "off", "gso", "off")
-        namespace.ip(f"link set {end} up")
 
 
 __all__ = ["CommandError", "Daemon", "Namespace", "Sandbox", "cable", "until"]

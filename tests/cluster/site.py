@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -148,18 +148,7 @@ class Site:
             for pod in self.get("pods", *PODS)
             if pod["spec"]["nodeName"] == node.name
         }
-        found = []
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                group = (path / "cgroup").read_text()
-                words = (path / "cmdline").read_bytes().decode().split("\0")
-            except OSError:
-                continue
-            if any(pod in group for pod in pods) and any(
-                os.path.basename(word) == program for word in words[:2]
-            ):
-                found.append(int(path.name))
-        return sorted(found)
+        return processes(pods, program)
 
     @contextmanager
     def lossless(self, *pairs: tuple[str, str, str]) -> Iterator[None]:
@@ -245,6 +234,22 @@ class Site:
             "--ignore-not-found",
         )
         return sorted({*listed.split()} - {"configmap/kube-root-ca.crt", "serviceaccount/default"})
+
+
+def processes(groups: Iterable[str], *programs: str) -> list[int]:
+    """The host's numbers of the programs' processes in control groups with such a part."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            group = (path / "cgroup").read_text()
+            words = (path / "cmdline").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if {os.path.basename(word) for word in words[:2]} & {*programs} and any(
+            part in group for part in groups
+        ):
+            found.append(int(path.name))
+    return sorted(found)
 
 
 class ClusterPinger(Pinger):

@@ -14,7 +14,7 @@ from tests.cluster.chart import (
     CHART,
     CLUSTER_WIDE,
     OURS,
-    Site,
+    Release,
     compiled,
     only,
     render,
@@ -37,20 +37,20 @@ NETWORK: Json = {
 
 
 @pytest.fixture
-def empty(bare_api: Api) -> Iterator[Site]:
-    site = Site(bare_api, f"headrace-{uuid.uuid4()}")
-    yield site
-    site.clear()
+def empty(bare_api: Api) -> Iterator[Release]:
+    release = Release(bare_api, f"headrace-{uuid.uuid4()}")
+    yield release
+    release.clear()
 
 
-def nothing_left(site: Site) -> bool:
-    namespaced = f"{IN_NAMESPACE},dataplaneconfigs" if site.crds() else IN_NAMESPACE
-    left = site.names(namespaced, "--namespace", site.namespace)
+def nothing_left(release: Release) -> bool:
+    namespaced = f"{IN_NAMESPACE},dataplaneconfigs" if release.crds() else IN_NAMESPACE
+    left = release.names(namespaced, "--namespace", release.namespace)
     left -= {"configmap/kube-root-ca.crt", "serviceaccount/default"}
-    return not left and not site.names(CLUSTER_WIDE, *OURS)
+    return not left and not release.names(CLUSTER_WIDE, *OURS)
 
 
-def test_notes_say_what_comes_next(empty: Site) -> None:
+def test_notes_say_what_comes_next(empty: Release) -> None:
     notes = empty.install()
     assert "pod-security.kubernetes.io/enforce=privileged" in notes
     assert f"helm test headrace -n {empty.namespace}" in notes
@@ -60,7 +60,7 @@ def test_notes_say_what_comes_next(empty: Site) -> None:
     assert "pod-security" not in empty.helm("upgrade", "headrace", CHART)
 
 
-def test_upgrade_and_rollback_keep_what_exists(empty: Site, tmp_path: Path) -> None:
+def test_upgrade_and_rollback_keep_what_exists(empty: Release, tmp_path: Path) -> None:
     earlier = ("--version", "0.0.9", "--app-version", "0.0.9")
     empty.helm("package", CHART, "--destination", tmp_path, *earlier)
     empty.install(chart=tmp_path / "headrace-0.0.9.tgz")
@@ -92,7 +92,7 @@ def test_upgrade_and_rollback_keep_what_exists(empty: Site, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["CRDs stay", "CRDs go"])
-def test_uninstall_leaves_nothing_else(empty: Site, keep: bool) -> None:
+def test_uninstall_leaves_nothing_else(empty: Release, keep: bool) -> None:
     empty.install("--set", f"crds.keep={str(keep).lower()}")
     empty.apply(NETWORK)
     compiled(empty, "node-a")
@@ -105,7 +105,7 @@ def test_uninstall_leaves_nothing_else(empty: Site, keep: bool) -> None:
         until(lambda: not empty.crds(), "the CRDs are gone", SECONDS)
 
 
-def test_networks_outlive_the_release(empty: Site) -> None:
+def test_networks_outlive_the_release(empty: Release) -> None:
     empty.install()
     empty.apply(NETWORK)
     uid = empty.uid("virtualnetwork", "blue")
@@ -115,7 +115,7 @@ def test_networks_outlive_the_release(empty: Site) -> None:
 
 
 @pytest.mark.parametrize("first", ["namespace", "CRDs", "deployment"])
-def test_nothing_hangs_in_another_order(empty: Site, first: str) -> None:
+def test_nothing_hangs_in_another_order(empty: Release, first: str) -> None:
     empty.install("--set", "crds.keep=false")
     empty.apply(NETWORK)
     compiled(empty, "node-a")
@@ -132,7 +132,7 @@ def test_nothing_hangs_in_another_order(empty: Site, first: str) -> None:
     until(lambda: nothing_left(empty) and not empty.crds(), "everything is gone", SECONDS)
 
 
-def test_pods_of_the_operator_are_restricted(empty: Site) -> None:
+def test_pods_of_the_operator_are_restricted(empty: Release) -> None:
     """The API server itself enforces the level: pods come to be, or they do not."""
     empty.kubectl("create", "namespace", empty.namespace)
     empty.kubectl(
@@ -153,30 +153,30 @@ def test_pods_of_the_operator_are_restricted(empty: Site) -> None:
     assert "pod/headrace-test created" in answer
 
 
-def helm_test(site: Site, phase: str) -> str:
+def helm_test(release: Release, phase: str) -> str:
     """`helm test`, with a pod that ends like that: there is no kubelet to run it."""
-    pod = ("pod", "headrace-test", "--namespace", site.namespace)
+    pod = ("pod", "headrace-test", "--namespace", release.namespace)
     with ThreadPoolExecutor() as pool:
-        answer = pool.submit(site.helm, "test", "headrace", "--timeout", f"{SECONDS:.0f}s")
-        site.kubectl("wait", "--for=create", *pod, f"--timeout={SECONDS:.0f}s")
+        answer = pool.submit(release.helm, "test", "headrace", "--timeout", f"{SECONDS:.0f}s")
+        release.kubectl("wait", "--for=create", *pod, f"--timeout={SECONDS:.0f}s")
         status = json.dumps({"status": {"phase": phase}})
-        site.kubectl("patch", *pod, "--subresource", "status", "--type=merge", "--patch", status)
+        release.kubectl("patch", *pod, "--subresource", "status", "--type=merge", "--patch", status)
         return answer.result()
 
 
-def left_of_the_test(site: Site) -> set[str]:
+def left_of_the_test(release: Release) -> set[str]:
     kinds = f"{IN_NAMESPACE},clusterroles,clusterrolebindings"
-    found = site.names(kinds, "--namespace", site.namespace)
+    found = release.names(kinds, "--namespace", release.namespace)
     return {item for item in found if item.endswith("headrace-test")}
 
 
-def test_a_test_that_passed_leaves_nothing(empty: Site) -> None:
+def test_a_test_that_passed_leaves_nothing(empty: Release) -> None:
     empty.install()
     assert "Succeeded" in helm_test(empty, "Succeeded")
     assert not left_of_the_test(empty)
 
 
-def test_a_test_that_failed_leaves_its_pod_and_no_right(empty: Site) -> None:
+def test_a_test_that_failed_leaves_its_pod_and_no_right(empty: Release) -> None:
     empty.install()
     with pytest.raises(CommandError, match="headrace-test"):
         helm_test(empty, "Failed")

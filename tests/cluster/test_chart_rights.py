@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace_api import Json
-from tests.cluster.chart import NAMESPACE, VALUES, Site, compiled, only, render
+from tests.cluster.chart import NAMESPACE, VALUES, Release, compiled, only, render
 from tests.cluster.cluster import Api
 from tests.cluster.sandbox import CommandError, until
 
@@ -18,16 +18,16 @@ DATAPLANE = f"system:serviceaccount:{NAMESPACE}:headrace-dataplane"
 
 
 @pytest.fixture(scope="module")
-def installed(bare_api: Api) -> Site:
-    site = Site(bare_api)
-    site.install()
+def installed(bare_api: Api) -> Release:
+    release = Release(bare_api)
+    release.install()
     # The test's pod cannot come to be without it.
-    site.apply(only(render(bare_api), "ServiceAccount", "headrace-test"))
-    return site
+    release.apply(only(render(bare_api), "ServiceAccount", "headrace-test"))
+    return release
 
 
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES.keys())
-def test_the_api_server_takes_every_object(installed: Site, values: Json) -> None:
+def test_the_api_server_takes_every_object(installed: Release, values: Json) -> None:
     # Kinds of the Prometheus operator are not the API server's own.
     objects: Any = [
         item
@@ -62,7 +62,7 @@ def test_the_api_server_takes_every_object(installed: Site, values: Json) -> Non
         ("get", "configmaps:headrace-operator", NAMESPACE),
     ],
 )
-def test_what_the_operator_may(installed: Site, verbs: str, what: str, where: str) -> None:
+def test_what_the_operator_may(installed: Release, verbs: str, what: str, where: str) -> None:
     refused = [verb for verb in verbs.split() if not installed.may(OPERATOR, verb, what, where)]
     assert not refused
 
@@ -90,7 +90,7 @@ def test_what_the_operator_may(installed: Site, verbs: str, what: str, where: st
         (DATAPLANE, "get", "secrets", NAMESPACE),
     ],
 )
-def test_what_nobody_may(installed: Site, user: str, verb: str, what: str, where: str) -> None:
+def test_what_nobody_may(installed: Release, user: str, verb: str, what: str, where: str) -> None:
     assert not installed.may(user, verb, what, where)
 
 
@@ -103,7 +103,7 @@ def test_what_nobody_may(installed: Site, user: str, verb: str, what: str, where
     ],
 )
 def test_roles_of_the_cluster_know_the_kinds(
-    installed: Site, role: str, may: list[str], may_not: list[str]
+    installed: Release, role: str, may: list[str], may_not: list[str]
 ) -> None:
     installed.apply(
         {
@@ -136,16 +136,16 @@ def test_roles_of_the_cluster_know_the_kinds(
 class Dataplanes:
     """Service-account tokens as the kubelets of two nodes hand them to dataplane pods."""
 
-    def __init__(self, site: Site, folder: Path) -> None:
-        self.site = site
+    def __init__(self, release: Release, folder: Path) -> None:
+        self.release = release
         self.folder = folder
         self.config = json.loads(
-            site.kubectl("config", "view", "--raw", "--minify", "--output", "json")
+            release.kubectl("config", "view", "--raw", "--minify", "--output", "json")
         )
         for node in ("node-a", "node-b"):
-            site.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}})
-            compiled(site, node)
-            site.apply(
+            release.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}})
+            compiled(release, node)
+            release.apply(
                 {
                     "apiVersion": "v1",
                     "kind": "Pod",
@@ -170,7 +170,7 @@ class Dataplanes:
             ("--bound-object-kind", bound[0], "--bound-object-name", bound[1]) if bound else ()
         )
         words = ("create", "token", "headrace-dataplane", "--namespace", NAMESPACE, *options)
-        token = self.site.kubectl(*words).strip()
+        token = self.release.kubectl(*words).strip()
         (user,) = self.config["users"]
         path = self.folder / "-".join(("kubeconfig", *bound))
         path.write_text(
@@ -189,7 +189,7 @@ class Dataplanes:
         }
         words = ("apply", "--server-side", "--force-conflicts", "--field-manager", "headrace-agent")
         part = ("--subresource", subresource) if subresource else ()
-        agent = Api(self.kubeconfigs[whose], self.site.api.environment)
+        agent = Api(self.kubeconfigs[whose], self.release.api.environment)
         try:
             return agent.kubectl(*words, *part, "-f", "-", stdin=json.dumps(item))
         except CommandError as error:
@@ -197,7 +197,7 @@ class Dataplanes:
 
 
 @pytest.fixture(scope="module")
-def dataplanes(installed: Site, tmp_path_factory: pytest.TempPathFactory) -> Dataplanes:
+def dataplanes(installed: Release, tmp_path_factory: pytest.TempPathFactory) -> Dataplanes:
     dataplanes = Dataplanes(installed, tmp_path_factory.mktemp("tokens"))
     # The API server takes a policy up in its own time.
     until(
@@ -241,7 +241,7 @@ def test_a_dataplane_writes_no_spec(dataplanes: Dataplanes) -> None:
 
 
 def test_the_policy_concerns_dataplanes_alone(dataplanes: Dataplanes) -> None:
-    answer = dataplanes.site.kubectl(
+    answer = dataplanes.release.kubectl(
         *("patch", "dataplaneconfig", "router.node-b", "--namespace", NAMESPACE),
         *("--subresource", "status", "--type", "merge"),
         *("--patch", '{"status": {"observedGeneration": 1}}'),

@@ -4,7 +4,6 @@
 How long each order takes is printed: from the first command until all is gone.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.images import Images
 from tests.cluster.operators import condition
 from tests.cluster.sandbox import CommandError, until
-from tests.cluster.site import EXAMPLE, OPERATOR, PODS, SECONDS, Site
+from tests.cluster.site import EXAMPLE, OPERATOR, PODS, SECONDS, Site, processes
 
 KINDS = "pipelines,virtualnetworks,interfaces"
 COMPILED = "dataplaneconfigs,routeslices,daemonsets"
@@ -139,17 +138,7 @@ def engines(site: Site) -> list[int]:
 
 
 def programs(site: Site, *names: str) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            group = (path / "cgroup").read_text()
-            words = (path / "cmdline").read_bytes().decode().split("\0")
-        except OSError:
-            continue
-        ours = {os.path.basename(word) for word in words[:2]} & {*names}
-        if ours and site.cluster.sandbox.name in group:
-            found.append(int(path.name))
-    return sorted(found)
+    return processes([site.cluster.sandbox.name], *names)
 
 
 def hugepages(site: Site) -> int:

@@ -210,7 +210,7 @@ class Lab:
 
     def join(self, one: Node, other: Node, device: str = "uplink0") -> None:
         """Join two nodes by a cable, the underlay."""
-        self._cable(one.namespace, device, other.namespace, device, 1500)
+        cable(one.namespace, device, other.namespace, device)
 
     def endpoint(self, name: str, addresses: tuple[str, ...], *nodes: Node) -> Namespace:
         """Make a machine ("tenant/name") with a cable to each of the nodes.
@@ -226,12 +226,12 @@ class Lab:
             "net.ipv6.conf.default.accept_ra=0",
         )
         if len(nodes) == 1:
-            self._cable(namespace, "eth0", nodes[0].namespace, label, MTU)
+            cable(namespace, "eth0", nodes[0].namespace, label, MTU)
         else:
             namespace.ip(f"link add eth0 mtu {MTU} type bridge stp_state 0 mcast_snooping 0")
             for number, node in enumerate(nodes):
                 port = f"port{number}"
-                self._cable(namespace, port, node.namespace, label, MTU)
+                cable(namespace, port, node.namespace, label, MTU)
                 namespace.command("sysctl", "-qw", f"net.ipv6.conf.{port}.disable_ipv6=1")
                 namespace.ip(f"link set {port} master eth0")
                 namespace.ip(f"link set {port} type bridge_slave isolated on")
@@ -244,27 +244,11 @@ class Lab:
         namespace.ip("-6 route add default via fe80::1 dev eth0")
         return namespace
 
-    def _cable(self, one: Namespace, device: str, other: Namespace, peer: str, mtu: int) -> None:
-        one.ip(
-            f"link add {device} mtu {mtu} type veth peer name {peer} mtu {mtu} netns {other.name}"
-        )
-        for namespace, end in ((one, device), (other, peer)):
-            # A veth leaves checksums and segmentation to a NIC, and here is none.
-            namespace.command("ethtool", "-K", end, "tx", "off", "tso", "off", "gso", "off")
-            namespace.ip(f"link set {end} up")
-
     def spawn(
         self, namespace: Namespace, *words: str, output: IO[str] | int = subprocess.DEVNULL
     ) -> subprocess.Popen[str]:
-        """Start a process in a namespace, out of the reach of the terminal's Ctrl-C."""
-        process = subprocess.Popen(
-            namespace.words(*words),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        """Start a process in a namespace, see `spawn`; it ends with the lab."""
+        process = spawn(namespace, *words, output=output)
         self._processes.append(process)
         return process
 
@@ -280,6 +264,29 @@ class Lab:
             if process.stdout is not None:
                 process.stdout.close()
         self._lock.close()
+
+
+def spawn(
+    namespace: Namespace, *words: str, output: IO[str] | int = subprocess.DEVNULL
+) -> subprocess.Popen[str]:
+    """Start a process in a namespace, out of the reach of the terminal's Ctrl-C."""
+    return subprocess.Popen(
+        namespace.words(*words),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def cable(one: Namespace, device: str, other: Namespace, peer: str, mtu: int = 1500) -> None:
+    """Join two namespaces by a veth pair, as network cards see it: every frame is whole."""
+    one.ip(f"link add {device} mtu {mtu} type veth peer name {peer} mtu {mtu} netns {other.name}")
+    for namespace, end in ((one, device), (other, peer)):
+        # A veth leaves checksums and segmentation to a NIC, and here is none.
+        namespace.command("ethtool", "-K", end, "tx", "off", "tso", "off", "gso", "off")
+        namespace.ip(f"link set {end} up")
 
 
 def remove(name: str) -> None:
