@@ -206,9 +206,8 @@ class Pods:
             raise CNIError(Code.INTERNAL, f"pod {_pod(request)}: {error}") from error
 
     async def _collect(self, request: Request) -> None:
-        if request.config.valid is None:
-            raise CNIError(Code.INVALID_CONFIG, "GC needs cni.dev/valid-attachments")
-        valid = {use.container for use in request.config.valid}
+        # Without a list nothing is in use: so libcni says it (as null, or not at all).
+        valid = {use.container for use in request.config.valid or ()}
         removed = await self._run(partial(links.collect, request.config.name, valid))
         if removed:
             log.info("nobody's any more: removed %s", ", ".join(removed))
