@@ -11,7 +11,7 @@ from typing import NamedTuple
 import yaml
 from pydantic import ValidationError
 
-from .base import API_VERSION, Resource
+from .base import API_VERSION, GROUP, Resource
 from .errors import Location, Violation, path_text, violations
 from .interface import Interface
 from .node import Node
@@ -19,12 +19,10 @@ from .objects import Object, Objects, Problem
 from .pipeline import Pipeline
 from .virtual_network import VirtualNetwork
 
-#: What may be in a manifest; other kinds of Kubernetes are passed over (see `_FOREIGN`).
+#: What may be in a manifest; objects of other groups are passed over.
 KINDS: dict[str, type[VirtualNetwork] | type[Interface] | type[Pipeline] | type[Node]] = {
     kind.__name__: kind for kind in (VirtualNetwork, Interface, Pipeline, Node)
 }
-#: Kinds of core/v1 that come along in people's files and mean nothing here.
-_FOREIGN = frozenset({"Namespace", "ConfigMap", "Pod", "Secret", "Service", "ServiceAccount"})
 
 _SEPARATOR = re.compile(r"^---(?:[ \t].*)?$", re.MULTILINE)
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
@@ -217,12 +215,12 @@ def _load_document(document: _Document, namespace: str, result: _Result) -> None
     metadata = value.get("metadata")
     named = metadata if isinstance(metadata, dict) else {}
     name, given = str(named.get("name", "")), str(named.get("namespace", ""))
-    if str(kind) in _FOREIGN and version == "v1":
-        return
     if kind == "List" and version == "v1":
         _note(result, document, "List", "", "", Violation(("kind",), "NotSupported", _LIST))
         return
     model = KINDS.get(str(kind))
+    if model is None and _is_foreign(kind, version):
+        return
     found = _identity(value, model)
     if model is None or found:
         for violation in found:
@@ -248,6 +246,11 @@ def _load_document(document: _Document, namespace: str, result: _Result) -> None
         return
     result.objects[key] = item
     result.sources[key] = f"{document.source}:{document.line(())}"
+
+
+def _is_foreign(kind: object, version: object) -> bool:
+    """Whether it is of another group: what stands beside Headrace's objects in people's files."""
+    return isinstance(kind, str) and isinstance(version, str) and GROUP not in version
 
 
 _LIST = "lists are not read: write the items as documents separated by ---"

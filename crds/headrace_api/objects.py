@@ -48,4 +48,6 @@ class Problem:
         """One line: source: kind/namespace/name: field: message (reason)."""
         identity = "/".join(part for part in (self.kind, self.namespace, self.name) if part)
         parts = (part for part in (self.source, identity, self.field, self.message) if part)
-        return f"{': '.join(parts)} ({self.reason})"
+        line = f"{': '.join(parts)} ({self.reason})"
+        # Names of what is no object may be anything.
+        return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in line)
