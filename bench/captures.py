@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.cases import FLOWS, Case, unroutable
 
+SOURCE_MAC = bytes.fromhex("020000000002")
 SOURCE4 = bytes([10, 0, 0, 2])
 SOURCE6 = IPv6Address("fd00:10::2").packed
 UNDERLAY_HERE = IPv6Address("fd00:1:0:1::3")
@@ -63,7 +64,7 @@ def write(case: Case, mac: bytes, folder: Path) -> Path:
     if path.exists():
         return path
     rng = random.Random(case.flows)
-    ether = mac + bytes.fromhex("020000000002")
+    ether = mac + SOURCE_MAC
     ether += b"\x08\x00" if case.family == 4 and kind == "plain" else b"\x86\xdd"
     part = path.with_suffix(".part")
     with part.open("wb") as file:

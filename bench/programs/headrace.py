@@ -54,7 +54,7 @@ def interface(port: str, addresses: list[str], underlay: str) -> JSONObject:
         "addresses": [*addresses],
         "prefixes": [],
         "gateways": ["10.0.0.1", "fe80::1"],
-        "mac": "02:00:00:00:00:99",
+        "mac": captures.SOURCE_MAC.hex(":"),
         "underlay": underlay,
         "sourceCheck": True,
         "mtu": 1500,

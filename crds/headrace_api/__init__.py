@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Headrace's API: the models that CRDs, validation and every type in Python come from."""
 
-from .attachment import SUPPORTED_TYPES, Attachment, AttachmentType, ObjectRef
+from .attachment import SOCKET_BYTES, SUPPORTED_TYPES, Attachment, AttachmentType, ObjectRef
 from .base import API_VERSION, GROUP, VERSION, Condition, ConditionStatus, Json, ObjectMeta
 from .canonical import canonical_json, digest
 from .dataplane_config import (
@@ -30,8 +30,9 @@ from .pipeline import (
     Uplink,
     Workers,
 )
-from .pod import Pod, PodNetwork, pod_device, pod_interface_name, pod_networks
+from .pod import Pod, PodNetwork, pod_device, pod_interface_name, pod_mac, pod_networks
 from .route_slice import RouteSlice, RouteSliceSpec, SliceNextHop, SliceRoute, slice_name
+from .sockets import SOCKET_NAMES, SOCKETS_DIRECTORY, socket_directory, with_socket
 from .virtual_network import (
     NextHop,
     Route,
@@ -46,6 +47,9 @@ __all__ = [
     "GROUP",
     "PIPELINE_LABEL",
     "RUNTIME_DIRECTORY",
+    "SOCKETS_DIRECTORY",
+    "SOCKET_BYTES",
+    "SOCKET_NAMES",
     "SUPPORTED_TYPES",
     "SYSTEM_NAMESPACE",
     "VERSION",
@@ -98,6 +102,9 @@ __all__ = [
     "digest",
     "pod_device",
     "pod_interface_name",
+    "pod_mac",
     "pod_networks",
     "slice_name",
+    "socket_directory",
+    "with_socket",
 ]

@@ -28,7 +28,8 @@ PodDeviceName = Annotated[
     Field(json_schema_extra=cel(("!(self in ['lo', 'eth0'])", "lo and eth0 are the pod's own"))),
 ]
 #: sockaddr_un has 108 bytes with the terminator (unix(7)).
-SocketPath = Annotated[str, Field(min_length=2, max_length=107, pattern=r"^/[^\s,]+$")]
+SOCKET_BYTES = 107
+SocketPath = Annotated[str, Field(min_length=2, max_length=SOCKET_BYTES, pattern=r"^/[^\s,]+$")]
 FilePath = Annotated[str, Field(min_length=2, max_length=1024, pattern=r"^/[^\s,]+$")]
 
 
@@ -133,8 +134,9 @@ class MemifRole(StrEnum):
 class MemifAttachment(ApiModel):
     """Shared memory with another process through memif."""
 
-    socket_path: SocketPath
-    """Absolute path of the memif socket, at most 107 bytes."""
+    socket_path: SocketPath | None = None
+    """Absolute path of the memif socket, at most 107 bytes; in a cluster inside the Interface's
+    own directory. Default: memif.sock there. Required of an uplink."""
     role: MemifRole = MemifRole.SERVER
     """Server makes the socket, Client connects to it. Default Server."""
     id: int = Field(default=0, ge=0, le=0x7FFFFFFF)
@@ -146,15 +148,17 @@ class MemifAttachment(ApiModel):
 class VhostUserAttachment(ApiModel):
     """A virtio device of a virtual machine: the vhost-user back end."""
 
-    socket_path: SocketPath
-    """Absolute path of the vhost-user socket, at most 107 bytes."""
+    socket_path: SocketPath | None = None
+    """Absolute path of the vhost-user socket, at most 107 bytes; in a cluster inside the
+    Interface's own directory. Default: vhost-user.sock there. Required of an uplink."""
 
 
 class VirtioUserAttachment(ApiModel):
     """The virtio front end of another process's vhost-user socket."""
 
-    socket_path: SocketPath
-    """Absolute path of the vhost-user socket, at most 107 bytes."""
+    socket_path: SocketPath | None = None
+    """Absolute path of the vhost-user socket, at most 107 bytes; in a cluster inside the
+    Interface's own directory. Default: vhost-user.sock there. Required of an uplink."""
 
 
 class PcapAttachment(ApiModel):
@@ -238,6 +242,12 @@ class Attachment(ApiModel):
             raise field_error(member, f"not allowed when type is {self.type}")
         return self
 
+    @property
+    def socket_path(self) -> str | None:
+        """Path of the Unix socket; None: it has none, or the default one (see `sockets`)."""
+        member = self.memif or self.vhost_user or self.virtio_user
+        return member.socket_path if member else None
+
     def device(self, namespace: str = "") -> str | None:
         """What the attachment occupies on its node; None when any number may share it (Null).
 
@@ -250,11 +260,9 @@ class Attachment(ApiModel):
         for netdev in (self.tap, self.af_packet, self.af_xdp):
             if netdev:
                 return f"netdev:{netdev.device_name}"
-        if self.memif:
-            return f"memif:{self.memif.socket_path}#{self.memif.id}"
-        for vhost in (self.vhost_user, self.virtio_user):
-            if vhost:
-                return f"socket:{vhost.socket_path}"
+        if self.socket_path:
+            path = self.socket_path
+            return f"memif:{path}#{self.memif.id}" if self.memif else f"socket:{path}"
         if self.pcap:
             return f"file:{self.pcap.transmit_file}" if self.pcap.transmit_file else None
         return None

@@ -15,7 +15,7 @@ UNIQUE = cel(("self.all(one, self.exists_one(other, other == one))", "every item
 
 
 class SourceCheck(StrEnum):
-    """Whether packets from an endpoint must have a source address of its own."""
+    """Whether packets from an endpoint must have source addresses of its own."""
 
     ENABLED = "Enabled"
     DISABLED = "Disabled"
@@ -51,10 +51,12 @@ class InterfaceSpec(ApiModel):
     """At most 64 prefixes that are routed to the endpoint besides its addresses. Several
     Interfaces with one prefix share its traffic by flow."""
     mac_address: MacAddress | None = None
-    """MAC address of the endpoint. Default: learned."""
+    """MAC address of the endpoint. Default: a pod's is made from the Interface's name, any
+    other's is learned."""
     source_check: SourceCheck = SourceCheck.ENABLED
     """Enabled drops packets whose source is neither an address nor in a prefix of the
-    Interface. Default Enabled."""
+    Interface, and frames from another MAC address than the Interface's, unless that is
+    learned. Default Enabled."""
     mtu: int | None = Field(default=None, ge=1280, le=9216)
     """Largest IP packet in bytes, 1280 to 9216. Default: that of the network."""
     queues: int | None = Field(default=None, ge=1, le=64)

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from .attachment import DEFAULT_TYPES, Attachment, AttachmentType
+from .attachment import DEFAULT_TYPES, MEMBERS, Attachment, AttachmentType
 from .base import ApiModel, ObjectStatus, Resource, StatusModel, cel, column, field_error
+from .sockets import SOCKET_NAMES
 from .types import MacAddress, Name, NodeName, NodePool, UnderlayAddress, UnderlayPrefix
 
 INT32 = 0x7FFFFFFF
@@ -186,12 +187,36 @@ class UpdateStrategy(ApiModel):
     """Nodes that are without a dataplane at once, 1 to 1000. Default 1."""
 
 
+def _has_socket(attachment: Attachment) -> Attachment:
+    member = MEMBERS.get(attachment.type, "")
+    if attachment.type in SOCKET_NAMES and attachment.socket_path is None:
+        raise field_error(f"{member}.socketPath", "required of an uplink")
+    return attachment
+
+
+#: Uplinks have no directory for a socket: the path must be given.
+UplinkAttachment = Annotated[Attachment, AfterValidator(_has_socket)]
+_HAS_SOCKET = ConfigDict(
+    json_schema_extra=cel(
+        *(
+            (
+                f"!has(self.attachment.{member}) || has(self.attachment.{member}.socketPath)",
+                f"{member}.socketPath is required of an uplink",
+            )
+            for member in (MEMBERS[kind] for kind in SOCKET_NAMES)
+        )
+    )
+)
+
+
 class NodeOverride(ApiModel):
     """The uplink's device on one node, where it differs."""
 
+    model_config = _HAS_SOCKET
+
     node_name: NodeName
     """The node."""
-    attachment: Attachment
+    attachment: UplinkAttachment
     """The device on that node."""
 
 
@@ -207,9 +232,11 @@ class UplinkNeighbor(ApiModel):
 class Uplink(ApiModel):
     """A port to the underlay."""
 
+    model_config = _HAS_SOCKET
+
     name: Name = Field(max_length=32)
     """Name of the uplink, unique in the Pipeline, at most 32 characters."""
-    attachment: Attachment
+    attachment: UplinkAttachment
     """The device on every selected node."""
     mtu: int = Field(default=1500, ge=1320, le=9216)
     """Largest IP packet of the underlay in bytes, 1320 to 9216. Default 1500."""

@@ -136,7 +136,19 @@ def pod_interface_name(pod: str, network: str) -> str:
 
 def pod_device(key: str) -> str:
     """Name of the node's end of the veth pair of an Interface (namespace/name) of type Pod."""
-    return f"hr{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    return f"hr{_digest(key).hex()[:12]}"
+
+
+def pod_mac(key: str) -> str:
+    """MAC address of an Interface (namespace/name) of type Pod that names none.
+
+    Locally administered, and the same wherever the pod is: 02 and 5 bytes of a digest.
+    """
+    return (b"\x02" + _digest(key)[:5]).hex(":")
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
 
 
 _LABEL = 63

@@ -66,6 +66,7 @@ struct hr_prefix {
 	X(IP4_CHECKSUM, "ip4_checksum", "bad IPv4 header checksum")                                \
 	X(IP6_HEADER, "ip6_header", "bad IPv6 version or payload length")                          \
 	X(SOURCE, "source", "source address is not one of the Interface's")                        \
+	X(SOURCE_MAC, "source_mac", "source MAC address is not the Interface's")                   \
 	X(TTL, "ttl", "TTL or hop limit exceeded")                                                 \
 	X(NO_ROUTE, "no_route", "no route to the destination")                                     \
 	X(BLACKHOLE, "blackhole", "blackhole route")                                               \

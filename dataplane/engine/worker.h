@@ -46,6 +46,7 @@ struct hr_port_ctx {
 	struct rte_ether_addr mac; /**< Ours on this port: the gateway's or the uplink's. */
 
 	/* HR_ROLE_INTERFACE */
+	struct rte_ether_addr source_mac; /**< Frames must come from it; zero: from any. */
 	const struct hr_vrf *vrf;
 	uint32_t adj; /**< To the endpoint; its rewrite holds the learned MAC address. */
 	uint16_t n_source4, n_source6;

@@ -11,6 +11,7 @@ import yaml
 from pydantic import JsonValue, ValidationError
 
 from headrace_api import (
+    SOCKETS_DIRECTORY,
     DataplaneConfig,
     Interface,
     Json,
@@ -22,8 +23,9 @@ from headrace_api import (
     RouteSlice,
     VirtualNetwork,
 )
-from headrace_cli.cluster import ask
+from headrace_cli.cluster import ask, forbidden
 from headrace_kube import (
+    CONFIG_MAPS,
     DATAPLANE_CONFIGS,
     INTERFACES,
     NODES,
@@ -31,9 +33,14 @@ from headrace_kube import (
     ROUTE_SLICES,
     VIRTUAL_NETWORKS,
     Kube,
+    KubeError,
 )
 from headrace_operator.compiler import compile as compile_objects
 from headrace_operator.render import load_allocations, parse
+from headrace_operator.render.raw import part, text
+from headrace_operator.settings import Settings
+
+_SETTINGS = "headrace-operator"
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ def look(arguments: argparse.Namespace) -> Live:
     """Read the cluster and compile. Raises CommandError."""
     system = arguments.system_namespace
 
-    async def read(kube: Kube) -> list[list[Json]]:
+    async def read(kube: Kube) -> tuple[str, list[list[Json]]]:
         listings = await asyncio.gather(
             kube.list(VIRTUAL_NETWORKS),
             kube.list(INTERFACES),
@@ -68,17 +75,31 @@ def look(arguments: argparse.Namespace) -> Live:
             kube.list(DATAPLANE_CONFIGS, system),
             kube.list(ROUTE_SLICES, system),
         )
-        return [listing.items for listing in listings]
+        return await _sockets(kube, system), [listing.items for listing in listings]
 
-    networks, interfaces, pipelines, nodes, configs, slices = ask(arguments, read)
+    sockets, (networks, interfaces, pipelines, nodes, configs, slices) = ask(arguments, read)
     allocations = load_allocations(networks, interfaces, pipelines, configs, slices)
     objects, problems = _parse([*networks, *interfaces, *pipelines, *nodes])
-    compiled = compile_objects(objects, allocations, system)
+    compiled = compile_objects(objects, allocations, system, sockets)
     return Live(
         [*compiled.configs.values(), *compiled.slices.values()],
         [*problems, *compiled.problems],
         [*configs, *slices],
     )
+
+
+async def _sockets(kube: Kube, system: str) -> str:
+    """Where Interfaces have their sockets: as the operator's settings say, else the default."""
+    try:
+        found = await kube.get(CONFIG_MAPS, _SETTINGS, system)
+        document = yaml.safe_load(text(part(found, "data").get("operator.yaml")))
+        return Settings.model_validate(document).dataplane.sockets
+    except (yaml.YAMLError, ValidationError):
+        return SOCKETS_DIRECTORY
+    except KubeError as error:
+        if error.absent or forbidden(error):
+            return SOCKETS_DIRECTORY
+        raise
 
 
 def _parse(items: Iterable[Json]) -> tuple[Objects, list[Problem]]:

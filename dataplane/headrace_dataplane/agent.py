@@ -27,9 +27,10 @@ from headrace_dataplane.engine import (
     choose_cpus,
     engine_name,
 )
-from headrace_dataplane.netdev import isolate
+from headrace_dataplane.netdev import isolate, link_events, present
 from headrace_dataplane.preflight import memory_lock_problem, on_ordinary_pages
 from headrace_dataplane.protocol import EngineClient, EngineError, Hello, Interface, Refusal
+from headrace_dataplane.sockets import SocketDirectories
 from headrace_dataplane.source import ConfigSource, Snapshot
 from headrace_dataplane.state import AgentState
 from headrace_dataplane.sync import Outcome, Reconciler
@@ -38,6 +39,8 @@ from headrace_dataplane.translate import Translation, translate
 log = logging.getLogger(__name__)
 
 _REPORT_SECONDS = 2.0
+# After a device has appeared: its link comes up in a moment, and a pod waits for that.
+_SOON_SECONDS = 0.1
 _RETRY_SECONDS = 1.0
 _RESYNC_SECONDS = 60.0
 # The engine's default, the API's largest, and what buffers of that size need.
@@ -68,6 +71,7 @@ class Agent:
         self._source = source
         self._cpus = cpus
         self._wake = asyncio.Event()
+        self._absent: frozenset[str] = frozenset()
         self._snapshot: Snapshot | None = None
         self._reported: DataplaneConfigStatus | None = None
         self._logged = ""
@@ -82,6 +86,17 @@ class Agent:
                 tasks.create_task(self._follow())
                 tasks.create_task(self.engine.run())
                 tasks.create_task(self._reconcile())
+                tasks.create_task(self._notice_devices())
+
+    async def _notice_devices(self) -> None:
+        """Wake up for devices that were not there: a pod waits for its own to be opened."""
+
+        def changed() -> None:
+            if present(self._absent):
+                self._wake.set()
+
+        with link_events(changed):
+            await asyncio.Event().wait()
 
     def _engine_changed(self) -> None:
         hello = self.engine.hello
@@ -138,12 +153,17 @@ class Agent:
         translated: tuple[Snapshot, Translation] | None = None
         states: Mapping[str, Interface] = {}
         due = isolation_due = 0.0
+        appeared = -math.inf
         isolated: frozenset[str] = frozenset()
+        directories = SocketDirectories()
         failure = ""
         with EngineClient(self._runtime.socket) as client:
             while True:
+                soon = time.monotonic() < appeared + _REPORT_SECONDS
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), _REPORT_SECONDS)
+                    await asyncio.wait_for(
+                        self._wake.wait(), _SOON_SECONDS if soon else _REPORT_SECONDS
+                    )
                     due = 0.0
                 self._wake.clear()
                 snapshot, hello = self._snapshot, self.engine.hello
@@ -157,6 +177,11 @@ class Agent:
                 if new:
                     await asyncio.to_thread(isolate, new)
                 isolated = frozenset(translation.endpoints)
+                if present(self._absent) and reconciler is not None:
+                    reconciler.retry()
+                    due, appeared = 0.0, time.monotonic()
+                self._absent = isolated - present(isolated)
+                await asyncio.to_thread(directories.keep, translation.directories, time.monotonic())
                 if hello is None:
                     reconciler, outcome, states, failure = None, None, {}, ""
                 else:

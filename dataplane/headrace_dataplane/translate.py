@@ -80,6 +80,9 @@ class Translation:
     endpoints: tuple[str, ...]
     """Kernel devices of Interfaces: nobody else's business on this node."""
 
+    directories: frozenset[str]
+    """For the sockets of Interfaces: those that are an Interface's own (socket_directory)."""
+
     problems: tuple[Problem, ...]
     routes: Mapping[str, tuple[RouteSlice, Put]]
     """Slice -> what it was, and its object: for the next translation."""
@@ -112,20 +115,19 @@ def _device(port: str, attachment: Attachment, queues: int, mtu: int) -> Device:
             frame = -(-(mtu + _PACKET_OVERHEAD) // 16) * 16
             arguments += f",framesz={frame},blocksz={-(-4 * frame // _PAGE) * _PAGE}"
         return _virtual("net_af_packet", port, arguments, name)
+    path = _safe(attachment.socket_path or "")
     if attachment.memif:
         memif = attachment.memif
         arguments = (
-            f"role={memif.role.lower()},id={memif.id},socket={_safe(memif.socket_path)},"
+            f"role={memif.role.lower()},id={memif.id},socket={path},"
             f"socket-abstract=no,mac={_mac(port)}"
         )
         if memif.secret is not None:
             arguments += f",secret={_safe(memif.secret)}"
         return _virtual("net_memif", port, arguments)
     if attachment.vhost_user:
-        path = _safe(attachment.vhost_user.socket_path)
         return _virtual("net_vhost", port, f"iface={path},queues={queues},{_ONE_BUFFER_VHOST}")
     if attachment.virtio_user:
-        path = _safe(attachment.virtio_user.socket_path)
         arguments = (
             f"path={path},queues={queues},cq={int(queues > 1)},queue_size={_VIRTIO_DESCRIPTORS},"
             f"{_ONE_BUFFER_VIRTIO},mac={_mac(port)}"
@@ -197,6 +199,7 @@ def translate(
     ]
     devices: dict[str, str] = {}
     endpoints: list[str] = []
+    directories: set[str] = set()
     problems: list[Problem] = []
 
     for index, uplink in enumerate(spec.uplinks):
@@ -244,6 +247,9 @@ def translate(
         devices[made.name] = port
         if made.netdev is not None:
             endpoints.append(made.netdev)
+        directory = (interface.attachment.socket_path or "").rpartition("/")[0]
+        if directory.endswith(f"/{port}"):
+            directories.add(directory)
         objects.append(_port(port, made, _queues(interface.attachment, queues), interface.mtu))
         objects.append(_interface(port, interface))
 
@@ -258,7 +264,14 @@ def translate(
                 known = part, routes(part)
             made_routes[name] = known
     objects += (put for _, put in made_routes.values())
-    return Translation(tuple(objects), devices, tuple(endpoints), tuple(problems), made_routes)
+    return Translation(
+        objects=tuple(objects),
+        devices=devices,
+        endpoints=tuple(endpoints),
+        directories=frozenset(directories),
+        problems=tuple(problems),
+        routes=made_routes,
+    )
 
 
 def _put(kind: str, key: str, spec: JSONObject) -> Put:

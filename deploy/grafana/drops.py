@@ -23,6 +23,7 @@ ENDPOINT = (
     "ip4_checksum",
     "ip6_header",
     "source",
+    "source_mac",
     "ttl",
     "no_route",
     "blackhole",

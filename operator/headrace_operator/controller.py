@@ -166,7 +166,8 @@ class Controller:
     async def _load(self) -> None:
         held = {kind: [item for _, item in self.cache.all(kind)] for kind in (*INPUTS, *OUTPUTS)}
         # A thread: with 10,000 objects this takes longer than the Lease can wait.
-        first = await asyncio.to_thread(_compile_all, held, self._namespace)
+        sockets = self._settings.dataplane.sockets
+        first = await asyncio.to_thread(_compile_all, held, self._namespace, sockets)
         self._compiler, self._invalid = first.compiler, first.invalid
         allocations = first.compiler.allocations()
         self._vnis = {key: record.vni for key, record in allocations.networks.items()}
@@ -602,7 +603,7 @@ class _First:
     invalid: dict[tuple[str, str], tuple[Problem, ...]]
 
 
-def _compile_all(held: Mapping[Kind, list[Json]], namespace: str) -> _First:
+def _compile_all(held: Mapping[Kind, list[Json]], namespace: str, sockets: str) -> _First:
     allocations = load_allocations(
         held[VIRTUAL_NETWORKS],
         held[INTERFACES],
@@ -611,7 +612,7 @@ def _compile_all(held: Mapping[Kind, list[Json]], namespace: str) -> _First:
         held[ROUTE_SLICES],
         held[PODS],
     )
-    compiler = Compiler(allocations, namespace)
+    compiler = Compiler(allocations, namespace, sockets)
     parsed: list[Object] = []
     invalid: dict[tuple[str, str], tuple[Problem, ...]] = {}
     for kind in INPUTS:

@@ -61,8 +61,8 @@ class DataplaneSettings(ApiModel):
     metrics_port: int = Field(default=9477, ge=1024, le=65436)
     """First of 100 ports: each Pipeline gets the lowest free one, 1024 to 65436. Default 9477."""
     host_directory: HostPath = "/var/lib/headrace"
-    """Directory of the node whose folder `sockets` is shared with endpoints. Default
-    /var/lib/headrace."""
+    """Directory of the node whose folder `sockets` has a directory for each Interface with a
+    socket. Default /var/lib/headrace."""
     labels: dict[str, str] = Field(default_factory=dict)
     """More labels of the pods; those of headrace.dev and app.kubernetes.io are taken."""
     annotations: dict[str, str] = Field(default_factory=dict)
@@ -73,6 +73,11 @@ class DataplaneSettings(ApiModel):
     """More volumes (core/v1 Volume)."""
     volume_mounts: tuple[Mount, ...] = ()
     """More mounts (core/v1 VolumeMount)."""
+
+    @property
+    def sockets(self) -> str:
+        """Where the directories of Interfaces with a socket are, on the node and in the pod."""
+        return f"{self.host_directory}/sockets"
 
     @model_validator(mode="after")
     def _essentials_stay(self) -> Self:
@@ -93,9 +98,8 @@ class DataplaneSettings(ApiModel):
         for index, volume in enumerate(self.volumes):
             if volume.name in RESERVED_VOLUMES:
                 yield f"volumes[{index}].name", volume.name
-        sockets = f"{self.host_directory}/sockets"
         for index, mount in enumerate(self.volume_mounts):
-            if mount.mount_path in (*RESERVED_PATHS, sockets):
+            if mount.mount_path in (*RESERVED_PATHS, self.sockets):
                 yield f"volumeMounts[{index}].mountPath", mount.mount_path
 
 

@@ -40,6 +40,24 @@ PREVIOUS: dict[str, Any] = {
 }
 
 
+READERS = """
+import contextlib, socket, time
+
+readers = {}
+while True:
+    there = {number: name for number, name in socket.if_nameindex() if name.startswith("hr")}
+    for number in readers.keys() - there.keys():
+        readers.pop(number).close()
+    for number in there.keys() - readers.keys():
+        reader = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        with contextlib.suppress(OSError):
+            reader.bind((there[number], 3))
+            readers[number] = reader
+    time.sleep(0.02)
+"""
+"""Opens the devices of pods, as an engine does, whatever is compiled."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What the plugin says."""
@@ -73,6 +91,7 @@ class Host:
         self.conf.mkdir()
         self.kubeconfig = "/run/cluster/headrace-node"
         self._write_kubeconfig()
+        self.engine = Daemon(self.root, cluster.logs / "readers", sys.executable, "-c", READERS)
         self.agent = self.start()
 
     def _write_kubeconfig(self) -> None:
@@ -373,6 +392,7 @@ def host(control_plane: Cluster, plugin: Path) -> Iterator[Host]:
         try:
             yield host
         finally:
+            host.engine.stop()
             if not host.agent.ended:
                 host.stop()
             host.clear()
@@ -423,6 +443,18 @@ def test_a_second_add_changes_nothing(host: Host) -> None:
     assert (second.status, second.json) == (0, first.json)
     assert host.inside("twice", "ip", "-d", "address") == before
     assert device in host.links()
+
+
+def test_a_device_has_the_mac_address_of_its_interface(host: Host) -> None:
+    """The dataplane drops what comes from another: the first answer may have been too early."""
+    host.pod("hardware")
+    for mac in ("02:00:00:00:00:0a", "02:00:00:00:00:0b"):
+        host.interfaces["hardware-blue"]["macAddress"] = mac
+        host.compile("hardware-blue")
+        answer = host.cni("ADD", "hardware")
+        assert answer.status == 0, answer.text
+        (link,) = json.loads(host.inside("hardware", "ip", "-j", "link", "show", "dev", "net1"))
+        assert (link["address"], answer.json["interfaces"][-1]["mac"]) == (mac, mac)
 
 
 def test_check_notices_what_is_missing(host: Host) -> None:
@@ -648,7 +680,8 @@ def test_garbage_is_collected_by_network(host: Host) -> None:
     assert host.links() & {*devices, "hr000000000000"} == {devices[0], devices[2]}
     assert before - host.links() >= {devices[1], "hr000000000000"}
     # As libcni says that nothing is.
-    assert host.cni("GC", **{"cni.dev/valid-attachments": None}) == Answer(0, "")
+    none: dict[str, Any] = {"cni.dev/valid-attachments": None}
+    assert host.cni("GC", **none) == Answer(0, "")
     assert host.links() & {*devices} == {devices[2]}
 
 

@@ -83,6 +83,22 @@ INTERFACE_FRAMES = [
                  "not_for_us", id="the-neighbour-s-mac"),
     pytest.param(bytes(Ether(src=A.hardware, dst="00:00:00:00:00:00", type=0x0800)) + GOOD4[14:],
                  "not_for_us", id="zero-mac"),
+    pytest.param(bytes(frames.frame(B.hardware, frames.udp(A.address4, B.address4))),
+                 "source_mac", id="v4-from-another-mac"),
+    pytest.param(bytes(frames.frame(B.hardware, frames.udp(A.address6, B.address6))),
+                 "source_mac", id="v6-from-another-mac"),
+    pytest.param(bytes(frames.arp_request(B.hardware, A.address4, "10.0.0.1")),
+                 "source_mac", id="arp-from-another-mac"),
+    pytest.param(bytes(Ether(src=B.hardware, dst=frames.BROADCAST)
+                       / frames.arp_request(A.hardware, A.address4, "10.0.0.1").payload),
+                 "source_mac", id="arp-in-a-frame-from-another-mac"),
+    pytest.param(bytes(frames.solicitation(B.hardware, A.address6, "fe80::1")),
+                 "source_mac", id="ns-from-another-mac"),
+    pytest.param(bytes(frames.unsolicited(B.hardware, A.address6)),
+                 "source_mac", id="na-from-another-mac"),
+    pytest.param(bytes(Ether(src=B.hardware, dst=frames.ALL_NODES_MAC)
+                       / frames.unsolicited(A.hardware, A.address6).payload),
+                 "source_mac", id="na-in-a-frame-from-another-mac"),
 ]  # fmt: skip
 
 

@@ -337,7 +337,37 @@ def test_an_endpoint_changes_its_mac(lab: Lab, family: int) -> None:
     assert lab.receive(site.a, frames.has(UDP)).dst == NEW_MAC
 
 
-def test_a_static_mac_is_neither_asked_for_nor_learned(site: Site) -> None:
+def told(frame: Packet) -> Packet:
+    """The frame as it comes from the endpoint's own MAC address."""
+    return Ether(src=A.hardware, dst=frame.dst) / frame.payload
+
+
+@pytest.mark.parametrize(
+    ("frame", "drop"),
+    [
+        pytest.param(told(frames.arp_request(NEW_MAC, A.address4, "10.0.0.1")), "arp", id="arp"),
+        pytest.param(told(gratuitous(2)), "arp", id="gratuitous-reply"),
+        pytest.param(told(frames.solicitation(NEW_MAC, A.address6, "fe80::1")), None, id="ns"),
+        pytest.param(told(frames.unsolicited(NEW_MAC, A.address6)), None, id="na"),
+    ],
+)
+def test_nothing_that_is_said_changes_a_static_mac(
+    site: Site, frame: Packet, drop: str | None
+) -> None:
+    """Who names another MAC address in a frame from its own gets nothing by it."""
+    site.a.send(frame, drop, learned=ICMPv6ND_NA in frame)
+    if ICMPv6ND_NS in frame:
+        assert site.lab.receive(site.a, frames.has(ICMPv6ND_NA)).dst == A.hardware
+    site.lab.settle()
+    for family in (4, 6):
+        packet = frames.udp(B.address(family), A.address(family))
+        site.b.send(frames.frame(B.hardware, packet))
+        assert site.lab.receive(site.a, frames.has(UDP)).dst == A.hardware
+    assert (interface(site).mac, interface(site).mac_state) == (A.hardware, "static")
+
+
+def test_a_static_mac_is_neither_asked_for_nor_learned(lab: Lab) -> None:
+    site = Site(lab, A.with_(source_check=False), B)
     site.a.send(frames.arp_request(NEW_MAC, A.address4, "10.0.0.1"))
     site.lab.receive(site.a, frames.has(ARP))
     site.b.send(frames.frame(B.hardware, frames.udp(B.address4, A.address4)))

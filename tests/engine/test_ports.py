@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every kind of port, and ports that come and go."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,6 +189,17 @@ def test_an_uplink_s_device_that_goes_and_comes_back(veths: Lab, namespace: Name
     assert (got.dst, got.src) == (REMOTE_MAC, mac)
 
 
+def test_a_port_whose_device_does_not_come_back_can_be_deleted(
+    lab: Lab, namespace: Namespace
+) -> None:
+    namespace.veth("g-engine", "g-test")
+    lab.commit(af_packet("g", "g-engine"))
+    namespace.ip("link del g-engine")
+    until(lambda: "no kernel device" in str(lab.item(Port, name="g").error), "looked for in vain")
+    lab.commit(Delete("port", "g"))
+    assert "g" not in {port.name for port in lab.engine.client.items(Port)}
+
+
 # Ports that come and go.
 
 
@@ -312,11 +324,11 @@ def test_memif_between_two_engines(
     lab: Lab, binary: Path, namespace: Namespace, tmp_path: Path, family: int
 ) -> None:
     """One engine's endpoint is the other engine: blue on the one is the wire to green there."""
-    socket = tmp_path / "memif.sock"
+    path = tmp_path / "memif.sock"
     second = Engine(binary, tmp_path, namespace)
     try:
         there = Lab(second, namespace)
-        memif = f"net_memif_m,socket={socket},socket-abstract=no,id=0"
+        memif = f"net_memif_m,socket={path},socket-abstract=no,id=0"
         site = Site(lab, A)
         lab.commit(
             put("port", "m", devargs=f"{memif},role=server", rxQueues=1, mtu=1500),
@@ -349,3 +361,23 @@ def test_memif_between_two_engines(
         lab.disconnect("a")
     finally:
         second.stop()
+
+
+def test_memif_what_an_engine_left_behind(lab: Lab, tmp_path: Path) -> None:
+    """A socket at which nobody listens is replaced, another program's is not; ports may share."""
+    path = tmp_path / "memif.sock"
+
+    def port(number: int) -> Put:
+        devargs = f"net_memif_m{number},socket={path},socket-abstract=no,id={number},role=server"
+        return put("port", f"m{number}", devargs=devargs, rxQueues=1, mtu=1500)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        with pytest.raises(RefusedError, match="is another program's socket"):
+            lab.commit(port(1))
+    assert path.is_socket()
+    lab.commit(port(1), port(2))
+    assert [lab.item(Port, name=name).state for name in ("m1", "m2")] == ["down", "down"]
+    lab.commit(Delete("port", "m1"), Delete("port", "m2"))
+    assert not path.exists()

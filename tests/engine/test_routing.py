@@ -274,6 +274,22 @@ def test_source_check_disabled(lab: Lab, family: int) -> None:
     site.lab.quiet(site.b, frames.has(UDP))
 
 
+@FAMILIES
+def test_source_mac(lab: Lab, family: int) -> None:
+    """Checked where it is given and sources are checked, whatever was so before."""
+    site = Site(lab, A, B)
+    packet = frames.frame(B.hardware, frames.udp(A.address(family), B.address(family)))
+    unchecked, learner = A.with_(source_check=False), A.with_(mac=False)
+    for endpoint in (A, unchecked, A, learner, A, learner, unchecked, A):
+        lab.commit(endpoint.interface())
+        if endpoint is A:
+            site.a.send(packet, drop="source_mac")
+            lab.quiet(site.b)
+        else:
+            site.a.send(packet)
+            lab.receive(site.b, frames.has(UDP))
+
+
 def test_source_check_without_addresses_of_the_family(lab: Lab) -> None:
     """An Interface of IPv4 alone may send no IPv6, and the other way round."""
     for extra, packet in (

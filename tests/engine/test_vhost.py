@@ -41,6 +41,8 @@ from tests.engine.wire import Wire
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 COUNT = 100
+HARDWARE = frames.GATEWAY_MAC
+"""MAC address of endpoint B: a second engine sends with its gateway's."""
 
 
 def port(attachment: JSONObject, queues: int = 1) -> Put:
@@ -103,7 +105,7 @@ def site(lab: Lab, path: Path) -> Iterator[Site]:
     site = Site(lab, A)
     lab.commit(
         back_end(path),
-        B.with_(extra={"port": "v"}, hardware=frames.GATEWAY_MAC).interface(),
+        B.with_(extra={"port": "v"}, hardware=HARDWARE).interface(),
         routes("b", BLUE, *host_routes(B)),
     )
     yield site
@@ -221,7 +223,7 @@ def guest(path: Path, namespace: Namespace, folder: Path, wanted: list[Packet]) 
     received = folder / "guest.pcap"
     with PcapWriter(str(received), linktype=1, sync=True) as writer:
         for packet in wanted:
-            writer.write(frames.frame(B.hardware, packet))
+            writer.write(frames.frame(HARDWARE, packet))
     log = folder / "testpmd.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -229,7 +231,7 @@ def guest(path: Path, namespace: Namespace, folder: Path, wanted: list[Packet]) 
                 *("ip", "netns", "exec", namespace.name, TESTPMD),
                 *("--no-huge", "--no-shconf", "-m", "128", "--no-pci", "--iova-mode=va"),
                 *("--no-telemetry", "--lcores", "0@0,1@0", "--file-prefix", f"guest-{folder.name}"),
-                *("--vdev", f"net_virtio_user0,path={path},queues=1,mac={B.hardware}"),
+                *("--vdev", f"net_virtio_user0,path={path},queues=1,mac={HARDWARE}"),
                 *("--vdev", f"net_pcap0,rx_pcap={received},tx_pcap={folder / 'unused.pcap'}"),
                 *("--", "--interactive", "--no-flush-rx", "--total-num-mbufs=4096"),
                 f"--eth-peer=0,{frames.GATEWAY_MAC}",

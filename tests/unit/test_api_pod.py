@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from headrace_api import Interface, Pod, pod_device, pod_interface_name, pod_networks
+from headrace_api import Interface, Pod, pod_device, pod_interface_name, pod_mac, pod_networks
 from headrace_api.base import LABEL_PATTERN
 from headrace_api.pod import PodNetworksError
+from headrace_api.types import MacAddress
 
 
 def test_networks_are_named_in_short() -> None:
@@ -82,6 +83,19 @@ def test_names_of_interfaces_are_labels_and_unique() -> None:
 def test_a_device_of_a_node_is_named_after_the_interface() -> None:
     assert re.fullmatch(r"hr[0-9a-f]{12}", pod_device("default/web-0-blue"))
     assert pod_device("a/b") != pod_device("a/c")
+
+
+def test_a_mac_address_is_made_of_the_interface_s_name() -> None:
+    """Devices of running pods have it: it may not be another in a later release."""
+    assert pod_mac("default/web-0-blue") == "02:54:5a:87:70:72"
+    assert pod_mac("a/b") != pod_mac("a/c")
+
+
+@given(st.text())
+def test_a_made_mac_address_is_one_host_s_and_locally_administered(key: str) -> None:
+    mac = pod_mac(key)
+    assert TypeAdapter(MacAddress).validate_python(mac) == mac
+    assert int(mac[:2], 16) & 0b11 == 0b10
 
 
 def spec(**more: Any) -> Any:

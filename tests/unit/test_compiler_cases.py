@@ -19,6 +19,7 @@ from headrace_api import (
     canonical_json,
     config_name,
     digest,
+    pod_mac,
 )
 from headrace_operator.compiler import Allocations, Compilation, Compiler
 from headrace_operator.compiler import compile as compile_all
@@ -644,11 +645,42 @@ def test_an_interface_is_where_its_pod_is() -> None:
     assert reasons(compiler) == {"vm1": "PodCompleted"}
 
 
+def macs(compiler: Compiler, config: str) -> dict[str, str | None]:
+    interfaces = specs(compiler.snapshot())[config]["interfaces"]
+    return {each["name"]: each.get("macAddress") for each in interfaces}
+
+
+def test_a_pod_has_a_mac_address_from_the_start() -> None:
+    mac = "02:00:00:00:00:09"
+    attachment = {"type": "Pod", "pod": {"name": "web", "deviceName": "net2"}}
+    given = interface("given", nodeName=None, macAddress=mac, attachment=attachment)
+    compiler = with_pods(of_pod(), given, interface("vm2"), pod(node="node-a"))
+    assert reasons(compiler) == {}
+    here = {"vm1": pod_mac("default/vm1"), "given": mac}
+    assert macs(compiler, "router.node-a") == {**here, "vm2": None}
+    compiler.upsert(pod(node="node-b"))
+    compiler.flush()
+    assert macs(compiler, "router.node-b") == here
+
+
 def test_a_pod_may_come_before_or_after_its_interface() -> None:
     first = with_pods(of_pod(), pod(node="node-a")).snapshot()
     second = with_pods(pod(node="node-a"), of_pod()).snapshot()
     assert first == second
     assert first.configs["router.node-a"]["spec"] != first.configs["router.node-b"]["spec"]
+
+
+def test_an_uplink_takes_a_device_from_an_interface_of_its_own_pipeline() -> None:
+    """Else neither would run: the Pipeline for want of it, the Interface of the Pipeline."""
+    compiler = Compiler(Allocations())
+    uplink = {"name": "up", "attachment": {"type": "Tap", "tap": {"deviceName": "tap0"}}}
+    for item in (node("node-a"), pipeline(), network(), interface(device="tap0")):
+        compiler.upsert(item)
+    compiler.flush()
+    assert reasons(compiler) == {}
+    compiler.upsert(pipeline(uplinks=[uplink]))
+    compiler.flush()
+    assert reasons(compiler) == {"vm1": "DeviceConflict"}
 
 
 def test_a_device_inside_a_pod_serves_one_interface() -> None:

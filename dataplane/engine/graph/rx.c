@@ -12,22 +12,41 @@
 /** Shortest frame that the fast path reads without asking: Ethernet and an IPv4 header. */
 #define SHORTEST (HR_L2_LEN + sizeof(struct rte_ipv4_hdr))
 
-/**
- * Zero when the frame's destination is the first 6 bytes of mac_word, as they stand in memory, and
- * this is its EtherType.
- */
-static inline uint64_t
-mismatch(const uint8_t *frame, uint64_t mac_word, uint64_t ether_type)
-{
-	const uint64_t difference = hr_load64(frame) ^ mac_word;
-	uint16_t type;
+/** Of a word in memory: a MAC address in its first 6 bytes, an EtherType in its last 2. */
+#define MAC_BYTES RTE_BE64(0xffffffffffff0000)
+#define TYPE_IP4 RTE_BE64(RTE_ETHER_TYPE_IPV4)
+#define TYPE_IP6 RTE_BE64(RTE_ETHER_TYPE_IPV6)
 
-	memcpy(&type, frame + 12, sizeof(type));
-#if RTE_BYTE_ORDER == RTE_LITTLE_ENDIAN
-	return difference << 16 | (type ^ ether_type);
-#else
-	return (difference >> 16) << 16 | (type ^ ether_type);
-#endif
+/** How the frames of a burst begin, as words in memory. */
+struct header {
+	uint64_t dst;         /**< Bytes 0 to 7: the destination, and what is not compared. */
+	uint64_t source_type; /**< Bytes 6 to 13: the source and the EtherType. */
+	uint64_t source_mask; /**< Which bits of source_type are compared. */
+};
+
+/** What is expected of frames of this EtherType, given as a word in memory. */
+static inline struct header
+expected(const struct hr_port_ctx *in, uint64_t ether_type)
+{
+	const uint8_t *ctx = (const uint8_t *)in;
+	/* Each with two bytes more, of what follows it. */
+	const uint64_t dst = hr_load64(ctx + offsetof(struct hr_port_ctx, mac));
+	const uint64_t source =
+			hr_load64(ctx + offsetof(struct hr_port_ctx, source_mac)) & MAC_BYTES;
+
+	return (struct header){
+			.dst = dst,
+			.source_type = source | ether_type,
+			.source_mask = source != 0 ? UINT64_MAX : ~MAC_BYTES,
+	};
+}
+
+/** Zero when the frame begins as is expected. */
+static inline uint64_t
+mismatch(const uint8_t *frame, const struct header *header)
+{
+	return ((hr_load64(frame) ^ header->dst) & MAC_BYTES) |
+			((hr_load64(frame + 6) ^ header->source_type) & header->source_mask);
 }
 
 /** Whether a frame sent to many is none of a unicast packet: RFC 1812 5.3.4 forbids to route it. */
@@ -58,6 +77,11 @@ classify(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worke
 	}
 	if (in->role == HR_ROLE_NONE) {
 		hr_drop(worker, m, HR_DROP_NO_INTERFACE);
+		return;
+	}
+	if (!rte_is_zero_ether_addr(&in->source_mac) &&
+			!rte_is_same_ether_addr(&eth->src_addr, &in->source_mac)) {
+		hr_drop(worker, m, HR_DROP_SOURCE_MAC);
 		return;
 	}
 	if (!rte_is_same_ether_addr(&eth->dst_addr, &in->mac) &&
@@ -142,8 +166,9 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 	const uint16_t burst = hr_worker_settings.burst;
 	struct hr_port_counters *counters;
 	const struct hr_port_ctx *in;
-	uint64_t mac_word, other = 0, bytes = 0, ether_type;
+	uint64_t ether_type = TYPE_IP6, other = 0, bytes = 0;
 	uint16_t n = 0, port = 0;
+	struct header header;
 
 	RTE_SET_USED(objs);
 	RTE_SET_USED(nb);
@@ -172,18 +197,16 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 
 	for (uint16_t i = 0; i < RTE_MIN(n, 4); i++)
 		rte_prefetch0(rte_pktmbuf_mtod(pkts[i], void *));
-	mac_word = hr_load64((const uint8_t *)in +
-			offsetof(struct hr_port_ctx, mac)); /* and two bytes more */
 	/* Speculate that the burst is all of one family; the first packet says which. */
-	ether_type = IP6;
 	if (in->role == HR_ROLE_INTERFACE && pkts[0]->data_len >= SHORTEST &&
 			rte_pktmbuf_mtod(pkts[0], struct rte_ether_hdr *)->ether_type == IP4)
-		ether_type = IP4;
+		ether_type = TYPE_IP4;
+	header = expected(in, ether_type);
 	for (uint16_t i = 0; i < n; i++) {
 		if (i + 4 < n)
 			rte_prefetch0(rte_pktmbuf_mtod(pkts[i + 4], void *));
 		bytes += pkts[i]->pkt_len;
-		other |= mismatch(rte_pktmbuf_mtod(pkts[i], uint8_t *), mac_word, ether_type) |
+		other |= mismatch(rte_pktmbuf_mtod(pkts[i], uint8_t *), &header) |
 				(pkts[i]->data_len < SHORTEST);
 	}
 	counters = &worker->ports[port];
@@ -193,9 +216,9 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 	if (likely(other == 0 && in->role != HR_ROLE_NONE)) {
 		node->idx = n;
 		rte_node_next_stream_move(graph, node,
-				in->role == HR_ROLE_UPLINK          ? HR_EDGE_DECAP
-						: ether_type == IP4 ? HR_EDGE_IP4
-								    : HR_EDGE_IP6);
+				in->role == HR_ROLE_UPLINK               ? HR_EDGE_DECAP
+						: ether_type == TYPE_IP4 ? HR_EDGE_IP4
+									 : HR_EDGE_IP6);
 		return n;
 	}
 	for (uint16_t i = 0; i < n; i++)

@@ -61,11 +61,14 @@ bool
 hr_device_find(const char *name, uint16_t *id)
 {
 	struct rte_eth_dev_info info;
+	uint16_t port;
 
-	RTE_ETH_FOREACH_DEV(*id) {
-		if (rte_eth_dev_info_get(*id, &info) == 0 && info.device != NULL &&
-				strcmp(rte_dev_name(info.device), name) == 0)
+	RTE_ETH_FOREACH_DEV(port) {
+		if (rte_eth_dev_info_get(port, &info) == 0 && info.device != NULL &&
+				strcmp(rte_dev_name(info.device), name) == 0) {
+			*id = port;
 			return true;
+		}
 	}
 	return false;
 }
@@ -109,8 +112,9 @@ socket_of(const char *devargs, const char *driver, const char *key, struct socka
 static bool
 nobody_listens(const struct sockaddr_un *address)
 {
-	/* Who is slow to accept listens. */
-	const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	/* Of a type that nobody has here: it is told from none (EPROTOTYPE) and not connected to,
+	 * which memif's driver does not survive. */
+	const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	bool nobody;
 
 	if (fd < 0)
@@ -121,9 +125,32 @@ nobody_listens(const struct sockaddr_un *address)
 	return nobody;
 }
 
+/** Whether a memif port of ours has this socket: ports with several ids share one. */
+static bool
+is_ours(const struct sockaddr_un *address)
+{
+	struct rte_eth_dev_info info;
+	struct sockaddr_un other;
+	uint16_t id;
+
+	RTE_ETH_FOREACH_DEV(id) {
+		const struct rte_devargs *devargs;
+
+		if (rte_eth_dev_info_get(id, &info) != 0 || info.device == NULL)
+			continue;
+		devargs = rte_dev_devargs(info.device);
+		if (devargs != NULL && devargs->args != NULL &&
+				socket_of(devargs->args, "", "socket=", &other) &&
+				strcmp(other.sun_path, address->sun_path) == 0)
+			return true;
+	}
+	return false;
+}
+
 /**
- * Make room for a socket of ours: remove what an engine that was killed left behind. The driver
- * does not bind over it, and as it gives up it removes whatever is there.
+ * Make room for a socket of ours: remove what an engine that was killed left behind. No driver
+ * binds over it; as they give up, vhost's removes whatever is there, and memif's forgets to release
+ * its device.
  *
  * @return 0, or -EBUSY when what is there is somebody else's
  */
@@ -216,7 +243,10 @@ probe(struct hr_device *device, const struct hr_port_spec *spec, const char *nam
 		snprintf(why, HR_DEVICE_WHY, "DPDK knows no device like \"%.100s\"", name);
 		return -ENODEV;
 	}
-	if (socket_of(spec->devargs, "net_vhost", ",iface=", &address)) {
+	if (socket_of(spec->devargs, "net_vhost", ",iface=", &address) ||
+			(socket_of(spec->devargs, "net_memif", ",socket=", &address) &&
+					strstr(spec->devargs, "role=server") != NULL &&
+					!is_ours(&address))) {
 		error = clear_socket(&address, why);
 		if (error != 0)
 			return error;

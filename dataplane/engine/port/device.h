@@ -29,7 +29,7 @@ struct hr_device {
 /** The name that devargs give a device: all before the first comma. @return name */
 const char *hr_device_name(const char *devargs, char name[RTE_ETH_NAME_MAX_LEN]);
 
-/** Whether DPDK has an Ethernet device of that name; *id is its port. */
+/** Whether DPDK has an Ethernet device of that name; *id is its port, or as it was. */
 bool hr_device_find(const char *name, uint16_t *id);
 
 /**

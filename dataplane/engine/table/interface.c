@@ -72,6 +72,8 @@ publish(const struct hr_interface *interface)
 	ctx->source_check = spec->source_check;
 	ctx->mtu = spec->mtu;
 	ctx->mac = interface->gateway_mac;
+	if (spec->source_check && spec->has_mac)
+		ctx->source_mac = spec->mac;
 	ctx->vrf = hr_network_vrf(spec->network);
 	ctx->adj = interface->adj;
 	for (uint16_t i = 0; i < spec->n_addresses; i++)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * @file
- * The exceptional nodes, one packet at a time: what comes out, by which edge, or which drop is
- * counted. The nodes are compiled in, as nothing in the engine refers to them by a symbol.
+ * What leaves the fast path: the receive node, and the exceptional ones with one packet at a time.
+ * What comes out, by which edge, or which drop is counted. The nodes are compiled in, as nothing in
+ * the engine refers to them by a symbol.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include "../graph/local.c"
 #include "../graph/nd.c"
 #include "../graph/resolve.c"
+#include "../graph/rx.c"
 
 #define CHECK(what)                                                                                \
 	do {                                                                                       \
@@ -45,20 +47,9 @@ stand_in_process(struct rte_graph *graph, struct rte_node *node, void **objs, ui
 	return nb;
 }
 
-STAND_IN(tx, "tx");
 STAND_IN(ip4, "ip4");
 STAND_IN(ip6, "ip6");
 STAND_IN(decap, "decap");
-
-static struct rte_node_register source_node = {
-		.name = "headrace-rx",
-		.flags = RTE_NODE_SOURCE_F,
-		.process = stand_in_process,
-		.init = hr_node_init,
-		.nb_edges = HR_EDGE_COUNT,
-		.next_nodes = HR_NODE_NEXT(HR_EDGE_COUNT),
-};
-RTE_NODE_REGISTER(source_node);
 
 static const char *const edges[] = HR_NODE_NEXT(HR_EDGE_COUNT);
 
@@ -194,6 +185,111 @@ is_to(const struct rte_mbuf *m, const struct hr_port_ctx *in, const struct rte_e
 
 	return m->port == in->port && rte_is_same_ether_addr(&eth->src_addr, &in->mac) &&
 			rte_is_same_ether_addr(&eth->dst_addr, dst);
+}
+
+/* Receive */
+
+#define RECEIVED_LEN 60
+
+/** What the port's driver has. */
+static struct rte_mbuf *arriving[HR_BURST];
+static uint16_t n_arriving;
+
+static uint16_t
+receive_burst(void *queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	const uint16_t found = n_arriving;
+
+	RTE_SET_USED(queue);
+	CHECK(found <= n);
+	memcpy(pkts, arriving, found * sizeof(*pkts));
+	n_arriving = 0;
+	return found;
+}
+
+/**
+ * Let a frame arrive at a port, alone and amid good ones, which all leave by `edge`.
+ *
+ * @param reason that the frame drops for; HR_DROP_COUNT: it leaves with the others
+ */
+static bool
+receives(const struct hr_port_ctx *in, const void *frame, const void *good, enum hr_edge edge,
+		enum hr_drop reason)
+{
+	static void *queue, *no_callback;
+	static struct hr_rxqs rxqs = {.n = 1};
+	struct rte_node *node = rte_graph_node_get_by_name("test", "headrace-rx");
+	struct rte_node *next = rte_graph_node_get_by_name("test", edges[edge]);
+	struct rte_eth_fp_ops *driver = &rte_eth_fp_ops[in->port];
+	const unsigned drops = reason != HR_DROP_COUNT;
+	unsigned left;
+
+	driver->rx_pkt_burst = receive_burst;
+	driver->rxq.data = &queue;
+	driver->rxq.clbk = (void *)&no_callback;
+	rxqs.q[0].port = in->port;
+	worker.rxqs = &rxqs;
+	worker.in = in;
+	for (unsigned n = 1; n <= 12; n++) {
+		const uint64_t before = drops ? worker.ports[in->port].drops[reason] : 0;
+
+		for (unsigned i = 0; i < n; i++)
+			arriving[i] = new_packet(i == n / 2 ? frame : good, RECEIVED_LEN);
+		n_arriving = n;
+		CHECK(node->process(rte_graph_lookup("test"), node, NULL, 0) == n);
+		left = next->idx;
+		rte_pktmbuf_free_bulk((struct rte_mbuf **)next->objs, left);
+		next->idx = 0;
+		if (left != n - drops ||
+				(drops && worker.ports[in->port].drops[reason] != before + 1))
+			return false;
+	}
+	return true;
+}
+
+static void
+test_receive(void)
+{
+	static const struct rte_ether_addr all_nodes_mac = {{0x33, 0x33, 0, 0, 0, 1}}, any = {{0}};
+	const struct {
+		const struct hr_port_ctx *in;
+		struct rte_ether_addr source_mac, dst;
+		uint16_t type;
+		enum hr_edge edge;
+	} cases[] = {
+			{&vm, vm_mac, gateway_mac, RTE_ETHER_TYPE_IPV4, HR_EDGE_IP4},
+			{&vm, vm_mac, gateway_mac, RTE_ETHER_TYPE_IPV6, HR_EDGE_IP6},
+			{&vm, vm_mac, gateway_mac, RTE_ETHER_TYPE_ARP, HR_EDGE_ARP},
+			{&vm, vm_mac, all_nodes_mac, RTE_ETHER_TYPE_IPV6, HR_EDGE_IP6},
+			{&vm, vm_mac, hr_mac_broadcast, RTE_ETHER_TYPE_ARP, HR_EDGE_ARP},
+			{&vm, any, gateway_mac, RTE_ETHER_TYPE_IPV4, HR_EDGE_IP4},
+			{&vm, any, gateway_mac, RTE_ETHER_TYPE_IPV6, HR_EDGE_IP6},
+			{&vm, any, hr_mac_broadcast, RTE_ETHER_TYPE_ARP, HR_EDGE_ARP},
+			{&uplink, any, uplink_mac, RTE_ETHER_TYPE_IPV6, HR_EDGE_DECAP},
+	};
+	uint8_t good[RECEIVED_LEN], bad[RECEIVED_LEN];
+
+	for (unsigned i = 0; i < RTE_DIM(cases); i++) {
+		const bool checks = !rte_is_zero_ether_addr(&cases[i].source_mac);
+		const bool unicast = rte_is_unicast_ether_addr(&cases[i].dst);
+
+		vm.source_mac = cases[i].source_mac;
+		/* The IP destination is a group's, too: a multicast MAC address takes no other. */
+		memset(good, 0xff, sizeof(good));
+		hr_write_ether(good, cases[i].dst, vm_mac, cases[i].type);
+		for (unsigned byte = 0; byte < HR_L2_LEN; byte++) {
+			const enum hr_drop reason = byte >= 12 ? HR_DROP_ETHERTYPE
+					: byte >= 6 && checks  ? HR_DROP_SOURCE_MAC
+					: byte < 6 && unicast  ? HR_DROP_NOT_FOR_US
+							       : HR_DROP_COUNT;
+
+			CHECK(receives(cases[i].in, good, good, cases[i].edge, HR_DROP_COUNT));
+			memcpy(bad, good, sizeof(bad));
+			bad[byte] ^= 0x40;
+			CHECK(receives(cases[i].in, bad, good, cases[i].edge, reason));
+		}
+	}
+	vm.source_mac = any;
 }
 
 /* ARP */
@@ -836,6 +932,7 @@ main(void)
 	CHECK(hr_pool != NULL && worker.inject != NULL);
 	CHECK(hr_rcu_init(1) == 0 && hr_adj_init() == 0 && hr_events_init() == 0);
 	CHECK(rte_graph_create("test", &param) != RTE_GRAPH_ID_INVALID);
+	memcpy(rte_graph_node_get_by_name("test", "headrace-rx")->ctx, &self, sizeof(self));
 	for (unsigned i = 0; i < HR_EDGE_COUNT; i++)
 		memcpy(rte_graph_node_get_by_name("test", edges[i])->ctx, &self, sizeof(self));
 	vm.mac = gateway_mac;
@@ -852,6 +949,7 @@ main(void)
 	hr_port_ctx[VM] = &vm;
 	free_buffers = rte_mempool_avail_count(hr_pool);
 
+	test_receive();
 	test_arp();
 	test_nd_of_an_interface();
 	test_nd_of_an_uplink();

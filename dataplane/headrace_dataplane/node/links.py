@@ -16,11 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_interface
+from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError, netns
 
 from headrace_dataplane.netdev import SYSCTL, isolate
+from headrace_dataplane.node.ingress import drop_ingress
 
 _MARK = "headrace.dev/cni"
 _HOST_DEVICE = re.compile(r"hr[0-9a-f]{12}")
@@ -94,6 +96,8 @@ def plug(endpoint: Endpoint, owner: Owner, namespace: int) -> Device:
                 link = None
             if link is None:
                 link = _make(host, endpoint, namespace)
+                # The mark comes last: what has none was never finished.
+                drop_ingress(host, link["index"], endpoint.host)
                 host.link("set", index=link["index"], ifalias=owner.alias)
             isolate((endpoint.host,))
             host.link("set", index=link["index"], state="up")
@@ -154,10 +158,22 @@ def is_host_device(name: str) -> bool:
     return _HOST_DEVICE.fullmatch(name) is not None
 
 
+def is_read(device: str) -> bool:
+    """Whether a packet socket is open on the host's end of a pair: the dataplane's.
+
+    What a dataplane has said of a device may be older than the device, and than the node's start.
+    """
+    try:
+        index = str(socket.if_nametoindex(device))
+    except OSError:
+        return False
+    # sk RefCnt Type Proto Iface ...
+    sockets = Path("/proc/net/packet").read_text().splitlines()[1:]
+    return any(line.split()[4] == index for line in sockets)
+
+
 def _make(host: Any, endpoint: Endpoint, namespace: int) -> Any:
     peer = {"ifname": endpoint.name, "net_ns_fd": namespace, "mtu": endpoint.mtu}
-    if endpoint.mac is not None:
-        peer["address"] = endpoint.mac
     try:
         host.link("add", ifname=endpoint.host, kind="veth", mtu=endpoint.mtu, peer=peer)
     except NetlinkError as error:
@@ -186,10 +202,15 @@ def _in_place(link: Any, endpoint: Endpoint, owner: Owner, namespace: int) -> bo
 def _configure(pod: Any, endpoint: Endpoint) -> str:
     """Bring the pod's end to what it should be, and return its MAC address."""
     _without_offloads(endpoint.name)
+    settings = SYSCTL / "ipv6/conf" / endpoint.name
+    if settings.exists():
+        # Routes are those of the endpoint, whatever a router advertises.
+        (settings / "accept_ra").write_text("0")
     if any(":" in address for address in endpoint.addresses):
-        (SYSCTL / f"ipv6/conf/{endpoint.name}/disable_ipv6").write_text("0")
+        (settings / "disable_ipv6").write_text("0")
     (index,) = pod.link_lookup(ifname=endpoint.name)
-    pod.link("set", index=index, mtu=endpoint.mtu, state="up")
+    wanted = {} if endpoint.mac is None else {"address": endpoint.mac}
+    pod.link("set", index=index, mtu=endpoint.mtu, state="up", **wanted)
     for text in endpoint.addresses:
         address = ip_interface(text)
         more = {"flags": _NODAD} if address.version == 6 else {}

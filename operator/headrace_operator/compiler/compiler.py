@@ -88,8 +88,16 @@ class Compiler:
     """
 
     def __init__(
-        self, allocations: Allocations = _EMPTY, namespace: str = SYSTEM_NAMESPACE
+        self,
+        allocations: Allocations = _EMPTY,
+        namespace: str = SYSTEM_NAMESPACE,
+        sockets: str | None = None,
     ) -> None:
+        """`sockets` is where every Interface has a directory, and may have its socket there alone.
+
+        None: SOCKETS_DIRECTORY, and an Interface may have its socket anywhere.
+        """
+        self._sockets = sockets
         self._namespace = namespace
         self._store = Store()
         self._claims = Claims()
@@ -170,7 +178,8 @@ class Compiler:
             case VirtualNetwork():
                 self._put_network(item.key, Entry(item.metadata.creation_timestamp, item.spec))
             case Interface():
-                self._put_interface(item.key, Entry(item.metadata.creation_timestamp, item.spec))
+                spec = interface.placed(item.key, item.spec, self._sockets)
+                self._put_interface(item.key, Entry(item.metadata.creation_timestamp, spec))
             case Pipeline():
                 self._put_pipeline(item.key, Entry(item.metadata.creation_timestamp, item.spec))
             case Node():
@@ -376,7 +385,7 @@ class Compiler:
             if isinstance(found, Fault):
                 faults[key] = (found,)
                 continue
-            faults[key] = interface.claim_given(self._claims, key, spec, found)
+            faults[key] = interface.claim_given(self._claims, key, spec, found, self._sockets)
             if not faults[key]:
                 contexts[key] = found
         for key in todo:
@@ -470,14 +479,17 @@ class Compiler:
 
 
 def compile(  # noqa: A001 - the word for it; nobody compiles Python here
-    objects: Objects, allocations: Allocations = _EMPTY, namespace: str = SYSTEM_NAMESPACE
+    objects: Objects,
+    allocations: Allocations = _EMPTY,
+    namespace: str = SYSTEM_NAMESPACE,
+    sockets: str | None = None,
 ) -> Compilation:
-    """Compile all objects from scratch: a pure function of its arguments.
+    """Compile all objects from scratch: a pure function of its arguments, which are a Compiler's.
 
     Give the allocations of the last result to the next compilation, and nothing moves. A broken
     object is left out and becomes a Problem; it never raises and hurts no other.
     """
-    compiler = Compiler(allocations, namespace)
+    compiler = Compiler(allocations, namespace, sockets)
     for item in objects.all():
         compiler.upsert(item)
     compiler.flush()

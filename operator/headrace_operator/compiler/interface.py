@@ -3,7 +3,19 @@
 
 from dataclasses import dataclass
 
-from headrace_api import InterfaceSpec, Json, PipelineSpec, VirtualNetworkSpec
+from headrace_api import (
+    SOCKET_BYTES,
+    SOCKETS_DIRECTORY,
+    Attachment,
+    InterfaceSpec,
+    Json,
+    PipelineSpec,
+    VirtualNetworkSpec,
+    pod_mac,
+    socket_directory,
+    with_socket,
+)
+from headrace_api.attachment import MEMBERS
 from headrace_api.dataplane_config import INTERFACE_GATEWAYS, NODE_INTERFACES
 
 from .addresses import (
@@ -20,7 +32,7 @@ from .addresses import (
 from .allocations import InterfaceAllocation
 from .claims import Claims, Owner, Space
 from .network import Hop, Hops
-from .nodes import device_space, pn_key, tenant_mtu, unsupported
+from .nodes import device_space, pn_key, tenant_mtu, unsupported, uplink_devices
 from .outcome import Fault, taken
 from .store import Store, network_key, sibling
 
@@ -38,6 +50,14 @@ def underlay_space(pn: str) -> Space:
 def device_of(key: str, spec: InterfaceSpec) -> str | None:
     """What the Interface occupies on its node (Attachment.device)."""
     return spec.attachment.device(key.partition("/")[0])
+
+
+def placed(key: str, spec: InterfaceSpec, sockets: str | None) -> InterfaceSpec:
+    """The spec with the path of its socket (Compiler has `sockets`)."""
+    attachment = with_socket(spec.attachment, socket_directory(key, sockets or SOCKETS_DIRECTORY))
+    if attachment is spec.attachment:
+        return spec
+    return spec.model_copy(update={"attachment": attachment})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +122,7 @@ def keep(
             and record.device == device_of(key, spec)
             and record.device
             and claims.holder(device_space(record.node), record.device) == owner
+            and not _is_for_an_uplink(store, spec, record.device, record.node)
         ):
             device = record.device
         if network_key(key, spec) == record.network:
@@ -149,6 +170,12 @@ def keep(
     )
 
 
+def _is_for_an_uplink(store: Store, spec: InterfaceSpec, device: str, node: str) -> bool:
+    """Whether the Interface's own Pipeline wants it: without its uplinks neither would run."""
+    pipeline = store.pipeline(spec.pipeline_name)
+    return pipeline is not None and device in uplink_devices(pipeline, node)
+
+
 def _still_wanted(
     spec: InterfaceSpec, network: VirtualNetworkSpec | None, held: list[str]
 ) -> tuple[str, ...]:
@@ -171,7 +198,7 @@ def _usable(subnet: SubnetRange, number: int) -> bool:
 
 
 def claim_given(
-    claims: Claims, key: str, spec: InterfaceSpec, context: Context
+    claims: Claims, key: str, spec: InterfaceSpec, context: Context, sockets: str | None
 ) -> tuple[Fault, ...]:
     """Take the device and the addresses that the user gave: all of them, or none and say why."""
     owner = Owner("ifc", key)
@@ -186,6 +213,7 @@ def claim_given(
         )
         faults.append(Fault("spec.attachment.type", "AttachmentNotAllowed", message))
     faults.extend(_mtu_faults(spec, context))
+    faults.extend(_socket_faults(key, spec.attachment, sockets))
 
     device = device_of(key, spec)
     if device:
@@ -237,6 +265,33 @@ def _mtu_faults(spec: InterfaceSpec, context: Context) -> list[Fault]:
         message = f"{spec.mtu} is above the mtu of network {context.network}: at most {mtu}"
         return [Fault("spec.mtu", "MtuTooLarge", message)]
     return []
+
+
+def _socket_faults(key: str, attachment: Attachment, sockets: str | None) -> list[Fault]:
+    path = attachment.socket_path
+    if path is None:
+        return []
+    faults = []
+    if sockets and not _is_in(path, socket_directory(key, sockets)):
+        message = (
+            f"{path} is not in {socket_directory(key, sockets)}, the Interface's own directory:"
+            " leave socketPath out, or name a file there"
+        )
+        field = f"spec.attachment.{MEMBERS[attachment.type]}.socketPath"
+        faults.append(Fault(field, "AttachmentInvalid", message))
+    length = len(path.encode())
+    if length > SOCKET_BYTES:
+        message = (
+            f"the path of its socket, {path}, has {length} bytes, and {SOCKET_BYTES} are the most:"
+            " give the namespace or the Interface a shorter name"
+        )
+        faults.append(Fault("metadata.name", "AttachmentInvalid", message))
+    return faults
+
+
+def _is_in(path: str, directory: str) -> bool:
+    folder, _, name = path.rpartition("/")
+    return folder == directory and name not in ("", ".", "..")
 
 
 def claim_any(
@@ -315,8 +370,9 @@ def accept(
         "sourceCheck": spec.source_check.value,
         "mtu": spec.mtu or context.network_spec.mtu or tenant_mtu(context.pipeline),
     }
-    if spec.mac_address:
-        compiled["macAddress"] = spec.mac_address
+    mac = spec.mac_address or (pod_mac(key) if spec.attachment.pod else None)
+    if mac:
+        compiled["macAddress"] = mac
     if spec.queues:
         compiled["queues"] = spec.queues
     here = (Hop(underlay, 1),)

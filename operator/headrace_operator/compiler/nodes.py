@@ -47,8 +47,8 @@ def tenant_mtu(spec: PipelineSpec) -> int:
     return min((uplink.mtu for uplink in spec.uplinks), default=DEFAULT_MTU) - OVERHEAD
 
 
-def _uplink_devices(spec: PipelineSpec, node: str) -> dict[str, int]:
-    """Device -> index of its uplink."""
+def uplink_devices(spec: PipelineSpec, node: str) -> dict[str, int]:
+    """Device -> index of its uplink, of a Pipeline on a node."""
     devices = {}
     for index, uplink in enumerate(spec.uplinks):
         device = uplink_attachment(uplink, node).device()
@@ -78,7 +78,7 @@ def keep(
     if spec and claims.holder(NODES, number) == owner:
         first, last = node_range(spec.underlay_prefix)
         stays = first <= number <= last
-        wanted = _uplink_devices(spec, node)
+        wanted = uplink_devices(spec, node)
         space = device_space(node)
         devices = tuple(
             device
@@ -110,7 +110,7 @@ def claim(
         if attachment.pod:
             message = "a pod is no way to the underlay: use another type"
             faults.append(Fault(f"{field}.type", "AttachmentUnsupported", message))
-    devices = _uplink_devices(spec, node)
+    devices = uplink_devices(spec, node)
     space = device_space(node)
     for device, index in devices.items():
         holder = claims.holder(space, device)

@@ -252,7 +252,7 @@ def _resources(spec: PipelineSpec, value: str | None) -> Json:
 def _volumes(types: frozenset[AttachmentType], settings: DataplaneSettings) -> list[JsonValue]:
     volumes: list[JsonValue] = [{"name": name, "emptyDir": {}} for name in _SCRATCH]
     if types & _SOCKET_TYPES:
-        path: Json = {"path": f"{settings.host_directory}/sockets", "type": "DirectoryOrCreate"}
+        path: Json = {"path": settings.sockets, "type": "DirectoryOrCreate"}
         volumes.append({"name": "sockets", "hostPath": path})
     if AttachmentType.TAP in types:
         volumes.append({"name": "tun", "hostPath": {"path": TUN, "type": "CharDevice"}})
@@ -266,7 +266,7 @@ _SCRATCH = {"engine": RUNTIME_DIRECTORY, "state": STATE_DIRECTORY, "tmp": "/tmp"
 def _mounts(types: frozenset[AttachmentType], settings: DataplaneSettings) -> list[JsonValue]:
     mounts: list[JsonValue] = [{"name": name, "mountPath": path} for name, path in _SCRATCH.items()]
     if types & _SOCKET_TYPES:
-        mounts.append({"name": "sockets", "mountPath": f"{settings.host_directory}/sockets"})
+        mounts.append({"name": "sockets", "mountPath": settings.sockets})
     if AttachmentType.TAP in types:
         mounts.append({"name": "tun", "mountPath": TUN})
     return [*mounts, *(mount.to_dict() for mount in settings.volume_mounts)]
