@@ -105,7 +105,7 @@ class Interface(Resource):
     SELECTABLE = (".spec.attachment.pod.name",)
     COLUMNS = (
         column("Network", ".spec.networkRef.name"),
-        column("Node", ".spec.nodeName"),
+        column("Node", ".status.nodeName"),
         column("Type", ".spec.attachment.type"),
         column("Addresses", ".status.addresses", wide=True),
         column("Underlay", ".status.underlayAddress", wide=True),
