@@ -25,7 +25,7 @@ COMMANDS = {
     "routes": "routes as the engine forwards by them",
     "neighbors": "endpoints and routers that the engine has resolved",
     "drops": "dropped packets by reason",
-    "connectivity": "send packets through a cluster's dataplane and see that they arrive",
+    "connectivity": "see that pods of a cluster reach one another, and nothing else",
     "bench": "measure the engine (in a checkout)",
     "version": "versions of Headrace and of the engine",
 }

@@ -298,7 +298,14 @@ def _of_pod(pod: Pod | None, pipeline: str, namespace: str, state: Readiness) ->
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the overview; 1 when something is not ready."""
-    found = ask(arguments, lambda kube: _look(kube, arguments))
+    found = ask(
+        arguments,
+        lambda kube: look(
+            kube,
+            arguments.system_namespace,
+            "" if arguments.all_namespaces else arguments.namespace or kube.namespace,
+        ),
+    )
     problems = found.problems
     if arguments.output == "json":
         rows: JSONObject = {
@@ -313,9 +320,11 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
-async def _look(kube: Kube, arguments: argparse.Namespace) -> Overview:
-    system = arguments.system_namespace
-    namespace = "" if arguments.all_namespaces else arguments.namespace or kube.namespace
+async def look(kube: Kube, system: str, namespace: str = "") -> Overview:
+    """Read all that may be read: of one namespace's networks and Interfaces, or of all.
+
+    `system` is the namespace that Headrace is installed in. Raises KubeError.
+    """
     notes: list[str] = []
 
     async def seen(kind: Kind, where: str = "") -> list[Seen]:

@@ -30,11 +30,12 @@ _STDOUT, _STDERR, _ERROR = 1, 2, 3
 
 
 class _ContainerState(StatusModel):
-    class Waiting(StatusModel):
+    class Idle(StatusModel):
         reason: str = ""
         message: str = ""
 
-    waiting: Waiting | None = None
+    waiting: Idle | None = None
+    terminated: Idle | None = None
     running: dict[str, object] | None = None
 
 
@@ -51,6 +52,8 @@ class _PodCondition(StatusModel):
 
 class _PodStatus(StatusModel):
     phase: str = ""
+    reason: str = ""
+    message: str = ""
     conditions: tuple[_PodCondition, ...] = ()
     container_statuses: tuple[_ContainerStatus, ...] = ()
 
@@ -60,7 +63,7 @@ class _PodSpec(StatusModel):
 
 
 class Pod(StatusModel):
-    """What matters of a dataplane pod (core/v1)."""
+    """What matters of a pod, above all a dataplane's (core/v1)."""
 
     metadata: ObjectMeta
     spec: _PodSpec = _PodSpec()
@@ -92,14 +95,16 @@ class Pod(StatusModel):
     @property
     def trouble(self) -> str:
         """Why it does not run, as far as Kubernetes says; empty when it does."""
+        if self.status.message:
+            return f"{self.status.reason}: {self.status.message}"
         for container in self.status.container_statuses:
-            waiting = container.state.waiting
-            if waiting is not None:
-                return ": ".join(filter(None, (waiting.reason, waiting.message)))
+            idle = container.state.waiting or container.state.terminated
+            if idle is not None:
+                return ": ".join(filter(None, (idle.reason, idle.message.strip())))
         for condition in self.status.conditions:
             if condition.type == "PodScheduled" and condition.status != "True":
                 return condition.message or "not scheduled"
-        return "" if self.running else f"phase {self.status.phase or 'unknown'}"
+        return "" if self.status.phase == "Running" else f"phase {self.status.phase or 'unknown'}"
 
 
 @dataclass(frozen=True)
@@ -173,15 +178,19 @@ def choose(found: Sequence[Pod], node: str | None, pipeline: str | None, namespa
 
 
 async def execute(
-    kube: Kube, pod: Pod, command: Sequence[str], output: Callable[[int, bytes], None]
+    kube: Kube,
+    pod: Pod,
+    command: Sequence[str],
+    output: Callable[[int, bytes], None],
+    container: str = CONTAINER,
 ) -> int:
-    """Run the command in the pod and return its exit status.
+    """Run the command in the container of the pod and return its exit status.
 
     `output` is called with 1 (stdout) or 2 (stderr) and bytes as they come. Raises CommandError,
     KubeError.
     """
     namespace, name = pod.metadata.namespace, pod.metadata.name
-    query = [("container", CONTAINER), ("stdout", "true"), ("stderr", "true")]
+    query = [("container", container), ("stdout", "true"), ("stderr", "true")]
     query += [("command", word) for word in command]
     outcome = b""
     try:
@@ -213,10 +222,14 @@ async def execute(
     return status
 
 
-async def captured(kube: Kube, pod: Pod, command: Sequence[str]) -> Exit:
+async def captured(
+    kube: Kube, pod: Pod, command: Sequence[str], container: str = CONTAINER
+) -> Exit:
     """Run the command in the pod and return all that it wrote. Raises CommandError, KubeError."""
     written = {_STDOUT: bytearray(), _STDERR: bytearray()}
-    status = await execute(kube, pod, command, lambda channel, data: written[channel].extend(data))
+    status = await execute(
+        kube, pod, command, lambda channel, data: written[channel].extend(data), container
+    )
     return Exit(status, bytes(written[_STDOUT]), bytes(written[_STDERR]))
 
 

@@ -33,6 +33,7 @@ EXTRAS: Json = {
     "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca", "readOnly": True}],
     "serviceAccount": {"annotations": {"example.com/role": "r"}},
 }
+NODE_AGENT: Json = {"nodeAgent": {"enabled": True}}
 VALUES: dict[str, Json] = {
     "default": {},
     "one replica": {"operator": {"replicas": 1, "podDisruptionBudget": {"enabled": False}}},

@@ -11,7 +11,17 @@ import yaml
 
 from headrace_api import Json
 from headrace_operator.settings import Settings
-from tests.cluster.chart import CHART, DIGEST, REPOSITORY, VALUES, name, of_kind, only, render
+from tests.cluster.chart import (
+    CHART,
+    DIGEST,
+    NODE_AGENT,
+    REPOSITORY,
+    VALUES,
+    name,
+    of_kind,
+    only,
+    render,
+)
 from tests.cluster.cluster import Api
 from tests.cluster.sandbox import CommandError
 
@@ -197,7 +207,7 @@ def test_a_changed_setting_replaces_the_operator(api: Api) -> None:
 
 
 def test_rights_of_the_test_exist_only_for_the_test(api: Api) -> None:
-    objects: Any = render(api, {})
+    objects: Any = render(api, NODE_AGENT)
     hooks = [item for item in objects if "helm.sh/hook" in item["metadata"].get("annotations", {})]
     assert {item["kind"] for item in hooks} == {
         *("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Pod")
@@ -207,3 +217,5 @@ def test_rights_of_the_test_exist_only_for_the_test(api: Api) -> None:
         assert "hook-succeeded" in item["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
     others = [item for item in objects if item not in hooks]
     assert "pods/exec" not in yaml.safe_dump(others)
+    # Without a node agent no pod joins a network: there is nothing to test.
+    assert not [item for item in render(api, {}) if name(item) == "headrace-test"]

@@ -13,6 +13,7 @@ from headrace_api import Json
 from tests.cluster.chart import (
     CHART,
     CLUSTER_WIDE,
+    NODE_AGENT,
     OURS,
     Release,
     compiled,
@@ -23,6 +24,7 @@ from tests.cluster.cluster import Api
 from tests.cluster.sandbox import CommandError, until
 
 SECONDS = 60.0
+WITH_NODE_AGENT = ("--set", "nodeAgent.enabled=true")
 CRDS = {"virtualnetworks", "interfaces", "pipelines", "dataplaneconfigs", "routeslices"}
 IN_NAMESPACE = (
     "deployments,daemonsets,pods,services,serviceaccounts,configmaps,roles,rolebindings,"
@@ -45,7 +47,11 @@ def empty(bare_api: Api) -> Iterator[Release]:
 
 def nothing_left(release: Release) -> bool:
     namespaced = f"{IN_NAMESPACE},dataplaneconfigs" if release.crds() else IN_NAMESPACE
-    left = release.names(namespaced, "--namespace", release.namespace)
+    try:
+        left = release.names(namespaced, "--namespace", release.namespace)
+    except CommandError:
+        # The kind has gone since it was looked for.
+        return False
     left -= {"configmap/kube-root-ca.crt", "serviceaccount/default"}
     return not left and not release.names(CLUSTER_WIDE, *OURS)
 
@@ -53,11 +59,14 @@ def nothing_left(release: Release) -> bool:
 def test_notes_say_what_comes_next(empty: Release) -> None:
     notes = empty.install()
     assert "pod-security.kubernetes.io/enforce=privileged" in notes
-    assert f"helm test headrace -n {empty.namespace}" in notes
+    assert "--set nodeAgent.enabled=true" in notes
+    assert "helm test" not in notes
     empty.kubectl(
         *("label", "namespace", empty.namespace, "pod-security.kubernetes.io/enforce=privileged")
     )
-    assert "pod-security" not in empty.helm("upgrade", "headrace", CHART)
+    notes = empty.helm("upgrade", "headrace", CHART, *WITH_NODE_AGENT)
+    assert "pod-security" not in notes
+    assert f"helm test headrace -n {empty.namespace}" in notes
 
 
 def test_upgrade_and_rollback_keep_what_exists(empty: Release, tmp_path: Path) -> None:
@@ -146,7 +155,7 @@ def test_pods_of_the_operator_are_restricted(empty: Release) -> None:
         "app.kubernetes.io/component=operator",
     )
     until(lambda: len(empty.names("pods", *operator)) == 2, "both replicas have a pod", SECONDS)
-    objects = render(empty.api, namespace=empty.namespace)
+    objects = render(empty.api, NODE_AGENT, namespace=empty.namespace)
     empty.apply(only(objects, "ServiceAccount", "headrace-test"))
     pod = json.dumps(only(objects, "Pod", "headrace-test"))
     answer = empty.kubectl("create", "--dry-run=server", "-f", "-", stdin=pod)
@@ -171,13 +180,13 @@ def left_of_the_test(release: Release) -> set[str]:
 
 
 def test_a_test_that_passed_leaves_nothing(empty: Release) -> None:
-    empty.install()
+    empty.install(*WITH_NODE_AGENT)
     assert "Succeeded" in helm_test(empty, "Succeeded")
     assert not left_of_the_test(empty)
 
 
 def test_a_test_that_failed_leaves_its_pod_and_no_right(empty: Release) -> None:
-    empty.install()
+    empty.install(*WITH_NODE_AGENT)
     with pytest.raises(CommandError, match="headrace-test"):
         helm_test(empty, "Failed")
     assert left_of_the_test(empty) == {"pod/headrace-test"}

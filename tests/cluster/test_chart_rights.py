@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace_api import Json
-from tests.cluster.chart import NAMESPACE, VALUES, Release, compiled, only, render
+from tests.cluster.chart import NAMESPACE, NODE_AGENT, VALUES, Release, compiled, only, render
 from tests.cluster.cluster import Api
 from tests.cluster.sandbox import CommandError, until
 
@@ -22,7 +22,7 @@ def installed(bare_api: Api) -> Release:
     release = Release(bare_api)
     release.install()
     # The test's pod cannot come to be without it.
-    release.apply(only(render(bare_api), "ServiceAccount", "headrace-test"))
+    release.apply(only(render(bare_api, NODE_AGENT), "ServiceAccount", "headrace-test"))
     return release
 
 

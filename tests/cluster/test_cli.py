@@ -8,11 +8,7 @@ pods are ready.
 
 import asyncio
 import json
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -25,7 +21,6 @@ from headrace_cli.remote import captured, find
 from headrace_kube import (
     INTERFACES,
     NAMESPACES,
-    NODES,
     PIPELINES,
     VIRTUAL_NETWORKS,
     Kind,
@@ -34,7 +29,6 @@ from headrace_kube import (
 from tests.cluster.chart import NAMESPACE
 from tests.cluster.cluster import IMAGE, Api, Cluster
 from tests.cluster.operators import World, interface, network, node, pipeline
-from tests.cluster.sandbox import until
 from tests.cluster.site import Site
 
 MANAGER = "test-status"
@@ -171,46 +165,27 @@ def test_compile_of_a_cluster_names_what_is_wrong(
     assert line.startswith("Interface/default/vm1: ")
 
 
-def test_connectivity_without_nodes_leaves_nothing(
+def test_connectivity_where_nothing_runs_says_so_and_makes_nothing(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert on(world, "connectivity", "test") == 1
-    assert "no node to test on: the cluster has none" in capsys.readouterr().err
-    other, pcap = pipeline("other"), pipeline("pcap", "fd00:2::/48", attachmentTypes=["Pcap"])
-    world.put(other, pcap)
+    other = pipeline("other", attachmentTypes=["AFPacket"])
+    world.put(other)
     assert on(world, "connectivity", "test", "--pipeline", "other") == 1
-    assert "Pipeline other does not allow Pcap" in capsys.readouterr().err
-    assert on(world, "connectivity", "test", "--pipeline", "pcap") == 1
-    assert "Pipeline pcap is not ready: the operator has not" in capsys.readouterr().err
-    say(world, pcap, "Forwarding")
-    assert on(world, "connectivity", "test", "--timeout", "0") == 1
-    assert "Pipeline pcap has no dataplane pod that is ready" in capsys.readouterr().err
+    assert "Pipeline other does not allow pods" in capsys.readouterr().err
+    assert on(world, "connectivity", "test", "--pipeline", "none") == 1
+    assert "there is no Pipeline none" in capsys.readouterr().err
+    assert on(world, "connectivity", "test") == 1
+    found = capsys.readouterr().out.splitlines()
+    assert found[0].startswith(
+        "FAILED  Interfaces, networks and Pipelines are Ready: Pipeline other"
+    )
+    assert found[1].startswith("FAILED  the operator answers: ")
+    assert found[2].startswith("FAILED  the node agent runs: it is off")
+    assert "--set nodeAgent.enabled=true" in found[2]
+    assert found[3] == "skipped packets: because of 'the operator answers'"
     assert not [*world.all(INTERFACES), *world.all(VIRTUAL_NETWORKS)]
     assert not [name for name in world.all(NAMESPACES) if "connectivity" in name]
-    assert sorted(world.all(PIPELINES)) == ["other", "pcap"]
-
-
-def test_connectivity_takes_its_pipeline_away(
-    world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Nobody runs a pod for it; Ctrl-C or an error, what was made goes."""
-    alive = node("node-a")
-    world.put(alive)
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    ready: Json = {"type": "Ready", "status": "True", "reason": "Test", "message": ""}
-    ready |= {"lastHeartbeatTime": now, "lastTransitionTime": now}
-    apply_status(world, NODES, {**alive, "status": {"conditions": [ready]}})
-    until(lambda: not world.get(NODES, "node-a")["spec"].get("taints"), "no taint is left")
-    words = [sys.executable, "-m", "headrace_cli.main", "connectivity", "test"]
-    words += ["--kubeconfig", str(world.api.kubeconfig)]
-    for number in (signal.SIGINT, signal.SIGTERM):
-        run = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-        until(lambda: len(world.all(PIPELINES)) == 1, "a Pipeline is made")
-        run.send_signal(number)
-        _, text = run.communicate(timeout=60)
-        assert run.returncode == (130 if number == signal.SIGINT else 1), text
-        assert "left behind" not in text
-        assert world.all(PIPELINES) == {}
+    assert sorted(world.all(PIPELINES)) == ["other"]
 
 
 POD = """
@@ -283,7 +258,7 @@ def test_who_may_not_run_commands_is_told_the_rule(
 
 @pytest.fixture(scope="module")
 def headrace(site: Site) -> Cluster:
-    """The chart, and a Pipeline that allows Pcap on two nodes, all ready."""
+    """The chart, and a Pipeline on two nodes, all ready."""
     return site.cluster
 
 
@@ -331,16 +306,12 @@ def test_errors_of_a_node_come_through(
     assert capfdbinary.readouterr().err == b"headrace drops: the engine has no interface no/such\n"
 
 
-def test_connectivity(headrace: Api, capfd: pytest.CaptureFixture[str]) -> None:
-    assert plugin(["connectivity", "test", "-o", "json", *kubeconfig_of(headrace)]) == 0
+def test_connectivity_needs_the_node_agent(
+    headrace: Api, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert plugin(["connectivity", "test", "-o", "json", *kubeconfig_of(headrace)]) == 1
     results = json.loads(capfd.readouterr().out)
-    outcomes = {result["name"]: result["outcome"] for result in results}
-    assert outcomes.pop("isolation of networks with the same addresses") == "passed"
-    assert "failed" not in outcomes.values()
-    assert any(name.startswith("within ") for name in outcomes)
-
-    def nothing_is_left() -> bool:
-        left = headrace.kubectl("get", "namespaces,virtualnetworks,interfaces,pipelines", "-A")
-        return "connectivity" not in left
-
-    until(nothing_is_left, "everything that the test made is gone")
+    failed = {each["name"]: each["reason"] for each in results if each["outcome"] == "failed"}
+    assert list(failed) == ["the node agent runs"]
+    assert failed["the node agent runs"].endswith("--set nodeAgent.enabled=true")
+    assert results[-1]["reason"] == "because of 'the node agent runs'"

@@ -1,141 +1,267 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connectivity test without a cluster: its frames, its judgement, and real engines."""
+"""The connectivity test without a cluster: what it makes, how it judges, and real endpoints."""
 
-import base64
-import functools
 import json
-import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-import yaml
 from scapy.layers.l2 import Ether
 
-from headrace_api import Interface, VirtualNetwork
-from headrace_cli.connectivity import report
-from headrace_cli.connectivity.files import directory
-from headrace_cli.connectivity.frames import GATEWAY_MAC, capture, captured, udp
-from headrace_cli.connectivity.plan import NETWORKS, REPEAT, Endpoint, Outcome, Plan, Result
+from headrace_api import VirtualNetwork, pod_networks
+from headrace_api.pod import NETWORKS_ANNOTATION
+from headrace_cli.connectivity import endpoint as endpoint_module
+from headrace_cli.connectivity.frames import GATEWAY_MAC, source_of, tcp_syn, udp
+from headrace_cli.connectivity.plan import (
+    Check,
+    Metrics,
+    Outcome,
+    Plan,
+    Result,
+    Surroundings,
+    judge,
+)
+from headrace_cli.connectivity.probe import Answer
+from headrace_cli.connectivity.report import Report
 from headrace_cli.main import main
-from headrace_dataplane.protocol import EngineClient, EngineError
-from headrace_dataplane.protocol import Interface as Listed
 from tests.engine.frames import is_intact
 
-SECONDS = 60
-ATTEMPTS = 8
-ATTEMPT_SECONDS = 5
-NODES = ("node-a", "node-b")
+SECONDS = 60.0
+AROUND = Surroundings(("198.18.0.1",), frozenset({"IPv4"}), ("198.19.0.1", 443))
+DATAPLANE: Any = {
+    "spec": {
+        "hostNetwork": True,
+        "tolerations": [{"operator": "Exists"}],
+        "imagePullSecrets": [{"name": "registry"}],
+        "containers": [
+            {"name": "sidecar", "image": "proxy:1"},
+            {"name": "dataplane", "image": "headrace/dataplane:1"},
+        ],
+    }
+}
 
 
-def plan(nodes: Sequence[str] = NODES, uplinks: bool = True, run: str = "a1") -> Plan:
-    return Plan(run, "default", "router", tuple(nodes), uplinks)
+def plan(other: str = "node-b") -> Plan:
+    return Plan("a1", "default", "router", "node-a", other, "" if other else "no uplink")
 
 
-@pytest.mark.parametrize("addresses", [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")])
-@pytest.mark.parametrize("payload", [b"", b"odd", b"headrace"])
-def test_frames_are_what_scapy_takes_them_for(addresses: tuple[str, str], payload: bytes) -> None:
-    frame = Ether(udp("02:00:00:00:00:07", *addresses, payload))
-    assert (frame.src, frame.dst) == ("02:00:00:00:00:07", GATEWAY_MAC)
-    assert (frame.payload.src, frame.payload.dst) == addresses
-    assert is_intact(frame.payload)
-    assert bytes(frame["UDP"].payload) == payload
+@pytest.mark.parametrize("nodes", ["", ",", "a,b,c"])
+def test_too_many_nodes_are_wrong_usage(nodes: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["connectivity", "test", f"--nodes={nodes}"])
+    assert ended.value.code == 2
+    assert "one or two names of nodes" in capsys.readouterr().err
 
 
-def test_captures_are_read_as_far_as_they_are_whole() -> None:
-    frames = [b"one", b"", b"three" * 100]
-    data = capture(frames)
-    assert captured(data) == frames
-    assert captured(data[:-1]) == frames[:2]
-    assert captured(b"") == []
-    with pytest.raises(ValueError, match="capture file"):
-        captured(b"x" * 24)
+# What it makes
 
 
-def test_everything_made_is_valid_and_nothing_is_made_twice() -> None:
+@pytest.mark.parametrize("other", ["node-b", ""])
+def test_pods_are_valid_and_have_addresses_of_their_own(other: str) -> None:
+    test = plan(other)
+    networks = {
+        VirtualNetwork.model_validate(test.network(n)).metadata.name for n in ("one", "two")
+    }
+    taken: set[tuple[str, str]] = set()
+    names = set()
+    for each in test.endpoints():
+        pod: Any = test.pod(each, DATAPLANE)
+        (network,) = pod_networks(pod["metadata"]["annotations"][NETWORKS_ANNOTATION])
+        assert network.network in networks
+        assert network.pipeline == "router"
+        addresses = {(network.network, address) for address in network.addresses}
+        assert len(addresses) == len(network.addresses)
+        assert not addresses & taken
+        taken |= addresses
+        names.add(each.name)
+        assert len(test.interface(each)) <= 63
+    assert len(names) == len(test.endpoints()) == (5 if other else 4)
+    one, two = ({a for n, a in taken if n.endswith(end)} for end in ("one", "two"))
+    # The same addresses, and two that only the second has.
+    assert len(two - one) == 2
+    assert len(two & one) == 4
+
+
+def test_pods_are_where_the_image_is_and_may_do_little() -> None:
+    pod: Any = plan().pod(plan().endpoint("one", "b1"), DATAPLANE)
+    spec = pod["spec"]
+    (container,) = spec["containers"]
+    assert (spec["nodeName"], container["image"]) == ("node-b", "headrace/dataplane:1")
+    assert container["imagePullPolicy"] == "IfNotPresent"
+    assert spec["tolerations"] == [{"operator": "Exists"}]
+    assert spec["imagePullSecrets"] == [{"name": "registry"}]
+    assert "hostNetwork" not in spec
+    assert spec["automountServiceAccountToken"] is False
+    assert "add" not in container["securityContext"]["capabilities"]
+    assert "NET_RAW" not in container["securityContext"]["capabilities"]["drop"]
+
+
+def test_every_check_has_a_name_of_its_own() -> None:
+    for test in (plan(), plan("")):
+        checks = [*test.reaching(AROUND), *test.silent(AROUND)]
+        names = [check.name for check in checks]
+        assert len({*names}) == len(names)
+        assert {need for check in checks for need in check.needs} <= {*names}
+        pods = {each.name for each in test.endpoints()}
+        assert {check.asker for check in checks} <= pods
+    assert not [name for name in names if "node-b" in name]
+
+
+# How it judges
+
+
+def good(checks: Sequence[Check]) -> dict[str, Answer]:
+    """What a cluster answers where all is well."""
+    owners = {
+        (each.network, address): each.name
+        for each in plan().endpoints()
+        for address in each.addresses
+    }
+    found = {}
+    for check in checks:
+        probe = check.probe
+        network = check.asker.split("-")[2]
+        owner = owners.get((network, probe.to), "")
+        found[check.name] = {
+            "ask": Answer(text=owner, number=1) if owner else Answer(error="no answer"),
+            "transfer": Answer(text=owner, number=1),
+            "largest": Answer(text="1460", number=1460),
+            "defaults": Answer(text="4:eth0"),
+            "resolve": Answer(text="198.19.0.1"),
+            "connect": Answer(text="connected"),
+            "forge": Answer(number=1),
+            "trespass": Answer(),
+        }[probe.kind]
+    return found
+
+
+def judged(**answers: Answer) -> dict[str, Result]:
+    """All results; `answers` replace good ones by the check's name."""
     test = plan()
-    networks = [VirtualNetwork.model_validate(item) for item in test.networks()]
-    endpoints = [*test.receivers(), *test.senders(0), *test.senders(1), *test.senders(70)]
-    interfaces = [Interface.model_validate(test.interface(endpoint)) for endpoint in endpoints]
-    assert len({item.key for item in (*networks, *interfaces)}) == len(networks) + len(interfaces)
-    taken = [(i.spec.network_ref.name, a) for i in interfaces for a in i.spec.addresses]
-    assert len(set(taken)) == len(taken)
+    results: list[Result] = []
+    for checks in (test.reaching(AROUND), test.silent(AROUND)):
+        results += judge(checks, good(checks) | answers, results)
+    return {result.name: result for result in results}
 
 
-def every_packet(test: Plan) -> dict[str, list[bytes]]:
-    received: dict[str, list[bytes]] = {endpoint.name: [] for endpoint in test.receivers()}
-    for flow in test.flows(test.senders(2)):
-        received[flow.receiver.name].append(b"headers" + test.payload(flow))
-    return received
-
-
-def test_all_packets_where_they_belong_pass() -> None:
-    test = plan()
-    results = test.checks(every_packet(test), {})
-    assert [(result.name, result.outcome) for result in results] == [
-        (name, Outcome.PASSED)
-        for name in (
-            "within node-a, IPv4",
-            "within node-a, IPv6",
-            "node-a to node-b, IPv4",
-            "node-a to node-b, IPv6",
-            "node-b to node-a, IPv4",
-            "node-b to node-a, IPv6",
-            "within node-b, IPv4",
-            "within node-b, IPv6",
-            "isolation of networks with the same addresses",
-        )
-    ]
-
-
-def test_a_lost_packet_fails_its_check_and_leaves_isolation_open() -> None:
-    test = plan()
-    received = every_packet(test)
-    flow = list(test.flows(test.senders(0)))[3]
-    received[flow.receiver.name] = [
-        frame for frame in received[flow.receiver.name] if test.payload(flow) not in frame
-    ]
-    failed = [result for result in test.checks(received, {}) if result.outcome is Outcome.FAILED]
-    assert [(result.name, result.reason) for result in failed] == [
-        ("node-a to node-b, IPv6", "the packet did not arrive"),
-        (
-            "isolation of networks with the same addresses",
-            "not known, as not every packet arrived where it should",
-        ),
-    ]
-    broken = {flow.receiver.role: "Interface a/b: gone (DeviceGone)"}
-    assert test.checks(received, broken)[3].reason == "Interface a/b: gone (DeviceGone)"
-
-
-def test_a_packet_in_the_other_network_is_no_isolation() -> None:
-    test = plan()
-    received = every_packet(test)
-    first, second = test.receivers()[0], test.receivers()[2]
-    assert (first.network, second.network) == ("one", "two")
-    received[second.name] += received[first.name]
-    *others, isolation = test.checks(received, {})
-    assert {result.outcome for result in others} == {Outcome.PASSED}
-    assert isolation.outcome is Outcome.FAILED
-    assert isolation.reason == "4 packets into network two"
+def test_a_cluster_in_which_all_is_well_passes() -> None:
+    found = judged()
+    assert {result.outcome for result in found.values()} == {Outcome.PASSED}
+    assert len(found) == 27
 
 
 @pytest.mark.parametrize(
-    ("test", "reason"),
+    ("name", "answer", "reason"),
     [
-        (plan(uplinks=False), "Pipeline router has no uplink"),
-        (plan(NODES[:1]), "node-a is the only node of Pipeline router that is tested"),
+        ("node-a to node-b, IPv6", Answer(error="no answer"), "no answer"),
+        (
+            "same addresses in two networks, IPv4",
+            Answer(text="connectivity-a1-one-b1"),
+            "connectivity-a1-one-b1 answers, not connectivity-a1-two-b1",
+        ),
+        (
+            "isolation of another network's address, IPv4",
+            Answer(text="connectivity-a1-two-b1"),
+            "connectivity-a1-two-b1 of the other network answers",
+        ),
+        (
+            "spoofed source address, IPv6",
+            Answer(text="from 2001:db8::b"),
+            "frames from 2001:db8::b arrive",
+        ),
+        ("spoofed source MAC address, IPv4", Answer(error="not even"), "not even"),
+        (
+            "no way from headrace0 to the node, IPv4",
+            Answer(text="it accepts connections"),
+            "198.18.0.1 port 10250: it accepts connections",
+        ),
+        (
+            "cluster network: default route",
+            Answer(text="4:eth0 4:headrace0"),
+            "the pod's default route of IPv4 leads to headrace0",
+        ),
+        (
+            "cluster network: default route",
+            Answer(text="6:eth0"),
+            "the pod has no default route of IPv4",
+        ),
+        ("cluster network: DNS", Answer(error="not known"), "not known"),
+        ("1 MiB by TCP, node-a to node-b, IPv4", Answer(error="other bytes"), "other bytes"),
     ],
 )
-def test_nodes_that_cannot_meet_are_said_so(test: Plan, reason: str) -> None:
-    results = test.checks(every_packet(test), {})
-    assert [r.reason for r in results if r.outcome is Outcome.SKIPPED] == [reason]
-    assert not [r for r in results if r.outcome is Outcome.FAILED]
-    assert not [r for r in results if " to " in r.name]
+def test_what_is_wrong_fails_and_says_why(name: str, answer: Answer, reason: str) -> None:
+    result = judged(**{name: answer})[name]
+    assert (result.outcome, result.reason) == (Outcome.FAILED, reason)
+
+
+def test_an_mtu_that_does_not_fit_is_told_in_bytes() -> None:
+    name = "MTU, node-a to node-b, IPv4"
+    found = judged(**{name: Answer(text="1460", number=1360)})
+    assert found[name].reason.startswith(
+        "packets of up to 1360 bytes arrive, of 1361 to 1460 (the pod's MTU) none does: the "
+    )
+    assert "spec.uplinks[].mtu" in found[name].reason
+    tcp = found["1 MiB by TCP, node-a to node-b, IPv4"]
+    assert (tcp.outcome, tcp.reason) == (Outcome.SKIPPED, f"because of {name!r}")
+    nothing = judged(**{name: Answer(text="1460", number=0)})
+    assert nothing[name].reason == ("a packet of 1460 bytes does not arrive, nor does one of 1280")
+
+
+def test_silence_proves_nothing_where_nothing_arrives() -> None:
+    found = judged(**{"node-a to node-b, IPv4": Answer(error="no answer")})
+    silent = [
+        *("isolation of another network's address, IPv4", "spoofed source address, IPv4"),
+        *("spoofed source MAC address, IPv4", "no way from headrace0 to the node, IPv4"),
+    ]
+    assert {found[name].outcome for name in silent} == {Outcome.SKIPPED}
+    assert {found[name].reason for name in silent} == {"because of 'node-a to node-b, IPv4'"}
+    assert found["spoofed source address, IPv6"].outcome is Outcome.PASSED
+    only = "an address of one network alone, IPv6"
+    lost = judged(**{only: Answer(error="no answer")})
+    assert lost["isolation of another network's address, IPv6"].reason == f"because of {only!r}"
+
+
+def test_what_cannot_be_tried_is_skipped() -> None:
+    why = "this pod may not send raw frames"
+    found = judged(**{"spoofed source address, IPv4": Answer(skipped=why)})
+    result = found["spoofed source address, IPv4"]
+    assert (result.outcome, result.reason) == (Outcome.SKIPPED, why)
+    checks = plan().reaching(replace(AROUND, nameless="no DNS here"))
+    results = judge(checks, good([check for check in checks if not check.skip]))
+    (dns,) = (result for result in results if result.name == "cluster network: DNS")
+    assert (dns.outcome, dns.reason) == (Outcome.SKIPPED, "no DNS here")
+
+
+METRICS = """\
+# TYPE headrace_interface_receive_packets_total counter
+headrace_interface_receive_packets_total{interface="a/x"} 7.0
+headrace_interface_receive_packets_total{interface="a/y"} 2.0
+# TYPE headrace_interface_transmit_packets_total counter
+headrace_interface_transmit_packets_total{interface="a/x"} 7.0
+# TYPE headrace_interface_dropped_packets_total counter
+headrace_interface_dropped_packets_total{interface="a/x",reason="source"} 3.0
+headrace_interface_dropped_packets_total{interface="a/z",reason="source"} 5.0
+# TYPE headrace_uplink_dropped_packets_total counter
+headrace_uplink_dropped_packets_total{uplink="u",reason="mtu"} 1.0
+"""
+
+
+def test_metrics_are_held_against_what_was_sent() -> None:
+    metrics = Metrics(METRICS)
+    assert metrics.uncounted({"a/x": 7}) == []
+    assert metrics.uncounted({"a/y": 3}) == [
+        f'headrace_interface_{direction}_packets_total{{interface="a/y"}} is {value} '
+        "after 3 packets with an answer"
+        for direction, value in (("receive", 2), ("transmit", 0))
+    ]
+    assert metrics.drops(["a/x"]) == {"source": 3, "mtu": 1}
 
 
 RESULTS = [
@@ -145,8 +271,15 @@ RESULTS = [
 ]
 
 
+def reported(output: str) -> Report:
+    report = Report(output)
+    report.add(RESULTS)
+    report.end()
+    return report
+
+
 def test_reports(capsys: pytest.CaptureFixture[str]) -> None:
-    report.show(RESULTS, "table")
+    assert reported("table").failed
     assert capsys.readouterr().out.splitlines() == [
         "ok      a",
         "FAILED  b: 1 < 2 & so on",
@@ -154,13 +287,13 @@ def test_reports(capsys: pytest.CaptureFixture[str]) -> None:
         "",
         "1 passed, 1 failed, 1 skipped",
     ]
-    report.show(RESULTS, "json")
+    reported("json")
     assert json.loads(capsys.readouterr().out)[1] == {
         "name": "b",
         "outcome": "failed",
         "reason": "1 < 2 & so on",
     }
-    report.show(RESULTS, "junit")
+    reported("junit")
     suite = ElementTree.fromstring(capsys.readouterr().out)  # noqa: S314 - our own
     assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("3", "1", "1")
     failure = suite.find("testcase/failure")
@@ -168,129 +301,221 @@ def test_reports(capsys: pytest.CaptureFixture[str]) -> None:
     assert failure.get("message") == "1 < 2 & so on"
 
 
-@pytest.fixture
-def files() -> Iterator[str]:
-    """A run whose directory is removed."""
-    run = "fe" + format(time.time_ns() & 0xFFFFFFFF, "x")
-    yield run
-    shutil.rmtree(directory(run), ignore_errors=True)
+# What it sends
 
 
-def put(run: str, *files: str, repeat: int = 1) -> None:
-    assert main(["connectivity", "files", "put", run, *files, f"--repeat={repeat}"]) == 0
+@pytest.mark.parametrize("addresses", [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8::2")])
+@pytest.mark.parametrize("payload", [b"", b"odd", b"headrace"])
+def test_frames_are_what_scapy_takes_them_for(addresses: tuple[str, str], payload: bytes) -> None:
+    raw = udp("02:00:00:00:00:07", *addresses, 9, payload)
+    frame = Ether(raw)
+    assert (frame.src, frame.dst) == ("02:00:00:00:00:07", GATEWAY_MAC)
+    assert (frame.payload.src, frame.payload.dst) == addresses
+    assert is_intact(frame.payload)
+    assert bytes(frame["UDP"].payload) == payload
+    assert source_of(raw) == addresses[0]
+    syn = Ether(tcp_syn("02:00:00:00:00:07", *addresses, 443))
+    assert (syn["TCP"].dport, str(syn["TCP"].flags)) == (443, "S")
+    assert is_intact(syn.payload)
 
 
-def test_files_of_a_pod(files: str, capsys: pytest.CaptureFixture[str]) -> None:
-    content = base64.b64encode(capture([b"one", b"two"])).decode()
-    put(files, f"a.pcap={content}", f"../b.pcap={base64.b64encode(capture([])).decode()}", repeat=3)
-    assert captured((directory(files) / "a.pcap").read_bytes()) == [b"one", b"two"] * 3
-    assert main(["connectivity", "files", "get", files]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found.keys() == {"a.pcap", "b.pcap"}
-    assert found["a.pcap"] == content
-    assert main(["connectivity", "files", "remove", files]) == 0
-    assert not directory(files).exists()
-    with pytest.raises(SystemExit):
-        main(["connectivity", "files", "remove", "../etc"])
+def test_pods_need_the_standard_library_alone() -> None:
+    """Python starts in every pod of the test, where the processor may be busy."""
+    code = "import headrace_cli.connectivity.probe, sys; print(*sys.modules)"
+    words = subprocess.check_output([sys.executable, "-S", "-c", code], env=_path(), text=True)
+    assert not {"pydantic", "aiohttp", "headrace_api", "headrace_dataplane"} & {*words.split()}
 
 
-PIPELINE = """\
-apiVersion: headrace.dev/v1alpha1
-kind: Pipeline
-metadata: {{name: router}}
-spec:
-  attachmentTypes: [Pcap]
-  workers: {{count: 1, shareControlCore: true}}
-  underlayPrefix: fd00:1::/48
-  uplinks:
-    - name: uplink0
-      attachment: {{type: Memif, memif: {{socketPath: {socket}, role: Server}}}}
-      nodeOverrides:
-        - nodeName: node-b
-          attachment: {{type: Memif, memif: {{socketPath: {socket}, role: Client}}}}
-"""
+def _path() -> dict[str, str]:
+    return {"PYTHONPATH": str(Path(endpoint_module.__file__).parents[2])}
 
 
-@pytest.mark.engine
-def test_engines_deliver_what_the_test_sends(tmp_path: Path, files: str) -> None:
-    """Two nodes in local mode, joined by shared memory: every check passes."""
-    test = plan(run=files)
-    receivers = test.receivers()
-    manifests = tmp_path / "m"
-    manifests.mkdir()
-    put(files)
+# Endpoints and probes, in two pods joined by a cable
 
-    def write(name: str, items: Sequence[object]) -> None:
-        new = manifests / f"{name}.new"
-        new.write_text(yaml.safe_dump_all(items))
-        new.replace(manifests / f"{name}.yaml")
 
-    def up(endpoints: Sequence[Endpoint]) -> bool:
-        states: dict[str, str] = {}
-        for node in NODES:
-            try:
-                with EngineClient(tmp_path / node / "engine.sock") as client:
-                    states |= {i.name: i.state for i in client.items(Listed)}
-            except EngineError:
-                return False
-        return all(states.get(f"default/{endpoint.name}") == "up" for endpoint in endpoints)
+@dataclass(frozen=True)
+class Pods:
+    """Two network namespaces: a asks, b answers."""
 
-    def received() -> dict[str, list[bytes]]:
-        return {
-            endpoint.name: captured((directory(files) / endpoint.file).read_bytes())
-            for endpoint in receivers
-        }
+    a: str
+    b: str
 
-    (manifests / "pipeline.yaml").write_text(PIPELINE.format(socket=tmp_path / "memif"))
-    write("networks", test.networks())
-    write("receivers", [test.interface(endpoint) for endpoint in receivers])
-    with ExitStack() as stack:
-        for node in NODES:
-            stack.enter_context(running(node, manifests, tmp_path))
-        until(lambda: up(receivers), "every receiver is up", tmp_path)
-        for attempt in range(ATTEMPTS):
-            senders = test.senders(attempt)
-            contents = {s.file: base64.b64encode(test.capture(s)).decode() for s in senders}
-            put(files, *(f"{name}={text}" for name, text in contents.items()), repeat=REPEAT)
-            for network in NETWORKS:
-                members = [sender for sender in senders if sender.network == network]
-                write(f"senders-{network}", [test.interface(sender) for sender in members])
-                until(functools.partial(up, members), "every sender is up", tmp_path)
-            try:
-                until(
-                    lambda: all(test.arrived(f, received()) for f in test.flows(test.senders(0))),
-                    "all has arrived",
-                    tmp_path,
-                    ATTEMPT_SECONDS,
-                )
-            except AssertionError:
-                if attempt == ATTEMPTS - 1:
-                    raise
-            else:
-                break
-        results = test.checks(received(), {})
-    assert {result.outcome for result in results} == {Outcome.PASSED}, results
+    def probe(self, *probes: dict[str, object]) -> list[Answer]:
+        words = ["ip", "netns", "exec", self.a, sys.executable, "-m"]
+        words += ["headrace_cli.connectivity.probe", json.dumps(probes)]
+        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=SECONDS)
+        return [Answer(**answer) for answer in json.loads(done.stdout)]
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *" ".join(words).split()], check=True)
 
 
 @contextmanager
-def running(node: str, manifests: Path, directory: Path) -> Iterator[None]:
-    """Keep `headrace run` of a node running."""
-    words = ["run", "-f", str(manifests), "--node", node, "--metrics-address", ""]
-    words += ["--runtime-dir", str(directory / node), "--state", str(directory / "state.json")]
-    with (directory / f"{node}.log").open("w") as log:
-        run = subprocess.Popen(
-            [sys.executable, "-m", "headrace_cli.main", *words], stdout=log, stderr=log
+def answering(namespace: str, name: str, *addresses: str) -> Iterator[None]:
+    words = [sys.executable, "-m", "headrace_cli.connectivity.endpoint", name, *addresses]
+    process = subprocess.Popen(["ip", "netns", "exec", namespace, *words])
+    try:
+        yield
+    finally:
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+
+
+@pytest.fixture(scope="module")
+def pods() -> Iterator[Pods]:
+    """The far end has the gateway's MAC address, so that frames for the gateway reach it."""
+    run = uuid.uuid4().hex[:6]
+    found = Pods(f"hr-{run}-a", f"hr-{run}-b")
+    made = []
+    try:
+        for namespace in (found.a, found.b):
+            ip("netns add", namespace)
+            made.append(namespace)
+            ip("-n", namespace, "link set lo up")
+        peer = f"peer name headrace0 mtu 1460 netns {found.b}"
+        ip(f"-n {found.a} link add headrace0 mtu 1460 type veth {peer}")
+        ip(f"-n {found.b} link set headrace0 address {GATEWAY_MAC}")
+        for namespace, host in ((found.a, 10), (found.b, 12)):
+            ip(f"-n {namespace} link set headrace0 up")
+            ip(f"-n {namespace} address add 192.0.2.{host}/24 dev headrace0")
+            ip(f"-n {namespace} address add 2001:db8::{host:x}/64 dev headrace0 nodad")
+        ip(f"-n {found.b} address add 192.0.2.99/24 dev headrace0")
+        with answering(found.b, "b1", "192.0.2.12", "2001:db8::c", "192.0.2.99"):
+            (up,) = found.probe({"kind": "ask", "to": "192.0.2.12", "seconds": SECONDS})
+            assert up.text == "b1"
+            yield found
+    finally:
+        for namespace in made:
+            ip("netns delete", namespace)
+
+
+OWN = {"192.0.2.12": "192.0.2.10", "2001:db8::c": "2001:db8::a"}
+both = pytest.mark.parametrize("to", OWN)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("to", [*OWN, "192.0.2.99"])
+def test_endpoints_say_their_name(pods: Pods, to: str) -> None:
+    assert pods.probe({"kind": "ask", "to": to}) == [Answer(text="b1", number=1)]
+
+
+@pytest.mark.root
+def test_nobody_answers_for_an_address_that_is_not_there(pods: Pods) -> None:
+    nobody, elsewhere = pods.probe(
+        {"kind": "ask", "to": "192.0.2.77", "seconds": 1},
+        {"kind": "connect", "to": "192.0.2.12", "port": 9, "seconds": 1},
+    )
+    assert not nobody.text
+    assert nobody.error
+    assert elsewhere.error == "Connection refused"
+
+
+@pytest.mark.root
+@both
+def test_a_mebibyte_arrives_as_it_was_sent(pods: Pods, to: str) -> None:
+    answers = pods.probe({"kind": "transfer", "to": to, "size": 1 << 20})
+    assert answers == [Answer(text="b1", number=1)]
+
+
+@pytest.mark.root
+@both
+def test_the_largest_packet_is_found(pods: Pods, to: str) -> None:
+    assert pods.probe({"kind": "largest", "to": to}) == [Answer(text="1460", number=1460)]
+    # The way back alone, which the asking side does not see.
+    ip(f"-n {pods.b} link set headrace0 mtu 1400")
+    try:
+        (answer,) = pods.probe({"kind": "largest", "to": to, "seconds": 2})
+        assert answer == Answer(text="1460", number=1400)
+    finally:
+        ip(f"-n {pods.b} link set headrace0 mtu 1460")
+
+
+@pytest.mark.root
+@both
+def test_forged_frames_that_arrive_are_seen(pods: Pods, to: str) -> None:
+    """Nobody checks here: the kernel takes what comes."""
+    claim = "192.0.2.11" if "." in to else "2001:db8::b"
+    address, mac = pods.probe(
+        {"kind": "forge", "to": to, "own": OWN[to], "claim": claim},
+        {"kind": "forge", "to": to, "own": OWN[to]},
+    )
+    assert address == Answer(text=f"from {claim}", number=1)
+    assert mac.text.startswith("from ")
+    assert mac.error == ""
+
+
+@pytest.mark.root
+@both
+def test_forged_frames_that_are_dropped_are_not(pods: Pods, to: str) -> None:
+    """With a filter where the engine would be."""
+    claim = "192.0.2.11" if "." in to else "2001:db8::b"
+    link = json.loads(
+        subprocess.check_output(["ip", "-n", pods.a, "-j", "link", "show", "headrace0"], text=True)
+    )
+    family = "ip" if "." in to else "ip6"
+    rules = f"""
+    table netdev guard {{
+        chain in {{
+            type filter hook ingress device headrace0 priority 0;
+            ether saddr != {link[0]["address"]} drop
+            {family} saddr {claim} drop
+        }}
+    }}"""
+    nft = ["ip", "netns", "exec", pods.b, "nft"]
+    subprocess.run([*nft, "-f", "-"], input=rules, text=True, check=True)
+    try:
+        answers = pods.probe(
+            {"kind": "forge", "to": to, "own": OWN[to], "claim": claim},
+            {"kind": "forge", "to": to, "own": OWN[to]},
         )
-        try:
-            yield
-        finally:
-            run.terminate()
-            run.wait(SECONDS)
+    finally:
+        subprocess.run([*nft, "delete", "table", "netdev", "guard"], check=True)
+    assert answers == [Answer(number=1)] * 2
 
 
-def until(condition: Callable[[], bool], what: str, logs: Path, seconds: float = SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        text = "".join(path.read_text() for path in logs.glob("*.log"))
-        assert time.monotonic() < deadline, f"not so: {what}\n{text}"
-        time.sleep(0.05)
+@pytest.mark.root
+def test_whoever_answers_at_the_device_is_noticed(pods: Pods) -> None:
+    """Accepting, refusing, silent; and by the gateway, where the pod has no route."""
+    ip(f"-n {pods.b} address add 203.0.113.5/32 dev lo")
+    port = endpoint_module.PORT
+    found = pods.probe(
+        {"kind": "trespass", "to": "192.0.2.12", "port": port, "own": "192.0.2.10"},
+        {"kind": "trespass", "to": "192.0.2.12", "port": 9, "own": "192.0.2.10"},
+        {"kind": "trespass", "to": "192.0.2.77", "port": 9, "own": "192.0.2.10", "seconds": 1},
+    )
+    assert [answer.text for answer in found] == [
+        "it accepts connections",
+        "it refuses connections",
+        "",
+    ]
+    subprocess.run(
+        [*f"ip netns exec {pods.b} sysctl -qw net/ipv4/conf/headrace0/arp_ignore=8".split()],
+        check=True,
+    )
+    (answer,) = pods.probe(
+        {"kind": "trespass", "to": "203.0.113.5", "port": port, "own": "192.0.2.10"}
+    )
+    assert answer.text == "it answers by the gateway"
+
+
+@pytest.mark.root
+def test_default_routes_are_found(pods: Pods) -> None:
+    assert pods.probe({"kind": "defaults"}) == [Answer(text="")]
+    ip(f"-n {pods.a} route add default via 192.0.2.12")
+    ip(f"-n {pods.a} -6 route add default via 2001:db8::c")
+    try:
+        assert pods.probe({"kind": "defaults"}) == [Answer(text="4:headrace0 6:headrace0")]
+    finally:
+        ip(f"-n {pods.a} route delete default")
+        ip(f"-n {pods.a} -6 route delete default")
+
+
+@pytest.mark.root
+def test_an_endpoint_without_its_device_says_so(pods: Pods) -> None:
+    words = [sys.executable, "-m", "headrace_cli.connectivity.endpoint", "x", "192.0.2.50"]
+    done = subprocess.run(
+        ["ip", "netns", "exec", pods.a, *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "cannot listen on 192.0.2.50: Cannot assign requested address" in done.stderr

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`headrace connectivity`."""
+"""`headrace connectivity`.
+
+endpoint.py and probe.py run in the test's pods, and import nothing but the standard library.
+"""
 
 import argparse
 
-from headrace_cli.connectivity import files
-from headrace_cli.target import add_cluster
+MOST_NODES = 2
+"""Of one test."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands."""
+    # Whoever imports a module of this package in a pod does without it.
+    from headrace_cli.target import add_cluster
+
     parser.epilog = """examples:
   headrace connectivity test
   headrace connectivity test --pipeline router --nodes node-a,node-b
@@ -16,22 +22,45 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="action", required=True)
     test = actions.add_parser(
         "test",
-        help="packets within and across nodes, and none between networks",
-        description="""Makes two networks with the same addresses and Interfaces of type Pcap in
-them, on up to two nodes of a Pipeline, sends packets within and across the nodes, and looks where
-they arrive. Everything it made is removed at the end. Without a Pipeline that is ready and allows
-Pcap it makes a temporary one on one node.""",
-        epilog="""It may: list pipelines, nodes, and pods of Headrace's namespace; create and
-delete virtualnetworks and interfaces (and, as needed, namespaces and pipelines); get and create
-pods/exec in Headrace's namespace. Exits with 1 when a check fails.""",
+        help="pods of its own reach one another, and nothing else",
+        description="""Makes two networks with the same addresses and pods in them, on one or two
+nodes of a Pipeline, and checks what Headrace promises:
+
+  objects      every Pipeline, network and Interface that you may see is Ready
+  parts        operator, node agent, engines and uplinks answer
+  packets      IPv4 and IPv6 arrive, within a node and across; the largest, too; 1 MiB by TCP
+  isolation    no address of another network; the same addresses in two networks
+  spoofing     nothing arrives from another's IP or MAC address
+  the rest     no way to the node or the cluster's network; default route, DNS and the API server
+               as in every pod; metrics count what was sent
+
+One line for each check, as soon as it is known, with the reason where it failed. The pods run the
+dataplane's image, so nothing is pulled. All that was made is removed at the end, after Ctrl-C too.
+Without a Pipeline that allows pods it makes a temporary one on one node.""",
+        epilog="""Pods join networks only where the chart has nodeAgent.enabled=true.
+
+Rights: list pipelines, virtualnetworks and interfaces; in Headrace's namespace get the deployment,
+daemonset and lease, list dataplaneconfigs and pods, create pods/exec; in --namespace create and
+delete virtualnetworks, create, list and delete pods, create pods/exec. Without --namespace also
+create and delete namespaces; where no Pipeline allows pods also list nodes, create and delete
+pipelines. A check of what you may not see is skipped, and says so.
+
+Exits with 0 when every check passed or was skipped for a reason, 1 when one failed, 2 on wrong
+usage.""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     test.add_argument(
-        "--pipeline", help="default: one that is ready, allows Pcap and has most nodes"
+        "--pipeline", help="default: one that allows pods, is ready and has most nodes"
     )
-    test.add_argument("--nodes", help="one or two of its nodes, as a,b; default: its first two")
     test.add_argument(
-        "-n", "--namespace", help="where to make networks and Interfaces; default: a temporary one"
+        "--nodes",
+        type=_nodes,
+        default=(),
+        help="one or two of its nodes, as a,b; default: its first two",
+    )
+    test.add_argument(
+        "-n", "--namespace", help="where to make networks and pods; default: a temporary one"
     )
     test.add_argument(
         "--timeout", type=float, default=120, metavar="SECONDS", help="in all; default: 120"
@@ -40,13 +69,17 @@ pods/exec in Headrace's namespace. Exits with 1 when a check fails.""",
         "-o", "--output", choices=("table", "json", "junit"), default="table", help="default: table"
     )
     add_cluster(test)
-    files.configure(actions.add_parser("files", description=files.__doc__))
+
+
+def _nodes(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(filter(None, text.split(","))))
+    if not 1 <= len(names) <= MOST_NODES:
+        raise argparse.ArgumentTypeError(f"one or two names of nodes, not {text!r}")
+    return names
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Test, or do what the test asks of a dataplane pod."""
-    if arguments.action == "files":
-        return files.run(arguments)
+    """Test."""
     # The client of the API server takes half a second to import.
     from headrace_cli.connectivity import session
 

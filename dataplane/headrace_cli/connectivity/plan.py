@@ -1,74 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the test makes and expects: pure.
+"""What the test makes, asks and expects: pure.
 
-Two networks with the same addresses. In each, on every node, a receiver, whose device is a file
-that the engine writes to, and a sender, whose device is a file with one packet for every receiver
-and family. A packet's payload says whose it is.
+Two networks with the same addresses. In the first are two endpoints on one node and one on
+another; in the second are two at the addresses of two of these, of which one has an address more.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from ipaddress import ip_address
 
-from headrace_api import API_VERSION, Json
-from headrace_cli.connectivity.files import SUFFIX, directory
-from headrace_cli.connectivity.frames import capture, udp
+from prometheus_client.parser import text_string_to_metric_families
+
+from headrace_api import API_VERSION, Json, pod_interface_name
+from headrace_api.pod import NETWORKS_ANNOTATION
+from headrace_cli.connectivity.endpoint import PORT
+from headrace_cli.connectivity.probe import DEVICE, Answer, Probe
+from headrace_cli.remote import CONTAINER as DATAPLANE
+from headrace_operator.render.raw import items, mapping, part
 
 NETWORKS = ("one", "two")
-FAMILIES = ("v4", "v6")
-MOST_NODES = 2
-REPEAT = 16
-"""How often a sender sends each packet: not more than may wait for an unknown neighbour."""
+FAMILIES = ("IPv4", "IPv6")
+TRANSFER_BYTES = 1 << 20
 
 # For documentation (RFC 5737, RFC 3849): nobody's own.
-_PREFIX = {"v4": "192.0.2.0/24", "v6": "2001:db8::/64"}
-_ADDRESS = {"v4": "192.0.2.{}", "v6": "2001:db8::{:x}"}
-_FIRST_RECEIVER = 10
-_FIRST_SENDER = 100
+_PREFIX = {"IPv4": "192.0.2.0/24", "IPv6": "2001:db8::/64"}
+_ADDRESS = {"IPv4": "192.0.2.{}", "IPv6": "2001:db8::{:x}"}
+_ONLY_TWO = 99
+# Host parts of addresses.
 
-
-Role = tuple[str, str, bool]
-"""Network, node, whether it receives."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """An Interface of the test."""
-
-    name: str
-    network: str
-    node: str
-    host: int
-    """Host part of its addresses: 2 to 254."""
-    receives: bool
-
-    @property
-    def file(self) -> str:
-        """Name of its capture file."""
-        return self.name + SUFFIX
-
-    @property
-    def role(self) -> Role:
-        """What it is for, in every attempt."""
-        return self.network, self.node, self.receives
-
-    @property
-    def mac(self) -> str:
-        """Its MAC address: locally administered."""
-        return f"02:68:63:00:{NETWORKS.index(self.network):02x}:{self.host:02x}"
-
-    def address(self, family: str) -> str:
-        """Its address of the family."""
-        return _ADDRESS[family].format(self.host)
-
-
-@dataclass(frozen=True)
-class Flow:
-    """One packet that should arrive."""
-
-    sender: Endpoint
-    receiver: Endpoint
-    family: str
+_KUBELET_PORT = 10250
+_TRESPASS_SECONDS = 2.0
+# Silence is what passes: nobody waits for it longer than for an answer.
+_SILENCE_SECONDS = 2.0
+_TRANSFER_SECONDS = 30.0
+# What the runtime would give a container beyond NET_RAW, which forging takes.
+_DROP = (
+    *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD"),
+    *("NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
+)
+CONTAINER = "endpoint"
+SERVICE = "kubernetes.default.svc"
+LABELS = {"app.kubernetes.io/name": "headrace", "app.kubernetes.io/component": "connectivity"}
+SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
+# What a dataplane pod may need to be pulled, and to be where it is.
+_ALIKE = ("imagePullSecrets", "tolerations")
+_HOSTS = {"a1": 10, "a2": 11, "b1": 12}
+PROGRAM = "python3 -m headrace_cli.connectivity.{}"
 
 
 class Outcome(StrEnum):
@@ -87,166 +67,425 @@ class Result:
     outcome: Outcome
     reason: str = ""
 
+    @classmethod
+    def of(cls, name: str, problem: str) -> "Result":
+        """Failed with this problem; passed without one."""
+        return cls(name, Outcome.FAILED if problem else Outcome.PASSED, problem)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A pod of the test."""
+
+    name: str
+    """Of the pod."""
+    network: str
+    """One of NETWORKS."""
+    node: str
+    hosts: tuple[int, ...]
+    """Host parts of its addresses: 2 to 254."""
+
+    def address(self, family: str, index: int = 0) -> str:
+        """Its address of the family."""
+        return _ADDRESS[family].format(self.hosts[index])
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All of its addresses."""
+        return tuple(_ADDRESS[family].format(host) for family in FAMILIES for host in self.hosts)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A question to put to a pod, and what to think of the answer."""
+
+    name: str
+    asker: str
+    """Name of the pod."""
+    probe: Probe
+    problem: Callable[[Answer], str]
+    """What is wrong with the answer; empty: nothing."""
+    needs: tuple[str, ...] = ()
+    """Names of the checks without which this one says nothing."""
+    skip: str = ""
+    """Why it is not to be made; empty: it is."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What lies around the pod `a1` once it runs."""
+
+    node_addresses: tuple[str, ...]
+    """Of its node."""
+    families: frozenset[str]
+    """Of its addresses in the cluster's own network."""
+    service: tuple[str, int]
+    """Address and port of the API server's Service."""
+    nameless: str = ""
+    """Why no name of a Service can be looked up; empty: it can."""
+
 
 @dataclass(frozen=True)
 class Plan:
-    """The test on these nodes; `run` is a hexadecimal number that no other run has."""
+    """The test on one node, or on two; `run` is a hexadecimal number that no other run has."""
 
     run: str
     namespace: str
     pipeline: str
-    nodes: tuple[str, ...]
-    uplinks: bool
-    """Whether the nodes can reach each other."""
+    node: str
+    other: str
+    """The second node; empty: there is none."""
+    alone: str
+    """Why there is none."""
+    multus: bool = False
+    """Whether pods get their devices by Multus alone."""
 
-    def _name(self, *words: object) -> str:
-        return "-".join(map(str, ("connectivity", self.run, *words)))
+    def _name(self, *words: str) -> str:
+        return "-".join(("connectivity", self.run, *words))
 
-    def networks(self) -> list[Json]:
-        """Return the VirtualNetworks."""
-        return [
-            {
-                "apiVersion": API_VERSION,
-                "kind": "VirtualNetwork",
-                "metadata": {"name": self._name(network), "namespace": self.namespace},
-                "spec": {"subnets": [{"prefix": _PREFIX[family]} for family in FAMILIES]},
-            }
-            for network in NETWORKS
-        ]
-
-    def receivers(self) -> list[Endpoint]:
-        """Return a receiver for each network and node."""
-        return [
-            Endpoint(self._name(network, "to", at), network, node, _FIRST_RECEIVER + at, True)
-            for network in NETWORKS
-            for at, node in enumerate(self.nodes)
-        ]
-
-    def senders(self, attempt: int) -> list[Endpoint]:
-        """Return a sender for each network and node; those of each attempt (0 to 70) are others.
-
-        A file is sent once, when its port comes up. What the engine reads before the port is the
-        Interface's is lost: make those of one network after those of the other, for Interfaces
-        that are new at once wait for one another; then attempt again what is lost even so.
-        """
-        return [
-            Endpoint(
-                self._name(network, "from", at, attempt),
-                network,
-                node,
-                _FIRST_SENDER + MOST_NODES * attempt + at,
-                False,
-            )
-            for network in NETWORKS
-            for at, node in enumerate(self.nodes)
-        ]
-
-    def interface(self, endpoint: Endpoint) -> Json:
-        """Return the Interface."""
-        field = "transmitFile" if endpoint.receives else "receiveFile"
+    def network(self, name: str) -> Json:
+        """Return the VirtualNetwork."""
         return {
             "apiVersion": API_VERSION,
-            "kind": "Interface",
-            "metadata": {"name": endpoint.name, "namespace": self.namespace},
+            "kind": "VirtualNetwork",
+            "metadata": {"name": self._name(name), "namespace": self.namespace},
+            "spec": {"subnets": [{"prefix": _PREFIX[family]} for family in FAMILIES]},
+        }
+
+    def definition(self) -> Json:
+        """Return the NetworkAttachmentDefinition by which Multus asks for the pods' devices."""
+        config = {"cniVersion": "1.0.0", "name": "headrace", "type": "headrace-cni"}
+        return {
+            "apiVersion": "k8s.cni.cncf.io/v1",
+            "kind": "NetworkAttachmentDefinition",
+            "metadata": {"name": self._name("multus"), "namespace": self.namespace},
+            "spec": {"config": json.dumps(config)},
+        }
+
+    def endpoint(self, network: str, role: str) -> Endpoint:
+        """Return the endpoint: a1 or a2 on the first node, b1 on the second."""
+        hosts: tuple[int, ...] = (_HOSTS[role],)
+        if (network, role) == ("two", self.far):
+            hosts += (_ONLY_TWO,)
+        node = self.other if role == "b1" else self.node
+        return Endpoint(self._name(network, role), network, node, hosts)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Where pods are."""
+        return (self.node, self.other) if self.other else (self.node,)
+
+    @property
+    def far(self) -> str:
+        """Who is as far from a1 as can be."""
+        return "b1" if self.other else "a2"
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return all of them."""
+        one = ("a1", "a2", "b1") if self.other else ("a1", "a2")
+        return [
+            *(self.endpoint("one", role) for role in one),
+            *(self.endpoint("two", role) for role in ("a1", self.far)),
+        ]
+
+    def interface(self, endpoint: Endpoint) -> str:
+        """Return the name of the Interface that the operator makes for the pod."""
+        return pod_interface_name(endpoint.name, self._name(endpoint.network))
+
+    def pod(self, endpoint: Endpoint, dataplane: Json) -> Json:
+        """Return the pod; its image is that of the dataplane pod of its node, so it is there."""
+        like = part(dataplane, "spec")
+        images = (
+            container.get("image")
+            for container in map(mapping, items(like.get("containers")))
+            if container.get("name") == DATAPLANE
+        )
+        network: Json = {
+            "network": self._name(endpoint.network),
+            "addresses": [*endpoint.addresses],
+            "pipeline": self.pipeline,
+            "device": DEVICE,
+        }
+        container: Json = {
+            "name": CONTAINER,
+            "image": next(images),
+            "imagePullPolicy": "IfNotPresent",
+            "command": [*PROGRAM.format("endpoint").split(), endpoint.name, *endpoint.addresses],
+            "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
+            # The last words of one that ends.
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "resources": {
+                "requests": {"cpu": "0", "memory": "24Mi"},
+                "limits": {"memory": "128Mi"},
+            },
+            "securityContext": {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": [*_DROP]},
+                # Without it NET_RAW has no effect.
+                "runAsUser": 0,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+        }
+        annotations: Json = {NETWORKS_ANNOTATION: json.dumps([network])}
+        if self.multus:
+            annotations["k8s.v1.cni.cncf.io/networks"] = self._name("multus")
+        return {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {
+                "name": endpoint.name,
+                "namespace": self.namespace,
+                "labels": {**LABELS},
+                "annotations": annotations,
+            },
             "spec": {
-                "networkRef": {"name": self._name(endpoint.network)},
-                "pipelineName": self.pipeline,
                 "nodeName": endpoint.node,
-                "addresses": [endpoint.address(family) for family in FAMILIES],
-                "macAddress": endpoint.mac,
-                "attachment": {
-                    "type": "Pcap",
-                    "pcap": {field: str(directory(self.run) / endpoint.file)},
-                },
+                "automountServiceAccountToken": False,
+                "enableServiceLinks": False,
+                "restartPolicy": "Never",
+                "terminationGracePeriodSeconds": 1,
+                **{name: like[name] for name in _ALIKE if name in like},
+                "containers": [container],
             },
         }
 
-    def flows(self, senders: Iterable[Endpoint]) -> Iterator[Flow]:
-        """Yield what the senders send and should arrive."""
-        for sender in senders:
-            for receiver in self.receivers():
-                reachable = self.uplinks or sender.node == receiver.node
-                if sender.network == receiver.network and reachable:
-                    for family in FAMILIES:
-                        yield Flow(sender, receiver, family)
+    # What is asked, and expected
 
-    def payload(self, flow: Flow) -> bytes:
-        """Return what tells the packet from all others; the same in every attempt."""
-        words = (self.run, flow.sender.network, flow.sender.node, flow.receiver.node, flow.family)
-        return b"headrace connectivity " + " ".join(words).encode() + b";"
-
-    def capture(self, sender: Endpoint) -> bytes:
-        """Return the sender's capture file."""
-        return capture(
-            udp(
-                sender.mac,
-                sender.address(flow.family),
-                flow.receiver.address(flow.family),
-                self.payload(flow),
+    def reaching(self, around: Surroundings) -> list[Check]:
+        """Return the checks that something arrives; to be made before those that nothing does."""
+        a1, a2 = self.endpoint("one", "a1"), self.endpoint("one", "a2")
+        found: list[Check] = []
+        for family in FAMILIES:
+            found += self._path(a1, a2, family)
+            if self.other:
+                b1 = self.endpoint("one", "b1")
+                found += self._path(a1, b1, family, back=True)
+        for family in FAMILIES:
+            target, asker = self.endpoint("two", self.far), self.endpoint("two", "a1")
+            found.append(
+                Check(
+                    f"same addresses in two networks, {family}",
+                    asker.name,
+                    Probe("ask", target.address(family)),
+                    _named(target),
+                )
             )
-            for flow in self.flows([sender])
+            # For the sake of the metrics, and of what is not to be reached from network one.
+            found.append(
+                Check(
+                    _only_two(family),
+                    asker.name,
+                    Probe("ask", target.address(family, 1)),
+                    _named(target),
+                )
+            )
+        return [*found, *self._cluster(around)]
+
+    def _path(
+        self, one: Endpoint, other: Endpoint, family: str, *, back: bool = False
+    ) -> Iterator[Check]:
+        to = other.address(family)
+        there = path(one, other, family)
+        yield Check(there, one.name, Probe("ask", to), _named(other))
+        if back:
+            ask = Probe("ask", one.address(family))
+            yield Check(path(other, one, family), other.name, ask, _named(one))
+        mtu = f"MTU, {there}"
+        yield Check(mtu, one.name, Probe("largest", to), self._too_large(back), (there,))
+        if back:
+            yield Check(
+                f"1 MiB by TCP, {there}",
+                one.name,
+                Probe("transfer", to, size=TRANSFER_BYTES, seconds=_TRANSFER_SECONDS),
+                _named(other),
+                (there, mtu),
+            )
+
+    def _too_large(self, across: bool) -> Callable[[Answer], str]:
+        def problem(answer: Answer) -> str:
+            if answer.error or answer.text == str(answer.number):
+                return answer.error
+            if not answer.number:
+                return f"a packet of {answer.text} bytes does not arrive, nor does one of 1280"
+            found = (
+                f"packets of up to {answer.number} bytes arrive, of {answer.number + 1} to "
+                f"{answer.text} (the pod's MTU) none does"
+            )
+            if not across:
+                return found
+            return (
+                f"{found}: the underlay of {self.node} and {self.other} carries less than Pipeline "
+                f"{self.pipeline} says: raise the MTU of the uplinks' devices and of what is "
+                "between them, or lower spec.uplinks[].mtu"
+            )
+
+        return problem
+
+    def _cluster(self, around: Surroundings) -> Iterator[Check]:
+        asker = self.endpoint("one", "a1").name
+
+        def default(answer: Answer) -> str:
+            routes = answer.text.split()
+            for family in FAMILIES:
+                devices = [r[2:] for r in routes if r.startswith(family[-1])]
+                if DEVICE in devices:
+                    return f"the pod's default route of {family} leads to {DEVICE}"
+                if family in around.families and not devices:
+                    return f"the pod has no default route of {family}"
+            return answer.error
+
+        name = "cluster network: default route"
+        yield Check(name, asker, Probe("defaults"), default)
+        address, port = around.service
+        name = "cluster network: the API server's Service"
+        yield Check(name, asker, Probe("connect", address, port), lambda answer: answer.error)
+        yield Check(
+            "cluster network: DNS",
+            asker,
+            Probe("resolve", SERVICE),
+            lambda answer: answer.error,
+            skip=around.nameless,
         )
 
-    def arrived(self, flow: Flow, received: Mapping[str, Sequence[bytes]]) -> bool:
-        """Whether the packet is among the frames that receivers (by name) have received."""
-        payload = self.payload(flow)
-        return any(payload in frame for frame in received.get(flow.receiver.name, ()))
-
-    def strays(self, received: Mapping[str, Sequence[bytes]]) -> list[str]:
-        """Return what each receiver got from the other network, in words."""
-        mark = b"headrace connectivity " + self.run.encode() + b" "
-        found = []
-        for receiver in self.receivers():
-            own = mark + receiver.network.encode() + b" "
-            frames = received.get(receiver.name, ())
-            strange = sum(mark in frame and own not in frame for frame in frames)
-            if strange:
-                found.append(f"{strange} packets into network {receiver.network}")
+    def silent(self, around: Surroundings) -> list[Check]:
+        """Return the checks that nothing arrives; each needs one that something does."""
+        a1, a2 = self.endpoint("one", "a1"), self.endpoint("one", "a2")
+        target, two = self.endpoint("one", self.far), self.endpoint("two", self.far)
+        found: list[Check] = []
+        for family in FAMILIES:
+            there = path(a1, target, family)
+            own, to = a1.address(family), target.address(family)
+            found.append(
+                Check(
+                    f"isolation of another network's address, {family}",
+                    a1.name,
+                    Probe("ask", two.address(family, 1), seconds=_SILENCE_SECONDS),
+                    lambda answer: (
+                        f"{answer.text} of the other network answers" if answer.text else ""
+                    ),
+                    (there, _only_two(family)),
+                )
+            )
+            for what, claim in (("address", a2.address(family)), ("MAC address", "")):
+                found.append(
+                    Check(
+                        f"spoofed source {what}, {family}",
+                        a1.name,
+                        Probe("forge", to, own=own, claim=claim),
+                        lambda answer: (
+                            answer.error or (f"frames {answer.text} arrive" if answer.text else "")
+                        ),
+                        (there,),
+                    )
+                )
+        service, port = around.service
+        targets = [("node", address, _KUBELET_PORT) for address in around.node_addresses]
+        for what, address, number in [*targets, ("cluster network", service, port)]:
+            own = a1.address(family_of(address))
+            found.append(
+                Check(
+                    f"no way from {DEVICE} to the {what}, {family_of(address)}",
+                    a1.name,
+                    Probe("trespass", address, number, own=own, seconds=_TRESPASS_SECONDS),
+                    _trespassed(address, number),
+                    (path(a1, target, family_of(address)),),
+                )
+            )
         return found
 
-    def checks(
-        self, received: Mapping[str, Sequence[bytes]], broken: Mapping[Role, str]
-    ) -> list[Result]:
-        """Return the results by what receivers (by name) have received.
 
-        `broken` says why Interfaces do not work.
+def path(sender: Endpoint, receiver: Endpoint, family: str) -> str:
+    """Return the name of the check that the one reaches the other."""
+    if sender.node == receiver.node:
+        return f"within {sender.node}, {family}"
+    return f"{sender.node} to {receiver.node}, {family}"
+
+
+def family_of(address: str) -> str:
+    """Return the one of FAMILIES that an address is of."""
+    return f"IPv{ip_address(address).version}"
+
+
+def _only_two(family: str) -> str:
+    return f"an address of one network alone, {family}"
+
+
+def _named(endpoint: Endpoint) -> Callable[[Answer], str]:
+    def problem(answer: Answer) -> str:
+        if answer.error or answer.text == endpoint.name:
+            return answer.error
+        return f"{answer.text} answers, not {endpoint.name}"
+
+    return problem
+
+
+def _trespassed(address: str, port: int) -> Callable[[Answer], str]:
+    return lambda answer: f"{address} port {port}: {answer.text}" if answer.text else ""
+
+
+def judge(
+    checks: Iterable[Check], answers: Mapping[str, Answer], known: Iterable[Result] = ()
+) -> list[Result]:
+    """Return the results; `answers` are by the check's name, `known` those of earlier checks."""
+    results = [*known]
+    found = []
+    for check in checks:
+        reason = unmet(check, results) or answers[check.name].skipped
+        if reason:
+            result = Result(check.name, Outcome.SKIPPED, reason)
+        else:
+            result = Result.of(check.name, check.problem(answers[check.name]))
+        results.append(result)
+        found.append(result)
+    return found
+
+
+def unmet(check: Check, known: Iterable[Result]) -> str:
+    """Return why the check would say nothing, whatever is answered; empty: it says something."""
+    passed = {result.name for result in known if result.outcome is Outcome.PASSED}
+    missing = [name for name in check.needs if name not in passed]
+    return f"because of {missing[0]!r}" if missing else check.skip
+
+
+class Metrics:
+    """What a dataplane pod's /metrics said (Prometheus text)."""
+
+    def __init__(self, content: str) -> None:
+        """Raises ValueError when it is none."""
+        self._samples = [
+            sample
+            for family in text_string_to_metric_families(content)
+            for sample in family.samples
+        ]
+
+    def drops(self, interfaces: Iterable[str]) -> Counter[str]:
+        """Return packets dropped from or to Interfaces (namespace/name) and uplinks, by reason."""
+        found: Counter[str] = Counter()
+        own = {*interfaces}
+        for sample in self._samples:
+            if sample.name == "headrace_uplink_dropped_packets_total" or (
+                sample.name == "headrace_interface_dropped_packets_total"
+                and sample.labels["interface"] in own
+            ):
+                found[sample.labels["reason"]] += int(sample.value)
+        return found
+
+    def uncounted(self, answered: Mapping[str, int]) -> list[str]:
+        """Return what is wrong with the counters of Interfaces (namespace/name).
+
+        `answered` says how many packets came from each at least, and had an answer.
         """
-        results = []
-        delivered = True
-        for flow in self.flows(self.senders(0)):
-            arrived = self.arrived(flow, received)
-            delivered &= arrived
-            if flow.sender.network != NETWORKS[0]:
-                continue
-            reason = "" if arrived else self._reason(flow, broken)
-            outcome = Outcome.PASSED if arrived else Outcome.FAILED
-            results.append(
-                Result(_title(flow.sender.node, flow.receiver.node, flow.family), outcome, reason)
-            )
-        results += self._skipped()
-        strays = self.strays(received)
-        reason = ", ".join(strays)
-        if not strays and not delivered:
-            reason = "not known, as not every packet arrived where it should"
-        outcome = Outcome.FAILED if reason else Outcome.PASSED
-        return [*results, Result("isolation of networks with the same addresses", outcome, reason)]
-
-    def _reason(self, flow: Flow, broken: Mapping[Role, str]) -> str:
-        for endpoint in (flow.sender, flow.receiver):
-            if endpoint.role in broken:
-                return broken[endpoint.role]
-        return "the packet did not arrive"
-
-    def _skipped(self) -> list[Result]:
-        if len(self.nodes) == 1:
-            reason = f"{self.nodes[0]} is the only node of Pipeline {self.pipeline} that is tested"
-            return [Result("across nodes", Outcome.SKIPPED, reason)]
-        if not self.uplinks:
-            reason = f"Pipeline {self.pipeline} has no uplink"
-            return [Result("across nodes", Outcome.SKIPPED, reason)]
-        return []
-
-
-def _title(sender: str, receiver: str, family: str) -> str:
-    where = f"within {sender}" if sender == receiver else f"{sender} to {receiver}"
-    return f"{where}, IP{family}"
+        values = {
+            (sample.name, sample.labels.get("interface")): int(sample.value)
+            for sample in self._samples
+        }
+        found = []
+        for interface, count in sorted(answered.items()):
+            for direction in ("receive", "transmit"):
+                name = f"headrace_interface_{direction}_packets_total"
+                value = values.get((name, interface), 0)
+                if value < count:
+                    what = f'{name}{{interface="{interface}"}}'
+                    found.append(f"{what} is {value} after {count} packets with an answer")
+        return found

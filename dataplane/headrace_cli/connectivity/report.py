@@ -2,7 +2,7 @@
 """Results for people, for programs, and for continuous integration."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from xml.etree import ElementTree
 
@@ -18,18 +18,38 @@ def line(result: Result) -> str:
     return f"{_WORDS[result.outcome]:8}{result.name}{reason}"
 
 
-def show(results: Sequence[Result], output: str) -> None:
-    """Print the results as `table`, `json` or `junit`."""
-    if output == "json":
-        print_json([asdict(result) for result in results])
-    elif output == "junit":
-        print(junit(results))
-    else:
+class Report:
+    """Results as they come: lines at once for `table`, all at the end for `json` and `junit`."""
+
+    def __init__(self, output: str) -> None:
+        """`output` is one of the three."""
+        self.results: list[Result] = []
+        self._output = output
+
+    def add(self, results: Iterable[Result]) -> None:
+        """Take results, and show them to people."""
         for result in results:
-            print(line(result))
-        count = Counter(result.outcome for result in results)
-        words = ", ".join(f"{count[outcome]} {outcome}" for outcome in Outcome if count[outcome])
-        print(f"\n{words}")
+            self.results.append(result)
+            if self._output == "table":
+                print(line(result), flush=True)
+
+    def end(self) -> None:
+        """Print the rest."""
+        if self._output == "json":
+            print_json([asdict(result) for result in self.results])
+        elif self._output == "junit":
+            print(junit(self.results))
+        else:
+            count = Counter(result.outcome for result in self.results)
+            words = ", ".join(
+                f"{count[outcome]} {outcome}" for outcome in Outcome if count[outcome]
+            )
+            print(f"\n{words}")
+
+    @property
+    def failed(self) -> bool:
+        """Whether a check failed."""
+        return any(result.outcome is Outcome.FAILED for result in self.results)
 
 
 def junit(results: Sequence[Result]) -> str:

@@ -1,66 +1,79 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The test in a cluster: choose where, make the objects, send, look, clean up."""
+"""The test in a cluster: look whether it can be, make networks and pods, ask them, clean up."""
 
 import argparse
 import asyncio
-import base64
 import json
 import secrets
 import signal
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, replace
 
-from headrace_api import API_VERSION, AttachmentType, Json, Pipeline
-from headrace_cli.cluster import ask, explain
-from headrace_cli.connectivity import report
-from headrace_cli.connectivity.frames import captured as frames_of
+from headrace_api import API_VERSION, PIPELINE_LABEL, AttachmentType, Json, Pipeline
+from headrace_cli.cluster import ask, explain, forbidden
+from headrace_cli.connectivity import MOST_NODES, health
 from headrace_cli.connectivity.plan import (
-    MOST_NODES,
+    CONTAINER,
+    LABELS,
     NETWORKS,
-    REPEAT,
-    Endpoint,
-    Flow,
+    PROGRAM,
+    SELECTOR,
+    SERVICE,
+    Check,
+    Metrics,
     Outcome,
     Plan,
     Result,
-    Role,
+    Surroundings,
+    family_of,
+    judge,
+    unmet,
 )
+from headrace_cli.connectivity.probe import Answer, Probe
+from headrace_cli.connectivity.report import Report
 from headrace_cli.errors import CommandError
-from headrace_cli.overview import Readiness, Seen, readiness
-from headrace_cli.remote import SOCKET, Pod, captured, pods
+from headrace_cli.overview import Seen, readiness
+from headrace_cli.remote import CONTAINER as DATAPLANE
+from headrace_cli.remote import Pod, captured
 from headrace_kube import (
-    INTERFACES,
     NAMESPACES,
     NODES,
     PIPELINES,
+    PODS,
     VIRTUAL_NETWORKS,
     Kind,
     Kube,
     KubeError,
 )
 from headrace_operator.render import parse
+from headrace_operator.render.raw import items, mapping, number, part, text
 
 TEMPORARY = "headrace-connectivity"
 _UNDERLAY = "fd68:6561:6472:6163::/64"
 _POLL_SECONDS = 0.5
 _PATIENCE_SECONDS = 2.0
-_ATTEMPT_SECONDS = 5.0
-_ATTEMPTS = 8
-_WAITING = "the operator has not looked at it yet"
-_LABELS: Json = {"app.kubernetes.io/name": "headrace", "app.kubernetes.io/component": TEMPORARY}
+# For what comes after the pods have started.
+_ASKING_SECONDS = 45.0
+_GONE_SECONDS = 30.0
+# Each is one packet, at least, that was answered.
+_COUNTED = frozenset({"ask", "transfer", "forge"})
+_PROBE_SECONDS = 60.0
+_START = "pods start in their networks"
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Test and print the results; 1 when a check failed. Raises CommandError."""
-    results = ask(arguments, lambda kube: _interruptible(_Session(kube, arguments).run()))
-    report.show(results, arguments.output)
-    return 1 if any(result.outcome is Outcome.FAILED for result in results) else 0
+    report = Report(arguments.output)
+    ask(arguments, lambda kube: _interruptible(_Session(kube, arguments, report).run()))
+    report.end()
+    return 1 if report.failed else 0
 
 
-async def _interruptible(work: Awaitable[list[Result]]) -> list[Result]:
+async def _interruptible(work: Awaitable[None]) -> None:
     """Have SIGTERM end the work as Ctrl-C does: cleaning up."""
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
@@ -72,7 +85,7 @@ async def _interruptible(work: Awaitable[list[Result]]) -> list[Result]:
 
     loop.add_signal_handler(signal.SIGTERM, terminate)
     try:
-        return await task
+        await task
     except asyncio.CancelledError:
         if terminated.is_set():
             raise CommandError("ended by SIGTERM") from None
@@ -97,41 +110,84 @@ async def _step(text: str) -> AsyncIterator[None]:
 
 
 class _Session:
-    def __init__(self, kube: Kube, arguments: argparse.Namespace) -> None:
+    def __init__(self, kube: Kube, arguments: argparse.Namespace, report: Report) -> None:
         self._kube = kube
+        self._report = report
         self._system: str = arguments.system_namespace
         self._pipeline: str | None = arguments.pipeline
-        self._nodes = tuple(filter(None, (arguments.nodes or "").split(",")))
+        self._nodes: tuple[str, ...] = arguments.nodes
         self._namespace: str | None = arguments.namespace
+        self._seconds: float = arguments.timeout
         self._deadline = time.monotonic() + arguments.timeout
         self._run = secrets.token_hex(4)
-        self._pods: dict[str, Pod] = {}
+        self._dataplanes: dict[str, Json] = {}
+        """A dataplane pod by node, of the nodes to test."""
+        self._blocker = ""
+        """Name of a check that failed and that all later ones need."""
         self._cleanup = AsyncExitStack()
 
-    async def run(self) -> list[Result]:
+    async def run(self) -> None:
         """Test and clean up. Raises CommandError, KubeError."""
-        if len(set(self._nodes)) > MOST_NODES:
-            raise CommandError(f"--nodes: at most {MOST_NODES} nodes")
         async with self._cleanup:
-            return await self._test(await self._prepare())
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await self._test()
+            except TimeoutError:
+                problem = f"not done after {self._seconds:.0f} s: allow more with --timeout"
+                self._add(Result.of("time", problem))
 
-    # Where
-
-    async def _prepare(self) -> Plan:
+    async def _test(self) -> None:
+        kube, system = self._kube, self._system
+        name = "Interfaces, networks and Pipelines are Ready"
+        await self._look(name, health.objects(kube, system), needed=False)
         pipeline = await self._choose()
-        if pipeline is None:
+        nodes = await self._find_dataplanes(pipeline) if pipeline else ()
+        await self._look("the operator answers", health.operator(kube, system))
+        await self._look("the node agent runs", health.node_agent(kube, system, nodes))
+        if pipeline is None and not self._blocker:
             pipeline = await self._make_pipeline()
-        name = pipeline.metadata.name
-        async with _step(f"waiting for dataplane pods of Pipeline {name}"):
-            self._pods = await self._find_pods(name)
+            nodes = await self._wait_for_dataplane(pipeline)
+        alone = await self._look_at_dataplanes(pipeline, nodes) if pipeline else ""
+        if pipeline is None or self._blocker:
+            self._add(Result("packets", Outcome.SKIPPED, f"because of {self._blocker!r}"))
+            return
         namespace = self._namespace or await self._make_namespace()
-        return Plan(self._run, namespace, name, tuple(self._pods), bool(pipeline.spec.uplinks))
+        other = "" if alone else nodes[1]
+        multus = await self._needs_multus()
+        plan = Plan(self._run, namespace, pipeline.metadata.name, nodes[0], other, alone, multus)
+        await self._test_packets(plan)
+
+    # What must be well
+
+    def _add(self, *results: Result) -> None:
+        self._report.add(results)
+
+    async def _look(self, name: str, work: Awaitable[str], *, needed: bool = True) -> None:
+        """Make a check of `work`, which returns what is wrong; all others may need it."""
+        async with _step(f"waiting: {name}"):
+            try:
+                result = Result.of(name, await work)
+            except KubeError as error:
+                if not forbidden(error):
+                    raise
+                result = Result(name, Outcome.SKIPPED, explain(error))
+        self._add(result)
+        if needed and result.outcome is Outcome.FAILED:
+            self._blocker = self._blocker or name
+
+    async def _needs_multus(self) -> bool:
+        try:
+            return await health.needs_multus(self._kube, self._system)
+        except KubeError as error:
+            # Most clusters do not.
+            if not forbidden(error):
+                raise
+            return False
 
     async def _choose(self) -> Pipeline | None:
         """Return the Pipeline to test, None when there is none to choose from."""
-        listed = (await self._kube.list(PIPELINES)).items
-        found: list[tuple[int, str, Pipeline]] = []
-        for item in listed:
+        found: list[tuple[bool, int, str, Pipeline]] = []
+        for item in (await self._kube.list(PIPELINES)).items:
             seen = Seen.model_validate(item)
             name = seen.metadata.name
             pipeline = parse("Pipeline", item)
@@ -140,45 +196,35 @@ class _Session:
             if self._pipeline is None and name.startswith(TEMPORARY):
                 # Of another run, which takes it away when it ends.
                 continue
-            allowed = AttachmentType.PCAP in pipeline.spec.attachment_types
-            if self._pipeline is not None and not allowed:
+            if AttachmentType.POD in pipeline.spec.attachment_types:
+                ready = readiness(seen, health.WAITING).ready
+                found.append((not ready, -len(seen.status.nodes), name, pipeline))
+            elif self._pipeline is not None:
                 raise CommandError(
-                    f"Pipeline {name} does not allow Pcap: add it to spec.attachmentTypes, or "
+                    f"Pipeline {name} does not allow pods: add Pod to spec.attachmentTypes, or "
                     "leave --pipeline out to test with a temporary Pipeline"
                 )
-            state = readiness(seen, _WAITING)
-            if self._pipeline is not None and not state.ready:
-                raise CommandError(
-                    f"Pipeline {name} is not ready: {state.message} ({state.reason})"
-                )
-            if allowed and state.ready:
-                found.append((-len(seen.status.nodes), name, pipeline))
         if self._pipeline is not None and not found:
             raise CommandError(f"there is no Pipeline {self._pipeline}: see kubectl get pipelines")
-        return min(found, default=(0, "", None))[2]
+        return min(found)[3] if found else None
 
     async def _make_pipeline(self) -> Pipeline:
         node = await self._any_node()
         metadata = node.metadata
+        name = metadata.labels.get("kubernetes.io/hostname", metadata.name)
         item: Json = {
             "apiVersion": API_VERSION,
             "kind": "Pipeline",
-            "metadata": {"name": f"{TEMPORARY}-{self._run}", "labels": _LABELS},
+            "metadata": {"name": f"{TEMPORARY}-{self._run}", "labels": {**LABELS}},
             "spec": {
-                "nodeSelector": {
-                    "matchLabels": {
-                        "kubernetes.io/hostname": metadata.labels.get(
-                            "kubernetes.io/hostname", metadata.name
-                        )
-                    }
-                },
-                "attachmentTypes": ["Pcap"],
+                "nodeSelector": {"matchLabels": {"kubernetes.io/hostname": name}},
+                "attachmentTypes": ["Pod"],
                 "workers": {"count": 1, "shareControlCore": True},
                 "underlayPrefix": _UNDERLAY,
             },
         }
         print(
-            f"no Pipeline is ready and allows Pcap: making a temporary one on node {metadata.name}",
+            f"no Pipeline allows pods: making a temporary one on node {metadata.name}",
             file=sys.stderr,
         )
         await self._create(PIPELINES, item)
@@ -186,12 +232,12 @@ class _Session:
 
     async def _any_node(self) -> Seen:
         listed = (await self._kube.list(NODES)).items
-        nodes = {str(_part(item, "metadata").get("name")): item for item in listed}
+        nodes = {text(part(item, "metadata").get("name")): item for item in listed}
         wanted = self._nodes or sorted(nodes)
         for name in wanted:
             if name not in nodes:
                 raise CommandError(f"the cluster has no node {name}: see kubectl get nodes")
-            spec = _part(nodes[name], "spec")
+            spec = part(nodes[name], "spec")
             if not spec.get("unschedulable") and not spec.get("taints"):
                 return Seen.model_validate({**nodes[name], "spec": {}, "status": {}})
         raise CommandError(
@@ -199,197 +245,328 @@ class _Session:
             "(a node with taints takes no temporary Pipeline: name one of yours with --pipeline)"
         )
 
-    async def _find_pods(self, pipeline: str) -> dict[str, Pod]:
-        """Return a ready pod on each node to test, by node."""
-        while True:
-            found = await pods(self._kube, self._system, pipeline)
-            ready = {pod.spec.node_name: pod for pod in found if pod.ready}
-            if set(self._nodes) <= ready.keys() and ready:
-                chosen = self._nodes or sorted(ready)[:MOST_NODES]
-                return {node: ready[node] for node in sorted(chosen)}
-            if time.monotonic() > self._deadline:
-                missing = ", ".join(sorted(set(self._nodes) - ready.keys())) or "any node"
-                why = [f"{pod.key}: {pod.trouble or 'not ready'}" for pod in found]
-                seen = Seen.model_validate(await self._kube.get(PIPELINES, pipeline))
-                state = readiness(seen, _WAITING)
-                if not state.ready:
-                    why.append(f"Pipeline: {state.message} ({state.reason})")
-                raise CommandError(
-                    f"Pipeline {pipeline} has no dataplane pod that is ready on {missing}: "
-                    + ("; ".join(why) or f"see kubectl -n {self._system} get pods")
-                )
-            await asyncio.sleep(_POLL_SECONDS)
+    async def _find_dataplanes(self, pipeline: Pipeline) -> tuple[str, ...]:
+        """Return the nodes to test, and remember their dataplane pods."""
+        name = pipeline.metadata.name
+        seen = Seen.model_validate(await self._kube.get(PIPELINES, name))
+        selected = {node.name for node in seen.status.nodes}
+        self._dataplanes = {}
+        listed = await self._kube.list(PODS, self._system, f"{PIPELINE_LABEL}={name}")
+        # While one replaces another there are two: the ready one comes last.
+        for item in sorted(listed.items, key=lambda item: Pod.model_validate(item).ready):
+            pod = Pod.model_validate(item)
+            if not pod.metadata.deletion_timestamp:
+                self._dataplanes[pod.spec.node_name] = item
+        known = selected | self._dataplanes.keys()
+        for node in self._nodes:
+            if node not in known:
+                there = ", ".join(sorted(known)) or "it runs nowhere"
+                raise CommandError(f"Pipeline {name} is not on node {node}: {there}")
+        return self._nodes or tuple(sorted(known)[:MOST_NODES])
+
+    async def _wait_for_dataplane(self, pipeline: Pipeline) -> tuple[str, ...]:
+        async with _step(f"waiting for a dataplane pod of Pipeline {pipeline.metadata.name}"):
+            while True:
+                nodes = await self._find_dataplanes(pipeline)
+                ready = any(Pod.model_validate(item).ready for item in self._dataplanes.values())
+                if (nodes and ready) or time.monotonic() > self._deadline - _ASKING_SECONDS:
+                    return nodes
+                await asyncio.sleep(_POLL_SECONDS)
+
+    async def _look_at_dataplanes(self, pipeline: Pipeline, nodes: Sequence[str]) -> str:
+        """Check what forwards; return why packets are not to be sent between two nodes."""
+        name = pipeline.metadata.name
+        down: list[str] = []
+
+        async def look(node: str) -> str:
+            item = self._dataplanes.get(node)
+            pod = Pod.model_validate(item) if item is not None else None
+            problem, uplinks = await health.dataplane(self._kube, pod, name, self._system)
+            down.extend(f"{uplink} of {node} is down" for uplink in uplinks)
+            return problem
+
+        for node in nodes:
+            await self._look(f"dataplane of {node}", look(node))
+        if not nodes:
+            self._add(Result.of("dataplane", f"Pipeline {name} is on no node"))
+            self._blocker = self._blocker or "dataplane"
+        if len(nodes) == 1:
+            return f"{nodes[0]} is the only node of Pipeline {name} that is tested"
+        if not pipeline.spec.uplinks:
+            return f"Pipeline {name} has no uplink"
+        if not self._blocker:
+            hint = ": see `ip link` there, the cable and the switch" if down else ""
+            uplinks = f"uplinks of {' and '.join(nodes)}"
+            self._add(Result.of(uplinks, ", ".join(down) + hint))
+        return ", ".join(down)
+
+    # Packets
+
+    async def _test_packets(self, plan: Plan) -> None:
+        if plan.alone:
+            self._add(Result("across nodes", Outcome.SKIPPED, plan.alone))
+        for network in NETWORKS:
+            await self._create(VIRTUAL_NETWORKS, plan.network(network))
+        if plan.multus:
+            await self._ask_multus(plan)
+        started, around = await asyncio.gather(self._start(plan), self._survey(plan))
+        if started is None:
+            self._add(Result("packets", Outcome.SKIPPED, f"because of {_START!r}"))
+            return
+        around = replace(
+            around,
+            node_addresses=_addresses(started, "hostIP"),
+            families=frozenset(map(family_of, _addresses(started, "podIP"))),
+        )
+        before = await self._drops(plan)
+        results: list[Result] = []
+        counted: Counter[str] = Counter()
+        for phase, checks in (
+            ("asking the test's pods", plan.reaching(around)),
+            ("trying what must not be", plan.silent(around)),
+        ):
+            sensible = [check for check in checks if not (check.skip or _lacks(check, results))]
+            async with _step(phase):
+                answers = await self._ask(plan, sensible)
+            found = judge(checks, answers, results)
+            if any(result.outcome is Outcome.FAILED for result in found):
+                found = _explained(found, before, await self._drops(plan))
+            self._add(*found)
+            results += found
+            for check in sensible:
+                if check.probe.kind in _COUNTED:
+                    counted[check.asker] += answers[check.name].number
+        await self._look("metrics count the packets", self._uncounted(plan, counted))
+
+    async def _ask_multus(self, plan: Plan) -> None:
+        try:
+            await self._create(health.NETWORK_ATTACHMENTS, plan.definition())
+        except KubeError as error:
+            if not error.absent:
+                raise
+            raise CommandError(
+                "nodeAgent.cni.chained=false leaves pods to Multus, and this cluster has no "
+                "NetworkAttachmentDefinitions: install Multus, or set it to true"
+            ) from error
+
+    async def _start(self, plan: Plan) -> Json | None:
+        """Make the pods and wait for them; return the status of a1, None when some do not start."""
+        endpoints = {endpoint.name: endpoint for endpoint in plan.endpoints()}
+        self._at_end("pods of the test", lambda: self._remove_pods(plan))
+        for endpoint in endpoints.values():
+            await self._create_pod(plan.pod(endpoint, self._dataplanes[endpoint.node]))
+        deadline = self._deadline - _ASKING_SECONDS
+        async with _step(f"waiting for {len(endpoints)} pods to start"):
+            while True:
+                pods = await self._pods_of(plan)
+                models = {name: Pod.model_validate(item) for name, item in pods.items()}
+                ready = {name for name, pod in models.items() if pod.ready}
+                if ready >= endpoints.keys():
+                    self._add(Result.of(_START, ""))
+                    return part(pods[plan.endpoint("one", "a1").name], "status")
+                failed = any(pod.status.phase == "Failed" for pod in models.values())
+                if failed or time.monotonic() > deadline:
+                    break
+                await asyncio.sleep(_POLL_SECONDS)
+        waiting = {
+            name: plan.interface(endpoint)
+            for name, endpoint in endpoints.items()
+            if name not in ready
+        }
+        why = await health.why_not_started(self._kube, self._system, plan.namespace, waiting)
+        self._add(Result.of(_START, why))
+        return None
+
+    async def _survey(self, plan: Plan) -> Surroundings:
+        """Ask the dataplane pod of the first node what pods outside of any network see."""
+        resolves, service = await self._probe_dataplane(
+            plan.node, Probe("resolve", SERVICE), Probe("service")
+        )
+        nameless = (
+            f"a pod in no network does not resolve {SERVICE} either ({resolves.error})"
+            if resolves.error
+            else ""
+        )
+        return Surroundings((), frozenset(), (service.text, service.number), nameless)
+
+    async def _ask(self, plan: Plan, checks: Sequence[Check]) -> dict[str, Answer]:
+        """Have the pods make the checks, each all of its own at once; return answers by check."""
+        asked: defaultdict[str, list[Check]] = defaultdict(list)
+        for check in checks:
+            asked[check.asker].append(check)
+
+        async def by(name: str) -> list[tuple[str, Answer]]:
+            metadata: Json = {"name": name, "namespace": plan.namespace}
+            pod = Pod.model_validate({"metadata": metadata})
+            probes = [check.probe for check in asked[name]]
+            answers = await self._probe(pod, CONTAINER, probes)
+            return [
+                (check.name, answer) for check, answer in zip(asked[name], answers, strict=True)
+            ]
+
+        found = await asyncio.gather(*map(by, asked))
+        return {name: answer for pairs in found for name, answer in pairs}
+
+    async def _probe_dataplane(self, node: str, *probes: Probe) -> list[Answer]:
+        pod = Pod.model_validate(self._dataplanes[node])
+        return await self._probe(pod, DATAPLANE, probes)
+
+    async def _probe(self, pod: Pod, container: str, probes: Sequence[Probe]) -> list[Answer]:
+        """Run probes in a pod; where that fails, every answer says so."""
+        # Left out is what is as in a new one.
+        texts = [{name: value for name, value in asdict(p).items() if value} for p in probes]
+        command = [*PROGRAM.format("probe").split(), json.dumps(texts, separators=(",", ":"))]
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                ended = await captured(self._kube, pod, command, container)
+            if ended.status == 0:
+                return [Answer(**answer) for answer in json.loads(ended.stdout)]
+            lines = ended.stderr.decode(errors="replace").split("\n") or [""]
+            problem = f"probes cannot run in pod {pod.key}: {lines[-1] or lines[0]}"
+        except TimeoutError:
+            problem = f"pod {pod.key}: no word of its probes after {_PROBE_SECONDS:.0f} s"
+        except CommandError as error:
+            problem = str(error)
+        return [Answer(error=problem)] * len(probes)
+
+    # Counters
+
+    async def _metrics(self, node: str) -> Metrics:
+        """Read the metrics of the node's dataplane. Raises CommandError."""
+        pod = self._dataplanes[node]
+        (address, *_) = _addresses(part(pod, "status"), "podIP")
+        ports = (
+            number(port.get("containerPort"))
+            for container in map(mapping, items(part(pod, "spec").get("containers")))
+            for port in map(mapping, items(container.get("ports")))
+            if port.get("name") == "metrics"
+        )
+        (answer,) = await self._probe_dataplane(node, Probe("fetch", address, next(ports)))
+        if answer.error:
+            raise CommandError(f"metrics of {node}: {answer.error}")
+        return Metrics(answer.text)
+
+    async def _drops(self, plan: Plan) -> dict[str, Counter[str]]:
+        """Return the packets that each node has dropped, by reason; none where it cannot say."""
+        own = [f"{plan.namespace}/{plan.interface(endpoint)}" for endpoint in plan.endpoints()]
+
+        async def at(node: str) -> Counter[str]:
+            try:
+                return (await self._metrics(node)).drops(own)
+            except CommandError:
+                return Counter()
+
+        nodes = plan.nodes
+        return dict(zip(nodes, await asyncio.gather(*map(at, nodes)), strict=True))
+
+    async def _uncounted(self, plan: Plan, answered: Mapping[str, int]) -> str:
+        """Say what the metrics do not count of the packets that pods (by name) sent."""
+        found: list[str] = []
+        for node in plan.nodes:
+            own = {
+                f"{plan.namespace}/{plan.interface(endpoint)}": answered[endpoint.name]
+                for endpoint in plan.endpoints()
+                if endpoint.node == node and endpoint.name in answered
+            }
+            try:
+                found += (await self._metrics(node)).uncounted(own)
+            except CommandError as error:
+                found.append(str(error))
+        return "; ".join(found)
+
+    # Objects, and what becomes of them
 
     async def _make_namespace(self) -> str:
         name = f"{TEMPORARY}-{self._run}"
+        labels: Json = {**LABELS, "pod-security.kubernetes.io/enforce": "baseline"}
         item: Json = {
             "apiVersion": "v1",
             "kind": "Namespace",
-            "metadata": {"name": name, "labels": _LABELS},
+            "metadata": {"name": name, "labels": labels},
         }
         await self._create(NAMESPACES, item)
         return name
 
-    # Objects, and what becomes of them
-
     async def _create(self, kind: Kind, item: Json) -> None:
         """Create the object, and delete it in the end, however that comes."""
-        metadata = _part(item, "metadata")
-        name, namespace = str(metadata["name"]), str(metadata.get("namespace", ""))
+        metadata = part(item, "metadata")
+        name, namespace = text(metadata.get("name")), text(metadata.get("namespace"))
         # What may have been made is deleted too: no other run has these names.
         self._at_end(f"{kind.name} {name}", lambda: self._kube.delete(kind, name, namespace))
         await self._kube.create(kind, item)
+
+    async def _create_pod(self, item: Json) -> None:
+        """Create the pod, whose namespace may be so new that it has no service account yet."""
+        while True:
+            try:
+                await self._kube.create(PODS, item)
+                return
+            except KubeError as error:
+                late = time.monotonic() > self._deadline - _ASKING_SECONDS
+                if late or "service account" not in error.message:
+                    raise
+            await asyncio.sleep(_POLL_SECONDS)
+
+    async def _pods_of(self, plan: Plan) -> dict[str, Json]:
+        listed = await self._kube.list(PODS, plan.namespace, SELECTOR)
+        names = {endpoint.name for endpoint in plan.endpoints()}
+        found = {text(part(item, "metadata").get("name")): item for item in listed.items}
+        return {name: item for name, item in found.items() if name in names}
+
+    async def _remove_pods(self, plan: Plan) -> None:
+        """Delete the pods; their networks are not taken from under them."""
+        await asyncio.gather(
+            *(self._kube.delete(PODS, each.name, plan.namespace) for each in plan.endpoints())
+        )
+        deadline = time.monotonic() + _GONE_SECONDS
+        while left := await self._pods_of(plan):
+            if time.monotonic() > deadline:
+                names = ", ".join(sorted(left))
+                raise CommandError(
+                    f"{names} not gone after {_GONE_SECONDS:.0f} s: "
+                    f"see kubectl -n {plan.namespace} get pods"
+                )
+            await asyncio.sleep(_POLL_SECONDS)
 
     def _at_end(self, what: str, undo: Callable[[], Awaitable[object]]) -> None:
         async def quietly() -> None:
             try:
                 await undo()
             except (KubeError, CommandError) as error:
-                text = explain(error) if isinstance(error, KubeError) else str(error)
-                print(f"{what} is left behind: {text}", file=sys.stderr)
+                words = explain(error) if isinstance(error, KubeError) else str(error)
+                print(f"{what} left behind: {words}", file=sys.stderr)
 
         self._cleanup.push_async_callback(quietly)
 
-    async def _settled(self, namespace: str, endpoints: Sequence[Endpoint]) -> dict[Role, str]:
-        """Wait until all are ready, or can never be; return why some are not."""
-        names = {endpoint.name: endpoint.role for endpoint in endpoints}
-        while True:
-            listed = (await self._kube.list(INTERFACES, namespace)).items
-            seen = [Seen.model_validate(item) for item in listed]
-            states = {item.metadata.name: readiness(item, _WAITING) for item in seen}
-            stuck = {
-                item.metadata.name
-                for item in seen
-                if any(c.type == "Stalled" and c.status == "True" for c in item.status.conditions)
-            }
-            broken = {
-                name: states.get(name, Readiness(False, "Deleted", "somebody has deleted it"))
-                for name in names
-                if name not in states or not states[name].ready
-            }
-            if broken.keys() <= stuck or time.monotonic() > self._deadline:
-                return {
-                    names[name]: f"Interface {namespace}/{name}: {state.message} ({state.reason})"
-                    for name, state in broken.items()
-                }
-            await asyncio.sleep(_POLL_SECONDS)
 
-    # Packets
-
-    async def _test(self, plan: Plan) -> list[Result]:
-        for node in plan.nodes:
-            self._at_end(f"a directory in pod {self._pods[node].key}", self._removal(node))
-        await asyncio.gather(*(self._files(node, "put") for node in plan.nodes))
-        for network in plan.networks():
-            await self._create(VIRTUAL_NETWORKS, network)
-        receivers = plan.receivers()
-        for endpoint in receivers:
-            await self._create(INTERFACES, plan.interface(endpoint))
-        async with _step(f"waiting for {len(receivers)} Interfaces to become ready"):
-            broken = await self._settled(plan.namespace, receivers)
-        before = await self._drops()
-        received: dict[str, list[bytes]] = {}
-        for attempt in range(_ATTEMPTS):
-            senders = plan.senders(attempt)
-            async with _step(f"sending packets, attempt {attempt + 1}"):
-                broken |= await self._send(plan, senders)
-                expected = [
-                    flow
-                    for flow in plan.flows(senders)
-                    if not broken.keys() & {flow.sender.role, flow.receiver.role}
-                ]
-                arrived = await self._receive(plan, expected, received)
-            if arrived or broken or time.monotonic() > self._deadline:
-                break
-            await asyncio.gather(
-                *(self._kube.delete(INTERFACES, each.name, plan.namespace) for each in senders)
-            )
-        results = plan.checks(received, broken)
-        if all(result.outcome is not Outcome.FAILED for result in results):
-            return results
-        dropped = _since(before, await self._drops())
-        return [
-            Result(result.name, result.outcome, f"{result.reason}; {dropped}")
-            if result.outcome is Outcome.FAILED and dropped
-            else result
-            for result in results
-        ]
-
-    async def _send(self, plan: Plan, senders: Sequence[Endpoint]) -> dict[Role, str]:
-        async def put(node: str) -> None:
-            texts = [
-                f"{sender.file}={base64.b64encode(plan.capture(sender)).decode()}"
-                for sender in senders
-                if sender.node == node
-            ]
-            await self._files(node, "put", *texts, f"--repeat={REPEAT}")
-
-        await asyncio.gather(*map(put, plan.nodes))
-        broken: dict[Role, str] = {}
-        for network in NETWORKS:
-            members = [sender for sender in senders if sender.network == network]
-            for sender in members:
-                await self._create(INTERFACES, plan.interface(sender))
-            broken |= await self._settled(plan.namespace, members)
-        return broken
-
-    async def _receive(
-        self, plan: Plan, expected: Sequence[Flow], received: dict[str, list[bytes]]
-    ) -> bool:
-        """Read what has arrived until it is all there; false when that takes too long."""
-        deadline = min(self._deadline, time.monotonic() + _ATTEMPT_SECONDS)
-        while True:
-            found = await asyncio.gather(*(self._files(node, "get") for node in plan.nodes))
-            files: dict[str, str] = {}
-            for text in found:
-                files |= json.loads(text)
-            for endpoint in plan.receivers():
-                data = base64.b64decode(files.get(endpoint.file, ""))
-                received[endpoint.name] = frames_of(data)
-            if all(plan.arrived(flow, received) for flow in expected):
-                return True
-            if time.monotonic() > deadline:
-                return False
-            await asyncio.sleep(_POLL_SECONDS)
-
-    async def _files(self, node: str, operation: str, *texts: str) -> bytes:
-        return await self._headrace(node, "connectivity", "files", operation, self._run, *texts)
-
-    def _removal(self, node: str) -> Callable[[], Awaitable[object]]:
-        return lambda: self._files(node, "remove")
-
-    async def _drops(self) -> dict[str, Counter[str]]:
-        """Return the packets that each node has dropped, by reason; none where it cannot say."""
-
-        async def at(node: str) -> Counter[str]:
-            text = await self._headrace(node, "drops", "--socket", SOCKET, "-o", "json")
-            return Counter(json.loads(text))
-
-        nodes = list(self._pods)
-        return dict(zip(nodes, await asyncio.gather(*map(at, nodes)), strict=True))
-
-    async def _headrace(self, node: str, *words: str) -> bytes:
-        """Run a command in the node's dataplane pod and return its output. Raises CommandError."""
-        pod = self._pods[node]
-        ended = await captured(self._kube, pod, ["headrace", *words])
-        if ended.status != 0:
-            text = ended.stderr.decode(errors="replace").strip()
-            raise CommandError(f"pod {pod.key}: {text or f'exit status {ended.status}'}")
-        return ended.stdout
+def _lacks(check: Check, results: Sequence[Result]) -> bool:
+    """Whether the check says nothing, as far as is known before its phase."""
+    known = {result.name for result in results}
+    return bool(known.intersection(check.needs) and unmet(check, results))
 
 
-def _since(before: Mapping[str, Counter[str]], after: Mapping[str, Counter[str]]) -> str:
-    """Say what was dropped in between."""
+def _addresses(status: Json, name: str) -> tuple[str, ...]:
+    """Return `hostIPs` or `podIPs` (name in the singular) of a pod's status."""
+    found = [text(mapping(item).get("ip")) for item in items(status.get(f"{name}s"))]
+    return tuple(found) or (text(status.get(name)),)
+
+
+def _explained(
+    results: Sequence[Result],
+    before: Mapping[str, Counter[str]],
+    after: Mapping[str, Counter[str]],
+) -> list[Result]:
+    """Say with what failed what was dropped meanwhile."""
     grown = {node: after[node] - before[node] for node in after}
-    texts = (
+    texts = [
         f"{node}: " + ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
         for node, counts in grown.items()
         if counts
-    )
-    text = "; ".join(texts)
-    return f"dropped meanwhile on {text}" if text else ""
-
-
-def _part(item: Json, name: str) -> Json:
-    value = item.get(name)
-    return value if isinstance(value, dict) else {}
+    ]
+    dropped = f"; dropped meanwhile on {'; on '.join(texts)}" if texts else ""
+    return [
+        replace(result, reason=result.reason + dropped)
+        if result.outcome is Outcome.FAILED and not result.name.startswith("cluster network")
+        else result
+        for result in results
+    ]

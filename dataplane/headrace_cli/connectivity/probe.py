@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks in a pod of the test: `python3 -m headrace_cli.connectivity.probe PROBES`.
+
+Takes Probes as JSON and prints their Answers, in the same order. All run at once, each with a time
+limit of its own. The standard library alone, as endpoint.py.
+"""
+
+import hashlib
+import http.client
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from headrace_cli.connectivity import frames
+from headrace_cli.connectivity.endpoint import LENGTH_BYTES, PORT, family_of, unfragmented
+
+DEVICE = "headrace0"
+"""The pod's device in its Headrace network: not net1, which Multus takes for itself."""
+
+_AGAIN_SECONDS = 0.3
+_MOST_BYTES = 1 << 16
+_HEADER_BYTES = {socket.AF_INET: 20 + 8, socket.AF_INET6: 40 + 8}
+# The least that IPv6 asks of a link; every network here has more.
+_LEAST_MTU = 1280
+_ETH_P_ALL = 3
+_FORGERIES = 3
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One thing to try; `kind` is a key of KINDS."""
+
+    kind: str
+    to: str = ""
+    """Address, or name."""
+    port: int = PORT
+    size: int = 0
+    """Bytes to transfer."""
+    own: str = ""
+    """An address of this pod, of the family of `to`."""
+    claim: str = ""
+    """The address to send from; empty: the own one, from another MAC address."""
+    seconds: float = 10.0
+    """For all of it, about."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of it."""
+
+    text: str = ""
+    """What was answered, see the kinds."""
+    number: int = 0
+    """A size in bytes, or how many packets have been sent and answered."""
+    error: str = ""
+    """Why there is none."""
+    skipped: str = ""
+    """Why it cannot be tried in this pod."""
+
+
+class _NoAnswerError(Exception):
+    pass
+
+
+def ask(probe: Probe) -> Answer:
+    """Ask the endpoint at `to` for its name, until it answers; `number` is 1."""
+    return Answer(text=_asked(probe.to, "ask", probe.seconds), number=1)
+
+
+def largest(probe: Probe) -> Answer:
+    """Find the largest packet that gets there and back whole: `number`, its IP packet in bytes.
+
+    `text` is the device's MTU, which was tried first and longest.
+    """
+    mtu = int(Path(f"/sys/class/net/{DEVICE}/mtu").read_text())
+
+    def passes(size: int, seconds: float) -> bool:
+        try:
+            _asked(probe.to, "ask", seconds, size - _HEADER_BYTES[family_of(probe.to)])
+        except (_NoAnswerError, OSError):
+            return False
+        return True
+
+    if passes(mtu, probe.seconds):
+        return Answer(text=str(mtu), number=mtu)
+    # Each of these takes at most as long as the first, and there are ten.
+    least, most = _LEAST_MTU - 1, mtu
+    while most - least > 1:
+        middle = (least + most) // 2
+        least, most = (middle, most) if passes(middle, 3 * _AGAIN_SECONDS) else (least, middle)
+    return Answer(text=str(mtu), number=least if least >= _LEAST_MTU else 0)
+
+
+def transfer(probe: Probe) -> Answer:
+    """Send `size` random bytes by TCP: `text` is the name of who has received just these."""
+    content = secrets.token_bytes(probe.size)
+    with socket.create_connection((probe.to, probe.port), probe.seconds) as connection:
+        connection.settimeout(probe.seconds)
+        connection.sendall(len(content).to_bytes(LENGTH_BYTES, "big") + content)
+        answer = b""
+        while data := connection.recv(_MOST_BYTES):
+            answer += data
+    digest, _, name = answer.decode(errors="replace").partition(" ")
+    if not answer:
+        return Answer(error="the connection ended before everything had arrived")
+    if digest != hashlib.sha256(content).hexdigest():
+        return Answer(error="other bytes arrived than were sent")
+    return Answer(text=name, number=1)
+
+
+def forge(probe: Probe) -> Answer:
+    """Send the endpoint at `to` frames that are not this pod's to send: `text` is what arrived.
+
+    Honest frames go before and after, and arrive, else nothing is known.
+    """
+    mac = Path(f"/sys/class/net/{DEVICE}/address").read_text().strip()
+    # Another one, as local and as much of one station.
+    other = f"{mac[:-2]}{int(mac[-2:], 16) ^ 1:02x}"
+    before, forged, after = (secrets.token_hex(8) for _ in range(3))
+    try:
+        raw = _raw()
+    except PermissionError:
+        return Answer(skipped="this pod may not send raw frames: the runtime gives no NET_RAW")
+
+    def arrives(mark: str) -> bool:
+        deadline = time.monotonic() + probe.seconds
+        while time.monotonic() < deadline:
+            send(mac, probe.own, mark)
+            if mark in _asked(probe.to, "seen", probe.seconds):
+                return True
+            time.sleep(_AGAIN_SECONDS)
+        return False
+
+    def send(sender: str, source: str, mark: str) -> None:
+        raw.send(frames.udp(sender, source, probe.to, probe.port, f"mark {mark} ".encode()))
+
+    with raw:
+        if not arrives(before):
+            return Answer(error="not even honest frames arrive")
+        for _ in range(_FORGERIES):
+            send(mac if probe.claim else other, probe.claim or probe.own, forged)
+        if not arrives(after):
+            return Answer(error="honest frames do not arrive any more after a forged one")
+    seen = forged in _asked(probe.to, "seen", probe.seconds)
+    return Answer(text=f"from {probe.claim or other}" if seen else "", number=1)
+
+
+def trespass(probe: Probe) -> Answer:
+    """Try to reach what is not in the network through its device: `text` is what answers."""
+    with socket.socket(family_of(probe.to), socket.SOCK_STREAM) as out:
+        out.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, DEVICE.encode())
+        out.settimeout(probe.seconds)
+        try:
+            out.connect((probe.to, probe.port))
+            return Answer(text="it accepts connections")
+        except ConnectionRefusedError:
+            return Answer(text="it refuses connections")
+        except OSError:
+            pass
+    try:
+        raw = _raw()
+    except PermissionError:
+        return Answer()
+    # By the gateway, whatever routes the pod has.
+    mac = Path(f"/sys/class/net/{DEVICE}/address").read_text().strip()
+    with raw:
+        deadline = time.monotonic() + probe.seconds
+        raw.send(frames.tcp_syn(mac, probe.own, probe.to, probe.port))
+        while (left := deadline - time.monotonic()) > 0:
+            raw.settimeout(left)
+            try:
+                frame = raw.recv(_MOST_BYTES)
+            except TimeoutError:
+                break
+            if frames.source_of(frame) == str(ip_address(probe.to)):
+                return Answer(text="it answers by the gateway")
+    return Answer()
+
+
+def connect(probe: Probe) -> Answer:
+    """Open a TCP connection as any program does; `text` is `connected`."""
+    with socket.create_connection((probe.to, probe.port), probe.seconds):
+        return Answer(text="connected")
+
+
+def resolve(probe: Probe) -> Answer:
+    """Look the name `to` up; `text` is an address."""
+    os.environ["RES_OPTIONS"] = "timeout:1 attempts:2"
+    try:
+        return Answer(text=str(socket.getaddrinfo(probe.to, None)[0][4][0]))
+    except socket.gaierror as error:
+        return Answer(error=f"{probe.to}: {error.strerror}")
+
+
+def service(probe: Probe) -> Answer:
+    """Read the API server's Service: `text` is its address, `number` its port."""
+    found = os.environ
+    port = int(found.get("KUBERNETES_SERVICE_PORT", "0"))
+    return Answer(text=found.get("KUBERNETES_SERVICE_HOST", ""), number=port)
+
+
+def defaults(probe: Probe) -> Answer:
+    """Find the devices of the default routes: `text` is like `4:eth0 6:eth0`."""
+    found = []
+    for line in Path("/proc/net/route").read_text().splitlines()[1:]:
+        device, destination, *_, mask = line.split()[:8]
+        if int(destination, 16) == int(mask, 16) == 0:
+            found.append(f"4:{device}")
+    routes = Path("/proc/net/ipv6_route")
+    for line in routes.read_text().splitlines() if routes.exists() else ():
+        destination, length, *_, device = line.split()
+        # The kernel's own on lo refuses.
+        if int(destination, 16) == int(length, 16) == 0 and device != "lo":
+            found.append(f"6:{device}")
+    return Answer(text=" ".join(sorted({*found})))
+
+
+def fetch(probe: Probe) -> Answer:
+    """Get http://`to`:`port`/metrics: `text`."""
+    connection = http.client.HTTPConnection(probe.to, probe.port, timeout=probe.seconds)
+    connection.request("GET", "/metrics")
+    reply = connection.getresponse()
+    text = reply.read().decode()
+    if reply.status != http.client.OK:
+        return Answer(error=f"HTTP status {reply.status}")
+    return Answer(text=text)
+
+
+KINDS: dict[str, Callable[[Probe], Answer]] = {
+    "ask": ask,
+    "largest": largest,
+    "transfer": transfer,
+    "forge": forge,
+    "trespass": trespass,
+    "connect": connect,
+    "resolve": resolve,
+    "service": service,
+    "defaults": defaults,
+    "fetch": fetch,
+}
+
+
+def run(probes: Sequence[Probe]) -> list[Answer]:
+    """Try all of it at once."""
+    with ThreadPoolExecutor(max(1, len(probes))) as pool:
+        return list(pool.map(_try, probes))
+
+
+def _try(probe: Probe) -> Answer:
+    try:
+        return KINDS[probe.kind](probe)
+    except (_NoAnswerError, TimeoutError):
+        return Answer(error="no answer")
+    except OSError as error:
+        return Answer(error=error.strerror or str(error))
+
+
+def _asked(to: str, verb: str, seconds: float, size: int = 0) -> str:
+    """Ask an endpoint again and again; return what it answers, without the word.
+
+    `size` is that of the question and so of the answer, in bytes. Raises _NoAnswerError, and
+    OSError when it cannot even be sent.
+    """
+    word = secrets.token_hex(8)
+    question = f"{verb} {word} ".encode().ljust(size)
+    deadline = time.monotonic() + seconds
+    refused = ""
+    with unfragmented(to) as asking:
+        # From here on errors that the network reports are this socket's.
+        asking.connect((to, PORT))
+        while time.monotonic() < deadline:
+            try:
+                asking.send(question)
+                again = time.monotonic() + _AGAIN_SECONDS
+                while (left := again - time.monotonic()) > 0:
+                    asking.settimeout(left)
+                    answer = asking.recv(_MOST_BYTES).decode(errors="replace")
+                    if answer.startswith(word):
+                        return answer.removeprefix(word).strip()
+            except TimeoutError:
+                continue
+            except OSError as error:
+                refused = error.strerror or str(error)
+                time.sleep(_AGAIN_SECONDS)
+    raise OSError(refused) if refused else _NoAnswerError
+
+
+def _raw() -> socket.socket:
+    """Return a socket for whole frames of the device. Raises PermissionError."""
+    found = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+    found.bind((DEVICE, _ETH_P_ALL))
+    return found
+
+
+if __name__ == "__main__":
+    answers = run([Probe(**fields) for fields in json.loads(sys.argv[1])])
+    print(json.dumps([asdict(answer) for answer in answers]))
