@@ -17,6 +17,8 @@ BIN := .venv/bin
 BENCH_ARGS ?=
 # Arguments for pytest: make test PYTEST_ARGS='-k overlay'
 PYTEST_ARGS ?=
+# Arguments for the demo on kind: make kind-demo KIND_ARGS=--help
+KIND_ARGS ?=
 # Seconds for each fuzzer: make fuzz FUZZ_SECONDS=600
 FUZZ_SECONDS ?= 30
 
@@ -32,8 +34,8 @@ CLUSTER_PACKAGES := \
 
 say = printf '\033[1m==> %s\033[0m\n'
 
-.PHONY: help setup setup-cluster venv build build-sanitize demo test test-quick lint format bench \
-	fuzz cluster cluster-up cluster-down images chart clean
+.PHONY: help setup setup-cluster venv build build-sanitize demo kind-demo kind-delete test test-quick \
+	lint format bench fuzz cluster cluster-up cluster-down images chart clean
 
 help: ## Show this list
 	@echo 'Headrace: Kubernetes objects in, DPDK dataplanes out. Start with: make demo'
@@ -69,10 +71,10 @@ setup setup-cluster:
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends $$missing
 
-venv: $(VENV_STAMP) ## Make .venv with Headrace (editable) and what its tests need
+venv: setup $(VENV_STAMP) ## Make .venv with Headrace (editable) and what its tests need
 
 # A virtual environment of an older pyproject.toml is brought up to date, not made anew.
-$(VENV_STAMP): | setup
+$(VENV_STAMP):
 	@python=
 	for candidate in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do
 		$$candidate -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
@@ -99,6 +101,12 @@ build-sanitize: setup ## Build the engine with AddressSanitizer and UndefinedBeh
 demo: venv build ## Two tenants with the same addresses, one engine, real packets (needs root)
 	@$(say) "demo"
 	$(BIN)/headrace demo
+
+kind-demo: $(VENV_STAMP) ## The same on a kind cluster, with Prometheus and Grafana (needs docker, kind, helm)
+	@$(BIN)/python -m deploy.kind $(KIND_ARGS)
+
+kind-delete: $(VENV_STAMP) ## Delete that cluster
+	@$(BIN)/python -m deploy.kind --delete $(KIND_ARGS)
 
 test: setup-cluster venv build build-sanitize ## Run every test: the engine's, with and without sanitizers, then pytest
 	@$(say) "engine tests"
@@ -128,7 +136,7 @@ lint: venv build ## Check style, types, import rules, the CRDs, and that the C c
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(say) "mypy"
-	$(BIN)/mypy crds operator dataplane tests bench deploy/grafana
+	$(BIN)/mypy crds operator dataplane tests bench deploy/grafana deploy/kind
 	$(say) "import-linter"
 	$(BIN)/lint-imports --no-logo
 	$(say) "CRDs are what the models say"

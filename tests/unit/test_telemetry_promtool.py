@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What Prometheus' own tool says of rules, panels and relabelling."""
+"""What Prometheus' own tool says of rules and panels."""
 
-import json
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from tests.cluster.telemetry import JOB, RULES, configuration, queries, targets
+from tests.cluster.telemetry import RULES, queries
 from tests.unit.test_telemetry import VARIABLES, documented
 
 pytestmark = pytest.mark.skipif(
@@ -138,54 +136,3 @@ def test_every_panel_has_data(tmp_path: Path, rare: bool) -> None:
     file.write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}))
     assert len(found) > 50
     promtool("test", "rules", file)
-
-
-def pod(**changes: Any) -> Any:
-    return {
-        "metadata": {
-            "name": "headrace-edge-1",
-            "namespace": "headrace-system",
-            "labels": {
-                "app.kubernetes.io/name": "headrace",
-                "app.kubernetes.io/component": "dataplane",
-                "headrace.dev/pipeline": "edge",
-            },
-        },
-        "spec": {
-            "nodeName": "a",
-            "containers": [
-                {
-                    "name": "dataplane",
-                    "ports": [
-                        {"name": "metrics", "containerPort": 9477},
-                        {"name": "debug", "containerPort": 1},
-                    ],
-                }
-            ],
-        },
-        "status": {"phase": "Running", "podIP": "fd00::1"},
-    } | changes
-
-
-def test_pods_are_found_and_labelled(tmp_path: Path) -> None:
-    file = tmp_path / "pods.json"
-    ended = pod(status={"phase": "Succeeded", "podIP": "10.0.0.9"})
-    unscheduled = pod(status={"phase": "Pending"})
-    foreign = pod(metadata={"name": "x", "namespace": "y", "labels": {}})
-    file.write_text(json.dumps(targets([pod(), ended, unscheduled, foreign])))
-    config = tmp_path / "prometheus.yaml"
-    config.write_text(yaml.safe_dump(configuration(file)))
-    promtool("check", "config", config)
-    found = json.loads(promtool("check", "service-discovery", "--timeout=2s", config, JOB))
-    kept = [item["labels"] for item in found if item["labels"]]
-    assert [{k: v for k, v in item.items() if not k.startswith("__")} for item in kept] == [
-        {
-            "job": "headrace",
-            "instance": "[fd00::1]:9477",
-            "namespace": "headrace-system",
-            "pod": "headrace-edge-1",
-            "node": "a",
-            "component": "dataplane",
-            "pipeline": "edge",
-        }
-    ]
