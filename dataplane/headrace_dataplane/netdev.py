@@ -6,14 +6,18 @@ too. Left alone it answers ARP for the host's addresses, takes packets for them,
 neighbour discovery of its own, which the engine sees: a way from a tenant to its node.
 """
 
+import asyncio
 import logging
 import os
-from collections.abc import Iterable, Mapping
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 log = logging.getLogger(__name__)
 
 SYSCTL = Path("/proc/sys/net")
+_RTMGRP_LINK = 1  # linux/rtnetlink.h
 # Documentation/networking/ip-sysctl.rst of the kernel: no IPv6 at all, no answer to ARP for any
 # local address, nothing taken in whose answer would leave by another device, nothing forwarded.
 SILENCE: Mapping[str, str] = {
@@ -48,6 +52,34 @@ def isolate(devices: Iterable[str], root: Path = SYSCTL) -> None:
                 continue
             except OSError as error:
                 _warn_once(f"{setting}: {error.strerror}: the host may speak on {device}")
+
+
+def present(devices: Iterable[str]) -> frozenset[str]:
+    """Return those of these devices that the kernel has."""
+    there = {name for _, name in socket.if_nameindex()}
+    return frozenset(device for device in devices if device in there)
+
+
+@contextmanager
+def link_events(happened: Callable[[], None]) -> Iterator[None]:
+    """Have a function called by the running event loop whenever devices come, go or change."""
+    loop = asyncio.get_running_loop()
+
+    def drain() -> None:
+        # Messages that did not fit are lost: that, too, says that something has happened.
+        with suppress(OSError):
+            while events.recv(1 << 16):
+                pass
+        happened()
+
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as events:
+        events.setblocking(False)
+        events.bind((0, _RTMGRP_LINK))
+        loop.add_reader(events, drain)
+        try:
+            yield
+        finally:
+            loop.remove_reader(events)
 
 
 _warned: set[str] = set()

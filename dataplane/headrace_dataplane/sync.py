@@ -6,8 +6,9 @@ everything else goes in. A refused change of an object leaves its last accepted 
 """
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from headrace_dataplane.protocol import (
@@ -97,6 +98,10 @@ class Reconciler:
             refused=tuple(held.refusal for held in self._held.values()),
             retry_at=min((held.retry_at for held in self._held.values()), default=None),
         )
+
+    def retry(self) -> None:
+        """Have all that was refused be due now: what it lacked may be there."""
+        self._held = {key: replace(held, retry_at=-math.inf) for key, held in self._held.items()}
 
     def _is_held(self, change: Change, now: float) -> bool:
         held = self._held.get((change.kind, change.key))

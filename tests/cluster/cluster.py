@@ -129,7 +129,6 @@ class Node:
         self.address = _NODES.format(number)
         self.cpus = cpus
         """What its kubelet gives to pods exclusively; no other node's."""
-        self.namespace = cluster.sandbox.namespace(mounts=True)
         self.daemons: dict[str, Daemon] = {}
         """containerd, kubelet and kube-proxy."""
         self._cluster = cluster
@@ -137,10 +136,24 @@ class Node:
         self._number = number
         self._home = f"{HOME}/{self.name}"
         self._cgroup = f"{cluster.sandbox.name}-{self.name}"
-        self._make_network()
-        self._make_mounts()
+        self._make_disk()
         _make_cgroup(self._cgroup)
-        self._start_containerd()
+        self._boot()
+
+    def reboot(self) -> None:
+        """Lose power, and start again with what is on the disk. Cables to other nodes are gone.
+
+        Returns when containerd listens; wait for the kubelet elsewhere. Raises CommandError.
+        """
+        until(self._dead, f"{self.name}: no process is left", _SECONDS)
+        for daemon in self.daemons.values():
+            daemon.wait()
+        until(self._emptied, f"{self.name}: no control group is left", _SECONDS)
+        # The kernel removes a namespace's devices a while after its last process.
+        root = self._cluster.sandbox.root
+        until(lambda: not root.has(self.name), f"{self.name} has no cable", _SECONDS)
+        self._boot()
+        self.join()
 
     def load_images(self, *tars: Path) -> None:
         """Import images (docker-archive or OCI tars)."""
@@ -190,11 +203,54 @@ class Node:
         text = content if isinstance(content, str) else json.dumps(content)
         self.namespace.path(f"{self._home}/{name}").write_text(text)
 
+    def _make_disk(self) -> None:
+        var = self._cluster.sandbox.root.path(f"{self._home}/var")
+        for folder in ("lib", "log", "tmp", "cache", "cni/bin", "cni/net.d"):
+            (var / folder).mkdir(parents=True)
+        (var / "run").symlink_to("/run")
+        for program in Path("/usr/lib/cni").iterdir():
+            # The node agent adds its own.
+            (var / "cni/bin" / program.name).symlink_to(program)
+        network = json.dumps(_cni(_PODS.format(self._number)))
+        (var / "cni/net.d/10-pods.conflist").write_text(network)
+
+    def _boot(self) -> None:
+        self.namespace = self._cluster.sandbox.namespace(mounts=True)
+        self._mounts = os.readlink(f"/proc/{self.namespace.pid}/ns/mnt")
+        self._make_network()
+        self._make_mounts()
+        self._start_containerd()
+
+    def _dead(self) -> bool:
+        """Kill what runs on it; True when nothing does."""
+        found = False
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (
+                    os.readlink(process / "ns/mnt") == self._mounts
+                    or self._cgroup in (process / "cgroup").read_text()
+                ):
+                    os.kill(int(process.name), signal.SIGKILL)
+                    found = True
+        return not found
+
+    def _emptied(self) -> bool:
+        """Remove its containers' control groups; True when there is none."""
+        found = False
+        for own in (*_CGROUPS.glob(self._cgroup), *_CGROUPS.glob(f"*/{self._cgroup}")):
+            for folder, _, _ in os.walk(own, topdown=False):
+                if Path(folder) != own:
+                    found = True
+                    # One that a process is just leaving is busy.
+                    with contextlib.suppress(OSError):
+                        os.rmdir(folder)
+        return not found
+
     def _make_network(self) -> None:
         root = self._cluster.sandbox.root
         cable(self.namespace, "eth0", root, self.name)
         root.ip(f"link set {self.name} master br0")
-        root.ip(f"route add {_PODS.format(self._number)} via {self.address}")
+        root.ip(f"route replace {_PODS.format(self._number)} via {self.address}")
         self.namespace.ip(f"address add {self.address}/24 dev eth0")
         self.namespace.ip(f"route add default via {_CONTROL}")
         self.namespace.command("sysctl", "-qw", "net.ipv4.ip_forward=1")
@@ -202,14 +258,8 @@ class Node:
         self.namespace.command("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
 
     def _make_mounts(self) -> None:
-        var = self.namespace.path(f"{self._home}/var")
-        for folder in ("lib", "log", "tmp", "cache", "cni/bin", "cni/net.d"):
-            (var / folder).mkdir(parents=True)
-        (var / "run").symlink_to("/run")
         commands = [
             f"mount --bind {self._home}/var /var",
-            # The node agent adds its own.
-            "ln -s /usr/lib/cni/* /var/cni/bin",
             "mkdir -p /run/containerd /run/headrace",
             "mount -t tmpfs tmpfs /run/containerd",
             "mount -t tmpfs tmpfs /run/headrace",
@@ -222,7 +272,6 @@ class Node:
 
     def _start_containerd(self) -> None:
         self._write("containerd.toml", _CONTAINERD.format(home=self._home, image=IMAGE))
-        self._write("var/cni/net.d/10-pods.conflist", _cni(_PODS.format(self._number)))
         self._start("containerd", "--config", f"{self._home}/containerd.toml")
         listens = self.namespace.path("/run/containerd/containerd.sock").exists
         until(listens, f"{self.name}: containerd listens", _SECONDS)

@@ -3,6 +3,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from dataclasses import dataclass
@@ -45,6 +46,11 @@ class Namespace(lab.Namespace):
     def path(self, inside: str | Path) -> Path:
         """Return the path by which the host reaches an absolute path of the inside."""
         return Path(f"/proc/{self.pid}/root{inside}")
+
+    def has(self, device: str) -> bool:
+        """Whether it has a device of this name."""
+        with self.entered():
+            return device in {name for _, name in socket.if_nameindex()}
 
     def silence(self, device: str) -> None:
         """Keep the namespace's own stack out of a device: it belongs to an endpoint."""

@@ -216,6 +216,11 @@ class Site:
             self.cluster.kubectl("delete", "-f", path, "--ignore-not-found", "--wait=false")
         self.cluster.helm("uninstall", "headrace", "-n", NAMESPACE, "--ignore-not-found", "--wait")
         self.gone()
+        # Pods that do not heed SIGTERM take their time, and the next module has the same tenants.
+        tenants = "namespace/blue", "namespace/red"
+        self.cluster.kubectl(
+            *("wait", "--for=delete", *tenants, f"--timeout={SECONDS:.0f}s"), seconds=SECONDS + 10
+        )
 
     def gone(self) -> None:
         """Wait until nothing of Headrace is left but its CRDs."""

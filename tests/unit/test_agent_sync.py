@@ -113,6 +113,15 @@ def test_refused_objects_are_retried_later_and_later(
     assert set(engine.hashes["port"]) == {"a/vm1"}
 
 
+def test_refused_objects_are_retried_when_told(engine: FakeEngine, reconciler: Reconciler) -> None:
+    engine.refuse["port", PORT.key] = "there is no device"
+    assert reconciler.reconcile([PORT], 1, 0).refused
+    del engine.refuse["port", PORT.key]
+    assert reconciler.reconcile([PORT], 1, 0).refused
+    reconciler.retry()
+    assert not reconciler.reconcile([PORT], 1, 0).refused
+
+
 def test_a_changed_object_is_tried_at_once(engine: FakeEngine, reconciler: Reconciler) -> None:
     engine.refuse["port", "a/vm1"] = "NoSuchDevice"
     reconciler.reconcile([PORT], 1, 0)

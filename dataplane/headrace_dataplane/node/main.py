@@ -12,17 +12,18 @@ from pathlib import Path
 
 from headrace_api import Json
 from headrace_dataplane import logs
+from headrace_dataplane.follow import follow
 from headrace_dataplane.node.cni import DEFAULT_TIMEOUT_SECONDS
 from headrace_dataplane.node.configs import Configs
 from headrace_dataplane.node.install import PLUGIN, install_plugin, keep_chained, unchain
 from headrace_dataplane.node.pods import Pods
 from headrace_dataplane.node.server import serve
-from headrace_kube import DAEMON_SETS, Kube, KubeError
+from headrace_kube import DAEMON_SETS, Kube, KubeError, Listing
 
 log = logging.getLogger(__name__)
 
-# A release that goes takes the account and its rights with it, maybe first.
-_GONE = (HTTPStatus.NOT_FOUND, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
+# Of a release that goes, whose account may go first, but also of a pod that was deleted by force.
+_NO_RIGHTS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -41,37 +42,62 @@ async def _run(arguments: argparse.Namespace) -> None:
     if arguments.bin_dir is not None:
         install_plugin(arguments.plugin, arguments.bin_dir)
     async with await Kube.connect(arguments.kubeconfig) as kube:
-        life = asyncio.create_task(_live(kube, arguments))
+        daemon_set = _DaemonSet(kube, arguments.daemon_set)
+        life = asyncio.create_task(_live(kube, daemon_set, arguments))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, life.cancel)
         try:
             await life
         except asyncio.CancelledError:
-            if arguments.conf_dir is not None and await _is_removed(kube, arguments.daemon_set):
+            if arguments.conf_dir is not None and await daemon_set.is_removed():
                 unchain(arguments.conf_dir)
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
 
 
-async def _live(kube: Kube, arguments: argparse.Namespace) -> None:
+async def _live(kube: Kube, daemon_set: "_DaemonSet", arguments: argparse.Namespace) -> None:
     async with asyncio.TaskGroup() as tasks:
         configs = Configs(kube, arguments.namespace or kube.namespace, tasks)
         tasks.create_task(serve(arguments.socket, Pods(kube, arguments.node, configs).answer))
         if arguments.conf_dir is not None:
             entry: Json = {"type": PLUGIN, "timeoutSeconds": arguments.timeout_seconds}
             tasks.create_task(keep_chained(arguments.conf_dir, entry))
+            tasks.create_task(daemon_set.follow())
 
 
-async def _is_removed(kube: Kube, daemon_set: str) -> bool:
+class _DaemonSet:
     """Whether this agent ends for good: not for an update, a restart, or with its node."""
-    if not daemon_set:
-        return False
-    try:
-        found = await kube.get(DAEMON_SETS, daemon_set, kube.namespace)
-    except KubeError as error:
-        return error.status in _GONE
-    metadata = found["metadata"]
+
+    def __init__(self, kube: Kube, name: str) -> None:
+        """An empty name: it never does."""
+        self._kube = kube
+        self._name = name
+        self._removed = False
+
+    async def follow(self) -> None:
+        """See what becomes of it, until cancelled."""
+        if not self._name:
+            return
+        kube, fields = self._kube, f"metadata.name={self._name}"
+        async for seen in follow(kube, DAEMON_SETS, kube.namespace, fields=fields):
+            if isinstance(seen, Listing):
+                self._removed = not seen.items or _is_going(seen.items[0])
+            else:
+                self._removed = seen.type == "DELETED" or _is_going(seen.object)
+
+    async def is_removed(self) -> bool:
+        """Ask once more, at the end; without the right to, what was seen last counts."""
+        if not self._name:
+            return False
+        try:
+            return _is_going(await self._kube.get(DAEMON_SETS, self._name, self._kube.namespace))
+        except KubeError as error:
+            return error.absent or (error.status in _NO_RIGHTS and self._removed)
+
+
+def _is_going(item: Json) -> bool:
+    metadata = item["metadata"]
     return isinstance(metadata, dict) and "deletionTimestamp" in metadata
 
 

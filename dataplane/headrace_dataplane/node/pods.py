@@ -3,6 +3,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -35,6 +36,7 @@ from headrace_kube import INTERFACES, PODS, Kube, KubeError, Listing
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+_LOOK_SECONDS = 0.05
 _ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
 
@@ -75,7 +77,7 @@ class Pods:
         return None
 
     async def _add(self, request: Request, sandbox: int) -> Json:
-        seconds, names = request.config.timeout_seconds, list[str]()
+        began, seconds, names = time.monotonic(), request.config.timeout_seconds, list[str]()
         try:
             async with asyncio.timeout(seconds):
                 uid, found = await self._interfaces(request)
@@ -94,7 +96,8 @@ class Pods:
         except (KubeError, CNIError) as error:
             raise _failure(error, request) from error
         if names:
-            log.info("%s: plugged in: %s", _pod(request), ", ".join(names))
+            took = 1000 * (time.monotonic() - began)
+            log.info("%s: plugged in after %.0f ms: %s", _pod(request), took, ", ".join(names))
         config = request.config
         devices = [task.result() for task in plugging]
         return result(config.version, config.previous, request.namespace, devices)
@@ -144,6 +147,8 @@ class Pods:
             endpoint = _endpoint(plan)
             device = await self._run(partial(links.plug, endpoint, _owner(request), sandbox))
             if await self._configs.wait(config, partial(_ready, interface, plan)):
+                while not links.is_read(endpoint.host):
+                    await asyncio.sleep(_LOOK_SECONDS)
                 return device
             item = None
 
