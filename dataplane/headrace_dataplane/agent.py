@@ -166,7 +166,7 @@ class Agent:
                     )
                     due = 0.0
                 self._wake.clear()
-                snapshot, hello = self._snapshot, self.engine.hello
+                snapshot = self._snapshot
                 if snapshot is None:
                     continue
                 if translated is None or translated[0] is not snapshot:
@@ -182,6 +182,7 @@ class Agent:
                     due, appeared = 0.0, time.monotonic()
                 self._absent = isolated - present(isolated)
                 await asyncio.to_thread(directories.keep, translation.directories, time.monotonic())
+                hello = self.engine.hello
                 if hello is None:
                     reconciler, outcome, states, failure = None, None, {}, ""
                 else:
@@ -208,7 +209,7 @@ class Agent:
                         again, failure = bool(failure), str(error)
                         if not again:
                             continue
-                await self._report(snapshot, translation, outcome, states, failure)
+                await self._report(snapshot, translation, hello, outcome, states, failure)
                 if time.monotonic() >= isolation_due:
                     # Again and again: a device that was made anew has forgotten it.
                     await asyncio.to_thread(isolate, translation.endpoints)
@@ -231,11 +232,11 @@ class Agent:
         self,
         snapshot: Snapshot,
         translation: Translation,
+        hello: Hello | None,
         outcome: Outcome | None,
         states: Mapping[str, Interface],
         failure: str,
     ) -> None:
-        hello = self.engine.hello
         problem = failure or self.engine.problem
         if hello is None and not problem:
             # It starts: what was said last says more.
