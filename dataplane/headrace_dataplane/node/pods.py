@@ -36,7 +36,7 @@ from headrace_kube import INTERFACES, PODS, Kube, KubeError, Listing
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_LOOK_SECONDS = 0.05
+_LOOK_SECONDS = 0.01
 _ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
 
