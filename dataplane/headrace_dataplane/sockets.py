@@ -19,7 +19,7 @@ class SocketDirectories:
     """Those of the Interfaces that this node has, and had a moment ago."""
 
     def __init__(self) -> None:
-        self._unused: dict[str, float] = {}
+        self._wanted: dict[str, float] = {}
         """Directory -> when it was last wanted."""
         self._failure = ""
 
@@ -31,10 +31,10 @@ class SocketDirectories:
         """
         for directory in wanted:
             self._make(Path(directory))
-            self._unused[directory] = now
-        for directory, last in list(self._unused.items()):
+            self._wanted[directory] = now
+        for directory, last in list(self._wanted.items()):
             if now - last > KEEP_SECONDS:
-                del self._unused[directory]
+                del self._wanted[directory]
                 _remove(Path(directory))
 
     def _make(self, path: Path) -> None:

@@ -55,13 +55,16 @@ case $BUILDER in
 buildah) engine=(buildah --root "$cache/layers" --runroot "$work/run") ;;
 *) engine=("$BUILDER") ;;
 esac
-options=(--file "$images/Containerfile" --build-arg "VERSION=$TAG")
+options=(--file "$images/Containerfile")
 # chroot: no network namespace, no cgroup, so that it works inside a container, too.
 [ "$BUILDER" = docker ] || options+=(--isolation chroot --layers
 	--ignorefile "$images/Containerfile.dockerignore")
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 [ -z "$(git status --porcelain -- "${inputs[@]}" 2>/dev/null)" ] || revision+=-modified
-options+=(--build-arg "REVISION=$revision")
+label=org.opencontainers.image
+options+=(--label "$label.source=https://github.com/headrace/headrace"
+	--label "$label.licenses=Apache-2.0"
+	--label "$label.version=$TAG" --label "$label.revision=$revision")
 for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
 	[ -z "${!name:-}" ] || options+=(--build-arg "$name")
 done
@@ -107,7 +110,8 @@ options+=(--secret "id=apt.conf,src=$work/apt.conf" --secret "id=pip.conf,src=$w
 for name in "${names[@]}"; do
 	image=$REGISTRY/$name:$TAG
 	say "$image on $BASE"
-	if ! "${engine[@]}" build "${options[@]}" --target "$name" --tag "$image" . 2>&1 |
+	if ! "${engine[@]}" build "${options[@]}" --label "$label.title=Headrace $name" \
+		--target "$name" --tag "$image" . 2>&1 |
 		tee "$OUT/$name.log" | sed -unE '/^\[[0-9]+\/[0-9]+\] STEP|^#[0-9]+ \[/s/^(.{,98}).*/\1/p'; then
 		tail -n 30 "$OUT/$name.log" >&2
 		[ "$BUILDER" != buildah ] || "${engine[@]}" rm --all >/dev/null
