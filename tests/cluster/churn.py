@@ -30,7 +30,16 @@ from headrace_operator.compiler import Compilation
 from headrace_operator.compiler import compile as compile_all
 from headrace_operator.render import load_allocations, parse
 from tests.cluster.chart import NAMESPACE
-from tests.cluster.operators import Operator, World, condition, interface, network, node, pipeline
+from tests.cluster.operators import (
+    Operator,
+    World,
+    condition,
+    interface,
+    key_of,
+    network,
+    node,
+    pipeline,
+)
 
 INPUTS = (NODES, PIPELINES, VIRTUAL_NETWORKS, INTERFACES)
 OUTPUTS = (DATAPLANE_CONFIGS, ROUTE_SLICES, DAEMON_SETS)
@@ -283,7 +292,7 @@ class Walk(World):
         return "all"
 
     def put_invalid(self) -> str:
-        """Make an object that was never right."""
+        """Make an object that is wrong, and was not there or was made right in the meantime."""
         number, namespace = self.random.randrange(3), self._any(_TENANTS)
         bad = (
             network(f"bad{number}", namespace, routes=_to_itself(f"bad{number}")),
@@ -291,15 +300,16 @@ class Walk(World):
             pipeline(f"bad{number}", "fd00:4::/48", uplinks=_one_device_twice()),
         )
         item: Any = self.random.choice(bad)
+        kind, key = _KINDS[item["kind"]], key_of(item)
+        self._remember(kind, key)
         self.put(item)
-        return f"{item['kind']} {namespace}/bad{number}"
+        return f"{kind.name} {key}"
 
     def spoil(self) -> str:
         """Make a mistake in an object that may have been right."""
         kind = self.random.choice((VIRTUAL_NETWORKS, INTERFACES, PIPELINES))
         key = self._present(kind)
-        raw = self.get(kind, key) if key else None
-        if raw is None or isinstance(parse(kind.name, raw), tuple):
+        if not (key and self._remember(kind, key)):
             return f"no {kind.name}"
         wrong: Any = {
             VIRTUAL_NETWORKS: {"routes": _to_itself(key.rpartition("/")[2])},
@@ -307,8 +317,15 @@ class Walk(World):
             PIPELINES: {"uplinks": _one_device_twice()},
         }
         self._merge(kind, key, {"spec": wrong[kind]})
-        self._mistaken[kind, key] = raw
         return f"{kind.name} {key}"
+
+    def _remember(self, kind: Kind, key: str) -> bool:
+        """Note how the object is before a mistake is made in it; whether it is right now."""
+        raw = self.get(kind, key)
+        if raw is None or isinstance(parse(kind.name, raw), tuple):
+            return False
+        self._mistaken[kind, key] = raw
+        return True
 
     def delete_output(self) -> str:
         # What was given out is in a status, too, unless that was edited.
@@ -436,6 +453,7 @@ class Walk(World):
         self._run(self.kube.merge(kind, name, namespace, change, "test", subresource))
 
 
+_KINDS = {kind.name: kind for kind in (VIRTUAL_NETWORKS, INTERFACES, PIPELINES)}
 _PIPELINES_AND_NONE = (*_PIPELINES, "none")
 _ACTIONS: dict[Callable[[Walk], str], float] = {
     Walk.put_interface: 30,

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever happens, in whatever order: what is there is what the objects compile to.
 
-HEADRACE_TEST_CHURN_SECONDS says for how long things happen, HEADRACE_TEST_SEED repeats what
-happened (as far as timing lets it).
+HEADRACE_TEST_CHURN_SECONDS says for how long things happen. The same seed repeats what happened,
+as far as timing lets it.
 """
 
 import os
-import random
 import subprocess
 import sys
 import time
@@ -16,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from headrace_kube import NAMESPACES
+from tests import seeds
 from tests.cluster.churn import CHURNED, Picture, Replicas, Walk, is_stable
 from tests.cluster.cluster import Cluster
 from tests.cluster.operators import Operator
 from tests.cluster.sandbox import CommandError, until
 
 CHURN_SECONDS = float(os.environ.get("HEADRACE_TEST_CHURN_SECONDS", "60"))
-SEED = int(os.environ.get("HEADRACE_TEST_SEED", str(random.SystemRandom().randrange(10**6))))
+SEED = seeds.seed()
 STARTS = 3
 SETTLED_SECONDS = 120.0
 
@@ -43,7 +43,7 @@ def walk(control_plane: Cluster) -> Iterator[Walk]:
 def test_churn(
     control_plane: Cluster, walk: Walk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    say(capsys, f"\nHEADRACE_TEST_SEED={SEED}")
+    say(capsys, f"\n{seeds.VARIABLE}={SEED}")
     kubeconfig = walk.write_kubeconfig(tmp_path)
     walk.begin(SEED)
     deadline = time.monotonic() + CHURN_SECONDS
@@ -132,7 +132,7 @@ def wait(seconds: float) -> None:
 
 
 def story(walk: Walk) -> str:
-    return "\n".join([f"HEADRACE_TEST_SEED={SEED}, the last steps:", *walk.trail[-150:]])
+    return "\n".join([f"{seeds.VARIABLE}={SEED}, the last steps:", *walk.trail[-150:]])
 
 
 def say(capsys: pytest.CaptureFixture[str], text: str) -> None:

@@ -711,8 +711,6 @@ def test_what_is_not_understood_is_an_error(host: Host) -> None:
 
 @settings(
     max_examples=40,
-    deadline=None,
-    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(

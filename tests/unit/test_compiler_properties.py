@@ -233,7 +233,7 @@ def accepted(result: Compilation) -> list[dict[str, Any]]:
 
 
 @given(WORLDS, st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_order_of_objects_has_no_meaning(items: list[Object], shuffle: random.Random) -> None:
     unique = list(world(items).values())
     first = compile_all(objects(unique))
@@ -242,7 +242,7 @@ def test_order_of_objects_has_no_meaning(items: list[Object], shuffle: random.Ra
 
 
 @given(STEPS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_incremental_is_from_scratch_with_the_same_allocations(steps: list[Step]) -> None:
     compiler, left, _ = play(steps)
     result = compiler.snapshot()
@@ -257,7 +257,7 @@ def test_incremental_is_from_scratch_with_the_same_allocations(steps: list[Step]
 
 
 @given(STEPS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_changes_add_up_to_the_result(steps: list[Step]) -> None:
     compiler, _, changes = play(steps)
     result = compiler.snapshot()
@@ -277,7 +277,7 @@ def test_changes_add_up_to_the_result(steps: list[Step]) -> None:
 
 
 @given(STEPS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_nothing_is_given_out_twice(steps: list[Step]) -> None:
     result = play(steps)[0].snapshot()
     vnis = [record.vni for record in result.allocations.networks.values()]
@@ -300,7 +300,7 @@ def test_nothing_is_given_out_twice(steps: list[Step]) -> None:
 
 
 @given(WORLDS, st.lists(interfaces(), max_size=10))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_is_allocated_does_not_move(before: list[Object], after: list[Interface]) -> None:
     old = world(before)
     first = compile_all(objects(old.values()))
@@ -318,7 +318,7 @@ def test_what_is_allocated_does_not_move(before: list[Object], after: list[Inter
 
 
 @given(STEPS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_outputs_are_valid_objects(steps: list[Step]) -> None:
     result = play(steps)[0].snapshot()
     for name, item in result.configs.items():
@@ -333,7 +333,7 @@ def test_outputs_are_valid_objects(steps: list[Step]) -> None:
 
 
 @given(WORLDS, interfaces(), st.sampled_from(["node", "network", "pipeline"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_broken_interface_hurts_only_itself(
     items: list[Object], broken: Interface, what: str
 ) -> None:

@@ -84,7 +84,7 @@ def without_devices_of_the_left_out(held: Allocations, result: Compilation) -> A
 
 
 @given(STEPS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_restart_changes_nothing(steps: list[Step]) -> None:
     compiler, world, _ = play(steps)
     before = compiler.snapshot()
@@ -122,7 +122,7 @@ _objects = st.lists(
 
 
 @given(STEPS, _objects, _objects, _objects, _objects, _objects)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_garbage_hurts_nobody(
     steps: list[Step],
     networks: list[Json],
