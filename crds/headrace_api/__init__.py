@@ -5,6 +5,7 @@ from .attachment import SOCKET_BYTES, SUPPORTED_TYPES, Attachment, AttachmentTyp
 from .base import API_VERSION, GROUP, VERSION, Condition, ConditionStatus, Json, ObjectMeta
 from .canonical import canonical_json, digest
 from .dataplane_config import (
+    UNDERLAY_SOURCE_CHECK,
     CompiledInterface,
     CompiledNetwork,
     CompiledUplink,
@@ -12,6 +13,7 @@ from .dataplane_config import (
     DataplaneConfigSpec,
     DataplaneConfigStatus,
     InterfaceState,
+    NetworkState,
     WorkerState,
     config_name,
 )
@@ -52,6 +54,7 @@ __all__ = [
     "SOCKET_NAMES",
     "SUPPORTED_TYPES",
     "SYSTEM_NAMESPACE",
+    "UNDERLAY_SOURCE_CHECK",
     "VERSION",
     "Attachment",
     "AttachmentType",
@@ -71,6 +74,7 @@ __all__ = [
     "InterfaceState",
     "InterfaceStatus",
     "Json",
+    "NetworkState",
     "NextHop",
     "Node",
     "Object",

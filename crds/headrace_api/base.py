@@ -47,6 +47,11 @@ class ApiModel(BaseModel):
         use_attribute_docstrings=True,
     )
 
+    @classmethod
+    def read(cls, data: object) -> Self:
+        """Validate what Headrace itself wrote: fields of a newer release are ignored, everywhere."""
+        return cls.model_validate(data, extra="ignore")
+
     def to_dict(self) -> Json:
         """The object as JSON types with YAML's names; absent values are left out."""
         result: Json = self.model_dump(mode="json", by_alias=True, exclude_none=True)

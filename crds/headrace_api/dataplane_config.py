@@ -2,6 +2,7 @@
 """DataplaneConfig: compiled output, what is local to one Pipeline on one node."""
 
 import hashlib
+from typing import Annotated
 
 from pydantic import Field
 
@@ -25,8 +26,16 @@ from .types import (
 
 #: Most Interfaces of one Pipeline on one node: keeps the object below 512 KiB or so.
 NODE_INTERFACES = 1024
+#: Most UnderlayEndpoints of one network; the engine's limit.
+NETWORK_ENDPOINTS = 64
 #: Most gateways that an Interface answers for, less one for fe80::1; the engine's limit.
 INTERFACE_GATEWAYS = 15
+
+
+#: Name of something that an agent understands. Text: a reader ignores what it does not know.
+Feature = Annotated[str, Field(max_length=63, pattern=r"^[A-Z][A-Za-z0-9]*$")]
+#: Sources of overlay packets carry the VNI and are checked; former addresses are delivered.
+UNDERLAY_SOURCE_CHECK: Feature = "UnderlaySourceCheck"
 
 
 def config_name(pipeline: str, node: str) -> str:
@@ -73,6 +82,8 @@ class CompiledNetwork(ApiModel):
     """Prefixes of its subnets, in the order of gateways."""
     route_slices: tuple[Subdomain, ...] = Field(max_length=4096)
     """Names of the RouteSlices that hold its routes."""
+    endpoints: tuple[UnderlayAddress, ...] = Field(default=(), max_length=NETWORK_ENDPOINTS)
+    """Addresses of the UnderlayEndpoints that may send into it, at most 64."""
 
 
 class CompiledInterface(ApiModel):
@@ -98,6 +109,8 @@ class CompiledInterface(ApiModel):
     """MAC address of the endpoint. Absent: learned."""
     underlay_address: UnderlayAddress
     """Its address in the underlay."""
+    former_underlay_addresses: tuple[UnderlayAddress, ...] = Field(default=(), max_length=4)
+    """Addresses that it had before and that some nodes may still send to, at most 4."""
     source_check: SourceCheck
     """Whether its packets must have a source address of its own."""
     mtu: int = Field(ge=1280, le=9216)
@@ -120,7 +133,13 @@ class DataplaneConfigSpec(ApiModel):
     underlay_prefix: UnderlayPrefix
     """The node's /64 of the underlay."""
     underlay_address: UnderlayAddress
-    """The node's own address: ::1 in its /64. Interfaces have ::2 and up."""
+    """The node's own address: ::1 in its /64."""
+    pipeline_prefix: UnderlayPrefix | None = None
+    """The underlayPrefix of the Pipeline. Packets to a destination in it carry the destination's
+    VNI in their source. Absent: the operator is of a release that did not know of it."""
+    underlay_source_check: SourceCheck = SourceCheck.DISABLED
+    """Enabled drops what an uplink delivers unless its source is in pipelinePrefix and carries the
+    VNI of the destination, or is one of the network's endpoints."""
     uplinks: tuple[CompiledUplink, ...] = Field(default=(), max_length=4)
     """Ports to the underlay."""
     networks: tuple[CompiledNetwork, ...] = Field(default=(), max_length=4096)
@@ -146,6 +165,21 @@ class InterfaceState(StatusModel):
     """MAC address of the endpoint, given or learned."""
 
 
+class NetworkState(StatusModel):
+    """What the dataplane says of one VirtualNetwork."""
+
+    namespace: Name
+    """Namespace of the VirtualNetwork."""
+    name: Name
+    """Name of the VirtualNetwork."""
+    digest: str = Field(default="", max_length=64)
+    """Digest of the routes that the engine has of it. Empty: none yet."""
+    reason: str = Field(default="", max_length=1024)
+    """CamelCase reason why something of it is left out; empty when all of it is in the engine."""
+    message: str = Field(default="", max_length=4096)
+    """What is left out, for people."""
+
+
 class WorkerState(StatusModel):
     """Where one worker runs."""
 
@@ -166,8 +200,15 @@ class DataplaneConfigStatus(ObjectStatus):
     """Version of DPDK that the engine runs on."""
     workers: tuple[WorkerState, ...] = Field(default=(), max_length=128)
     """Where the workers run."""
+    features: tuple[Feature, ...] = Field(
+        default=(), max_length=64, json_schema_extra={"x-kubernetes-list-type": "set"}
+    )
+    """What agent and engine understand beyond what the first release did, by name. The operator
+    uses nothing else on this node."""
     interfaces: tuple[InterfaceState, ...] = Field(default=(), max_length=NODE_INTERFACES)
     """State of every Interface of the node."""
+    networks: tuple[NetworkState, ...] = Field(default=(), max_length=4096)
+    """State of every network that is present on the node."""
 
 
 class DataplaneConfig(Resource):

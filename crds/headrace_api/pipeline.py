@@ -9,24 +9,11 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from .attachment import DEFAULT_TYPES, MEMBERS, Attachment, AttachmentType
 from .base import ApiModel, ObjectStatus, Resource, StatusModel, cel, column, field_error
+from .selector import LabelKey, LabelValue
 from .sockets import SOCKET_NAMES
 from .types import MacAddress, Name, NodeName, NodePool, UnderlayAddress, UnderlayPrefix
 
 INT32 = 0x7FFFFFFF
-
-#: Key of a label or taint: a name of at most 63 characters, with or without a DNS prefix.
-LabelKey = Annotated[
-    str,
-    Field(
-        min_length=1,
-        max_length=317,
-        pattern=r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?"
-        r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
-    ),
-]
-LabelValue = Annotated[
-    str, Field(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$")
-]
 
 
 class IdlePolicy(StrEnum):

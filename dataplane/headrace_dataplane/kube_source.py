@@ -297,7 +297,7 @@ class KubeSource:
         if known is not None and known[0] == version:
             return None
         try:
-            found = model.model_validate({k: v for k, v in item.items() if k != "status"})
+            found = model.read({k: v for k, v in item.items() if k != "status"})
         except ValidationError as error:
             first = next(violations(model, error))
             message = (

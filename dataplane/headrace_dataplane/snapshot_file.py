@@ -26,8 +26,8 @@ class SnapshotFile:
         try:
             with self.path.open() as file:
                 head = json.loads(file.readline())
-                config = DataplaneConfig.model_validate_json(file.readline())
-                slices = tuple(RouteSlice.model_validate_json(line) for line in file)
+                config = DataplaneConfig.read(json.loads(file.readline()))
+                slices = tuple(RouteSlice.read(json.loads(line)) for line in file)
             if len(slices) != head["slices"]:
                 raise ValueError(f"{len(slices)} of {head['slices']} RouteSlices")
             return Snapshot(int(head["generation"]), config, slices)

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
-from headrace_api import Interface, Pipeline, VirtualNetwork
+from headrace_api import DataplaneConfig, Interface, Json, Pipeline, VirtualNetwork
 from headrace_api.types import (
     MacAddress,
     NodePool,
@@ -216,3 +216,36 @@ def test_a_status_of_a_newer_release_is_read_and_a_spec_is_not() -> None:
     manifest["spec"] = {**manifest["spec"], "newer": 1}
     with pytest.raises(ValidationError, match="newer"):
         Interface.model_validate(manifest)
+
+
+def newer(value: JsonValue) -> JsonValue:
+    """The same with a field in every mapping that this release does not know."""
+    if isinstance(value, dict):
+        return {**{name: newer(each) for name, each in value.items()}, "ofANewerRelease": 1}
+    return [newer(each) for each in value] if isinstance(value, list) else value
+
+
+def test_what_a_newer_release_compiled_is_read() -> None:
+    config: Json = {
+        "metadata": {"name": "main.node-a"},
+        "spec": {
+            "pipelineName": "main",
+            "nodeName": "node-a",
+            "workers": {"count": 2},
+            "underlayPrefix": "fd00:1:0:1::/64",
+            "underlayAddress": "fd00:1:0:1::1",
+            "uplinks": [
+                {
+                    "name": "up",
+                    "attachment": {"type": "Tap", "tap": {"deviceName": "up"}},
+                    "mtu": 1500,
+                    "addresses": ["fd00:1:0:1::1"],
+                    "onLinkPrefixes": ["fd00:1::/48"],
+                    "neighbors": [{"address": "fe80::1", "macAddress": "02:00:00:00:00:01"}],
+                }
+            ],
+        },
+    }
+    assert DataplaneConfig.read(newer(config)) == DataplaneConfig.model_validate(config)
+    with pytest.raises(ValidationError):
+        DataplaneConfig.model_validate(newer(config))

@@ -175,7 +175,7 @@ class Pods:
         if any(owner["kind"] == "Pod" and owner["uid"] != uid for owner in owners):
             return None
         try:
-            interface = Interface.model_validate(item)
+            interface = Interface.read(item)
         except ValidationError as error:
             message = f"Interface {metadata['name']} is not understood by this release: {error}"
             raise CNIError(Code.INVALID_CONFIG, message) from error
@@ -242,13 +242,13 @@ def _plan(interface: Interface, config: Json) -> _Plan | None:
     spec = cast("dict[str, Any]", config["spec"])
     for item in spec.get("interfaces", ()):
         if f"{item['namespace']}/{item['name']}" == interface.key:
-            compiled = CompiledInterface.model_validate(item)
+            compiled = CompiledInterface.read(item)
             status = interface.status
             if status is None or {*compiled.addresses} != {*status.addresses}:
                 return None
             for network in spec["networks"]:
                 if f"{network['namespace']}/{network['name']}" == compiled.network:
-                    return _Plan(compiled, CompiledNetwork.model_validate(network))
+                    return _Plan(compiled, CompiledNetwork.read(network))
     return None
 
 
