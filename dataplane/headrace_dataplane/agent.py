@@ -27,7 +27,7 @@ from headrace_dataplane.engine import (
     choose_cpus,
     engine_name,
 )
-from headrace_dataplane.netdev import isolate, link_events, present
+from headrace_dataplane.netdev import indexes, isolate, link_events, release
 from headrace_dataplane.preflight import memory_lock_problem, on_ordinary_pages
 from headrace_dataplane.protocol import EngineClient, EngineError, Hello, Interface, Refusal
 from headrace_dataplane.sockets import SocketDirectories
@@ -71,7 +71,10 @@ class Agent:
         self._source = source
         self._cpus = cpus
         self._wake = asyncio.Event()
-        self._absent: frozenset[str] = frozenset()
+        self._endpoints: frozenset[str] = frozenset()
+        """Kernel devices of Interfaces, there or not."""
+        self._isolated: Mapping[str, int] = {}
+        """Those that were there, with their indexes."""
         self._snapshot: Snapshot | None = None
         self._reported: DataplaneConfigStatus | None = None
         self._logged = ""
@@ -89,14 +92,31 @@ class Agent:
                 tasks.create_task(self._notice_devices())
 
     async def _notice_devices(self) -> None:
-        """Wake up for devices that were not there: a pod waits for its own to be opened."""
+        """Wake up for devices that are new: a pod waits for its own to be opened."""
 
         def changed() -> None:
-            if present(self._absent):
+            if self._appeared():
                 self._wake.set()
 
         with link_events(changed):
             await asyncio.Event().wait()
+
+    def _appeared(self) -> frozenset[str]:
+        """Endpoints that are there now, or are others than they were."""
+        there = indexes(self._endpoints).items()
+        return frozenset(device for device, _ in there - self._isolated.items())
+
+    async def _isolate(self, endpoints: tuple[str, ...]) -> bool:
+        """Keep the host out of devices that are new; return whether one was waited for."""
+        appeared, gone = self._appeared(), self._endpoints.difference(endpoints)
+        self._isolated = indexes(endpoints)
+        new = appeared | (self._isolated.keys() - self._endpoints)
+        self._endpoints = frozenset(endpoints)
+        if gone:
+            await asyncio.to_thread(release, gone)
+        if new:
+            await asyncio.to_thread(isolate, new)
+        return bool(appeared - gone)
 
     def _engine_changed(self) -> None:
         hello = self.engine.hello
@@ -154,7 +174,6 @@ class Agent:
         states: Mapping[str, Interface] = {}
         due = isolation_due = 0.0
         appeared = -math.inf
-        isolated: frozenset[str] = frozenset()
         directories = SocketDirectories()
         failure = ""
         with EngineClient(self._runtime.socket) as client:
@@ -173,14 +192,9 @@ class Agent:
                     before = translated[1] if translated is not None else None
                     translated = snapshot, translate(snapshot.config, snapshot.slices, before)
                 translation = translated[1]
-                new = frozenset(translation.endpoints) - isolated
-                if new:
-                    await asyncio.to_thread(isolate, new)
-                isolated = frozenset(translation.endpoints)
-                if present(self._absent) and reconciler is not None:
+                if await self._isolate(translation.endpoints) and reconciler is not None:
                     reconciler.retry()
                     due, appeared = 0.0, time.monotonic()
-                self._absent = isolated - present(isolated)
                 await asyncio.to_thread(directories.keep, translation.directories, time.monotonic())
                 hello = self.engine.hello
                 if hello is None:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from headrace_dataplane.ingress import drop_ingress, pass_ingress
+
 log = logging.getLogger(__name__)
 
 SYSCTL = Path("/proc/sys/net")
@@ -31,10 +33,19 @@ SILENCE: Mapping[str, str] = {
 def isolate(devices: Iterable[str], root: Path = SYSCTL) -> None:
     """Keep the host's stack out of these devices; those that are not there are left for later.
 
-    Writes only what differs. Where it may not write it warns once for each setting, or once for
-    all where nothing can be written (an unprivileged pod): then who made the device has to do it.
+    Writes only what differs. Where it may not write settings (an unprivileged pod) it warns once;
+    a filter drops what arrives all the same.
     """
     devices = tuple(devices)
+    for device in devices:
+        try:
+            drop_ingress(device)
+        except OSError as error:
+            _warn_once(
+                f"{device}: no filter that drops what is not the dataplane's: {error.strerror}: "
+                "broadcasts of its machine may reach this node: give CAP_NET_ADMIN and a kernel "
+                "with CONFIG_NET_CLS_BPF"
+            )
     if devices and os.statvfs(root).f_flag & os.ST_RDONLY:
         settings = ", ".join(f"{name.format('DEVICE')}={to}" for name, to in SILENCE.items())
         _warn_once(
@@ -54,10 +65,19 @@ def isolate(devices: Iterable[str], root: Path = SYSCTL) -> None:
                 _warn_once(f"{setting}: {error.strerror}: the host may speak on {device}")
 
 
-def present(devices: Iterable[str]) -> frozenset[str]:
-    """Return those of these devices that the kernel has."""
-    there = {name for _, name in socket.if_nameindex()}
-    return frozenset(device for device in devices if device in there)
+def release(devices: Iterable[str]) -> None:
+    """Let the host's stack hear these devices again, whose endpoints are gone."""
+    for device in devices:
+        try:
+            pass_ingress(device)
+        except OSError as error:
+            _warn_once(f"{device}: the host hears nothing from it: {error.strerror}")
+
+
+def indexes(devices: Iterable[str]) -> Mapping[str, int]:
+    """Return those of these devices that the kernel has: one that was made anew has another."""
+    there = {name: index for index, name in socket.if_nameindex()}
+    return {device: there[device] for device in devices if device in there}
 
 
 @contextmanager

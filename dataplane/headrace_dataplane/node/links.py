@@ -22,7 +22,6 @@ from typing import Any
 from pyroute2 import IPRoute, NetlinkError, netns
 
 from headrace_dataplane.netdev import SYSCTL, isolate
-from headrace_dataplane.node.ingress import drop_ingress
 
 _MARK = "headrace.dev/cni"
 _HOST_DEVICE = re.compile(r"hr[0-9a-f]{12}")
@@ -96,10 +95,9 @@ def plug(endpoint: Endpoint, owner: Owner, namespace: int) -> Device:
                 link = None
             if link is None:
                 link = _make(host, endpoint, namespace)
-                # The mark comes last: what has none was never finished.
-                drop_ingress(host, link["index"], endpoint.host)
-                host.link("set", index=link["index"], ifalias=owner.alias)
             isolate((endpoint.host,))
+            # The mark comes last: what has none was never finished.
+            host.link("set", index=link["index"], ifalias=owner.alias)
             host.link("set", index=link["index"], state="up")
         with _entered(namespace), IPRoute() as pod:
             mac = _configure(pod, endpoint)

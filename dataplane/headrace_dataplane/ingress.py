@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drops what arrives at a device after the dataplane has read it, before the host's stack does.
+
+The settings of headrace_dataplane.netdev leave one way into the host: broadcasts and multicasts
+from 0.0.0.0, which no address or route stops. And a pod without privileges cannot write them.
+"""
+
+import errno
+import os
+import socket
+import struct
+from contextlib import suppress
+
+# linux/rtnetlink.h and linux/netlink.h
+_RTM_NEWQDISC, _RTM_NEWTFILTER, _RTM_DELTFILTER = 36, 44, 45
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
+_NLMSG_ERROR = 2
+_HEADER = struct.Struct("=IHHII")
+# linux/pkt_sched.h: clsact, and tc's "ingress" of it, which comes after packet sockets.
+_CLSACT, _CLSACT_HANDLE, _INGRESS = 0xFFFFFFF1, 0xFFFF0000, 0xFFFFFFF2
+# linux/pkt_cls.h and linux/filter.h. Classic BPF: the other kind needs CAP_BPF to load.
+_TCA_KIND, _TCA_OPTIONS = 1, 2
+_TCA_BPF_OPS_LEN, _TCA_BPF_OPS, _TCA_BPF_NAME, _TCA_BPF_FLAGS = 4, 5, 7, 8
+_ACT_DIRECT = 1
+_TC_ACT_SHOT = 2
+_RETURN = struct.pack("=HBBI", 0x06, 0, 0, _TC_ACT_SHOT)
+_ETH_P_ALL = 3
+_PRIORITY = 1
+# Ours by this number alone: what has it needs no second one.
+_HANDLE = 0x4852
+
+
+def drop_ingress(device: str) -> None:
+    """Have the host's stack get nothing from a device, if it is there, until it is gone.
+
+    Needs CAP_NET_ADMIN. Raises OSError, ENOENT or EOPNOTSUPP of a kernel without cls_bpf.
+    """
+    with suppress(_GoneError), _netlink() as kernel:
+        index = _index(device)
+        create = _NLM_F_CREATE | _NLM_F_EXCL
+        with suppress(FileExistsError):
+            _ask(kernel, _RTM_NEWQDISC, create, _qdisc(index))
+        with suppress(FileExistsError):
+            _ask(kernel, _RTM_NEWTFILTER, create, _filter(index) + _program())
+
+
+def pass_ingress(device: str) -> None:
+    """Undo drop_ingress. Raises OSError."""
+    with suppress(_GoneError, FileNotFoundError), _netlink() as kernel:
+        _ask(kernel, _RTM_DELTFILTER, 0, _filter(_index(device)))
+
+
+class _GoneError(Exception):
+    """The device is."""
+
+
+def _index(device: str) -> int:
+    try:
+        return socket.if_nametoindex(device)
+    except OSError as error:
+        raise _GoneError from error
+
+
+def _qdisc(index: int) -> bytes:
+    return _tcmsg(index, _CLSACT_HANDLE, _CLSACT, 0) + _attribute(_TCA_KIND, b"clsact\0")
+
+
+def _filter(index: int) -> bytes:
+    info = _PRIORITY << 16 | socket.htons(_ETH_P_ALL)
+    return _tcmsg(index, _HANDLE, _INGRESS, info) + _attribute(_TCA_KIND, b"bpf\0")
+
+
+def _program() -> bytes:
+    options = (
+        (_TCA_BPF_OPS_LEN, struct.pack("=H", 1)),
+        (_TCA_BPF_OPS, _RETURN),
+        (_TCA_BPF_NAME, b"headrace_drop\0"),
+        (_TCA_BPF_FLAGS, struct.pack("=I", _ACT_DIRECT)),
+    )
+    return _attribute(_TCA_OPTIONS, b"".join(_attribute(*option) for option in options))
+
+
+def _tcmsg(index: int, handle: int, parent: int, info: int) -> bytes:
+    return struct.pack("=BxxxiIII", socket.AF_UNSPEC, index, handle, parent, info)
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", 4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
+
+
+def _netlink() -> socket.socket:
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+
+
+def _ask(kernel: socket.socket, kind: int, flags: int, body: bytes) -> None:
+    """Send a request and read the answer. Raises OSError, _GoneError."""
+    flags |= _NLM_F_REQUEST | _NLM_F_ACK
+    kernel.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body)
+    answer = kernel.recv(1 << 16)
+    _, what, *_ = _HEADER.unpack_from(answer)
+    number = -struct.unpack_from("=i", answer, _HEADER.size)[0] if what == _NLMSG_ERROR else 0
+    if number == errno.ENODEV:
+        raise _GoneError
+    if number:
+        raise OSError(number, os.strerror(number))
