@@ -679,6 +679,9 @@ def test_garbage_is_collected_by_network(host: Host) -> None:
     assert host.cni("GC", **uses) == Answer(0, "")
     assert host.links() & {*devices, "hr000000000000"} == {devices[0], devices[2]}
     assert before - host.links() >= {devices[1], "hr000000000000"}
+    # It says nothing of what is in use.
+    assert host.cni("GC") == Answer(0, "")
+    assert host.links() & {*devices} == {devices[0], devices[2]}
     # As libcni says that nothing is.
     none: dict[str, Any] = {"cni.dev/valid-attachments": None}
     assert host.cni("GC", **none) == Answer(0, "")

@@ -53,14 +53,27 @@ def test_a_request_is_understood() -> None:
     assert request.arguments["K8S_POD_NAMESPACE"] == "shop"
     assert request.config.timeout_seconds == 50
     assert request.config.previous == {"ips": []}
-    assert request.config.valid is None
+    assert request.config.in_use is None
 
 
-def test_what_is_still_valid_is_understood() -> None:
-    uses = [{"containerID": "c1", "ifname": "eth0", "other": 1}]
-    request = parse(message({**CONFIG, "cni.dev/valid-attachments": uses}, CNI_COMMAND="GC"))
-    assert request.config.valid is not None
-    assert [(use.container, use.device) for use in request.config.valid] == [("c1", "eth0")]
+ONE, TWO = ([{"containerID": name, "ifname": "eth0", "other": 1}] for name in ("c1", "c2"))
+
+
+@pytest.mark.parametrize(
+    ("lists", "in_use"),
+    [
+        ({"cni.dev/valid-attachments": ONE}, {"c1"}),
+        ({"cni.dev/attachments": ONE}, {"c1"}),
+        ({"cni.dev/valid-attachments": ONE, "cni.dev/attachments": TWO}, {"c1", "c2"}),
+        ({"cni.dev/valid-attachments": None, "cni.dev/attachments": TWO}, {"c2"}),
+        ({"cni.dev/valid-attachments": []}, set()),
+        ({"cni.dev/valid-attachments": None}, set()),
+        ({}, None),
+    ],
+)
+def test_what_is_in_use_is_known_by_both_names(lists: Any, in_use: set[str] | None) -> None:
+    request = parse(message({**CONFIG, **lists}, CNI_COMMAND="GC"))
+    assert request.config.in_use == in_use
 
 
 @pytest.mark.parametrize(

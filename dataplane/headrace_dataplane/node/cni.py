@@ -72,7 +72,21 @@ class Config(BaseModel):
     )
     """How long ADD waits for the dataplane, 1 to 120 seconds."""
     valid: tuple[Attachment, ...] | None = Field(default=None, alias="cni.dev/valid-attachments")
-    """GC: what is still in use."""
+    valid_by_first_name: tuple[Attachment, ...] | None = Field(
+        default=None, alias="cni.dev/attachments"
+    )
+    """As the first text of version 1.1.0 had it, and the first libcni."""
+
+    @property
+    def in_use(self) -> frozenset[str] | None:
+        """GC: containers whose devices are; None: the runtime does not say.
+
+        A list that is null is empty: so libcni writes one.
+        """
+        if not self.model_fields_set & {"valid", "valid_by_first_name"}:
+            return None
+        uses = (*(self.valid or ()), *(self.valid_by_first_name or ()))
+        return frozenset(use.container for use in uses)
 
     @field_validator("previous")
     @classmethod

@@ -113,7 +113,7 @@ def unplug(owner: Owner) -> list[str]:
     return _remove(lambda found: found is not None and _same(found, owner))
 
 
-def collect(network: str, containers: set[str]) -> list[str]:
+def collect(network: str, containers: frozenset[str]) -> list[str]:
     """Remove what belongs to no container of these, and what was never finished."""
     return _remove(
         lambda found: (

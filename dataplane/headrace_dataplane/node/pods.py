@@ -211,9 +211,11 @@ class Pods:
             raise CNIError(Code.INTERNAL, f"pod {_pod(request)}: {error}") from error
 
     async def _collect(self, request: Request) -> None:
-        # Without a list nothing is in use: so libcni says it (as null, or not at all).
-        valid = {use.container for use in request.config.valid or ()}
-        removed = await self._run(partial(links.collect, request.config.name, valid))
+        in_use = request.config.in_use
+        if in_use is None:
+            log.warning("GC without cni.dev/valid-attachments: what is in use is not known")
+            return
+        removed = await self._run(partial(links.collect, request.config.name, in_use))
         if removed:
             log.info("nobody's any more: removed %s", ", ".join(removed))
 
