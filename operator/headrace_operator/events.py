@@ -21,6 +21,8 @@ _BURST = 100
 _RATE = 5.0
 #: Cluster-scoped objects have their events there.
 _DEFAULT_NAMESPACE = "default"
+_NAME_LENGTH = 253
+_NOTE_BYTES = 1024
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +71,7 @@ class Events:
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.name,
             "metadata": {
-                "name": f"{metadata['name']}.{uuid.uuid4().hex[:16]}",
+                "name": _name(text(metadata.get("name"))),
                 "namespace": namespace or _DEFAULT_NAMESPACE,
             },
             "eventTime": now,
@@ -78,6 +80,12 @@ class Events:
             "action": "Reconcile",
             "type": what.type,
             "reason": what.reason,
-            "note": what.note,
+            "note": what.note.encode()[:_NOTE_BYTES].decode(errors="ignore"),
             "regarding": regarding,
         }
+
+
+def _name(of: str) -> str:
+    """A name of its own for an event, as an object's name may be; that of a pod may be as long."""
+    tail = f".{uuid.uuid4().hex[:16]}"
+    return of[: _NAME_LENGTH - len(tail)].rstrip("-.") + tail

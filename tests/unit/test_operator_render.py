@@ -390,11 +390,13 @@ def test_names_of_daemon_sets_stay_apart_and_within_limits() -> None:
     assert class_name("edge", "large").startswith("headrace-edge-large-")
     pairs: list[tuple[str, str | None]] = [
         (pipeline, value)
-        for pipeline in ("a", "a-b", "a-b-c", "p" * 63, "p" * 62 + "q", "a-" * 31 + "a")
+        for pipeline in ("a", "a-b", "a-b-c", "p" * 63, "p" * 62 + "q", "a-" * 31 + "a", "node")
         for value in (None, "b", "b-c", "c", "B", "b_c", "b.c", "V" * 63, "V" * 62 + "v", "-", "_")
     ]
     names = {class_name(*pair) for pair in pairs}
     assert len(names) == len(pairs)
+    # The chart's node agent.
+    assert "headrace-node" not in names
     assert all(NAME.match(name) for name in names), names
 
 

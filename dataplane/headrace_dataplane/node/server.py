@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import socket
+import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 
 from headrace_api import Json
@@ -21,15 +23,21 @@ _RECEIVE_SECONDS = 10.0
 
 
 async def serve(path: Path, answer: Answer) -> None:
-    """Serve until cancelled; `answer` gets the request and an open network namespace, or -1."""
+    """Serve until cancelled; `answer` gets the request and an open network namespace, or -1.
+
+    The path is taken from an earlier agent at once, and left to a later one at the end: of a pod
+    that was deleted by force the agent may run beside its successor.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.setblocking(False)
-        listener.bind(str(path))
-        path.chmod(0o600)
+        made = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+        listener.bind(str(made))
+        made.chmod(0o600)
         listener.listen(128)
+        ours = made.stat()
+        made.rename(path)
         log.info("serving the CNI plugin at %s", path)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -37,7 +45,9 @@ async def serve(path: Path, answer: Answer) -> None:
                     peer, _ = await loop.sock_accept(listener)
                     tasks.create_task(_talk(peer, answer))
         finally:
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(path.stat(), ours):
+                    path.unlink()
 
 
 async def _talk(peer: socket.socket, answer: Answer) -> None:

@@ -22,6 +22,8 @@ from headrace_operator.settings import STATE_DIRECTORY, TUN, DataplaneSettings, 
 NODE_CLASS_LABEL = "headrace.dev/node-class"
 #: Pods are named after their DaemonSet with six more characters, and their host name has 63.
 _NAME_LENGTH = 57
+#: The chart's own DaemonSet, beside those of Pipelines.
+_NODE_AGENT = "headrace-node"
 _STOP_SECONDS = 15
 _PROBE_SECONDS = 2
 
@@ -61,7 +63,7 @@ def class_name(pipeline: str, value: str | None) -> str:
     """Name of the DaemonSet of a node class, at most 57 characters; None is the default class.
 
     `headrace-<pipeline>`, or `headrace-<pipeline>-<value>-<hash>`: Pipeline `a` with class `b-c`
-    and Pipeline `a-b` with class `c` are two.
+    and Pipeline `a-b` with class `c` are two. Pipeline `node` has `headrace-node-<hash>`.
     """
     if value is None:
         return _short(f"headrace-{pipeline}", pipeline)
@@ -71,7 +73,7 @@ def class_name(pipeline: str, value: str | None) -> str:
 
 
 def _short(name: str, unique: str) -> str:
-    if len(name) <= _NAME_LENGTH:
+    if len(name) <= _NAME_LENGTH and name != _NODE_AGENT:
         return name
     tail = _hash(unique)
     return f"{name[: _NAME_LENGTH - len(tail) - 1].rstrip('-')}-{tail}"
