@@ -49,7 +49,7 @@ class ApiModel(BaseModel):
 
     @classmethod
     def read(cls, data: object) -> Self:
-        """Validate what Headrace itself wrote: fields of a newer release are ignored, everywhere."""
+        """Validate what Headrace itself wrote: a newer release's fields are ignored at any depth."""
         return cls.model_validate(data, extra="ignore")
 
     def to_dict(self) -> Json:
