@@ -49,7 +49,7 @@ class ApiModel(BaseModel):
 
     @classmethod
     def read(cls, data: object) -> Self:
-        """Validate what Headrace itself wrote: a newer release's fields are ignored at any depth."""
+        """Validate what Headrace itself wrote: what a newer release added is ignored everywhere."""
         return cls.model_validate(data, extra="ignore")
 
     def to_dict(self) -> Json:
