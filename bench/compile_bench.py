@@ -57,6 +57,8 @@ def _pipeline() -> Pipeline:
             "metadata": {"name": "router"},
             "spec": {
                 "underlayPrefix": "fd00:1::/48",
+                "allowedNamespaces": {},
+                "devices": [{"name": "taps", "type": "Tap", "deviceNames": ["*"]}],
                 "uplinks": [{"name": "uplink0", "mtu": 9000, "attachment": uplink}],
             },
         }

@@ -17,8 +17,10 @@ from .dataplane_config import (
     WorkerState,
     config_name,
 )
+from .device import Device
 from .interface import Interface, InterfaceSpec, InterfaceStatus, SourceCheck
 from .names import PIPELINE_LABEL, RUNTIME_DIRECTORY, SYSTEM_NAMESPACE
+from .namespace import NAMESPACE_NAME_LABEL, Namespace
 from .node import Node
 from .objects import Object, Objects, Problem
 from .pipeline import (
@@ -34,6 +36,7 @@ from .pipeline import (
 )
 from .pod import Pod, PodNetwork, pod_device, pod_interface_name, pod_mac, pod_networks
 from .route_slice import RouteSlice, RouteSliceSpec, SliceNextHop, SliceRoute, slice_name
+from .selector import LabelSelector
 from .sockets import SOCKET_NAMES, SOCKETS_DIRECTORY, socket_directory, with_socket
 from .virtual_network import (
     NextHop,
@@ -47,6 +50,7 @@ from .virtual_network import (
 __all__ = [
     "API_VERSION",
     "GROUP",
+    "NAMESPACE_NAME_LABEL",
     "PIPELINE_LABEL",
     "RUNTIME_DIRECTORY",
     "SOCKETS_DIRECTORY",
@@ -66,6 +70,7 @@ __all__ = [
     "DataplaneConfig",
     "DataplaneConfigSpec",
     "DataplaneConfigStatus",
+    "Device",
     "HugepageSize",
     "Hugepages",
     "IdlePolicy",
@@ -74,6 +79,8 @@ __all__ = [
     "InterfaceState",
     "InterfaceStatus",
     "Json",
+    "LabelSelector",
+    "Namespace",
     "NetworkState",
     "NextHop",
     "Node",

@@ -30,7 +30,15 @@ PodDeviceName = Annotated[
 #: sockaddr_un has 108 bytes with the terminator (unix(7)).
 SOCKET_BYTES = 107
 SocketPath = Annotated[str, Field(min_length=2, max_length=SOCKET_BYTES, pattern=r"^/[^\s,]+$")]
-FilePath = Annotated[str, Field(min_length=2, max_length=1024, pattern=r"^/[^\s,]+$")]
+#: Absolute, each part a name: no //, . or .., and none at the end.
+PlainPath = Annotated[
+    str,
+    Field(
+        min_length=2,
+        max_length=1024,
+        pattern=r"^(/([^/\s,:.][^/\s,:]*|\.[^/\s,:.][^/\s,:]*|\.\.[^/\s,:]+))+$",
+    ),
+]
 
 
 class AttachmentType(StrEnum):
@@ -141,8 +149,6 @@ class MemifAttachment(ApiModel):
     """Server makes the socket, Client connects to it. Default Server."""
     id: int = Field(default=0, ge=0, le=0x7FFFFFFF)
     """Number of the link on the socket, 0 to 2147483647. Default 0."""
-    secret: str | None = Field(default=None, min_length=1, max_length=24, pattern=r"^[^\s,]+$")
-    """Secret that both sides must give, at most 24 characters."""
 
 
 class VhostUserAttachment(ApiModel):
@@ -173,10 +179,11 @@ class PcapAttachment(ApiModel):
         )
     )
 
-    receive_file: FilePath | None = None
-    """pcap file whose frames the engine receives; absolute path."""
-    transmit_file: FilePath | None = None
-    """pcap file that the engine writes what it sends to; absolute path."""
+    receive_file: PlainPath | None = None
+    """pcap file whose frames the engine receives: an absolute path below the directory of one of
+    the Pipeline's devices, without symbolic links."""
+    transmit_file: PlainPath | None = None
+    """pcap file that the engine writes what it sends to, likewise; what it holds is lost."""
     receive_loop: bool = False
     """Receive the frames of receiveFile again and again. Default false."""
 
@@ -266,18 +273,6 @@ class Attachment(ApiModel):
         if self.pcap:
             return f"file:{self.pcap.transmit_file}" if self.pcap.transmit_file else None
         return None
-
-
-#: What the Interfaces of a Pipeline may use when it does not say.
-DEFAULT_TYPES = (
-    AttachmentType.TAP,
-    AttachmentType.AF_PACKET,
-    AttachmentType.MEMIF,
-    AttachmentType.PCAP,
-    AttachmentType.NULL,
-    AttachmentType.SRIOV,
-    AttachmentType.POD,
-)
 
 
 class ObjectRef(ApiModel):

@@ -14,15 +14,17 @@ from pydantic import ValidationError
 from .base import API_VERSION, GROUP, Resource
 from .errors import Location, Violation, path_text, violations
 from .interface import Interface
+from .namespace import Namespace
 from .node import Node
 from .objects import Object, Objects, Problem
 from .pipeline import Pipeline
 from .virtual_network import VirtualNetwork
 
 #: What may be in a manifest; objects of other groups are passed over.
-KINDS: dict[str, type[VirtualNetwork] | type[Interface] | type[Pipeline] | type[Node]] = {
-    kind.__name__: kind for kind in (VirtualNetwork, Interface, Pipeline, Node)
-}
+KINDS: dict[
+    str,
+    type[VirtualNetwork] | type[Interface] | type[Pipeline] | type[Node] | type[Namespace],
+] = {kind.__name__: kind for kind in (VirtualNetwork, Interface, Pipeline, Node, Namespace)}
 
 _SEPARATOR = re.compile(r"^---(?:[ \t].*)?$", re.MULTILINE)
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
@@ -134,6 +136,7 @@ def _objects(items: Iterable[Object]) -> Objects:
         interfaces=tuple(item for item in found if isinstance(item, Interface)),
         pipelines=tuple(item for item in found if isinstance(item, Pipeline)),
         nodes=tuple(item for item in found if isinstance(item, Node)),
+        namespaces=tuple(item for item in found if isinstance(item, Namespace)),
     )
 
 
@@ -265,7 +268,7 @@ def _identity(value: dict[object, object], model: type[Object] | None) -> list[V
         close = difflib.get_close_matches(str(kind), KINDS, n=1)
         hint = f"did you mean {close[0]}?" if close else f"must be one of {', '.join(KINDS)}"
         return [Violation(("kind",), "NotSupported", f"{kind} is no kind of Headrace; {hint}")]
-    wanted = "v1" if model is Node else API_VERSION
+    wanted = "v1" if model in (Node, Namespace) else API_VERSION
     if version != wanted:
         shown = "not given" if version is None else repr(version)
         return [Violation(("apiVersion",), "NotSupported", f"{shown}: must be {wanted}")]

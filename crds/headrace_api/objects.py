@@ -4,13 +4,14 @@
 from dataclasses import dataclass
 
 from .interface import Interface
+from .namespace import Namespace
 from .node import Node
 from .pipeline import Pipeline
 from .pod import Pod
 from .virtual_network import VirtualNetwork
 
 #: Anything that the compiler reads.
-Object = VirtualNetwork | Interface | Pipeline | Node | Pod
+Object = VirtualNetwork | Interface | Pipeline | Node | Pod | Namespace
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,18 @@ class Objects:
     pipelines: tuple[Pipeline, ...] = ()
     nodes: tuple[Node, ...] = ()
     pods: tuple[Pod, ...] = ()
+    namespaces: tuple[Namespace, ...] = ()
 
     def all(self) -> tuple[Object, ...]:
         """Every object."""
-        return (*self.networks, *self.interfaces, *self.pipelines, *self.nodes, *self.pods)
+        return (
+            *self.namespaces,
+            *self.networks,
+            *self.interfaces,
+            *self.pipelines,
+            *self.nodes,
+            *self.pods,
+        )
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -7,9 +7,10 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from .attachment import DEFAULT_TYPES, MEMBERS, Attachment, AttachmentType
+from .attachment import MEMBERS, Attachment, AttachmentType
 from .base import ApiModel, ObjectStatus, Resource, StatusModel, cel, column, field_error
-from .selector import LabelKey, LabelValue
+from .device import Device
+from .selector import LabelKey, LabelSelector, LabelValue
 from .sockets import SOCKET_NAMES
 from .types import MacAddress, Name, NodeName, NodePool, UnderlayAddress, UnderlayPrefix
 
@@ -311,14 +312,20 @@ class PipelineSpec(ApiModel):
     """Classes of nodes that differ from the others, at most 32."""
     numa: int | None = Field(default=None, ge=0, le=63)
     """NUMA node to run on, 0 to 63. Default: any."""
-    attachment_types: tuple[AttachmentType, ...] = Field(
-        default=DEFAULT_TYPES,
-        min_length=1,
-        max_length=10,
-        json_schema_extra={"x-kubernetes-list-type": "set"},
+    allowed_namespaces: LabelSelector | None = None
+    """Namespaces whose Interfaces may name the Pipeline, by their labels. Absent: none, but with
+    `headrace run` all; empty: all."""
+    devices: tuple[Device, ...] | None = Field(
+        default=None,
+        max_length=64,
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+        },
     )
-    """What the Interfaces may use: the dataplane pod gets the privileges that these need and
-    no more. Default Tap, AFPacket, Memif, Pcap, Null, SRIOV."""
+    """All that Interfaces may name of a node, at most 64 entries. The dataplane pod gets the
+    privileges that their types and the uplinks need, and no more. Absent: an entry of type Pod
+    where the chart's node agent is enabled; empty: nothing. Uplinks need no entry."""
     underlay_prefix: NodePool
     """IPv6 prefix of length 64 or less from which every node gets a /64, e.g. fd00:1::/48;
     immutable. The first /64 of a longer range stays free for the fabric's own addresses."""
@@ -349,8 +356,10 @@ class PipelineSpec(ApiModel):
             names.add(uplink.name)
             if device:
                 devices.add(device)
-        if len(set(self.attachment_types)) != len(self.attachment_types):
-            raise field_error("attachmentTypes", "every type once")
+        entries = [device.name for device in self.devices or ()]
+        for index, name in enumerate(entries):
+            if name in entries[:index]:
+                raise field_error(f"devices[{index}].name", f"{name} is used twice")
         if self.node_classes and self.node_class_label is None:
             raise field_error("nodeClassLabel", "required with nodeClasses")
         values = [each.value for each in self.node_classes]
@@ -358,6 +367,16 @@ class PipelineSpec(ApiModel):
             if value in values[:index]:
                 raise field_error(f"nodeClasses[{index}].value", f"{value} is listed twice")
         return self
+
+    def admits(self, labels: Mapping[str, str]) -> bool:
+        """Whether Interfaces in a namespace with these labels may name the Pipeline."""
+        return self.allowed_namespaces is not None and self.allowed_namespaces.matches(labels)
+
+    def devices_for(self, kind: AttachmentType, labels: Mapping[str, str]) -> tuple[Device, ...]:
+        """The entries of a type for a namespace with these labels."""
+        return tuple(
+            device for device in self.devices or () if device.type is kind and device.serves(labels)
+        )
 
     def node_class(self, labels: Mapping[str, str]) -> NodeClass | None:
         """The class of a node with these labels; None: it has the Pipeline's own sizes."""
@@ -420,3 +439,10 @@ class Pipeline(Resource):
 
     spec: PipelineSpec
     status: PipelineStatus | None = None
+
+    def with_defaults(self, **defaults: object) -> Self:
+        """The Pipeline with these values for the fields of its spec that are absent."""
+        absent = {
+            name: value for name, value in defaults.items() if getattr(self.spec, name) is None
+        }
+        return self.model_copy(update={"spec": self.spec.model_copy(update=absent)})

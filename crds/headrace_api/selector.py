@@ -75,7 +75,7 @@ class SelectorRequirement(ApiModel):
 
 
 class LabelSelector(ApiModel):
-    """Which objects: those whose labels meet all of it. Empty: all. Where it is absent: none."""
+    """Which objects: those whose labels meet all of it. Empty: all."""
 
     match_labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=16)
     """Labels that the object must have, at most 16."""

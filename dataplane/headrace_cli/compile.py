@@ -10,7 +10,7 @@ import yaml
 
 from headrace_api import Json, Problem
 from headrace_cli.errors import CommandError
-from headrace_cli.local import StateFile, with_nodes
+from headrace_cli.local import StateFile, localized
 from headrace_cli.manifests import ManifestReader
 from headrace_cli.target import add_cluster
 from headrace_operator.compiler import Allocations
@@ -78,7 +78,7 @@ def _manifests(arguments: argparse.Namespace) -> tuple[list[Json], list[Problem]
     allocations = (
         StateFile(arguments.state).load().allocations if arguments.state else Allocations()
     )
-    compiled = compile_objects(with_nodes(manifests.objects, *arguments.node), allocations)
+    compiled = compile_objects(localized(manifests.objects, *arguments.node), allocations)
     problems = (*manifests.problems, *compiled.problems)
     return [*compiled.configs.values(), *compiled.slices.values()], [
         manifests.located(problem) for problem in problems

@@ -11,10 +11,10 @@ import yaml
 from pydantic import JsonValue, ValidationError
 
 from headrace_api import (
-    SOCKETS_DIRECTORY,
     DataplaneConfig,
     Interface,
     Json,
+    Namespace,
     Node,
     Object,
     Objects,
@@ -28,6 +28,7 @@ from headrace_kube import (
     CONFIG_MAPS,
     DATAPLANE_CONFIGS,
     INTERFACES,
+    NAMESPACES,
     NODES,
     PIPELINES,
     ROUTE_SLICES,
@@ -38,9 +39,10 @@ from headrace_kube import (
 from headrace_operator.compiler import compile as compile_objects
 from headrace_operator.render import load_allocations, parse
 from headrace_operator.render.raw import part, text
-from headrace_operator.settings import Settings
+from headrace_operator.settings import DataplaneSettings, Settings
 
 _SETTINGS = "headrace-operator"
+_DEFAULTS = Settings(dataplane=DataplaneSettings(image="headrace"))
 
 
 @dataclass(frozen=True)
@@ -66,21 +68,24 @@ def look(arguments: argparse.Namespace) -> Live:
     """Read the cluster and compile. Raises CommandError."""
     system = arguments.system_namespace
 
-    async def read(kube: Kube) -> tuple[str, list[list[Json]]]:
+    async def read(kube: Kube) -> tuple[Settings, list[list[Json]]]:
         listings = await asyncio.gather(
             kube.list(VIRTUAL_NETWORKS),
             kube.list(INTERFACES),
             kube.list(PIPELINES),
             kube.list(NODES),
+            kube.list(NAMESPACES),
             kube.list(DATAPLANE_CONFIGS, system),
             kube.list(ROUTE_SLICES, system),
         )
-        return await _sockets(kube, system), [listing.items for listing in listings]
+        return await _settings(kube, system), [listing.items for listing in listings]
 
-    sockets, (networks, interfaces, pipelines, nodes, configs, slices) = ask(arguments, read)
+    settings, (networks, interfaces, pipelines, nodes, namespaces, configs, slices) = ask(
+        arguments, read
+    )
     allocations = load_allocations(networks, interfaces, pipelines, configs, slices)
-    objects, problems = _parse([*networks, *interfaces, *pipelines, *nodes])
-    compiled = compile_objects(objects, allocations, system, sockets)
+    objects, problems = _parse([*networks, *interfaces, *pipelines, *nodes, *namespaces], settings)
+    compiled = compile_objects(objects, allocations, system, settings.dataplane.sockets)
     return Live(
         [*compiled.configs.values(), *compiled.slices.values()],
         [*problems, *compiled.problems],
@@ -88,21 +93,21 @@ def look(arguments: argparse.Namespace) -> Live:
     )
 
 
-async def _sockets(kube: Kube, system: str) -> str:
-    """Where Interfaces have their sockets: as the operator's settings say, else the default."""
+async def _settings(kube: Kube, system: str) -> Settings:
+    """The operator's settings, or the defaults where they cannot be read."""
     try:
         found = await kube.get(CONFIG_MAPS, _SETTINGS, system)
         document = yaml.safe_load(text(part(found, "data").get("operator.yaml")))
-        return Settings.model_validate(document).dataplane.sockets
+        return Settings.model_validate(document)
     except (yaml.YAMLError, ValidationError):
-        return SOCKETS_DIRECTORY
+        return _DEFAULTS
     except KubeError as error:
         if error.absent or forbidden(error):
-            return SOCKETS_DIRECTORY
+            return _DEFAULTS
         raise
 
 
-def _parse(items: Iterable[Json]) -> tuple[Objects, list[Problem]]:
+def _parse(items: Iterable[Json], settings: Settings) -> tuple[Objects, list[Problem]]:
     found: list[Object] = []
     problems: list[Problem] = []
     for item in items:
@@ -114,8 +119,13 @@ def _parse(items: Iterable[Json]) -> tuple[Objects, list[Problem]]:
     return Objects(
         networks=tuple(item for item in found if isinstance(item, VirtualNetwork)),
         interfaces=tuple(item for item in found if isinstance(item, Interface)),
-        pipelines=tuple(item for item in found if isinstance(item, Pipeline)),
+        pipelines=tuple(
+            item.with_defaults(devices=settings.default_devices)
+            for item in found
+            if isinstance(item, Pipeline)
+        ),
         nodes=tuple(item for item in found if isinstance(item, Node)),
+        namespaces=tuple(item for item in found if isinstance(item, Namespace)),
     ), problems
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from headrace_api import (
     DataplaneConfig,
     DataplaneConfigStatus,
+    LabelSelector,
     Node,
     ObjectMeta,
     Objects,
@@ -104,8 +105,12 @@ class StateFile:
             raise CommandError(f"cannot keep state: {self.path}: {error.strerror}") from error
 
 
-def with_nodes(objects: Objects, *own: str) -> Objects:
-    """Return the objects with a Node for each node that they name, and for `own`."""
+def localized(objects: Objects, *own: str) -> Objects:
+    """Return the objects as local mode means them.
+
+    With a Node for each node that they name and for `own`; a Pipeline that does not say which
+    namespaces it allows allows all.
+    """
     named = {*own}
     named |= {item.spec.node_name for item in objects.interfaces if item.spec.node_name}
     for pipeline in objects.pipelines:
@@ -113,7 +118,13 @@ def with_nodes(objects: Objects, *own: str) -> Objects:
             named |= {override.node_name for override in uplink.node_overrides}
     named -= {node.key for node in objects.nodes}
     new = tuple(Node(metadata=ObjectMeta(name=name)) for name in sorted(named))
-    return replace(objects, nodes=objects.nodes + new)
+    return replace(
+        objects,
+        nodes=objects.nodes + new,
+        pipelines=tuple(
+            item.with_defaults(allowed_namespaces=LabelSelector()) for item in objects.pipelines
+        ),
+    )
 
 
 class LocalSource:
@@ -177,7 +188,7 @@ class LocalSource:
     def _compile(self, manifests: Manifests) -> Snapshot | None:
         with self._state.locked():
             state = self._state.load()
-            compiled = compile_objects(with_nodes(manifests.objects, self._node), state.allocations)
+            compiled = compile_objects(localized(manifests.objects, self._node), state.allocations)
             self._say(manifests, compiled.problems)
             new = state.model_copy(update={"allocations": compiled.allocations})
             found = snapshot(compiled, self._node)

@@ -9,7 +9,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from headrace_api import Interface, Node, Object, Objects, Pipeline, Problem, VirtualNetwork
+from headrace_api import (
+    Interface,
+    Namespace,
+    Node,
+    Object,
+    Objects,
+    Pipeline,
+    Problem,
+    VirtualNetwork,
+)
 from headrace_api.manifests import loads
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -106,6 +115,7 @@ class ManifestReader:
             interfaces=tuple(item for item in every if isinstance(item, Interface)),
             pipelines=tuple(item for item in every if isinstance(item, Pipeline)),
             nodes=tuple(item for item in every if isinstance(item, Node)),
+            namespaces=tuple(item for item in every if isinstance(item, Namespace)),
         )
         return Manifests(objects, tuple(wrong), files)
 

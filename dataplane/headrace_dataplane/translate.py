@@ -122,8 +122,6 @@ def _device(port: str, attachment: Attachment, queues: int, mtu: int) -> Device:
             f"role={memif.role.lower()},id={memif.id},socket={path},"
             f"socket-abstract=no,mac={_mac(port)}"
         )
-        if memif.secret is not None:
-            arguments += f",secret={_safe(memif.secret)}"
         return _virtual("net_memif", port, arguments)
     if attachment.vhost_user:
         return _virtual("net_vhost", port, f"iface={path},queues={queues},{_ONE_BUFFER_VHOST}")

@@ -17,10 +17,12 @@ from typing import NamedTuple, TypeVar
 from prometheus_client.core import Metric
 
 from headrace_api import (
+    NAMESPACE_NAME_LABEL,
     PIPELINE_LABEL,
     AttachmentType,
     Interface,
     Json,
+    Namespace,
     Node,
     Object,
     Pipeline,
@@ -34,6 +36,7 @@ from headrace_kube import (
     DAEMON_SETS,
     DATAPLANE_CONFIGS,
     INTERFACES,
+    NAMESPACES,
     NODES,
     PIPELINES,
     PODS,
@@ -63,8 +66,10 @@ from .render import (
 from .render.raw import items, mapping, number, part, text
 from .workqueue import WorkQueue
 
-#: What the compiler reads. All but nodes and pods have a status that is written here.
-INPUTS = (NODES, PODS, PIPELINES, VIRTUAL_NETWORKS, INTERFACES)
+#: What the cluster has without Headrace: only read.
+_FOREIGN = (NAMESPACES, NODES, PODS)
+#: What the compiler reads. All but what is foreign have a status that is written here.
+INPUTS = (*_FOREIGN, PIPELINES, VIRTUAL_NETWORKS, INTERFACES)
 #: What is written here, whole.
 OUTPUTS = (DATAPLANE_CONFIGS, ROUTE_SLICES, DAEMON_SETS)
 
@@ -166,8 +171,7 @@ class Controller:
     async def _load(self) -> None:
         held = {kind: [item for _, item in self.cache.all(kind)] for kind in (*INPUTS, *OUTPUTS)}
         # A thread: with 10,000 objects this takes longer than the Lease can wait.
-        sockets = self._settings.dataplane.sockets
-        first = await asyncio.to_thread(_compile_all, held, self._namespace, sockets)
+        first = await asyncio.to_thread(_compile_all, held, self._namespace, self._settings)
         self._compiler, self._invalid = first.compiler, first.invalid
         allocations = first.compiler.allocations()
         self._vnis = {key: record.vni for key, record in allocations.networks.items()}
@@ -244,7 +248,7 @@ class Controller:
             self._invalid.pop(subject, None)
             self._forget(kind, key)
             return
-        found = parse(kind.name, item)
+        found = _read(kind, item, self._settings)
         if isinstance(found, tuple):
             # What it was before goes on: a mistake must not take a dataplane down.
             self._invalid[subject] = found
@@ -267,6 +271,8 @@ class Controller:
                     sets = daemon_sets(item, self._settings, port, self._namespace)
                     self._want_sets(item.key, sets)
                 self._look_at_outputs(item.key)
+                self._look_at_pods()
+            case Namespace():
                 self._look_at_pods()
 
     def _want_interfaces(self, key: str, pod: Json | None) -> None:
@@ -310,18 +316,28 @@ class Controller:
         chosen = text(part(found, "spec").get("pipelineName"))
         if found and objects.ours(found) and chosen in self._pipelines:
             return chosen
+        namespace, _ = objects.name_of(interface)
+        there = part(self.cache.get(NAMESPACES, namespace), "metadata", "labels")
+        labels = {name: text(value) for name, value in there.items()}
+        labels[NAMESPACE_NAME_LABEL] = namespace
         able = sorted(
             name
             for name, item in self._pipelines.items()
-            if AttachmentType.POD in item.spec.attachment_types
+            if item.spec.admits(labels) and item.spec.devices_for(AttachmentType.POD, labels)
         )
         if len(able) == 1:
             return able[0]
         if not able:
-            message = "No Pipeline allows type Pod: add it to the attachmentTypes of one"
+            message = (
+                f"No Pipeline allows type Pod in namespace {namespace}: one needs an"
+                " allowedNamespaces that selects it, and an entry of type Pod in its devices"
+            )
             raise pods.PodError("NoPipeline", message)
         named = ", ".join(able)
-        message = f"Several Pipelines allow type Pod ({named}): name one in the annotation"
+        message = (
+            f"Several Pipelines allow type Pod in namespace {namespace} ({named}): name one in the"
+            " annotation"
+        )
         raise pods.PodError("SeveralPipelines", message)
 
     def _look_at_outputs(self, pipeline: str) -> None:
@@ -397,7 +413,7 @@ class Controller:
             touched.add(Work(_BY_NAME[name], key))
         deadline = time.monotonic() + SETTLE
         for work in touched:
-            if work.kind in (NODES, PODS) or self.cache.get(work.kind, work.key) is None:
+            if work.kind in _FOREIGN or self.cache.get(work.kind, work.key) is None:
                 continue
             if work.kind is INTERFACES:
                 self._settling[work.key] = deadline
@@ -603,7 +619,15 @@ class _First:
     invalid: dict[tuple[str, str], tuple[Problem, ...]]
 
 
-def _compile_all(held: Mapping[Kind, list[Json]], namespace: str, sockets: str) -> _First:
+def _read(kind: Kind, item: Json, settings: Settings) -> Object | tuple[Problem, ...]:
+    """The model of an input as the operator means it, or what is wrong with it."""
+    found = parse(kind.name, item)
+    if isinstance(found, Pipeline):
+        return found.with_defaults(devices=settings.default_devices)
+    return found
+
+
+def _compile_all(held: Mapping[Kind, list[Json]], namespace: str, settings: Settings) -> _First:
     allocations = load_allocations(
         held[VIRTUAL_NETWORKS],
         held[INTERFACES],
@@ -612,18 +636,18 @@ def _compile_all(held: Mapping[Kind, list[Json]], namespace: str, sockets: str) 
         held[ROUTE_SLICES],
         held[PODS],
     )
-    compiler = Compiler(allocations, namespace, sockets)
+    compiler = Compiler(allocations, namespace, settings.dataplane.sockets)
     parsed: list[Object] = []
     invalid: dict[tuple[str, str], tuple[Problem, ...]] = {}
     for kind in INPUTS:
         for item in held[kind]:
-            found = parse(kind.name, item)
+            found = _read(kind, item, settings)
             if isinstance(found, tuple):
                 invalid[kind.name, objects.key(item)] = found
                 compiler.hold(kind.name, objects.key(item))
             else:
                 compiler.upsert(found)
-                if not isinstance(found, Interface | Node | Pod):
+                if not isinstance(found, Interface | Node | Pod | Namespace):
                     parsed.append(found)
     return _First(compiler, compiler.flush(), parsed, invalid)
 

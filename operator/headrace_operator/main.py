@@ -22,6 +22,7 @@ from headrace_kube import (
     DAEMON_SETS,
     DATAPLANE_CONFIGS,
     INTERFACES,
+    NAMESPACES,
     NODES,
     PIPELINES,
     PODS,
@@ -43,7 +44,7 @@ from .server import Server
 from .watch import Watch
 from .writer import NotLeadingError, Writer
 
-_EVERYWHERE = (VIRTUAL_NETWORKS, INTERFACES, PIPELINES, NODES, PODS)
+_EVERYWHERE = (VIRTUAL_NETWORKS, INTERFACES, PIPELINES, NAMESPACES, NODES, PODS)
 _OWN_NAMESPACE = (DATAPLANE_CONFIGS, ROUTE_SLICES, DAEMON_SETS)
 
 _log = logging.getLogger("headrace_operator.main")

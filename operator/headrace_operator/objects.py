@@ -14,8 +14,9 @@ MANAGER = "headrace-operator"
 
 #: Carries a copy of the whole object, which nobody here reads.
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-#: All that the operator knows of a node: its kubelet writes the rest every few minutes.
-_NODE_METADATA = ("name", "uid", "resourceVersion", "creationTimestamp", "labels")
+#: All that the operator knows of a namespace, and of a node: its kubelet writes the rest every few
+#: minutes.
+_LABELLED_METADATA = ("name", "uid", "resourceVersion", "creationTimestamp", "labels")
 #: All that it knows of a pod, of which there may be very many.
 _POD_METADATA = ("name", "namespace", "uid", "resourceVersion")
 _POD_ANNOTATIONS = (NETWORKS_ANNOTATION, KEEP_ANNOTATION)
@@ -63,8 +64,9 @@ def ours(item: Json) -> bool:
 def slim(item: Json) -> Json:
     """The object without what nobody here reads, which is most of its bytes."""
     metadata = dict(part(item, "metadata"))
-    if item.get("kind") == "Node":
-        return {"apiVersion": "v1", "kind": "Node", "metadata": _some(metadata, _NODE_METADATA)}
+    if item.get("kind") in ("Node", "Namespace"):
+        kept = _some(metadata, _LABELLED_METADATA)
+        return {"apiVersion": "v1", "kind": item["kind"], "metadata": kept}
     if item.get("kind") == "Pod":
         return _slim_pod(item)
     metadata.pop("managedFields", None)

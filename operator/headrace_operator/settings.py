@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from headrace_api import RUNTIME_DIRECTORY
 from headrace_api.base import ApiModel, field_error
+from headrace_api.device import DEFAULT_DEVICES, Device
 from headrace_api.errors import violations
 from headrace_api.types import Name, Subdomain
 
@@ -18,6 +19,8 @@ RESERVED_KEYS = ("headrace.dev/", "app.kubernetes.io/")
 #: Environment, volumes and mounts that a dataplane pod cannot do without.
 RESERVED_ENV = ("NODE_NAME", "POD_NAME", "POD_NAMESPACE", "POD_IP")
 RESERVED_VOLUMES = ("engine", "state", "tmp", "sockets", "tun")
+#: Prefix of the volumes of devices of type Pcap.
+DEVICE_VOLUME = "device-"
 STATE_DIRECTORY = "/var/lib/headrace/state"
 TUN = "/dev/net/tun"
 RESERVED_PATHS = (RUNTIME_DIRECTORY, STATE_DIRECTORY, "/tmp", TUN)  # noqa: S108
@@ -96,7 +99,7 @@ class DataplaneSettings(ApiModel):
             if variable.name in RESERVED_ENV:
                 yield f"env[{index}].name", variable.name
         for index, volume in enumerate(self.volumes):
-            if volume.name in RESERVED_VOLUMES:
+            if volume.name in RESERVED_VOLUMES or volume.name.startswith(DEVICE_VOLUME):
                 yield f"volumes[{index}].name", volume.name
         for index, mount in enumerate(self.volume_mounts):
             if mount.mount_path in (*RESERVED_PATHS, self.sockets):
@@ -112,7 +115,15 @@ class Settings(ApiModel):
     """How often everything is listed again, 10 to 86400 seconds. Default 600."""
     owner: Name = "headrace-operator"
     """Name of the ConfigMap that owns everything the operator makes. Default headrace-operator."""
+    node_agent: bool = False
+    """Whether the node agent gives pods their devices: a Pipeline without devices then allows
+    type Pod. Default false."""
     dataplane: DataplaneSettings
+
+    @property
+    def default_devices(self) -> tuple[Device, ...]:
+        """What a Pipeline has that lists no devices."""
+        return DEFAULT_DEVICES if self.node_agent else ()
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -56,6 +56,9 @@ _PIPELINES = {"p1": "fd00:1::/48", "p2": "fd00:2::/48", "p3": "fd00:2::/62"}
 _SUBNETS = ("10.0.0.0/29", "10.0.1.0/24", "10.0.2.0/28", "fd00:10::/124", "fd00:11::/64")
 _ADDRESSES = ("10.0.0.2", "10.0.0.3", "10.0.1.1", "10.0.1.7", "fd00:10::5", "192.0.2.1")
 _PREFIXES = ("172.16.0.0/16", "172.17.1.0/24", "fd00:20::/56", "0.0.0.0/0")
+_ANY_DEVICE = [
+    {"name": kind.lower(), "type": kind, "deviceNames": ["*"]} for kind in ("Tap", "AFXDP")
+]
 _DEVICES = tuple(f"tap{number}" for number in range(6))
 _VNIS = (1, 2, 3, 100, 101)
 # What the API server refuses because of what has happened in between.
@@ -116,9 +119,7 @@ class Walk(World):
             self.put(_namespace(name))
         self.put(*(node(f"{STABLE}-{number}", **{STABLE: "yes"}) for number in range(2)))
         selector = {"matchLabels": {STABLE: "yes"}}
-        self.put(
-            pipeline(STABLE, "fd00:9::/48", nodeSelector=selector, attachmentTypes=["Null", "Tap"])
-        )
+        self.put(pipeline(STABLE, "fd00:9::/48", nodeSelector=selector, devices=_ANY_DEVICE))
         self.put(network(STABLE, STABLE, subnets=[{"prefix": "10.0.0.0/24"}]))
         self.put(
             *(
@@ -248,7 +249,7 @@ class Walk(World):
 
     def put_pipeline(self) -> str:
         name = self._any(tuple(_PIPELINES))
-        spec: dict[str, Any] = {"attachmentTypes": ["Null", "Tap", "AFXDP"]}
+        spec: dict[str, Any] = {"devices": _ANY_DEVICE}
         if self._chance(0.7):
             spec["nodeSelector"] = {"matchLabels": {"zone": self._any(("a", "b"))}}
         if self._chance(0.6):

@@ -53,7 +53,8 @@ def node(name: str, **labels: str) -> Json:
 
 
 def pipeline(name: str = "router", prefix: str = "fd00:1::/48", **spec: Any) -> Json:
-    spec = {"attachmentTypes": ["Null"], "underlayPrefix": prefix, **spec}
+    """For all namespaces; Null needs no device."""
+    spec = {"allowedNamespaces": {}, "devices": [], "underlayPrefix": prefix, **spec}
     return _object("Pipeline", name, "", spec)
 
 

@@ -38,6 +38,19 @@ GOOD: dict[str, Json] = {
         "nodeClassLabel": "size",
         "nodeClasses": [{"value": "large", "workers": {"count": 8}}],
         "hugepages": {"size": "2Mi", "amount": "64Mi"},
+        "allowedNamespaces": {
+            "matchLabels": {"net": "tenant"},
+            "matchExpressions": [{"key": "env", "operator": "NotIn", "values": ["test"]}],
+        },
+        "devices": [
+            {
+                "name": "lab",
+                "type": "AFPacket",
+                "deviceNames": ["lab-*", "eth?"],
+                "namespaceSelector": {"matchLabels": {"team": "lab"}},
+            },
+            {"name": "captures", "type": "Pcap", "directory": "/srv/captures"},
+        ],
         "uplinks": [
             {
                 "name": "uplink0",
@@ -93,7 +106,27 @@ BAD = [
         r"spec.uplinks\[0\].attachment.sriov: .*exactly one of pciAddress and resourceName",
     ),
     ("Pipeline", "nodeClassLabel", None, "spec: .*nodeClassLabel is required with nodeClasses"),
-    ("Pipeline", "attachmentTypes", ["Tap", "Tap"], r"spec.attachmentTypes\[1\]: Duplicate"),
+    ("Pipeline", "devices/1/name", "lab", r"spec.devices\[1\]: Duplicate value"),
+    ("Pipeline", "devices/0/deviceNames", None, r"spec.devices\[0\]: .*deviceNames is required"),
+    (
+        "Pipeline",
+        "devices/1/deviceNames",
+        ["lab0"],
+        r"spec.devices\[1\]: .*deviceNames .*forbidden",
+    ),
+    ("Pipeline", "devices/1/directory", "/srv/../etc", r"spec.devices\[1\].directory"),
+    (
+        "Pipeline",
+        "allowedNamespaces/matchExpressions/0/values",
+        None,
+        "spec.allowedNamespaces.matchExpressions.0.: .*values is required",
+    ),
+    (
+        "Interface",
+        "attachment",
+        {"type": "Memif", "memif": {"secret": "s"}},
+        "unknown field .*secret",
+    ),
 ]
 IMMUTABLE = [
     ("VirtualNetwork", "vni", 101, "spec: .*vni is immutable"),

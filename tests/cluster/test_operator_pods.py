@@ -55,7 +55,7 @@ def world(installed: World) -> Iterator[World]:
     """Two nodes, a Pipeline for pods, and two networks with the same addresses."""
     installed.clear()
     installed.put(node("n1"), node("n2"), network("blue"), network("red"))
-    installed.put(pipeline(attachmentTypes=["Pod"]))
+    installed.put(pipeline(devices=[{"name": "pods", "type": "Pod"}]))
     with installed.agents():
         yield installed
 
@@ -275,7 +275,7 @@ def test_a_mistake_does_not_cut_a_pod_off(world: World, operator: Operator) -> N
 def test_several_pipelines_need_a_name(world: World, operator: Operator) -> None:
     world.put(pod("old", "n1", networks="blue"))
     ready(world, "default/old-blue")
-    world.put(pipeline("second", "fd00:2::/48", attachmentTypes=["Pod"]))
+    world.put(pipeline("second", "fd00:2::/48", devices=[{"name": "pods", "type": "Pod"}]))
     until(
         lambda: condition(world.get(PIPELINES, "second")).get("observedGeneration"),
         "it is known",

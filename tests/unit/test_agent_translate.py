@@ -180,9 +180,9 @@ def attachment(kind: str, **member: object) -> Attachment:
             r"mac=02(:[0-9a-f]{2}){5}",
         ),
         (
-            attachment("Memif", memif={"socketPath": "/m.sock", "secret": "s3"}),
+            attachment("Memif", memif={"socketPath": "/m.sock"}),
             r"net_memif[0-9a-f]{8},role=server,id=0,socket=/m\.sock,socket-abstract=no,"
-            r"mac=02(:[0-9a-f]{2}){5},secret=s3",
+            r"mac=02(:[0-9a-f]{2}){5}",
         ),
         (
             attachment("VhostUser", vhostUser={"socketPath": "/run/vm.sock"}),

@@ -188,9 +188,7 @@ def test_a_pipeline_has_defaults() -> None:
         "shareControlCore": False,
         "burst": 64,
     }
-    assert item.spec.attachment_types == (
-        *("Tap", "AFPacket", "Memif", "Pcap", "Null", "SRIOV", "Pod"),
-    )
+    assert (item.spec.devices, item.spec.allowed_namespaces) == (None, None)
     assert item.spec.uplinks[0].mtu == 1500
     assert item.key == "router"
 

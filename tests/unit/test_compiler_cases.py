@@ -24,6 +24,15 @@ from headrace_api import (
 from headrace_operator.compiler import Allocations, Compilation, Compiler
 from headrace_operator.compiler import compile as compile_all
 
+DEVICES: list[dict[str, Any]] = [
+    {"name": "taps", "type": "Tap", "deviceNames": ["*"]},
+    {"name": "netdevs", "type": "AFPacket", "deviceNames": ["*"]},
+    {"name": "functions", "type": "SRIOV", "pciAddresses": ["*"]},
+    {"name": "captures", "type": "Pcap", "directory": "/srv/captures"},
+    *({"name": kind.lower(), "type": kind} for kind in ("Pod", "Memif", "VhostUser")),
+]
+"""An entry for everything."""
+
 
 def network(name: str = "blue", **spec: Any) -> VirtualNetwork:
     spec = {"subnets": [{"prefix": "10.0.0.0/24"}, {"prefix": "2001:db8::/64"}], **spec}
@@ -52,6 +61,8 @@ def pipeline(name: str = "router", **spec: Any) -> Pipeline:
     spec = {
         "underlayPrefix": "fd00:1::/48",
         "uplinks": [{"name": "uplink0", "attachment": uplink}],
+        "allowedNamespaces": {},
+        "devices": DEVICES,
         **spec,
     }
     return Pipeline.model_validate({"metadata": {"name": name}, "spec": spec})
@@ -176,7 +187,7 @@ CASES: list[Case] = [
         "spec.attachment.type",
         lambda: run(
             interface(attachment={"type": "AFXDP", "afXDP": {"deviceName": "eth9"}}),
-            pipelines=(pipeline(attachmentTypes=["AFXDP"]),),
+            pipelines=(pipeline(devices=[{"name": "x", "type": "AFXDP", "deviceNames": ["*"]}]),),
         ),
     ),
     (
@@ -185,9 +196,14 @@ CASES: list[Case] = [
         lambda: run(interface(attachment={"type": "SRIOV", "sriov": {"resourceName": "a/b"}})),
     ),
     (
-        "AttachmentNotAllowed",
+        "DeviceNotAllowed",
         "spec.attachment.type",
-        lambda: run(interface(), pipelines=(pipeline(attachmentTypes=["Memif"]),)),
+        lambda: run(interface(), pipelines=(pipeline(devices=DEVICES[1:]),)),
+    ),
+    (
+        "NamespaceNotAllowed",
+        "spec.pipelineName",
+        lambda: run(interface(), pipelines=(pipeline(allowedNamespaces=None),)),
     ),
     (
         "AddressOutsideSubnets",

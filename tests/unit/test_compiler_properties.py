@@ -12,6 +12,7 @@ from headrace_api import (
     DataplaneConfig,
     Interface,
     Json,
+    Namespace,
     Node,
     Object,
     Objects,
@@ -30,6 +31,16 @@ PIPELINES = ("pipe-a", "pipe-b")
 PODS = ("web-0", "web-1")
 INTERFACES = tuple(f"vm{number}" for number in range(7))
 CREATED = st.sampled_from(["", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"])
+
+TEAM = {"matchLabels": {"team": "lab"}}
+DEVICES: list[dict[str, Any]] = [
+    {"name": "taps", "type": "Tap", "deviceNames": ["*"]},
+    {"name": "pods", "type": "Pod"},
+]
+NARROW: list[dict[str, Any]] = [
+    {"name": "two", "type": "Tap", "deviceNames": ["tap0", "up*"]},
+    {"name": "lab", "type": "Tap", "deviceNames": ["tap?"], "namespaceSelector": TEAM},
+]
 
 # Small ranges on purpose: conflicts and exhaustion are the rule here.
 _hop = st.one_of(
@@ -99,7 +110,8 @@ def pipelines(draw: st.DrawFn) -> Pipeline:
     spec: dict[str, object] = {
         "nodeSelector": {"matchLabels": labels},
         "underlayPrefix": draw(st.sampled_from(["fd00:1::/48", "fd00:1::/62", "fd00:2::/64"])),
-        "attachmentTypes": draw(st.sampled_from([["Tap", "Null", "Pod"], ["Tap"]])),
+        "allowedNamespaces": draw(st.sampled_from([{}, {}, TEAM])),
+        "devices": draw(st.sampled_from([DEVICES, DEVICES[:1], NARROW])),
     }
     device = draw(st.sampled_from(["up0", "up1", "tap3"]))
     uplink = {"type": "Tap", "tap": {"deviceName": device}}
@@ -124,6 +136,12 @@ def pods(draw: st.DrawFn) -> Pod:
     return Pod.model_validate(found)
 
 
+@st.composite
+def namespaces(draw: st.DrawFn) -> Namespace:
+    labels = draw(st.sampled_from([{}, {"team": "lab"}]))
+    return Namespace.model_validate({"metadata": {"name": "ns", "labels": labels}})
+
+
 def _base() -> list[Object]:
     """A world in which most Interfaces work, for the drawn steps to disturb."""
     found: list[Object] = [Node.model_validate({"metadata": {"name": name}}) for name in NODES]
@@ -131,6 +149,8 @@ def _base() -> list[Object]:
         uplink = {"type": "Tap", "tap": {"deviceName": f"up{index}"}}
         spec = {
             "underlayPrefix": "fd00:1::/60",
+            "allowedNamespaces": {},
+            "devices": DEVICES,
             "uplinks": [{"name": "uplink0", "attachment": uplink}],
         }
         found.append(Pipeline.model_validate({"metadata": {"name": name}, "spec": spec}))
@@ -164,7 +184,7 @@ def steps_of(draw: st.DrawFn, *, put_only: bool) -> Step:
         rare: tuple[st.SearchStrategy[Object], ...] = (
             networks(),
             networks(),
-            networks(),
+            namespaces(),
             pipelines(),
             nodes(),
             pods(),
@@ -196,6 +216,7 @@ def objects(items: Iterable[Object]) -> Objects:
         pipelines=tuple(item for item in found if isinstance(item, Pipeline)),
         nodes=tuple(item for item in found if isinstance(item, Node)),
         pods=tuple(item for item in found if isinstance(item, Pod)),
+        namespaces=tuple(item for item in found if isinstance(item, Namespace)),
     )
 
 
@@ -297,6 +318,23 @@ def test_nothing_is_given_out_twice(steps: list[Step]) -> None:
         if "tap" in port["attachment"]
     ]
     assert len(taps) == len(set(taps))
+
+
+@given(STEPS)
+@settings(max_examples=60, deadline=None)
+def test_no_interface_has_a_device_that_its_namespace_may_not_name(steps: list[Step]) -> None:
+    compiler, left, _ = play(steps)
+    here = left.get(("Namespace", "ns"))
+    labels = here.metadata.labels if here else {}
+    for item in accepted(compiler.snapshot()):
+        pipeline: Any = left["Pipeline", item["pn"].partition(".")[0]]
+        spec = pipeline.spec
+        assert spec.allowed_namespaces.matches(labels)
+        kind = item["attachment"]["type"]
+        entries = [each for each in spec.devices if each.type == kind and each.serves(labels)]
+        assert entries or kind == "Null"
+        if kind == "Tap":
+            assert any(each.has(item["attachment"]["tap"]["deviceName"]) for each in entries)
 
 
 @given(WORLDS, st.lists(interfaces(), max_size=10))

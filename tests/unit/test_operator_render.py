@@ -170,6 +170,18 @@ def attachment(kind: str) -> dict[str, Any]:
     return {"type": kind, **({MEMBERS[kind]: OBJECT[kind]} if kind in MEMBERS else {})}
 
 
+def device(kind: str) -> dict[str, Any]:
+    """An entry of spec.devices."""
+    names: dict[str, Any] = {}
+    if kind in ("Tap", "AFPacket", "AFXDP"):
+        names = {"deviceNames": ["t*"]}
+    elif kind == "SRIOV":
+        names = {"pciAddresses": ["0000:3b:02.*"]}
+    elif kind == "Pcap":
+        names = {"directory": "/srv/captures"}
+    return {"name": kind.lower(), "type": kind, **names}
+
+
 PRIVILEGES: dict[str, tuple[list[str], bool, set[str]]] = {
     "SRIOV": (["IPC_LOCK"], False, set()),
     "Tap": (["NET_ADMIN"], True, {"/dev/net/tun"}),
@@ -188,10 +200,11 @@ PRIVILEGES: dict[str, tuple[list[str], bool, set[str]]] = {
 def test_privileges_follow_from_the_types(kind: str, where: str) -> None:
     capabilities, host_network, paths = PRIVILEGES[kind]
     uplink: dict[str, Any] = {"name": "u", "attachment": attachment("Null")}
-    spec: dict[str, Any] = {"attachmentTypes": ["Null"], "uplinks": [uplink]}
+    spec: dict[str, Any] = {"devices": [], "uplinks": [uplink]}
     match where:
         case "interface":
-            spec["attachmentTypes"] = [kind]
+            spec["devices"] = [device(kind)]
+            paths = paths | {"/srv/captures"} if kind == "Pcap" else paths
         case "uplink":
             uplink["attachment"] = attachment(kind)
         case _:
@@ -209,14 +222,14 @@ def test_privileges_follow_from_the_types(kind: str, where: str) -> None:
 
 
 def test_privileges_add_up() -> None:
-    found = pod({"attachmentTypes": [*PRIVILEGES]})
+    found = pod({"devices": [*map(device, PRIVILEGES)]})
     added = found["containers"][0]["securityContext"]["capabilities"]["add"]
     assert added == ["IPC_LOCK", "NET_ADMIN", "NET_RAW"]
 
 
 @pytest.mark.parametrize("kind", sorted({*AttachmentType} - {*PRIVILEGES}))
 def test_what_the_engine_does_not_attach_gives_no_privilege(kind: str) -> None:
-    found = pod({"attachmentTypes": [kind]})
+    found = pod({"devices": [device(kind)]})
     assert "hostNetwork" not in found
     assert "add" not in found["containers"][0]["securityContext"]["capabilities"]
 
@@ -319,7 +332,7 @@ def test_settings_reach_the_pods() -> None:
         "volumes": [{"name": "v", "hostPath": {"path": "/v", "type": "Directory"}}],
         "volumeMounts": [{"name": "v", "mountPath": "/v", "readOnly": True}],
     }
-    found = pod(**dataplane)
+    found = pod({"devices": [device("Memif")]}, **dataplane)
     (inside,) = found["containers"]
     assert (inside["image"], inside["imagePullPolicy"]) == ("headrace/dataplane:1", "Always")
     assert found["imagePullSecrets"] == [{"name": "pull"}]
@@ -401,6 +414,6 @@ def test_names_of_daemon_sets_stay_apart_and_within_limits() -> None:
 
 
 def test_the_same_pipeline_renders_the_same() -> None:
-    first = {"attachmentTypes": ["Tap", "SRIOV", "Memif"], "workers": {"count": 2}}
-    second = {"workers": {"count": 2}, "attachmentTypes": ["Memif", "SRIOV", "Tap"]}
+    first = {"devices": [*map(device, ("Tap", "Pcap", "Memif"))], "workers": {"count": 2}}
+    second = {"workers": {"count": 2}, "devices": [*map(device, ("Memif", "Pcap", "Tap"))]}
     assert json.dumps(render(first), sort_keys=True) == json.dumps(render(second), sort_keys=True)

@@ -144,7 +144,8 @@ def test_what_waits_for_another_object_is_in_progress(reason: str) -> None:
 @pytest.mark.parametrize(
     "reason",
     ["Invalid", "Required", "UnknownField", "AddressConflict", "DeviceConflict", "SubnetExhausted",
-     "MtuTooLarge", "AttachmentNotAllowed", "AttachmentUnsupported", "NodeFull", "VniConflict"],
+     "MtuTooLarge", "DeviceNotAllowed", "NamespaceNotAllowed", "AttachmentUnsupported", "NodeFull",
+     "VniConflict"],
 )  # fmt: skip
 def test_what_a_person_must_mend_is_failed(reason: str) -> None:
     wrong = [problem("NetworkNotFound", "create it"), problem(reason, "choose another", "spec.y")]

@@ -63,7 +63,11 @@ def compiled(
             Pipeline.model_validate(
                 {
                     "metadata": {"name": "router"},
-                    "spec": {"underlayPrefix": "fd00:1::/48", "attachmentTypes": TYPES},
+                    "spec": {
+                        "underlayPrefix": "fd00:1::/48",
+                        "allowedNamespaces": {},
+                        "devices": [{"name": kind.lower(), "type": kind} for kind in TYPES],
+                    },
                 }
             ),
         ),

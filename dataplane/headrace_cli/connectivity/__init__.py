@@ -41,9 +41,9 @@ Without a Pipeline that allows pods it makes a temporary one on one node.""",
 
 Rights: list pipelines, virtualnetworks and interfaces; in Headrace's namespace get the deployment,
 daemonset and lease, list dataplaneconfigs and pods, create pods/exec; in --namespace create and
-delete virtualnetworks, create, list and delete pods, create pods/exec. Without --namespace also
-create and delete namespaces; where no Pipeline allows pods also list nodes, create and delete
-pipelines. A check of what you may not see is skipped, and says so.
+delete virtualnetworks, create, list and delete pods, create pods/exec, and get the namespace.
+Without --namespace also create and delete namespaces; where no Pipeline allows pods also list
+nodes, create and delete pipelines. A check of what you may not see is skipped, and says so.
 
 Exits with 0 when every check passed or was skipped for a reason, 1 when one failed, 2 on wrong
 usage.""",

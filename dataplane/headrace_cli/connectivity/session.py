@@ -13,7 +13,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, replace
 
-from headrace_api import API_VERSION, PIPELINE_LABEL, AttachmentType, Json, Pipeline
+from headrace_api import (
+    API_VERSION,
+    NAMESPACE_NAME_LABEL,
+    PIPELINE_LABEL,
+    AttachmentType,
+    Json,
+    Pipeline,
+)
+from headrace_api.device import DEFAULT_DEVICES
 from headrace_cli.cluster import ask, explain, forbidden
 from headrace_cli.connectivity import MOST_NODES, health
 from headrace_cli.connectivity.plan import (
@@ -53,6 +61,7 @@ from headrace_operator.render import parse
 from headrace_operator.render.raw import items, mapping, number, part, text
 
 TEMPORARY = "headrace-connectivity"
+_NAMESPACE_LABELS = {**LABELS, "pod-security.kubernetes.io/enforce": "baseline"}
 _UNDERLAY = "fd68:6561:6472:6163::/64"
 _POLL_SECONDS = 0.5
 _PATIENCE_SECONDS = 2.0
@@ -186,6 +195,7 @@ class _Session:
 
     async def _choose(self) -> Pipeline | None:
         """Return the Pipeline to test, None when there is none to choose from."""
+        labels = await self._namespace_labels()
         found: list[tuple[bool, int, str, Pipeline]] = []
         for item in (await self._kube.list(PIPELINES)).items:
             seen = Seen.model_validate(item)
@@ -196,17 +206,34 @@ class _Session:
             if self._pipeline is None and name.startswith(TEMPORARY):
                 # Of another run, which takes it away when it ends.
                 continue
-            if AttachmentType.POD in pipeline.spec.attachment_types:
+            # Without the node agent, whose default these are, nothing is tested.
+            spec = pipeline.with_defaults(devices=DEFAULT_DEVICES).spec
+            if spec.admits(labels) and spec.devices_for(AttachmentType.POD, labels):
                 ready = readiness(seen, health.WAITING).ready
                 found.append((not ready, -len(seen.status.nodes), name, pipeline))
             elif self._pipeline is not None:
                 raise CommandError(
-                    f"Pipeline {name} does not allow pods: add Pod to spec.attachmentTypes, or "
-                    "leave --pipeline out to test with a temporary Pipeline"
+                    f"Pipeline {name} does not allow pods in namespace "
+                    f"{labels[NAMESPACE_NAME_LABEL]}: its spec.allowedNamespaces must select it "
+                    "and its spec.devices need an entry of type Pod; or leave --pipeline out to "
+                    "test with a temporary Pipeline"
                 )
         if self._pipeline is not None and not found:
             raise CommandError(f"there is no Pipeline {self._pipeline}: see kubectl get pipelines")
         return min(found)[3] if found else None
+
+    async def _namespace_labels(self) -> dict[str, str]:
+        """Labels of the namespace with the test's pods, as far as they can be seen."""
+        if self._namespace is None:
+            return {**_NAMESPACE_LABELS, NAMESPACE_NAME_LABEL: f"{TEMPORARY}-{self._run}"}
+        found: dict[str, str] = {}
+        try:
+            item = await self._kube.get(NAMESPACES, self._namespace)
+            found = {name: text(value) for name, value in part(item, "metadata", "labels").items()}
+        except KubeError as error:
+            if not forbidden(error):
+                raise
+        return {**found, NAMESPACE_NAME_LABEL: self._namespace}
 
     async def _make_pipeline(self) -> Pipeline:
         node = await self._any_node()
@@ -218,7 +245,8 @@ class _Session:
             "metadata": {"name": f"{TEMPORARY}-{self._run}", "labels": {**LABELS}},
             "spec": {
                 "nodeSelector": {"matchLabels": {"kubernetes.io/hostname": name}},
-                "attachmentTypes": ["Pod"],
+                "allowedNamespaces": {},
+                "devices": [{"name": "pods", "type": "Pod"}],
                 "workers": {"count": 1, "shareControlCore": True},
                 "underlayPrefix": _UNDERLAY,
             },
@@ -478,11 +506,10 @@ class _Session:
 
     async def _make_namespace(self) -> str:
         name = f"{TEMPORARY}-{self._run}"
-        labels: Json = {**LABELS, "pod-security.kubernetes.io/enforce": "baseline"}
         item: Json = {
             "apiVersion": "v1",
             "kind": "Namespace",
-            "metadata": {"name": name, "labels": labels},
+            "metadata": {"name": name, "labels": {**_NAMESPACE_LABELS}},
         }
         await self._create(NAMESPACES, item)
         return name

@@ -21,6 +21,7 @@ from headrace_api import (
     Interface,
     InterfaceSpec,
     Json,
+    Namespace,
     Node,
     Object,
     Objects,
@@ -186,6 +187,8 @@ class Compiler:
                 self._put_node(item.key, item.metadata.labels)
             case Pod():
                 self._put_pod(item.key, Place(item.node, item.completed))
+            case Namespace():
+                self._put_namespace(item.key, item.metadata.labels)
 
     def delete(self, kind: str, key: str) -> None:
         """Remove an object by kind and key (namespace/name, or name); unknown ones are ignored."""
@@ -201,6 +204,8 @@ class Compiler:
                 self._put_node(key, None)
             case "Pod":
                 self._put_pod(key, None)
+            case "Namespace":
+                self._put_namespace(key, None)
             case _:
                 raise ValueError(f"the compiler reads no {kind}")
 
@@ -232,6 +237,12 @@ class Compiler:
         _put(self._store.nodes, name, None if labels is None else dict(labels))
         self._dirty["pn"] |= {pn_key(pipeline, name) for pipeline in self._store.pipelines}
         self._dirty["ifc"] |= self._store.by_node[name]
+
+    def _put_namespace(self, name: str, labels: Mapping[str, str] | None) -> None:
+        if self._store.namespaces.get(name) == labels:
+            return
+        _put(self._store.namespaces, name, None if labels is None else dict(labels))
+        self._dirty["ifc"] |= self._store.by_namespace[name]
 
     def _put_interface(self, key: str, entry: Entry[InterfaceSpec] | None) -> None:
         if self._store.put_interface(key, entry):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An Interface: its device, its tenant addresses and its underlay address."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from headrace_api import (
@@ -11,6 +12,7 @@ from headrace_api import (
     Json,
     PipelineSpec,
     VirtualNetworkSpec,
+    pod_device,
     pod_mac,
     socket_directory,
     with_socket,
@@ -31,10 +33,11 @@ from .addresses import (
 )
 from .allocations import InterfaceAllocation
 from .claims import Claims, Owner, Space
+from .devices import not_allowed
 from .network import Hop, Hops
 from .nodes import device_space, pn_key, tenant_mtu, unsupported, uplink_devices
 from .outcome import Fault, taken
-from .store import Store, network_key, sibling
+from .store import Store, namespace_of, network_key, sibling
 
 
 def address_space(network: str) -> Space:
@@ -49,7 +52,14 @@ def underlay_space(pn: str) -> Space:
 
 def device_of(key: str, spec: InterfaceSpec) -> str | None:
     """What the Interface occupies on its node (Attachment.device)."""
-    return spec.attachment.device(key.partition("/")[0])
+    return spec.attachment.device(namespace_of(key))
+
+
+def occupied(key: str, device: str) -> tuple[str, ...]:
+    """All that an Interface with this device occupies: of a pod's also the node's end."""
+    if device.startswith("pod:"):
+        return device, f"netdev:{pod_device(key)}"
+    return (device,)
 
 
 def placed(key: str, spec: InterfaceSpec, sockets: str | None) -> InterfaceSpec:
@@ -71,6 +81,8 @@ class Context:
     pn: str
     pipeline: PipelineSpec
     underlay_prefix: str
+    labels: Mapping[str, str]
+    """Of the Interface's namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +103,8 @@ def install(claims: Claims, key: str, record: InterfaceAllocation) -> None:
     """Take what a record of an earlier run says."""
     owner = Owner("ifc", key)
     if record.device and record.node:
-        claims.take(device_space(record.node), record.device, owner)
+        for device in occupied(key, record.device):
+            claims.take(device_space(record.node), device, owner)
     for address in record.addresses:
         claims.take(address_space(record.network), address_number(address), owner)
     if record.underlay_address and record.node:
@@ -121,8 +134,12 @@ def keep(
             and spec.node_name == record.node
             and record.device == device_of(key, spec)
             and record.device
-            and claims.holder(device_space(record.node), record.device) == owner
+            and all(
+                claims.holder(device_space(record.node), each) == owner
+                for each in occupied(key, record.device)
+            )
             and not _is_for_an_uplink(store, spec, record.device, record.node)
+            and _may_have_it(store, key, spec)
         ):
             device = record.device
         if network_key(key, spec) == record.network:
@@ -148,7 +165,8 @@ def keep(
             underlay = record.underlay_address
     woken: set[Owner] = set()
     if record.node and record.device and not device:
-        woken |= claims.release(device_space(record.node), record.device, owner)
+        for each in occupied(key, record.device):
+            woken |= claims.release(device_space(record.node), each, owner)
     for address in set(record.addresses) - set(addresses):
         woken |= claims.release(address_space(record.network), address_number(address), owner)
     if record.node and record.underlay_address and not underlay:
@@ -174,6 +192,14 @@ def _is_for_an_uplink(store: Store, spec: InterfaceSpec, device: str, node: str)
     """Whether the Interface's own Pipeline wants it: without its uplinks neither would run."""
     pipeline = store.pipeline(spec.pipeline_name)
     return pipeline is not None and device in uplink_devices(pipeline, node)
+
+
+def _may_have_it(store: Store, key: str, spec: InterfaceSpec) -> bool:
+    """Whether the device may be the Interface's; a Pipeline that is gone for now takes nothing."""
+    pipeline, labels = store.pipeline(spec.pipeline_name), store.namespace_labels(key)
+    return pipeline is None or (
+        pipeline.admits(labels) and not not_allowed(namespace_of(key), spec, pipeline, labels)
+    )
 
 
 def _still_wanted(
@@ -204,23 +230,18 @@ def claim_given(
     owner = Owner("ifc", key)
     node = context.node
     faults = list(unsupported("spec.attachment", spec.attachment))
-    kind = spec.attachment.type
-    if kind not in context.pipeline.attachment_types:
-        allowed = ", ".join(context.pipeline.attachment_types)
-        message = (
-            f"Pipeline {spec.pipeline_name} does not allow type {kind} but {allowed}:"
-            " add it to the Pipeline's attachmentTypes"
-        )
-        faults.append(Fault("spec.attachment.type", "AttachmentNotAllowed", message))
+    if not faults:
+        faults.extend(not_allowed(namespace_of(key), spec, context.pipeline, context.labels))
     faults.extend(_mtu_faults(spec, context))
     faults.extend(_socket_faults(key, spec.attachment, sockets))
 
     device = device_of(key, spec)
-    if device:
-        holder = claims.holder(device_space(node), device)
+    devices = occupied(key, device) if device else ()
+    for each in devices:
+        holder = claims.holder(device_space(node), each)
         if holder not in (None, owner):
-            claims.wait(device_space(node), device, owner)
-            what = f"{device} on node {node}"
+            claims.wait(device_space(node), each, owner)
+            what = f"{each} on node {node}"
             faults.append(taken("spec.attachment", "DeviceConflict", what, holder))
 
     space = address_space(context.network)
@@ -245,8 +266,8 @@ def claim_given(
             faults.append(taken(field, "AddressConflict", address, holder))
     if faults:
         return tuple(faults)
-    if device:
-        claims.take(device_space(node), device, owner)
+    for each in devices:
+        claims.take(device_space(node), each, owner)
     for number in numbers:
         claims.take(space, number, owner)
     return ()
@@ -421,6 +442,13 @@ def refer(
     if pipeline is None:
         message = f"Pipeline {name} does not exist: create it"
         return Fault("spec.pipelineName", "PipelineNotFound", message)
+    labels = store.namespace_labels(key)
+    if not pipeline.admits(labels):
+        message = (
+            f"Pipeline {name} does not allow namespace {namespace_of(key)}: name another, or have"
+            " the Pipeline's spec.allowedNamespaces select it"
+        )
+        return Fault("spec.pipelineName", "NamespaceNotAllowed", message)
     if node is None:
         pod = spec.attachment.pod
         return _nowhere(store, sibling(key, pod.name if pod else ""))
@@ -434,7 +462,7 @@ def refer(
     if prefix is None:
         message = f"Pipeline {name} does not run on node {node}: see its conditions"
         return Fault("spec.pipelineName", "PipelineNotReady", message)
-    return Context(network, network_spec, vni, node, pn, pipeline, prefix)
+    return Context(network, network_spec, vni, node, pn, pipeline, prefix, labels)
 
 
 def _nowhere(store: Store, key: str) -> Fault:

@@ -5,7 +5,12 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 
-from headrace_api import InterfaceSpec, PipelineSpec, VirtualNetworkSpec
+from headrace_api import (
+    NAMESPACE_NAME_LABEL,
+    InterfaceSpec,
+    PipelineSpec,
+    VirtualNetworkSpec,
+)
 
 from .claims import OwnerKind
 
@@ -40,9 +45,12 @@ class Store:
     nodes: dict[str, dict[str, str]] = field(default_factory=dict)
     """Name -> labels."""
     pods: dict[str, Place] = field(default_factory=dict)
+    namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Name -> labels."""
 
     by_network: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     by_pipeline: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    by_namespace: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     by_node: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     by_pod: dict[str, set[str]] = field(default_factory=dict)
 
@@ -58,6 +66,7 @@ class Store:
             if spec:
                 change(self.by_network[network_key(key, spec)], key)
                 change(self.by_pipeline[spec.pipeline_name], key)
+                change(self.by_namespace[namespace_of(key)], key)
                 if spec.node_name:
                     change(self.by_node[spec.node_name], key)
                 if spec.attachment.pod:
@@ -86,6 +95,11 @@ class Store:
         entry = self.pipelines.get(name)
         return entry.spec if entry else None
 
+    def namespace_labels(self, key: str) -> dict[str, str]:
+        """Labels of the namespace of the object with this key."""
+        name = namespace_of(key)
+        return {**self.namespaces.get(name, {}), NAMESPACE_NAME_LABEL: name}
+
     def created(self, kind: OwnerKind, key: str) -> str:
         """Creation time of the owner's object; empty when unknown."""
         entry: Entry[PipelineSpec] | Entry[VirtualNetworkSpec] | Entry[InterfaceSpec] | None
@@ -103,6 +117,11 @@ class Store:
         spec = self.pipeline(pipeline)
         labels = self.nodes.get(node)
         return spec is not None and labels is not None and spec.node_selector.matches(labels)
+
+
+def namespace_of(key: str) -> str:
+    """The namespace of the object with this key."""
+    return key.partition("/")[0]
 
 
 def network_key(interface: str, spec: InterfaceSpec) -> str:

@@ -17,7 +17,13 @@ from headrace_api import (
     PipelineSpec,
 )
 from headrace_api.pipeline import DEFAULT_CLASS
-from headrace_operator.settings import STATE_DIRECTORY, TUN, DataplaneSettings, Settings
+from headrace_operator.settings import (
+    DEVICE_VOLUME,
+    STATE_DIRECTORY,
+    TUN,
+    DataplaneSettings,
+    Settings,
+)
 
 NODE_CLASS_LABEL = "headrace.dev/node-class"
 #: Pods are named after their DaemonSet with six more characters, and their host name has 63.
@@ -140,7 +146,7 @@ def _pod(
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _STOP_SECONDS,
         "containers": [_container(pipeline, value, settings, metrics_port)],
-        "volumes": [*_volumes(types, settings)],
+        "volumes": [*_volumes(spec, settings)],
     }
     if types & _KERNEL_TYPES:
         pod |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
@@ -209,18 +215,19 @@ def _container(
             "capabilities": _capabilities(types),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "volumeMounts": [*_mounts(types, settings)],
+        "volumeMounts": [*_mounts(spec, settings)],
     }
 
 
 def _types(spec: PipelineSpec) -> frozenset[AttachmentType]:
     """Every way in which a port of these pods may be attached."""
+    listed = (device.type for device in spec.devices or ())
     uplinks = (
         attachment.type
         for uplink in spec.uplinks
         for attachment in (uplink.attachment, *(each.attachment for each in uplink.node_overrides))
     )
-    return frozenset((*spec.attachment_types, *uplinks))
+    return frozenset((*listed, *uplinks))
 
 
 def _capabilities(types: frozenset[AttachmentType]) -> Json:
@@ -251,13 +258,27 @@ def _resources(spec: PipelineSpec, value: str | None) -> Json:
     return {"requests": wanted, "limits": wanted}
 
 
-def _volumes(types: frozenset[AttachmentType], settings: DataplaneSettings) -> list[JsonValue]:
+def _directories(spec: PipelineSpec) -> dict[str, str]:
+    """Directory of files that Interfaces may name -> name of its volume."""
+    # Of one directory in several entries the first names the volume.
+    return {
+        device.directory: f"{DEVICE_VOLUME}{device.name}"
+        for device in reversed(spec.devices or ())
+        if device.directory
+    }
+
+
+def _volumes(spec: PipelineSpec, settings: DataplaneSettings) -> list[JsonValue]:
+    types = _types(spec)
     volumes: list[JsonValue] = [{"name": name, "emptyDir": {}} for name in _SCRATCH]
     if types & _SOCKET_TYPES:
         path: Json = {"path": settings.sockets, "type": "DirectoryOrCreate"}
         volumes.append({"name": "sockets", "hostPath": path})
     if AttachmentType.TAP in types:
         volumes.append({"name": "tun", "hostPath": {"path": TUN, "type": "CharDevice"}})
+    for directory, name in _directories(spec).items():
+        files: Json = {"path": directory, "type": "DirectoryOrCreate"}
+        volumes.append({"name": name, "hostPath": files})
     return [*volumes, *(volume.to_dict() for volume in settings.volumes)]
 
 
@@ -265,12 +286,14 @@ def _volumes(types: frozenset[AttachmentType], settings: DataplaneSettings) -> l
 _SCRATCH = {"engine": RUNTIME_DIRECTORY, "state": STATE_DIRECTORY, "tmp": "/tmp"}  # noqa: S108
 
 
-def _mounts(types: frozenset[AttachmentType], settings: DataplaneSettings) -> list[JsonValue]:
+def _mounts(spec: PipelineSpec, settings: DataplaneSettings) -> list[JsonValue]:
+    types = _types(spec)
     mounts: list[JsonValue] = [{"name": name, "mountPath": path} for name, path in _SCRATCH.items()]
     if types & _SOCKET_TYPES:
         mounts.append({"name": "sockets", "mountPath": settings.sockets})
     if AttachmentType.TAP in types:
         mounts.append({"name": "tun", "mountPath": TUN})
+    mounts += ({"name": name, "mountPath": path} for path, name in _directories(spec).items())
     return [*mounts, *(mount.to_dict() for mount in settings.volume_mounts)]
 
 

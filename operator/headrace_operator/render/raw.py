@@ -9,7 +9,7 @@ from headrace_api.manifests import KINDS
 
 
 def parse(kind: str, raw: Json) -> Object | tuple[Problem, ...]:
-    """The model of a VirtualNetwork, Interface, Pipeline, Node or Pod, or what is wrong with it.
+    """The model of an object that the compiler reads, or what is wrong with it.
 
     What a status says is not looked at, but for a pod's. Raises KeyError for another kind.
     """
