@@ -35,7 +35,15 @@ from .pipeline import (
     Workers,
 )
 from .pod import Pod, PodNetwork, pod_device, pod_interface_name, pod_mac, pod_networks
-from .route_slice import RouteSlice, RouteSliceSpec, SliceNextHop, SliceRoute, slice_name
+from .route_slice import (
+    RouteSlice,
+    RouteSliceSpec,
+    SliceNextHop,
+    SliceRoute,
+    routes_digest,
+    slice_name,
+    slice_revision,
+)
 from .selector import LabelSelector
 from .sockets import SOCKET_NAMES, SOCKETS_DIRECTORY, socket_directory, with_socket
 from .virtual_network import (
@@ -115,7 +123,9 @@ __all__ = [
     "pod_interface_name",
     "pod_mac",
     "pod_networks",
+    "routes_digest",
     "slice_name",
+    "slice_revision",
     "socket_directory",
     "with_socket",
 ]

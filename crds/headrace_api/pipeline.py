@@ -419,7 +419,9 @@ class PipelineStatus(ObjectStatus):
     selected_nodes: int | None = Field(default=None, ge=0, le=INT32)
     """How many nodes the Pipeline selects."""
     ready_nodes: int | None = Field(default=None, ge=0, le=INT32)
-    """How many of them forward, with the newest configuration."""
+    """How many of them forward as the Pipeline now is, by the word of each one's agent."""
+    unreachable_nodes: int | None = Field(default=None, ge=0, le=INT32)
+    """How many of them are not heard of: condition Programmed does not wait for these."""
     metrics_port: int | None = Field(default=None, ge=1, le=65535)
     """TCP port on which the dataplane pods serve metrics."""
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """RouteSlice: compiled output, a part of one network's routes, alike for every node."""
 
+import hashlib
+from collections.abc import Iterable
 from typing import Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -21,6 +23,24 @@ VNI_LABEL = "headrace.dev/vni"
 def slice_name(network: str, number: int) -> str:
     """Name of a RouteSlice: `<namespace>.<network>.<number>`; `network` is namespace/name."""
     return f"{network.replace('/', '.')}.{number}"
+
+
+def slice_revision(name: str, uid: str, generation: int) -> int:
+    """A number that stands for one generation of one RouteSlice, by its metadata."""
+    text = f"{name} {uid} {generation}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")
+
+
+def routes_digest(revisions: Iterable[int]) -> str:
+    """Digest of a network's routes: which generation of which RouteSlices, in any order.
+
+    Operator and agent compute it alike, whatever fields of a slice either of them knows.
+    """
+    digest = 0
+    for revision in revisions:
+        # What can be taken out again: one changed slice of thousands costs one step.
+        digest ^= revision
+    return f"{digest:032x}"
 
 
 class SliceNextHop(ApiModel):

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from .attachment import ObjectRef
 from .base import ApiModel, ObjectStatus, Resource, cel, column, field_error
+from .pipeline import INT32
 from .types import Prefix, TenantAddress, TenantPrefix, UnderlayAddress, Vni, parse_prefix
 
 
@@ -167,6 +168,13 @@ class VirtualNetworkStatus(ObjectStatus):
     """Identifier of the network in the underlay."""
     gateways: tuple[TenantAddress, ...] = Field(default=(), max_length=32)
     """Gateway addresses, one for each subnet."""
+    desired_nodes: int | None = Field(default=None, ge=0, le=INT32)
+    """How many engines are to have the network: those with an Interface in it, or in a network
+    that leads to it."""
+    programmed_nodes: int | None = Field(default=None, ge=0, le=INT32)
+    """How many of them have it as it is written."""
+    unreachable_nodes: int | None = Field(default=None, ge=0, le=INT32)
+    """How many of them are not heard of: condition Programmed does not wait for these."""
 
 
 class VirtualNetwork(Resource):
@@ -174,7 +182,11 @@ class VirtualNetwork(Resource):
 
     PLURAL = "virtualnetworks"
     SHORT_NAME = "vnet"
-    COLUMNS = (column("VNI", ".status.vni", "integer"),)
+    COLUMNS = (
+        column("VNI", ".status.vni", "integer"),
+        column("Nodes", ".status.desiredNodes", "integer", wide=True),
+        column("Programmed nodes", ".status.programmedNodes", "integer", wide=True),
+    )
 
     spec: VirtualNetworkSpec
     status: VirtualNetworkStatus | None = None

@@ -49,6 +49,8 @@ class _Interface(StatusModel):
 
 class _Status(ObjectStatus):
     vni: int | None = None
+    desired_nodes: int | None = None
+    programmed_nodes: int | None = None
     node_name: str = ""
     nodes: tuple[_Node, ...] = ()
     engine_version: str | None = None
@@ -116,6 +118,9 @@ class NetworkRow(Row):
     vni: int | None
     interfaces: int
     ready_interfaces: int
+    nodes: int | None
+    """Engines that are to have it; None: the operator does not say."""
+    programmed_nodes: int | None
 
 
 @dataclass(frozen=True)
@@ -236,6 +241,8 @@ def overview(
                 vni=item.status.vni,
                 interfaces=members[item.key],
                 ready_interfaces=ready_members[item.key],
+                nodes=item.status.desired_nodes,
+                programmed_nodes=item.status.programmed_nodes,
             )
             for item in networks
         ),
@@ -388,9 +395,15 @@ def _print(found: Overview) -> None:
             ],
         ),
         (
-            ("NETWORK", "VNI", "STATE", "READY INTERFACES"),
+            ("NETWORK", "VNI", "STATE", "READY INTERFACES", "PROGRAMMED NODES"),
             [
-                (n.name, n.vni, n.state.reason, _of(n.ready_interfaces, n.interfaces))
+                (
+                    n.name,
+                    n.vni,
+                    n.state.reason,
+                    _of(n.ready_interfaces, n.interfaces),
+                    _of(n.programmed_nodes, n.nodes) if n.nodes is not None else None,
+                )
                 for n in found.networks
             ],
         ),
@@ -404,5 +417,5 @@ def _print(found: Overview) -> None:
         print(f"  {problem}")
 
 
-def _of(part: int, whole: int) -> str:
-    return f"{part}/{whole}"
+def _of(part: int | None, whole: int) -> str:
+    return f"{part or 0}/{whole}"

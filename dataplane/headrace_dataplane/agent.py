@@ -17,6 +17,7 @@ from headrace_api import (
     DataplaneConfig,
     DataplaneConfigStatus,
     InterfaceState,
+    NetworkState,
     Problem,
     WorkerState,
 )
@@ -28,6 +29,7 @@ from headrace_dataplane.engine import (
     engine_name,
 )
 from headrace_dataplane.netdev import indexes, isolate, link_events, release
+from headrace_dataplane.network_state import network_states
 from headrace_dataplane.preflight import memory_lock_problem, on_ordinary_pages
 from headrace_dataplane.protocol import EngineClient, EngineError, Hello, Interface, Refusal
 from headrace_dataplane.sockets import SocketDirectories
@@ -170,6 +172,7 @@ class Agent:
         reconciler: Reconciler | None = None
         pid = 0
         outcome: Outcome | None = None
+        networks: tuple[NetworkState, ...] = ()
         translated: tuple[Snapshot, Translation] | None = None
         states: Mapping[str, Interface] = {}
         due = isolation_due = 0.0
@@ -212,6 +215,7 @@ class Agent:
                                 snapshot.generation,
                                 now,
                             )
+                            networks = network_states(snapshot, outcome.refused)
                             due = min(outcome.retry_at or math.inf, now + _RESYNC_SECONDS)
                             self._reached(outcome, translation)
                         states = await asyncio.to_thread(_interfaces, client)
@@ -223,7 +227,9 @@ class Agent:
                         again, failure = bool(failure), str(error)
                         if not again:
                             continue
-                await self._report(snapshot, translation, hello, outcome, states, failure)
+                if hello is None or outcome is None or failure:
+                    networks = ()
+                await self._report(snapshot, translation, hello, outcome, states, networks, failure)
                 if time.monotonic() >= isolation_due:
                     # Again and again: a device that was made anew has forgotten it.
                     await asyncio.to_thread(isolate, translation.endpoints)
@@ -249,6 +255,7 @@ class Agent:
         hello: Hello | None,
         outcome: Outcome | None,
         states: Mapping[str, Interface],
+        networks: tuple[NetworkState, ...],
         failure: str,
     ) -> None:
         problem = failure or self.engine.problem
@@ -263,6 +270,7 @@ class Agent:
             states,
             hello if hello is not None and not failure else problem,
             self._reported,
+            networks,
         )
         self.state.interfaces = {f"{s.namespace}/{s.name}": s.ready for s in status.interfaces}
         self.state.networks = {
@@ -285,10 +293,11 @@ def node_status(
     states: Mapping[str, Interface],
     engine: Hello | str,
     before: DataplaneConfigStatus | None,
+    networks: tuple[NetworkState, ...] = (),
 ) -> DataplaneConfigStatus:
     """Return the status of a node; conditions that `before` has alike keep their time.
 
-    `engine` is the running one, or why there is none.
+    `engine` is the running one, or why there is none; `networks` what it has of each.
     """
     hello = engine if isinstance(engine, Hello) else None
     down = "EngineDown", f"The engine does not run: {engine}" if engine else "The engine starts"
@@ -346,6 +355,7 @@ def node_status(
             for worker in (hello.workers if hello is not None else ())
         ),
         interfaces=tuple(interfaces),
+        networks=networks,
     )
 
 

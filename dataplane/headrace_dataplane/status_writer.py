@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 FIELD_MANAGER = "headrace-agent"
 REPORT_SECONDS = 2.0
 """Least time between two writes."""
+ROUTES_SECONDS = 5.0
+"""Least time before one that tells of routes alone: all nodes of a network have these to tell."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class StatusWriter:
         self._written: tuple[DataplaneConfigStatus, _Present] | None = None
         """What was written last, and what the API server made of it."""
         self._wake = asyncio.Event()
+        self._routes_due = 0.0
+        """When a status that differs in routes alone may be written, in the loop's time."""
 
     def want(self, status: DataplaneConfigStatus) -> None:
         """Have this written, unless a newer one is wanted before."""
@@ -66,11 +70,15 @@ class StatusWriter:
         """Write until cancelled: at once after a quiet time, else every REPORT_SECONDS at most."""
         backoff = BACKOFF_SECONDS[0]
         trouble = ""
+        loop = asyncio.get_running_loop()
         while True:
             await self._wake.wait()
             self._wake.clear()
             status = self._due()
             if status is None:
+                continue
+            if loop.time() < self._routes_due and self._tells_of_routes_alone(status):
+                loop.call_at(self._routes_due, self._wake.set)
                 continue
             try:
                 item = await self._kube.apply(
@@ -96,7 +104,17 @@ class StatusWriter:
             self.saw(item)
             if self._present is not None:
                 self._written = status, self._present
+            self._routes_due = loop.time() + ROUTES_SECONDS
             await asyncio.sleep(REPORT_SECONDS)
+
+    def _tells_of_routes_alone(self, status: DataplaneConfigStatus) -> bool:
+        """Whether only digests of routes differ from what is there; refusals are told soon."""
+        there = self._present.status if self._present is not None else None
+        return (
+            there is not None
+            and status.model_copy(update={"networks": there.networks}) == there
+            and not any(network.reason for network in (*status.networks, *there.networks))
+        )
 
     def _due(self) -> DataplaneConfigStatus | None:
         """Return what has to be written, if anything."""

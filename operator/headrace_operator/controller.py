@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
 
@@ -29,7 +29,6 @@ from headrace_api import (
     Pod,
     Problem,
     VirtualNetwork,
-    config_name,
     digest,
 )
 from headrace_kube import (
@@ -46,24 +45,23 @@ from headrace_kube import (
 )
 
 from . import objects, pods
+from .agents import PATIENCE, News
 from .cache import Cache
 from .compiler import Changes, Compiler, InterfaceAllocation, NodeAllocation
 from .metrics import Metrics, gauges
 from .ports import COUNT, Ports, port_in_use
 from .render import (
-    Report,
     Settings,
     Transition,
     daemon_sets,
     interface_status,
-    is_current,
     load_allocations,
     network_status,
     parse,
     pipeline_status,
-    reports,
 )
 from .render.raw import items, mapping, number, part, text
+from .standing import PipelineNode, Standing
 from .workqueue import WorkQueue
 
 #: What the cluster has without Headrace: only read.
@@ -76,14 +74,12 @@ OUTPUTS = (DATAPLANE_CONFIGS, ROUTE_SLICES, DAEMON_SETS)
 #: Seconds without a change before a compilation, and most seconds that changes put it off.
 QUIET = 0.05
 CAP = 1.0
-#: Seconds that an Interface's status waits for its pod to get a node, and for the agent's word.
+#: Seconds that a status waits for agents' word, and an Interface's for its pod to get a node.
 SETTLE = 2.0
 _UNSETTLED = frozenset({"PodNotFound", "PodNotScheduled"})
 _PODLESS = _UNSETTLED | {"PodCompleted"}
-#: Seconds between two looks at the status of a Pipeline whose nodes report.
+#: Seconds between two looks at the status of a Pipeline or a network whose nodes report.
 GATHER = 0.5
-#: Seconds that a node counts as it did before it was told something new.
-PATIENCE = 10.0
 
 HASH = "headrace.dev/template-hash"
 _LABELS: Json = {
@@ -149,12 +145,9 @@ class Controller:
         self._ports = Ports(settings.dataplane.metrics_port)
         # Output -> why the API server does not take it.
         self._refused: dict[Work, str] = {}
-        # Interface -> when its status is written even without the agent's word.
-        self._settling: dict[str, float] = {}
-        # DataplaneConfig -> what its agent last said of each Interface.
-        self._said: dict[str, dict[str, Report]] = {}
-        # DataplaneConfig -> how it was when its agent had taken it, and until when that counts.
-        self._taken: dict[str, tuple[Json, float]] = {}
+        # Input -> when its status is written even without the agents' word.
+        self._settling: dict[Work, float] = {}
+        self._standing = Standing(self.cache, namespace)
         metrics.add(self._families)
 
     # Start
@@ -180,7 +173,9 @@ class Controller:
         self._load_ports(held[DAEMON_SETS])
         for model in first.parsed:
             self._learn(model)
-        self._said = {objects.key(item): dict(reports(item)) for item in held[DATAPLANE_CONFIGS]}
+        for kind in (DATAPLANE_CONFIGS, ROUTE_SLICES):
+            for item in held[kind]:
+                self._standing.see(kind, objects.key(item), item)
         self._live = True
         self._touched = {
             Work(kind, objects.key(item))
@@ -230,8 +225,8 @@ class Controller:
                 self._look_at_interface(key, before, after)
         else:
             self.queue.add(Work(kind, key))
-            if kind is DATAPLANE_CONFIGS:
-                self._heard(key, before, after)
+            if kind in (DATAPLANE_CONFIGS, ROUTE_SLICES):
+                self._tell(self._standing.see(kind, key, after))
             pipeline = objects.label(after or before, PIPELINE_LABEL)
             if pipeline in self._pipelines:
                 self.queue.add(Work(PIPELINES, pipeline, status=True), GATHER)
@@ -261,6 +256,7 @@ class Controller:
         """Remember what the compiler does not tell of an object."""
         match item:
             case VirtualNetwork():
+                self._standing.recompiled(item.key)
                 self._gateways[item.key] = tuple(
                     subnet.gateway_address for subnet in item.spec.subnets
                 )
@@ -353,10 +349,10 @@ class Controller:
             self._want_interfaces(key, self.cache.get(PODS, key))
 
     def _forget(self, kind: Kind, key: str) -> None:
+        self._settling.pop(Work(kind, key), None)
         if kind is VIRTUAL_NETWORKS:
             self._gateways.pop(key, None)
-        elif kind is INTERFACES:
-            self._settling.pop(key, None)
+            self._standing.forget(key)
         elif kind is PIPELINES:
             self._pipelines.pop(key, None)
             self._nodes.pop(key, None)
@@ -395,9 +391,11 @@ class Controller:
         """Queue what a compilation changed."""
         self.queue.next_epoch()
         touched, self._touched = self._touched, set()
+        about: set[str] = set()
         for kind, found in ((DATAPLANE_CONFIGS, changes.configs), (ROUTE_SLICES, changes.slices)):
             for name, item in found.items():
                 self._want(kind, f"{self._namespace}/{name}", item)
+                about |= self._standing.want(kind, f"{self._namespace}/{name}", item)
         for key, vni in changes.vnis.items():
             _put(self._vnis, key, vni)
             touched.add(Work(VIRTUAL_NETWORKS, key))
@@ -415,9 +413,9 @@ class Controller:
         for work in touched:
             if work.kind in _FOREIGN or self.cache.get(work.kind, work.key) is None:
                 continue
-            if work.kind is INTERFACES:
-                self._settling[work.key] = deadline
+            self._settling[work] = deadline
             self.queue.add(work._replace(status=True))
+        self._gather(about, deadline)
 
     # What is wanted
 
@@ -441,8 +439,21 @@ class Controller:
         """What is wrong with the annotations of a pod."""
         return self._unmade.get(pod)
 
-    def refused(self, work: Work, why: str) -> None:
-        """Hear why the API server does not take an output; empty: it does."""
+    def applied(self, work: Work, item: Json, there: Json) -> None:
+        """Hear what the API server made of an output that was written."""
+        if work.kind in (DATAPLANE_CONFIGS, ROUTE_SLICES):
+            self._standing.apply(work.kind, work.key, item, there)
+
+    def failed(self, work: Work, why: str, *, refused: bool = False) -> None:
+        """Hear why an output cannot be written, or is `refused` for good; no why: it could."""
+        if work.status:
+            return
+        if work.kind in (DATAPLANE_CONFIGS, ROUTE_SLICES):
+            if self._standing.fail(work.kind, work.key, why, refused=refused):
+                self._look_at_those_in(work)
+            return
+        if not refused and why:
+            return
         if self._refused.get(work, "") == why:
             return
         _put(self._refused, work, why or None)
@@ -457,6 +468,28 @@ class Controller:
             if work.kind is DAEMON_SETS and work.key in keys:
                 self.queue.add(Work(PIPELINES, name, status=True))
 
+    def _look_at_those_in(self, work: Work) -> None:
+        """Look at the statuses of whatever a compiled object is about."""
+        found = self._standing.interfaces_in(work.kind, work.key)
+        if work.kind is ROUTE_SLICES:
+            found = frozenset(
+                key for key, held in self._interfaces.items() if held.underlay_address in found
+            )
+        for key in found:
+            self.queue.add(Work(INTERFACES, key, status=True))
+        self._gather(self._standing.networks_in(work.kind, work.key), 0.0)
+        pipeline = objects.label(self._wanted.get(work), PIPELINE_LABEL)
+        if pipeline in self._pipelines:
+            self.queue.add(Work(PIPELINES, pipeline, status=True), GATHER)
+
+    def unheard(self, places: frozenset[PipelineNode]) -> None:
+        """Hear of which agents nothing is heard: their nodes are looked at again."""
+        changed = self._standing.unheard ^ places
+        self._standing.unheard = places
+        for place in changed:
+            key = self._standing.config_key(place)
+            self._look_at_those_in(Work(DATAPLANE_CONFIGS, key))
+
     def status(self, work: Work) -> Json | None:
         """The status of an input, whole; None: not now."""
         raw = self.cache.get(work.kind, work.key)
@@ -465,10 +498,9 @@ class Controller:
         problems = self.problems(work.kind, work.key)
         now = datetime.now(UTC)
         if work.kind is VIRTUAL_NETWORKS:
-            gateways = self._gateways.get(work.key, ())
-            return network_status(raw, self._vnis.get(work.key), gateways, problems, now)
+            return self._network_status(work, raw, problems, now)
         if work.kind is PIPELINES:
-            return self._pipeline_status(work.key, raw, problems, now)
+            return self._pipeline_status(work, raw, problems, now)
         return self._interface_status(work, raw, problems, now)
 
     def problems(self, kind: Kind, key: str) -> tuple[Problem, ...]:
@@ -490,29 +522,41 @@ class Controller:
         found = self.problems(INTERFACES, interface)
         return any(problem.reason in _PODLESS for problem in found)
 
+    def _network_status(
+        self, work: Work, raw: Json, problems: Sequence[Problem], now: datetime
+    ) -> Json | None:
+        spread = None
+        if (work.kind.name, work.key) not in self._invalid:
+            spread, passing = self._standing.network(work.key)
+            if self._settles(work, bool(spread.unwritten or spread.lacking)):
+                return None
+            if passing:
+                self.queue.add(work, PATIENCE)
+        gateways = self._gateways.get(work.key, ())
+        return network_status(raw, self._vnis.get(work.key), gateways, problems, spread, now)
+
     def _pipeline_status(
-        self, name: str, raw: Json, problems: Sequence[Problem], now: datetime
-    ) -> Json:
-        nodes = self._nodes.get(name, {})
-        configs = {}
-        for node in nodes:
-            key = self._config_key(name, node)
-            before, until = self._taken.get(key, ({}, 0.0))
-            left = until - time.monotonic()
-            if left > 0:
-                self.queue.add(Work(PIPELINES, name, status=True), left)
-            config = before if left > 0 else self.cache.get(DATAPLANE_CONFIGS, key)
-            if config:
-                configs[node] = config
-        sets = [self.cache.get(DAEMON_SETS, key) for key in self._daemon_sets.get(name, ())]
+        self, work: Work, raw: Json, problems: Sequence[Problem], now: datetime
+    ) -> Json | None:
+        nodes = self._nodes.get(work.key, {})
+        silent, unheard = self._standing.pipeline(work.key, nodes)
+        # What has not been ready is told at once: its pods take their time.
+        if self._settles(work, bool(silent.keys() - unheard) and _ready(raw)):
+            return None
+        late = self._standing.late_in(work.key, nodes)
+        if late:
+            self.queue.add(work, late)
+        sets = [self.cache.get(DAEMON_SETS, key) for key in self._daemon_sets.get(work.key, ())]
         return pipeline_status(
             raw,
             nodes,
             problems,
             [item for item in sets if item],
-            configs,
-            self._ports.get(name),
+            silent,
+            unheard,
+            self._ports.get(work.key),
             now,
+            compiled=(work.kind.name, work.key) not in self._invalid,
         )
 
     def _interface_status(
@@ -523,48 +567,41 @@ class Controller:
         if "PodNotFound" in reasons and objects.ours(raw) and not pods.is_kept(raw):
             # It goes with its pod.
             return None
-        report = None
-        settled = not reasons & _UNSETTLED
+        report, obstacle = None, None
+        waits = bool(reasons & _UNSETTLED)
         if allocation and allocation.node and not problems:
-            config = self._config_key(allocation.pipeline, allocation.node)
-            report = self._said.get(config, {}).get(work.key)
-            said = report is not None and report.current and report.ready is not None
-            settled = said and self._written(config)
-        left = self._settling.get(work.key, 0.0) - time.monotonic()
-        if (problems or allocation) and not settled and left > 0:
-            self.queue.add(work, left)
+            report, obstacle = self._standing.interface(work.key, allocation)
+            waits = bool(obstacle) or report.ready is None
+        if self._settles(work, bool(problems or allocation) and waits):
             return None
-        if settled:
-            self._settling.pop(work.key, None)
-        return interface_status(raw, allocation, problems, report, now)
+        return interface_status(raw, allocation, problems, report, now, obstacle)
 
-    def _heard(self, key: str, before: Json | None, after: Json | None) -> None:
-        """Look at the Interfaces of which the agent says something new."""
-        known = self._said.pop(key, {})
-        if after is None or is_current(after):
-            self._taken.pop(key, None)
-        elif before and is_current(before):
-            self._taken[key] = before, time.monotonic() + PATIENCE
-        if after is None:
-            return
-        said = self._said[key] = dict(reports(after))
-        for interface, report in said.items():
-            old = known.get(interface)
-            if (
-                interface in self._settling
-                or old is None
-                or replace(old, current=True) != replace(report, current=True)
-            ):
-                self.queue.add(Work(INTERFACES, interface, status=True))
+    def _settles(self, work: Work, waits: bool) -> bool:
+        """Whether the status is put off, because what it waits for may come in a moment."""
+        subject = work._replace(status=False)
+        left = self._settling.get(subject, 0.0) - time.monotonic()
+        if waits and left > 0:
+            self.queue.add(work, left)
+            return True
+        self._settling.pop(subject, None)
+        return False
 
-    def _written(self, key: str) -> bool:
-        """Whether the DataplaneConfig is there as it is wanted."""
-        wanted = self._wanted.get(Work(DATAPLANE_CONFIGS, key))
-        found = self.cache.get(DATAPLANE_CONFIGS, key)
-        return bool(wanted and found) and part(found, "spec") == part(wanted, "spec")
+    def _tell(self, news: News) -> None:
+        """Look at the statuses of those of whom an agent says something else than before."""
+        patient = time.monotonic() + PATIENCE
+        for key in news.interfaces:
+            if self.cache.get(INTERFACES, key):
+                # What held still does while the agent takes what is new: it mostly holds then.
+                self._settling.setdefault(Work(INTERFACES, key), patient)
+                self.queue.add(Work(INTERFACES, key, status=True))
+        self._gather(news.networks, patient)
 
-    def _config_key(self, pipeline: str, node: str) -> str:
-        return f"{self._namespace}/{config_name(pipeline, node)}"
+    def _gather(self, networks: Iterable[str], deadline: float) -> None:
+        """Look at the statuses of networks soon: many slices and nodes change together."""
+        for key in networks:
+            if self.cache.get(VIRTUAL_NETWORKS, key):
+                self._settling.setdefault(Work(VIRTUAL_NETWORKS, key), deadline)
+                self.queue.add(Work(VIRTUAL_NETWORKS, key, status=True), GATHER)
 
     # Metrics
 

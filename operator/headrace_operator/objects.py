@@ -98,6 +98,8 @@ def _some(values: Json, names: tuple[str, ...]) -> Json:
 
 def covers(found: JsonValue, wanted: JsonValue) -> bool:
     """Whether everything wanted is found; the API server adds defaults, which are no difference."""
+    if found == wanted:
+        return True
     if isinstance(wanted, dict):
         there = mapping(found)
         return all(name in there and covers(there[name], value) for name, value in wanted.items())
@@ -107,4 +109,4 @@ def covers(found: JsonValue, wanted: JsonValue) -> bool:
             and len(found) == len(wanted)
             and all(map(covers, found, wanted))
         )
-    return found == wanted
+    return False

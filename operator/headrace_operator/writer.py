@@ -12,7 +12,7 @@ from . import objects
 from .controller import Controller, Work
 from .events import Events
 from .metrics import Metrics
-from .render import Transition, transition
+from .render import Transition, left_over, same, transition
 from .render.raw import part
 
 WORKERS = 8
@@ -64,10 +64,9 @@ class Writer:
                 self._metrics.writes.labels(work.kind.name, "error").inc()
                 delay = self._queue.retry(work)
                 _log.warning("%s cannot be written, again in %.1f s: %s", work, delay, error)
-                if error.refused:
-                    self._controller.refused(work, error.message)
+                self._controller.failed(work, error.message, refused=error.refused)
                 continue
-            self._controller.refused(work, "")
+            self._controller.failed(work, "")
             seconds = self._queue.done(work)
             if written:
                 _log.debug("%s written", work)
@@ -88,6 +87,7 @@ class Writer:
                 work.kind, wanted, force=work.kind is not INTERFACES or bool(found)
             )
             self._applied[work] = wanted, objects.generation(there)
+            self._controller.applied(work, wanted, there)
             return True
         self._applied.pop(work, None)
         if not found or not objects.ours(found) or self._controller.stays(found):
@@ -123,21 +123,28 @@ class Writer:
             return False
         status = self._controller.status(work)
         found = self._cache.get(work.kind, work.key)
-        if status is None or found is None or part(found, "status") == status:
+        if status is None or found is None:
             return False
-        # Not applied: what others wrote into it would stay, and a starting operator believes it.
-        change: Json = {
-            "metadata": {"uid": objects.uid(found)},
-            "status": {**dict.fromkeys(part(found, "status")), **status},
-        }
+        if same(part(found, "status"), status):
+            return False
         namespace, name = objects.name_of(work.key)
+        metadata: Json = {"name": name, "uid": objects.uid(found)}
+        if namespace:
+            metadata["namespace"] = namespace
+        item: Json = {
+            "apiVersion": work.kind.api_version,
+            "kind": work.kind.name,
+            "metadata": metadata,
+            "status": status,
+        }
         self._gate()
         try:
-            there = await self._kube.merge(
-                work.kind, name, namespace, change, objects.MANAGER, "status"
-            )
+            there = await self._kube.apply(work.kind, item, objects.MANAGER, "status")
+            left = left_over(part(there, "status"), status)
+            if left:
+                there = await self._remove(work.kind, there, left)
         except KubeError as error:
-            self._metrics.failed("patch", error)
+            self._metrics.failed("apply", error)
             if error.absent or error.conflict:
                 # It is gone, or another of its name is there: the watch will tell.
                 return False
@@ -147,6 +154,17 @@ class Writer:
         if told:
             self._events.emit(found, told)
         return True
+
+    async def _remove(self, kind: Kind, there: Json, left: Json) -> Json:
+        """Remove from a status what others left in it; what came meanwhile is a conflict."""
+        metadata = part(there, "metadata")
+        change: Json = {
+            "metadata": {name: metadata[name] for name in ("uid", "resourceVersion")},
+            "status": left,
+        }
+        namespace, name = objects.name_of(objects.key(there))
+        self._gate()
+        return await self._kube.merge(kind, name, namespace, change, objects.MANAGER, "status")
 
     def _complain(self, key: str) -> None:
         """Tell once what is wrong with the annotations of a pod, which has no status of ours."""

@@ -133,6 +133,10 @@ def condition(item: Any, kind: str = "Ready") -> Any:
     return next((each for each in found if each["type"] == kind), {})
 
 
+_TIME = "2026-01-01T00:00:00Z"
+_REFUSAL = "test-refusal"
+
+
 class World:
     """An API server with what the chart installs, less the Deployment. Reads and writes objects."""
 
@@ -259,6 +263,60 @@ class World:
                 ),
             )
         )
+
+    def apply_status(self, kind: Kind, key: str, manager: str, *conditions: Any) -> None:
+        """Say something of an object, as another controller does."""
+        namespace, _, name = key.rpartition("/")
+        item: Json = {
+            "apiVersion": kind.api_version,
+            "kind": kind.name,
+            "metadata": {"namespace": namespace, "name": name},
+            "status": {
+                "conditions": [{**each, "lastTransitionTime": _TIME} for each in conditions]
+            },
+        }
+        self._run(self.kube.apply(kind, item, manager, "status"))
+
+    def merge_status(
+        self, kind: Kind, key: str, manager: str, conditions: list[Any], **status: Any
+    ) -> None:
+        """Replace conditions, and whatever else of the status, by a merge patch."""
+        namespace, _, name = key.rpartition("/")
+        said: Any = [{**each, "lastTransitionTime": _TIME} for each in conditions]
+        change: Json = {"status": {**status, "conditions": said}}
+        self._run(self.kube.merge(kind, name, namespace, change, manager, "status"))
+
+    def refuse(self, plural: str, unless: str) -> None:
+        """Have the API server take objects of a kind only as a CEL expression says; see `admit`."""
+        group = "admissionregistration.k8s.io/v1"
+        rule: Json = {
+            "apiGroups": ["headrace.dev"],
+            "apiVersions": ["*"],
+            "operations": ["CREATE", "UPDATE"],
+            "resources": [plural],
+        }
+        policy: Json = {
+            "apiVersion": group,
+            "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": _REFUSAL},
+            "spec": {
+                "matchConstraints": {"resourceRules": [rule]},
+                "validations": [{"expression": unless}],
+            },
+        }
+        binding: Json = {
+            "apiVersion": group,
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": _REFUSAL},
+            "spec": {"policyName": _REFUSAL, "validationActions": ["Deny"]},
+        }
+        for item in (policy, binding):
+            self.api.kubectl("apply", "-f", "-", stdin=json.dumps(item))
+
+    def admit(self) -> None:
+        """Undo `refuse`."""
+        for kind in ("validatingadmissionpolicybinding", "validatingadmissionpolicy"):
+            self.api.kubectl("delete", kind, _REFUSAL, "--ignore-not-found")
 
     def agents(self) -> "Agents":
         """Agents of all nodes that report every DataplaneConfig, while the context lasts."""

@@ -251,6 +251,54 @@ def test_one_interface_costs_three_writes(world: World, start: Any) -> None:
         }
 
 
+def test_what_the_api_server_refuses_is_not_ready(world: World, start: Any) -> None:
+    vms = two_nodes(world, 2)
+    with start() as operator, world.agents():
+        until(lambda: world.ready(*vms), "every Interface is Ready", SECONDS)
+        idle(operator)
+        world.refuse("dataplaneconfigs", "size(object.spec.interfaces) < 2")
+        try:
+            world.put(interface("more", "blue", "n1"))
+
+            def refused() -> bool:
+                found = condition(world.get(INTERFACES, "default/more"), "Programmed")
+                return found.get("reason") == "WriteRefused"
+
+            until(refused, "it is said", SECONDS)
+            assert not world.ready("default/more")
+            assert world.ready(*vms)
+        finally:
+            world.admit()
+        until(lambda: world.ready("default/more"), "it is Ready", SECONDS)
+
+
+def test_conditions_of_others_stay(world: World, start: Any) -> None:
+    vms = two_nodes(world, 1)
+
+    def kinds() -> set[str]:
+        found = world.get(INTERFACES, vms[0])["status"]["conditions"]
+        return {each["type"] for each in found}
+
+    theirs = {"type": "NUMAAligned", "status": "True", "reason": "Local", "message": "It is"}
+    # What an earlier release wrote, as it wrote it.
+    stale = [{**theirs, "type": kind} for kind in ("Ready", "Stalled")]
+    world.merge_status(
+        INTERFACES, vms[0], "headrace-operator", stale, macAddress="02:00:00:00:00:09"
+    )
+    with start() as operator, world.agents():
+        until(lambda: world.ready(*vms), "it is Ready", SECONDS)
+        idle(operator)
+        ours = {"Ready", "Accepted", "ResolvedRefs", "Programmed"}
+        assert kinds() == ours
+        assert "macAddress" not in world.get(INTERFACES, vms[0])["status"]
+        world.apply_status(INTERFACES, vms[0], "other", theirs)
+        assert kinds() == ours | {"NUMAAligned"}
+        world.delete(VIRTUAL_NETWORKS, "default/blue")
+        until(lambda: not world.ready(*vms), "its network is gone", SECONDS)
+        idle(operator)
+        assert kinds() == ours | {"NUMAAligned"}
+
+
 def reason(world: World) -> str:
     """Why the Pipeline is not Ready."""
     return str(condition(world.get(PIPELINES, "router")).get("reason"))

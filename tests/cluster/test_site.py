@@ -95,6 +95,30 @@ def test_conditions_are_true_statements(site: Site) -> None:
         assert not [c for c in item["status"]["conditions"] if c["type"] == "Stalled"]
 
 
+def test_what_is_programmed_is_in_the_engines(site: Site) -> None:
+    prefix, hops = "198.51.100.0/24", [{"interfaceRef": {"name": "vm1"}}]
+
+    def route(*routes: dict[str, Any]) -> None:
+        """Change blue's routes, and wait until all engines have the change."""
+        patch = json.dumps({"spec": {"routes": routes}})
+        site.cluster.kubectl("patch", "vnet", "blue", "-n", "blue", "--type=merge", "-p", patch)
+        site.cluster.kubectl(
+            *("wait", "vnet/blue", "-n", "blue", "--for=condition=Programmed"),
+            f"--timeout={SECONDS:.0f}s",
+        )
+
+    def found() -> list[bool]:
+        words = ("headrace", "routes", "--network", "blue/blue", "--prefix", prefix, "-o", "json")
+        return [bool(json.loads(site.exec(node, *words))) for node in site.nodes]
+
+    route({"prefix": prefix, "nextHops": hops})
+    assert found() == [True, True]
+    status = site.get("vnet", "blue", "-n", "blue")["status"]
+    assert (status["desiredNodes"], status["programmedNodes"]) == (2, 2)
+    route()
+    assert found() == [False, False]
+
+
 def test_nothing_is_lost_when_the_operator_is_killed(site: Site) -> None:
     with site.lossless():
         for pod in site.pods(*OPERATOR):

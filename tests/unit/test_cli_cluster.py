@@ -85,7 +85,7 @@ def interface(name: str, **status: Any) -> Seen:
 def look(**parts: Any) -> Overview:
     everything = {
         "pipelines": [PIPELINE],
-        "networks": [seen("VirtualNetwork", "a/blue", vni=7)],
+        "networks": [seen("VirtualNetwork", "a/blue", vni=7, desiredNodes=2, programmedNodes=1)],
         "interfaces": [interface("a/vm1")],
         "configs": [CONFIG],
         "running": [pod()],
@@ -110,8 +110,8 @@ def test_a_cluster_that_is_well(capsys: pytest.CaptureFixture[str]) -> None:
         "NODE    PIPELINE  STATE       READY INTERFACES  ENGINE",
         "node-a  router    Forwarding  1/1               0.1.0",
         "",
-        "NETWORK  VNI  STATE       READY INTERFACES",
-        "a/blue     7  Forwarding  1/1",
+        "NETWORK  VNI  STATE       READY INTERFACES  PROGRAMMED NODES",
+        "a/blue     7  Forwarding  1/1               1/2",
         "",
         "no problems",
     ]

@@ -41,12 +41,12 @@ def raws(world: World, result: Compilation) -> dict[str, list[Json]]:
         match kind:
             case "VirtualNetwork":
                 vni = held.networks[key].vni if key in held.networks else None
-                raw["status"] = network_status(raw, vni, (), wrong, NOW)
+                raw["status"] = network_status(raw, vni, (), wrong, None, NOW)
             case "Interface":
                 raw["status"] = interface_status(raw, held.interfaces.get(key), wrong, None, NOW)
             case "Pipeline":
                 nodes = held.nodes.get(key, {})
-                raw["status"] = pipeline_status(raw, nodes, wrong, [], {}, 9477, NOW)
+                raw["status"] = pipeline_status(raw, nodes, wrong, [], {}, (), 9477, NOW)
         found[kind].append(raw)
     return found
 

@@ -7,17 +7,33 @@ from typing import Any
 
 import pytest
 
-from headrace_api import InterfaceStatus, Json, PipelineStatus, Problem, VirtualNetworkStatus
+from headrace_api import (
+    ConditionStatus,
+    InterfaceStatus,
+    Json,
+    PipelineStatus,
+    Problem,
+    VirtualNetworkStatus,
+)
 from headrace_api.base import PENDING, ObjectStatus
 from headrace_operator.compiler import InterfaceAllocation, NodeAllocation
 from headrace_operator.render import (
+    NetworkReport,
     Report,
+    Spread,
     Transition,
+    Verdict,
+    interface_reports,
     interface_status,
+    left_over,
+    network_reports,
     network_status,
     pipeline_status,
-    reports,
+    same,
+    silence,
     transition,
+    unreachable,
+    unwritten,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -71,9 +87,9 @@ def condition(status: Json, kind: str = "Ready") -> dict[str, Any]:
     return dict(found[0]) if found else {}
 
 
-def brief(status: Json) -> tuple[str, str]:
-    ready = condition(status)
-    return ready["status"], ready["reason"]
+def brief(status: Json, kind: str = "Ready") -> tuple[str, str]:
+    found = condition(status, kind)
+    return found["status"], found["reason"]
 
 
 def written(raw: dict[str, Any], write: Callable[[Json, datetime], Json]) -> dict[str, Any]:
@@ -98,29 +114,100 @@ def test_a_fresh_object_is_in_progress() -> None:
 # VirtualNetworks.
 
 
-def test_a_network_with_a_vni_is_current() -> None:
-    raw = written(
-        fresh("VirtualNetwork"), lambda raw, now: network_status(raw, 7, ["10.0.0.1"], (), now)
+HERE = Spread(programmed=frozenset({"a of edge", "b of edge"}))
+WAITS = Verdict(ConditionStatus.UNKNOWN, "Pending", "it waits")
+
+
+def network(spread: Spread | None, vni: int | None = 7, *problems: Problem) -> dict[str, Any]:
+    return written(
+        fresh("VirtualNetwork"),
+        lambda raw, now: network_status(raw, vni, ["10.0.0.1"], problems, spread, now),
     )
+
+
+def test_a_network_in_every_engine_is_current() -> None:
+    raw = network(HERE)
     assert kstatus(raw) == "Current"
-    assert brief(raw["status"]) == ("True", "Accepted")
+    assert brief(raw["status"]) == ("True", "Programmed")
+    assert verdicts(raw["status"]) == ("True", "True", "True")
     assert (raw["status"]["vni"], raw["status"]["gateways"]) == (7, ["10.0.0.1"])
     assert condition(raw["status"])["lastTransitionTime"] == "2026-01-01T00:00:00Z"
+    assert counts(raw["status"]) == (2, 2, 0)
+
+
+def verdicts(status: Json) -> tuple[str, ...]:
+    kinds = ("Accepted", "ResolvedRefs", "Programmed")
+    return tuple(condition(status, kind)["status"] for kind in kinds)
+
+
+def counts(status: Json) -> tuple[Any, ...]:
+    return tuple(status[name] for name in ("desiredNodes", "programmedNodes", "unreachableNodes"))
+
+
+def test_a_network_that_no_node_needs_is_current() -> None:
+    raw = network(Spread())
+    assert (kstatus(raw), counts(raw["status"])) == ("Current", (0, 0, 0))
 
 
 def test_a_network_without_a_vni_is_pending() -> None:
-    raw = written(fresh("VirtualNetwork"), lambda raw, now: network_status(raw, None, (), (), now))
+    raw = network(None, None)
     assert kstatus(raw) == "InProgress"
     assert brief(raw["status"]) == ("Unknown", "Pending")
+    assert verdicts(raw["status"]) == ("Unknown", "True", "Unknown")
     assert "vni" not in raw["status"]
 
 
 def test_a_network_keeps_its_vni_while_a_route_waits() -> None:
-    wrong = [problem("InterfaceNotFound")]
-    raw = written(fresh("VirtualNetwork"), lambda raw, now: network_status(raw, 7, (), wrong, now))
+    raw = network(HERE, 7, problem("InterfaceNotFound"))
     assert kstatus(raw) == "InProgress"
     assert brief(raw["status"]) == ("False", "InterfaceNotFound")
+    # Its other routes are in force, and that is said.
+    assert verdicts(raw["status"]) == ("True", "False", "True")
     assert raw["status"]["vni"] == 7
+
+
+REFUSES = Verdict(ConditionStatus.FALSE, "Refused", "10.0.0.0/8: no")
+
+
+@pytest.mark.parametrize(
+    ("spread", "expected", "words"),
+    [
+        (
+            Spread(frozenset({"a"}), {"b": WAITS}),
+            ("Unknown", "Pending"),
+            "1 of 2 nodes lack something of it: b: it waits",
+        ),
+        (
+            Spread(frozenset(), {"a": WAITS, "b": REFUSES}),
+            ("False", "Refused"),
+            "2 of 2 nodes lack something of it: b: 10.0.0.0/8: no",
+        ),
+        (
+            Spread(frozenset({"a"}), unreachable=frozenset({"b"})),
+            ("True", "Programmed"),
+            "In the engine of every node that needs it (1); nothing is heard of b",
+        ),
+        (Spread(unreachable=frozenset({"b"})), ("Unknown", "AgentUnreachable"), "node b; its"),
+        (
+            Spread(frozenset({"a"}), unwritten=unwritten("RouteSlice x", "", refused=False)),
+            ("Unknown", "WritePending"),
+            "RouteSlice x is not written yet",
+        ),
+        (
+            Spread(frozenset({"a"}), unwritten=unwritten("RouteSlice x", "no", refused=True)),
+            ("False", "WriteRefused"),
+            "does not take RouteSlice x: no",
+        ),
+    ],
+)
+def test_a_network_says_where_it_is_missing(
+    spread: Spread, expected: tuple[str, str], words: str
+) -> None:
+    raw = network(spread)
+    assert brief(raw["status"]) == expected
+    assert brief(raw["status"], "Programmed") == expected
+    assert words in condition(raw["status"])["message"]
+    assert verdicts(raw["status"])[:2] == ("True", "True")
 
 
 # Problems.
@@ -139,6 +226,8 @@ def test_what_waits_for_another_object_is_in_progress(reason: str) -> None:
     assert kstatus(raw) == "InProgress"
     assert brief(raw["status"]) == ("False", reason)
     assert condition(raw["status"], "Stalled") == {}
+    assert verdicts(raw["status"]) == ("Unknown", "False", "Unknown")
+    assert brief(raw["status"], "ResolvedRefs") == ("False", reason)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +246,8 @@ def test_what_a_person_must_mend_is_failed(reason: str) -> None:
     stalled = condition(raw["status"], "Stalled")
     assert (stalled["status"], stalled["reason"]) == ("True", reason)
     assert stalled["message"] == "spec.y: choose another; spec.x: create it"
+    assert verdicts(raw["status"]) == ("False", "False", "Unknown")
+    assert brief(raw["status"], "Accepted") == ("False", reason)
 
 
 def test_a_mended_object_is_not_stalled_any_more() -> None:
@@ -193,7 +284,6 @@ BAD = Report(False, "DeviceGone", "Its device is gone")
          "InProgress"),
         (GOOD, ("True", "Forwarding"), "Current"),
         (BAD, ("False", "DeviceGone"), "InProgress"),
-        (Report(True, "Forwarding", "", None, current=False), ("Unknown", "Pending"), "InProgress"),
     ],
 )  # fmt: skip
 def test_an_interface_is_what_its_agent_says(
@@ -206,6 +296,8 @@ def test_an_interface_is_what_its_agent_says(
     assert kstatus(raw) == verdict
     assert brief(raw["status"]) == expected
     status = raw["status"]
+    assert brief(status, "Programmed") == expected
+    assert verdicts(status)[:2] == ("True", "True")
     assert (status["nodeName"], status["underlayAddress"]) == ("a", "fd00:1:0:1::2")
     assert status["addresses"] == ["10.0.0.2"]
     assert status.get("macAddress") == (report.mac_address if report else None)
@@ -217,21 +309,19 @@ def test_an_interface_that_is_not_compiled_is_pending() -> None:
     assert not {"addresses", "nodeName", "underlayAddress"} & raw["status"].keys()
 
 
-@pytest.mark.parametrize("said", [GOOD, BAD])
-def test_a_neighbour_s_change_leaves_an_interface_as_it_was(said: Report) -> None:
+@pytest.mark.parametrize(
+    ("obstacle", "reason"),
+    [
+        (unwritten("DataplaneConfig x", "", refused=False), "WritePending"),
+        (unwritten("DataplaneConfig x", "too large", refused=True), "WriteRefused"),
+        (unreachable(["a"]), "AgentUnreachable"),
+    ],
+)
+def test_a_report_does_not_count_where_it_cannot(obstacle: Verdict, reason: str) -> None:
     raw = fresh("Interface")
-    raw["status"] = interface_status(raw, HELD, (), said, NOW)
-    old = Report(said.ready, said.reason, said.message, said.mac_address, current=False)
-    assert interface_status(raw, HELD, (), old, LATER) == raw["status"]
-    raw["metadata"]["generation"] = 2
-    assert brief(interface_status(raw, HELD, (), old, LATER)) == ("Unknown", "Pending")
-
-
-def test_an_old_report_does_not_speak_for_a_mended_interface() -> None:
-    raw = fresh("Interface")
-    raw["status"] = interface_status(raw, HELD, [problem("NetworkNotFound")], None, NOW)
-    old = Report(True, "Forwarding", "", current=False)
-    assert brief(interface_status(raw, HELD, (), old, LATER)) == ("Unknown", "Pending")
+    status = interface_status(raw, HELD, (), GOOD, NOW, obstacle)
+    assert brief(status) == brief(status, "Programmed") == (obstacle.status, reason)
+    assert status["macAddress"] == GOOD.mac_address
 
 
 def test_the_time_of_a_condition_is_that_of_its_status() -> None:
@@ -278,32 +368,54 @@ STATES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("observed", "current"), [(5, True), (4, False), (None, False)])
-def test_reports_are_what_the_agent_said(observed: int | None, current: bool) -> None:
-    assert reports(config(observed=observed, interfaces=STATES)) == {
-        "ns/good": Report(True, "Forwarding", "m", "02:00:00:00:00:01", current),
-        "ns/bad": Report(False, "DeviceGone", "gone", None, current),
+def test_reports_are_what_the_agent_said() -> None:
+    assert interface_reports(config(interfaces=STATES)) == {
+        "ns/good": Report(True, "Forwarding", "m", "02:00:00:00:00:01"),
+        "ns/bad": Report(False, "DeviceGone", "gone"),
         "ns/new": Report.missing("soon"),
+        "ns/old": Report(True, "Forwarding", ""),
     }
 
 
 @pytest.mark.parametrize("reason", ["", "net link", "-x", None])
 def test_a_reason_that_no_condition_may_have_is_replaced(reason: str | None) -> None:
     state = {"namespace": "ns", "name": "bad", "ready": False, "reason": reason}
-    found = reports(config(interfaces=[state]))["ns/bad"]
+    found = interface_reports(config(interfaces=[state]))["ns/bad"]
     assert brief(interface_status(fresh("Interface"), HELD, (), found, NOW)) == (
         "False",
         "DataplaneNotReady",
     )
 
 
-@pytest.mark.parametrize("status", [{}, {"interfaces": "x"}, {"interfaces": [1, {"name": 3}]}])
-def test_what_the_agent_has_not_said_is_missing(status: dict[str, Any]) -> None:
-    found = reports(config(**status))
-    assert {key: report.ready for key, report in found.items()} == dict.fromkeys(
-        ("ns/good", "ns/bad", "ns/new")
-    )
-    assert all("node a" in report.message for report in found.values())
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ({}, None),
+        ({"features": []}, None),
+        ({"networks": []}, {}),
+        ({"features": ["UnderlaySourceCheck"]}, {}),
+        (
+            {
+                "networks": [
+                    {
+                        **{"namespace": "ns", "name": "blue", "digest": "7"},
+                        **{"reason": "Refused", "message": "m"},
+                    },
+                    {"namespace": "ns", "name": "red"},
+                ]
+            },
+            {"ns/blue": NetworkReport("7", "Refused", "m"), "ns/red": NetworkReport("")},
+        ),
+    ],
+)  # fmt: skip
+def test_networks_are_what_the_agent_said(status: dict[str, Any], expected: Any) -> None:
+    assert network_reports(config(**status)) == expected
+
+
+def test_an_agent_may_be_silent() -> None:
+    assert silence(config()) == "its agent has not reported yet"
+    assert silence(config(conditions=DOWN)) == "EngineDown: no hugepages"
+    assert silence(config(conditions=READY)) is None
 
 
 # Pipelines.
@@ -331,16 +443,17 @@ def pipeline(
     nodes: dict[str, NodeAllocation] = NODES,
     problems: tuple[Problem, ...] = (),
     daemon_sets: tuple[Json, ...] = (daemon_set(),),
-    configs: dict[str, Json] | None = None,
+    silent: dict[str, str] | None = None,
+    unheard: tuple[str, ...] = (),
     **spec: Any,
 ) -> dict[str, Any]:
-    if configs is None:
-        configs = {node: config(node, conditions=READY) for node in nodes}
     raw = fresh("Pipeline", **spec)
     del raw["metadata"]["namespace"]
     return written(
         raw,
-        lambda raw, now: pipeline_status(raw, nodes, problems, daemon_sets, configs, 9478, now),
+        lambda raw, now: pipeline_status(
+            raw, nodes, problems, daemon_sets, silent or {}, unheard, 9478, now
+        ),
     )
 
 
@@ -360,6 +473,7 @@ def test_a_pipeline_without_a_node_is_failed_and_says_what_to_do() -> None:
     raw = pipeline({}, nodeSelector={"matchLabels": {"role": "edge", "a": "b"}})
     assert kstatus(raw) == "Failed"
     assert brief(raw["status"]) == ("False", "NoMatchingNode")
+    assert verdicts(raw["status"]) == ("False", "True", "False")
     assert "labels a=b, role=edge" in condition(raw["status"])["message"]
     assert (raw["status"]["selectedNodes"], raw["status"]["nodes"]) == (0, [])
 
@@ -368,6 +482,8 @@ def test_a_pipeline_with_a_problem_is_failed() -> None:
     raw = pipeline(problems=(problem("DeviceConflict"),))
     assert kstatus(raw) == "Failed"
     assert brief(raw["status"]) == ("False", "DeviceConflict")
+    # The other nodes run.
+    assert verdicts(raw["status"]) == ("False", "True", "True")
     assert raw["status"]["selectedNodes"] == 2
 
 
@@ -406,24 +522,15 @@ def test_two_classes_of_nodes_count_together() -> None:
 @pytest.mark.parametrize(
     ("found", "ready", "words"),
     [
-        ({"daemon_sets": (daemon_set(ready=1),)}, 1, "1 of 2 dataplane pods are not ready: see"),
-        ({"daemon_sets": (daemon_set(1, 1, 1),)}, 1, "1 of 2 selected nodes get no dataplane pod"),
-        ({"configs": {"a": config("a", conditions=READY)}}, 1, "b (it has no DataplaneConfig yet)"),
+        ({"daemon_sets": (daemon_set(ready=1),)}, 2, "1 of 2 dataplane pods are not ready: see"),
+        ({"daemon_sets": (daemon_set(1, 1, 1),)}, 2, "1 of 2 selected nodes get no dataplane pod"),
         (
-            {"configs": {"a": config("a", conditions=DOWN), "b": config("b", conditions=READY)}},
+            {"silent": {"b": "it has no DataplaneConfig yet"}},
             1,
-            "1 of 2 nodes do not forward: a (EngineDown: no hugepages)",
+            "1 of 2 nodes do not forward: b (it has no DataplaneConfig yet)",
         ),
-        (
-            {"configs": {node: config(node, observed=4, conditions=READY) for node in NODES}},
-            0,
-            "a (its agent has not taken the newest configuration), b",
-        ),
-        (
-            {"configs": {node: config(node, observed=None) for node in NODES}},
-            0,
-            "a (its agent has not reported yet), b",
-        ),
+        ({"silent": {"b": "that", "a": "this"}}, 0, "2 of 2 nodes do not forward: a (this), b"),
+        ({"silent": {"b": "that"}, "unheard": ("a",)}, 0, "1 of 2 nodes do not forward: b (that)"),
     ],
 )
 def test_a_pipeline_names_what_does_not_forward(
@@ -438,13 +545,50 @@ def test_a_pipeline_names_what_does_not_forward(
 
 def test_a_pipeline_names_at_most_five_nodes() -> None:
     nodes = {f"n{n:04}": NodeAllocation("fd00:1:0:1::/64") for n in range(6000)}
-    configs = {node: config(node, conditions=DOWN) for node in nodes}
-    raw = pipeline(nodes, daemon_sets=(daemon_set(6000, 6000, 6000),), configs=configs)
+    silent = dict.fromkeys(nodes, "no hugepages")
+    raw = pipeline(nodes, daemon_sets=(daemon_set(6000, 6000, 6000),), silent=silent)
     message = condition(raw["status"])["message"]
     assert "6000 of 6000 nodes" in message
     assert message.endswith("n0001, n0002, n0003, n0004 and 5995 more")
     assert raw["status"]["selectedNodes"] == 6000
     assert len(raw["status"]["nodes"]) == 5000
+
+
+def test_a_pipeline_does_not_wait_for_those_that_are_not_heard_of() -> None:
+    raw = pipeline(daemon_sets=(daemon_set(ready=1),), silent={"b": "x"}, unheard=("b", "gone"))
+    assert brief(raw["status"]) == ("True", "Forwarding")
+    assert "1 of 2 nodes forward; nothing is heard of b" in condition(raw["status"])["message"]
+    assert (raw["status"]["readyNodes"], raw["status"]["unreachableNodes"]) == (1, 1)
+    raw = pipeline(daemon_sets=(daemon_set(ready=0),), unheard=("a", "b"))
+    assert brief(raw["status"]) == ("Unknown", "AgentUnreachable")
+
+
+# Other writers.
+
+
+def test_conditions_of_others_are_their_business() -> None:
+    raw = fresh("Interface")
+    status = interface_status(raw, HELD, (), GOOD, NOW)
+    conditions: Any = status["conditions"]
+    theirs: Json = {"type": "NUMAAligned", "status": "True"}
+    found = {**status, "conditions": [theirs, *reversed(conditions)]}
+    assert same(found, status)
+    assert left_over(found, status) is None
+
+
+def test_what_an_earlier_release_left_is_removed() -> None:
+    raw = fresh("Interface")
+    status = interface_status(raw, HELD, (), None, NOW)
+    theirs: Json = {"type": "NUMAAligned", "status": "True"}
+    stale: Json = {"type": "Stalled", "status": "True"}
+    conditions: Any = status["conditions"]
+    found = {
+        **status,
+        "macAddress": "02:00:00:00:00:01",
+        "conditions": [stale, theirs, *conditions],
+    }
+    assert not same(found, status)
+    assert left_over(found, status) == {"macAddress": None, "conditions": [theirs, *conditions]}
 
 
 # Events.

@@ -4,25 +4,40 @@
 from headrace_operator.settings import Settings, SettingsError
 
 from .allocations import load_allocations
-from .conditions import Transition, transition
+from .conditions import Transition, Verdict, left_over, same, transition
 from .daemon_set import class_name, daemon_sets
 from .raw import parse
-from .report import Report, is_current, reports
-from .status import interface_status, network_status, pipeline_status
+from .report import NetworkReport, Report, interface_reports, network_reports, silence
+from .status import (
+    Spread,
+    interface_status,
+    network_status,
+    pipeline_status,
+    unreachable,
+    unwritten,
+)
 
 __all__ = [
+    "NetworkReport",
     "Report",
     "Settings",
     "SettingsError",
+    "Spread",
     "Transition",
+    "Verdict",
     "class_name",
     "daemon_sets",
+    "interface_reports",
     "interface_status",
-    "is_current",
+    "left_over",
     "load_allocations",
+    "network_reports",
     "network_status",
     "parse",
     "pipeline_status",
-    "reports",
+    "same",
+    "silence",
     "transition",
+    "unreachable",
+    "unwritten",
 ]

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Conditions (metav1.Condition), and the events that their changes are worth.
 
+Accepted, ResolvedRefs and Programmed say one thing each, Ready that all of them are True. Others
+may have conditions of their own in the same list: only what is in OWN is written or removed here.
+
 kstatus reads them so: Stalled=True is Failed; otherwise Ready=True is Current, and all else is in
 progress. So Stalled is there while a person must act on this very object, and only then.
 """
@@ -18,7 +21,9 @@ from .raw import generation, items, mapping, part, text
 _MESSAGE_LENGTH = 4096
 _NOTE_BYTES = 1024
 
-#: Reasons that pass when another object comes or turns ready.
+#: What this module writes.
+OWN = frozenset({"Ready", "Stalled", "Accepted", "ResolvedRefs", "Programmed"})
+#: Reasons that pass when another object comes or turns ready: what an object refers to.
 _WAITING = ("NotFound", "NotReady", "NodeNotSelected", "PodNotScheduled", "PodCompleted")
 #: Nothing is known yet: worth no event.
 _PENDING = "Pending"
@@ -28,7 +33,7 @@ _NEVER = text(mapping(PENDING[0]).get("lastTransitionTime"))
 
 
 class Verdict(NamedTuple):
-    """What Ready says, and whether a person must act on this object."""
+    """What a condition says, and whether a person must act on this object."""
 
     status: ConditionStatus
     reason: str
@@ -71,14 +76,65 @@ def refused(problems: Sequence[Problem]) -> Verdict:
     return Verdict(ConditionStatus.FALSE, first.reason, message, bool(stalling))
 
 
-def status(raw: Json, verdict: Verdict, now: datetime) -> Json:
-    """The observedGeneration and conditions of a status; times stay where nothing turned."""
-    conditions = [_condition(raw, "Ready", verdict, now)]
-    if verdict.stalled:
-        conditions.append(
-            _condition(raw, "Stalled", verdict._replace(status=ConditionStatus.TRUE), now)
-        )
+def status(
+    raw: Json,
+    problems: Sequence[Problem],
+    programmed: Verdict,
+    now: datetime,
+    accepted: Verdict | None = None,
+) -> Json:
+    """The observedGeneration and conditions of a status; times stay where nothing turned.
+
+    `accepted` is what Accepted says as long as nothing is wrong with the object itself.
+    """
+    waiting = [each for each in problems if each.reason.endswith(_WAITING)]
+    wrong = [each for each in problems if each not in waiting]
+    accepted = accepted or ready("Accepted", "Valid, and in conflict with nothing")
+    found = {
+        "Accepted": refused(wrong) if wrong else accepted,
+        "ResolvedRefs": refused(waiting)
+        if waiting
+        else ready("ResolvedRefs", "All that it refers to is there"),
+        "Programmed": programmed,
+    }
+    if problems:
+        summary = refused(problems)
+    else:
+        summary = programmed if accepted.status is ConditionStatus.TRUE else accepted
+    if summary.stalled:
+        found = {"Stalled": summary._replace(status=ConditionStatus.TRUE), **found}
+    conditions = [
+        _condition(raw, kind, verdict, now)
+        for kind, verdict in ({"Ready": summary} | found).items()
+    ]
     return {"observedGeneration": generation(raw), "conditions": [*conditions]}
+
+
+def same(found: Json, wanted: Json) -> bool:
+    """Whether a watched status is as wanted; conditions of others are their business."""
+
+    def parts(status: Json) -> tuple[Json, Json]:
+        own = {text(mapping(item).get("type")): item for item in items(status.get("conditions"))}
+        return (
+            {name: value for name, value in status.items() if name != "conditions"},
+            {kind: item for kind, item in own.items() if kind in OWN},
+        )
+
+    return parts(found) == parts(wanted)
+
+
+def left_over(found: Json, wanted: Json) -> Json | None:
+    """The merge patch of a status that removes what server-side apply leaves, None: nothing.
+
+    What an earlier release or another manager wrote of what is ours stays owned by them.
+    """
+    change: Json = dict.fromkeys(found.keys() - wanted.keys())
+    kinds = {text(mapping(item).get("type")) for item in items(wanted.get("conditions"))}
+    present = items(found.get("conditions"))
+    stale = [item for item in present if text(mapping(item).get("type")) in OWN - kinds]
+    if stale:
+        change["conditions"] = [item for item in present if item not in stale]
+    return change or None
 
 
 def find(raw_status: Json, kind: str) -> Json:

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node's agent says of its Interfaces, read from its DataplaneConfig."""
+"""What a node's agent says, read from its DataplaneConfig."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
+from pydantic import JsonValue
+
 from headrace_api import Json
 
-from .raw import generation, items, key_of, mapping, number, part, text
+from . import conditions
+from .raw import items, key_of, mapping, part, text
 
 _REASON = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
 
@@ -25,8 +28,6 @@ class Report:
     """What happened, for people."""
     mac_address: str | None = None
     """MAC address of the endpoint, given or learned."""
-    current: bool = True
-    """Whether it is about the newest configuration; an older report tells nothing new."""
 
     @classmethod
     def missing(cls, message: str, reason: str = "Pending") -> Self:
@@ -34,43 +35,63 @@ class Report:
         return cls(None, reason, message)
 
 
-def is_current(config: Json) -> bool:
-    """Whether the agent has reported the newest generation of its DataplaneConfig."""
-    return number(part(config, "status").get("observedGeneration")) >= generation(config) > 0
+@dataclass(frozen=True, slots=True)
+class NetworkReport:
+    """What the agent says of one network."""
+
+    digest: str | None
+    """Of the routes that its engine has, empty when it has none; None: an agent of a release
+    that does not say, whose engine has what the agent has seen."""
+    reason: str = ""
+    """CamelCase: why something of the network is left out; empty: nothing is."""
+    message: str = ""
+    """What is left out, for people."""
 
 
-def reports(config: Json) -> Mapping[str, Report]:
-    """Interface (namespace/name) -> report, for every Interface of a watched DataplaneConfig.
-
-    Reads the whole object: call it once for each event of it.
-    """
-    current = is_current(config)
-    node = text(part(config, "spec").get("nodeName"))
-    waits = Report.missing(f"The agent of node {node} has not reported it yet: see the Pipeline")
-    said = {
-        _key(state): _report(state, current)
+def interface_reports(config: Json) -> dict[str, Report]:
+    """Interface (namespace/name) -> what the agent says of it, whatever the config holds now."""
+    return {
+        _key(state): _report(state)
         for state in map(mapping, items(part(config, "status").get("interfaces")))
     }
-    compiled = map(mapping, items(part(config, "spec").get("interfaces")))
-    return {key: said.get(key, waits) for key in map(_key, compiled)}
+
+
+def network_reports(config: Json) -> Mapping[str, NetworkReport] | None:
+    """Network (namespace/name) -> what the agent says of it; None: its release does not say."""
+    status = part(config, "status")
+    if "networks" not in status and not items(status.get("features")):
+        return None
+    return {
+        _key(state): NetworkReport(
+            text(state.get("digest")), _reason(state.get("reason"), ""), text(state.get("message"))
+        )
+        for state in map(mapping, items(status.get("networks")))
+    }
+
+
+def silence(config: Json) -> str | None:
+    """Why the node's engine does not forward, by its agent's word; None: it does."""
+    known = conditions.find(part(config, "status"), "Ready")
+    if not known:
+        return "its agent has not reported yet"
+    if known.get("status") != "True":
+        return f"{text(known.get('reason'))}: {text(known.get('message'))}"
+    return None
 
 
 def _key(item: Json) -> str:
     return key_of({"metadata": item})
 
 
-def _report(state: Json, current: bool) -> Report:
-    reason, message = text(state.get("reason")), text(state.get("message"))
-    forwards = state.get("ready") is True
-    if not _REASON.fullmatch(reason):
-        # It becomes a condition's, of which the API server is particular.
-        reason = "Forwarding" if forwards else "DataplaneNotReady"
+def _report(state: Json) -> Report:
+    forwards, message = state.get("ready") is True, text(state.get("message"))
+    reason = _reason(state.get("reason"), "Forwarding" if forwards else "DataplaneNotReady")
     if not forwards and reason == "Pending":
         return Report.missing(message)
-    return Report(
-        ready=forwards,
-        reason=reason,
-        message=message,
-        mac_address=text(state.get("macAddress")) or None,
-        current=current,
-    )
+    return Report(forwards, reason, message, text(state.get("macAddress")) or None)
+
+
+def _reason(given: JsonValue, instead: str) -> str:
+    """It becomes a condition's, of which the API server is particular."""
+    reason = text(given)
+    return reason if _REASON.fullmatch(reason) else instead

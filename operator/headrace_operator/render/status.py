@@ -4,7 +4,8 @@
 The same arguments give the same status, whatever the time: nothing is written twice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from headrace_api import PIPELINE_LABEL, ConditionStatus, Json, Problem
@@ -13,7 +14,7 @@ from headrace_operator.compiler import InterfaceAllocation, NodeAllocation
 from . import conditions
 from .conditions import Verdict
 from .raw import generation, items, key_of, mapping, number, part, text
-from .report import Report, is_current
+from .report import Report
 
 #: Most items of a Pipeline's status.nodes.
 _NODES = 5000
@@ -21,20 +22,95 @@ _NODES = 5000
 _NAMED = 5
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Where a network is to be, and where it is."""
+
+    programmed: frozenset[str] = frozenset()
+    """Nodes whose engines have it as it is written."""
+    lacking: Mapping[str, Verdict] = field(default_factory=dict)
+    """Nodes that are heard of and lack something -> what."""
+    unreachable: frozenset[str] = frozenset()
+    """Nodes that are not heard of."""
+    unwritten: Verdict | None = None
+    """What keeps the network from being written as it is compiled."""
+
+    @property
+    def nodes(self) -> int:
+        """How many nodes are to have it."""
+        return len(self.programmed) + len(self.lacking) + len(self.unreachable)
+
+
+def unwritten(what: str, why: str, *, refused: bool) -> Verdict:
+    """A compiled object is not at the API server as it is to be: `why`, for people, or nothing."""
+    if refused:
+        message = f"The API server does not take {what}: {why}"
+        return conditions.not_ready("WriteRefused", message)
+    words = f"{what} is not written yet" + (f": {why}" if why else "")
+    return Verdict(ConditionStatus.UNKNOWN, "WritePending", words)
+
+
+def unreachable(nodes: Collection[str]) -> Verdict:
+    """Nobody knows what these nodes do."""
+    message = (
+        f"Nothing is heard of the agent of node {_some(sorted(nodes))}; its engine may go on"
+        " forwarding: see the node, and its dataplane pod"
+    )
+    return Verdict(ConditionStatus.UNKNOWN, "AgentUnreachable", message)
+
+
 def network_status(
-    raw: Json, vni: int | None, gateways: Sequence[str], problems: Sequence[Problem], now: datetime
+    raw: Json,
+    vni: int | None,
+    gateways: Sequence[str],
+    problems: Sequence[Problem],
+    spread: Spread | None,
+    now: datetime,
 ) -> Json:
-    """Status of a VirtualNetwork. `now` is aware; it is used where a condition turns."""
-    if problems:
-        verdict = conditions.refused(problems)
-    elif vni is None:
-        verdict = conditions.pending("Waiting for a VNI")
+    """Status of a VirtualNetwork. `now` is aware; it is used where a condition turns.
+
+    `spread` None: nothing of this generation is compiled.
+    """
+    if vni is None or spread is None:
+        found = conditions.status(
+            raw, problems, _NOT_COMPILED, now, conditions.pending("Waiting for a VNI")
+        )
     else:
-        verdict = conditions.ready("Accepted", f"VNI {vni}: its routes go to every node it is on")
-    found = conditions.status(raw, verdict, now)
+        found = conditions.status(raw, problems, _programmed(spread), now)
+        found |= {
+            "desiredNodes": spread.nodes,
+            "programmedNodes": len(spread.programmed),
+            "unreachableNodes": len(spread.unreachable),
+        }
     if vni is not None:
         found |= {"vni": vni, "gateways": [*gateways]}
     return found
+
+
+_NOT_COMPILED = conditions.pending("Nothing of this generation is compiled: see the others")
+
+
+def _programmed(spread: Spread) -> Verdict:
+    if spread.unwritten:
+        return spread.unwritten
+    if spread.lacking:
+        node, verdict = min(
+            spread.lacking.items(),
+            # What is wrong says more than what is on its way.
+            key=lambda item: (item[1].status is ConditionStatus.UNKNOWN, item[0]),
+        )
+        return verdict._replace(
+            message=f"{len(spread.lacking)} of {spread.nodes} nodes lack something of it:"
+            f" {node}: {verdict.message}"
+        )
+    if spread.programmed:
+        message = f"In the engine of every node that needs it ({len(spread.programmed)})"
+        if spread.unreachable:
+            message += f"; nothing is heard of {_some(sorted(spread.unreachable))}"
+        return conditions.ready("Programmed", message)
+    if spread.unreachable:
+        return unreachable(spread.unreachable)
+    return conditions.ready("Programmed", "No node needs it: it has no Interface")
 
 
 def interface_status(
@@ -43,18 +119,30 @@ def interface_status(
     problems: Sequence[Problem],
     report: Report | None,
     now: datetime,
+    obstacle: Verdict | None = None,
 ) -> Json:
-    """Status of an Interface; `report` None: nothing is known of its node's agent."""
+    """Status of an Interface; `report` None: nothing is known of its node's agent.
+
+    `obstacle` is why the report does not count: what it is about is not what is wanted, or it may
+    be long ago.
+    """
+    accepted = None
     if problems:
-        verdict, report = conditions.refused(problems), None
+        programmed, report = _NOT_COMPILED, None
+        accepted = conditions.pending("Waiting for what it refers to")
     elif allocation is None:
-        verdict = conditions.pending("Waiting for the compiler")
+        programmed, accepted = _NOT_COMPILED, conditions.pending("Waiting for the compiler")
+    elif obstacle:
+        programmed = obstacle
     elif report is None:
         where = f"Pipeline {allocation.pipeline} on node {allocation.node}"
-        verdict = conditions.pending(f"No word of {where} yet: see the Pipeline's conditions")
+        programmed = conditions.pending(f"No word of {where} yet: see the Pipeline's conditions")
+    elif report.ready is None:
+        programmed = Verdict(ConditionStatus.UNKNOWN, report.reason, report.message)
     else:
-        verdict = _reported(raw, report)
-    found = conditions.status(raw, verdict, now)
+        verdict = conditions.ready if report.ready else conditions.not_ready
+        programmed = verdict(report.reason, report.message)
+    found = conditions.status(raw, problems, programmed, now, accepted)
     if allocation:
         # What is held, and where: a starting operator reads it.
         found["addresses"] = [*allocation.addresses]
@@ -67,76 +155,60 @@ def interface_status(
     return found
 
 
-def _reported(raw: Json, report: Report) -> Verdict:
-    if report.ready is None:
-        return Verdict(ConditionStatus.UNKNOWN, report.reason, report.message)
-    verdict = (conditions.ready if report.ready else conditions.not_ready)(
-        report.reason, report.message
-    )
-    before = part(raw, "status")
-    known = conditions.find(before, "Ready")
-    # The configuration changes with every neighbour: what held still does until the agent answers.
-    if report.current or (
-        number(before.get("observedGeneration")) == generation(raw)
-        and (known.get("status"), known.get("reason")) == (verdict.status, verdict.reason)
-    ):
-        return verdict
-    return conditions.pending("The agent has not taken the newest configuration yet")
-
-
 def pipeline_status(
     raw: Json,
     nodes: Mapping[str, NodeAllocation],
     problems: Sequence[Problem],
     daemon_sets: Sequence[Json],
-    configs: Mapping[str, Json],
+    silent: Mapping[str, str],
+    unheard: Collection[str],
     metrics_port: int | None,
     now: datetime,
+    *,
+    compiled: bool = True,
 ) -> Json:
     """Status of a Pipeline.
 
     `nodes` are the selected nodes; `daemon_sets` the watched ones that the Pipeline wants, with
-    status; `configs` node -> watched DataplaneConfig. An agent answers a new configuration after
-    some milliseconds: ask when things have settled.
+    status; `silent` node -> why it does not forward as the Pipeline now is; `unheard` the nodes
+    that are not heard of. `compiled` is whether this generation could be read.
     """
-    silent = {
-        node: why for node in sorted(nodes) if (why := _silence(configs.get(node))) is not None
-    }
-    pods = sum(number(part(item, "status").get("numberReady")) for item in daemon_sets)
-    if problems:
-        verdict = conditions.refused(problems)
+    gone = nodes.keys() & {*unheard}
+    silent = {node: silent[node] for node in sorted(nodes) if node in silent and node not in gone}
+    accepted = None
+    if not compiled:
+        programmed = _NOT_COMPILED
     elif not nodes:
-        verdict = _no_node(raw)
+        programmed = accepted = _no_node(raw)
     else:
-        verdict = (
+        programmed = (
             _rolling_out(raw, daemon_sets)
-            or _missing_pods(raw, len(nodes), pods, daemon_sets, silent)
-            or conditions.ready("Forwarding", f"Every node forwards ({len(nodes)})")
+            or _missing_pods(raw, len(nodes), daemon_sets, silent, len(gone))
+            or _forwarding(nodes.keys(), gone)
         )
-    found = conditions.status(raw, verdict, now)
+    found = conditions.status(raw, problems, programmed, now, accepted)
     found["nodes"] = [
         {"name": node, "underlayPrefix": nodes[node].underlay_prefix}
         for node in sorted(nodes)[:_NODES]
     ]
     found["selectedNodes"] = len(nodes)
-    found["readyNodes"] = min(len(nodes) - len(silent), pods)
+    found["readyNodes"] = len(nodes) - len(silent) - len(gone)
+    found["unreachableNodes"] = len(gone)
     if metrics_port is not None:
         found["metricsPort"] = metrics_port
     return found
 
 
-def _silence(config: Json | None) -> str | None:
-    """Why the node does not forward with its newest configuration; None: it does."""
-    if config is None:
-        return "it has no DataplaneConfig yet"
-    known = conditions.find(part(config, "status"), "Ready")
-    if not known:
-        return "its agent has not reported yet"
-    if known.get("status") != "True":
-        return f"{text(known.get('reason'))}: {text(known.get('message'))}"
-    if not is_current(config):
-        return "its agent has not taken the newest configuration"
-    return None
+def _forwarding(nodes: Collection[str], gone: Collection[str]) -> Verdict:
+    if not gone:
+        return conditions.ready("Forwarding", f"Every node forwards ({len(nodes)})")
+    if len(gone) == len(nodes):
+        return unreachable(gone)
+    return conditions.ready(
+        "Forwarding",
+        f"{len(nodes) - len(gone)} of {len(nodes)} nodes forward; nothing is heard of"
+        f" {_some(sorted(gone))}",
+    )
 
 
 def _no_node(raw: Json) -> Verdict:
@@ -170,28 +242,34 @@ def _rolling_out(raw: Json, daemon_sets: Sequence[Json]) -> Verdict | None:
 
 
 def _missing_pods(
-    raw: Json, selected: int, pods: int, daemon_sets: Sequence[Json], silent: Mapping[str, str]
+    raw: Json, selected: int, daemon_sets: Sequence[Json], silent: Mapping[str, str], gone: int
 ) -> Verdict | None:
-    desired = sum(
-        number(part(item, "status").get("desiredNumberScheduled")) for item in daemon_sets
-    )
+    statuses = [part(item, "status") for item in daemon_sets]
+    desired = sum(number(status.get("desiredNumberScheduled")) for status in statuses)
+    pods = sum(number(status.get("numberReady")) for status in statuses)
     found = []
     if desired < selected:
         found.append(
             f"{selected - desired} of {selected} selected nodes get no dataplane pod:"
             " see their taints and spec.tolerations"
         )
-    if pods < desired:
+    # Of the nodes that are not heard of the pods need not be ready.
+    if pods + gone < desired:
         found.append(
             f"{desired - pods} of {desired} dataplane pods are not ready:"
             f" see {_pods(raw, daemon_sets)}"
         )
     if silent:
-        first, *others = list(silent)[:_NAMED]
-        named = ", ".join([f"{first} ({silent[first]})", *others])
-        more = f" and {len(silent) - _NAMED} more" if len(silent) > _NAMED else ""
-        found.append(f"{len(silent)} of {selected} nodes do not forward: {named}{more}")
+        first, *others = silent
+        named = _some([f"{first} ({silent[first]})", *others])
+        found.append(f"{len(silent)} of {selected} nodes do not forward: {named}")
     return conditions.not_ready("DataplaneNotReady", "; ".join(found)) if found else None
+
+
+def _some(names: Sequence[str]) -> str:
+    """The names, but not too many of them."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _pods(raw: Json, daemon_sets: Sequence[Json]) -> str:

@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far what is wanted has come: what conditions may say of it, and when."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from headrace_api import Json, routes_digest, slice_revision
+from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES, Kind
+from headrace_operator.agents import PATIENCE, News
+from headrace_operator.cache import Cache
+from headrace_operator.compiler import InterfaceAllocation
+from headrace_operator.render import Report
+from headrace_operator.standing import PipelineNode, Standing
+
+READY = {"type": "Ready", "status": "True", "reason": "Forwarding", "message": "m"}
+DOWN = {"type": "Ready", "status": "False", "reason": "EngineDown", "message": "no hugepages"}
+HELD = InterfaceAllocation("ns/net", "edge", "a", "fd00::2", ("10.0.0.2",))
+CONFIG, SLICE = "sys/edge.a", "sys/ns.net.0"
+NET = "ns/net"
+
+
+def config(*interfaces: str, mtu: int = 1500, workers: int = 1) -> Json:
+    return {
+        "metadata": {"name": "edge.a", "namespace": "sys"},
+        "spec": {
+            "pipelineName": "edge",
+            "nodeName": "a",
+            "workers": {"count": workers},
+            "networks": [{"namespace": "ns", "name": "net", "mtu": mtu}],
+            "interfaces": [{"namespace": "ns", "name": name} for name in interfaces],
+        },
+    }
+
+
+def routes(*prefixes: str, name: str = "ns.net.0") -> Json:
+    hops: Any = [{"underlayAddress": "fd00::2", "weight": 1}]
+    return {
+        "metadata": {"name": name, "namespace": "sys"},
+        "spec": {
+            "network": NET,
+            "routes": [{"prefix": prefix, "nextHops": hops} for prefix in prefixes],
+        },
+    }
+
+
+@dataclass
+class Site:
+    """An API server and its agents, as the operator sees them."""
+
+    now: float = 100.0
+    version: int = 0
+    there: dict[str, dict[str, Any]] = field(default_factory=dict)
+    told: list[News] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.cache = Cache((DATAPLANE_CONFIGS, ROUTE_SLICES), self._changed)
+        self.standing = Standing(self.cache, "sys", lambda: self.now)
+
+    def _changed(self, kind: Kind, key: str, _before: Json | None, after: Json | None) -> None:
+        self.told.append(self.standing.see(kind, key, after))
+
+    def want(self, kind: Kind, key: str, item: Json) -> None:
+        self.standing.want(kind, key, item)
+
+    def write(self, kind: Kind, key: str, item: Json) -> None:
+        """The API server takes it."""
+        before = self.there.get(key, {})
+        generation = before.get("metadata", {}).get("generation", 0)
+        generation += before.get("spec") != item["spec"]
+        self._put(kind, key, item["spec"], generation, before.get("status", {}))
+
+    def both(self, kind: Kind, key: str, item: Json) -> None:
+        self.want(kind, key, item)
+        self.write(kind, key, item)
+
+    def say(self, observed: int | None = None, ready: Any = READY, **status: Any) -> None:
+        """The agent reports: all is well, or as given."""
+        there = self.there[CONFIG]
+        generation = there["metadata"]["generation"] if observed is None else observed
+        names = ("namespace", "name")
+        said = {
+            "observedGeneration": generation,
+            "conditions": [ready],
+            "interfaces": [
+                {**{name: each[name] for name in names}, "ready": True, "reason": "Forwarding"}
+                for each in there["spec"]["interfaces"]
+            ],
+            **status,
+        }
+        self._put(DATAPLANE_CONFIGS, CONFIG, there["spec"], there["metadata"]["generation"], said)
+
+    def _put(self, kind: Kind, key: str, spec: Any, generation: int, status: Any) -> None:
+        self.version += 1
+        namespace, name = key.split("/")
+        metadata = {"namespace": namespace, "name": name, "uid": "u", "generation": generation}
+        item = {"metadata": metadata, "spec": spec, "status": status}
+        self.there[key] = item
+        marked: Any = {**metadata, "resourceVersion": str(self.version)}
+        self.cache.put(kind, {**item, "metadata": marked})
+
+    @property
+    def digest(self) -> str:
+        """Of what is written."""
+        return routes_digest(
+            slice_revision(item["metadata"]["name"], "u", item["metadata"]["generation"])
+            for key, item in self.there.items()
+            if ".net." in key
+        )
+
+    def digests(self, digest: str | None = None, **more: str) -> list[dict[str, str]]:
+        given = self.digest if digest is None else digest
+        return [{"namespace": "ns", "name": "net", "digest": given, **more}]
+
+    def interface(self) -> tuple[Report, str | None]:
+        report, obstacle = self.standing.interface("ns/vm", HELD)
+        return report, obstacle.reason if obstacle else None
+
+    def network(self) -> tuple[int, int, int, str | None]:
+        """Nodes with it, without it, unheard of; what keeps it from being written."""
+        spread, _ = self.standing.network(NET)
+        return (
+            len(spread.programmed),
+            len(spread.lacking),
+            len(spread.unreachable),
+            spread.unwritten.reason if spread.unwritten else None,
+        )
+
+    def silence(self) -> dict[str, str]:
+        return self.standing.pipeline("edge", ["a"])[0]
+
+
+@pytest.fixture
+def site() -> Site:
+    """One node with one Interface; all is written and reported."""
+    found = Site()
+    found.both(DATAPLANE_CONFIGS, CONFIG, config("vm"))
+    found.both(ROUTE_SLICES, SLICE, routes("10.0.0.2/32"))
+    found.say(networks=found.digests())
+    return found
+
+
+def test_what_is_written_and_reported_is_programmed(site: Site) -> None:
+    assert site.interface() == (Report(True, "Forwarding", ""), None)
+    assert site.network() == (1, 0, 0, None)
+    assert site.silence() == {}
+
+
+# Written.
+
+
+@pytest.mark.parametrize(
+    ("refused", "reason"), [(False, "WritePending"), (True, "WriteRefused")]
+)  # fmt: skip
+def test_what_is_not_written_is_no_verdict(site: Site, refused: bool, reason: str) -> None:
+    changed: Any = config("vm")
+    changed["spec"]["interfaces"][0]["mtu"] = 1400
+    site.want(DATAPLANE_CONFIGS, CONFIG, changed)
+    assert site.interface()[1] == "WritePending"
+    assert site.standing.fail(DATAPLANE_CONFIGS, CONFIG, "no", refused=refused)
+    assert not site.standing.fail(DATAPLANE_CONFIGS, CONFIG, "no", refused=refused)
+    assert site.interface()[1] == reason
+    # Of the rest of the config it says nothing.
+    assert (site.network(), site.silence()) == ((1, 0, 0, None), {})
+    site.write(DATAPLANE_CONFIGS, CONFIG, changed)
+    assert site.standing.fail(DATAPLANE_CONFIGS, CONFIG, "", refused=False)
+    assert site.interface()[0].ready is None
+    site.say(networks=site.digests())
+    assert site.interface() == (Report(True, "Forwarding", ""), None)
+
+
+def test_a_config_that_is_refused_keeps_network_and_pipeline_waiting(site: Site) -> None:
+    site.want(DATAPLANE_CONFIGS, CONFIG, config("vm", mtu=1400, workers=2))
+    site.standing.fail(DATAPLANE_CONFIGS, CONFIG, "too large", refused=True)
+    spread, _ = site.standing.network(NET)
+    assert [verdict.reason for verdict in spread.lacking.values()] == ["WriteRefused"]
+    assert "too large" in site.silence()["a"]
+    assert site.interface()[1] is None
+
+
+def test_routes_that_are_not_written_are_said(site: Site) -> None:
+    site.want(ROUTE_SLICES, SLICE, routes("10.0.0.2/32", "10.0.0.3/32"))
+    site.standing.fail(ROUTE_SLICES, SLICE, "quota", refused=True)
+    assert site.network()[3] == "WriteRefused"
+    assert site.interface()[1] == "WriteRefused"
+    other = InterfaceAllocation(NET, "edge", "a", "fd00::9", ())
+    assert site.standing.interface("ns/vm", other)[1] is None
+
+
+def test_what_the_api_server_says_in_other_words_is_written(site: Site) -> None:
+    wanted = config("vm", workers=2)
+    site.want(DATAPLANE_CONFIGS, CONFIG, wanted)
+    defaulted: Any = config("vm", workers=2)
+    defaulted["spec"]["more"] = "Disabled"
+    site.write(DATAPLANE_CONFIGS, CONFIG, defaulted)
+    site.standing.apply(DATAPLANE_CONFIGS, CONFIG, wanted, site.there[CONFIG])
+    site.say(networks=site.digests())
+    assert (site.silence(), site.interface()[1]) == ({}, None)
+
+
+# Reported.
+
+
+def test_a_report_on_what_was_before_does_not_count(site: Site) -> None:
+    changed: Any = config("vm", mtu=1400, workers=2)
+    changed["spec"]["interfaces"][0]["mtu"] = 1400
+    site.both(DATAPLANE_CONFIGS, CONFIG, changed)
+    assert site.interface()[0].ready is None
+    assert site.network() == (0, 1, 0, None)
+    assert site.silence() == {"a": "its agent has not taken the newest configuration"}
+
+
+def test_a_neighbour_s_change_takes_nobody_s_word(site: Site) -> None:
+    site.told.clear()
+    site.both(DATAPLANE_CONFIGS, CONFIG, config("vm", "other"))
+    assert site.told == [News(interfaces=frozenset({"ns/other"}))]
+    assert site.interface()[0].ready is True
+    assert (site.network(), site.silence()) == ((1, 0, 0, None), {})
+
+
+def test_an_agent_that_stays_behind_is_said_to_be(site: Site) -> None:
+    for name in ("b", "c"):
+        site.both(DATAPLANE_CONFIGS, CONFIG, config("vm", name))
+    site.now += PATIENCE - 1
+    assert site.standing.late_in("edge", ["a"]) == 1
+    # It takes one after the other: that is progress.
+    site.say(2, networks=site.digests())
+    site.now += PATIENCE - 1
+    assert site.silence() == {}
+    site.now += 1
+    assert site.silence() == {"a": "its agent has not taken the newest configuration"}
+    site.say(networks=site.digests())
+    assert (site.silence(), site.standing.late_in("edge", ["a"])) == ({}, None)
+
+
+def test_a_config_made_anew_has_no_report(site: Site) -> None:
+    there = site.there[CONFIG]
+    metadata = {**there["metadata"], "uid": "other", "resourceVersion": "99"}
+    site.cache.put(DATAPLANE_CONFIGS, {**there, "metadata": metadata, "status": {}})
+    assert (site.interface()[0].ready, site.network()[:2]) == (None, (0, 1))
+
+
+def test_an_engine_that_is_down_has_nothing(site: Site) -> None:
+    site.say(ready=DOWN, networks=[])
+    spread, _ = site.standing.network(NET)
+    assert [verdict.message for verdict in spread.lacking.values()] == [
+        "EngineDown: no hugepages"
+    ]  # fmt: skip
+
+
+def test_what_an_engine_refuses_is_said(site: Site) -> None:
+    site.say(networks=site.digests("", reason="Refused", message="10.0.0.0/8: no"))
+    spread, _ = site.standing.network(NET)
+    (verdict,) = spread.lacking.values()
+    assert (verdict.status, verdict.reason, verdict.message) == (
+        "False",
+        "Refused",
+        "10.0.0.0/8: no",
+    )
+
+
+# Routes.
+
+
+def test_routes_on_their_way_count_for_some_seconds(site: Site) -> None:
+    site.both(ROUTE_SLICES, SLICE, routes("10.0.0.2/32", "10.0.0.3/32"))
+    spread, passing = site.standing.network(NET)
+    assert (len(spread.programmed), passing) == (1, True)
+    site.now += PATIENCE
+    assert site.network() == (0, 1, 0, None)
+    site.say(networks=site.digests())
+    assert site.standing.network(NET)[1] is False
+    assert site.network() == (1, 0, 0, None)
+
+
+def test_networks_whose_routes_always_change_are_programmed(site: Site) -> None:
+    for number in range(3, 30):
+        old = site.digest
+        site.both(ROUTE_SLICES, SLICE, routes(f"10.0.0.{number}/32"))
+        site.now += PATIENCE / 2
+        site.say(networks=site.digests(old))
+        assert site.network() == (1, 0, 0, None)
+
+
+def test_a_new_generation_is_programmed_when_its_own_routes_are(site: Site) -> None:
+    site.standing.recompiled(NET)
+    site.want(ROUTE_SLICES, SLICE, routes("10.9.0.0/16"))
+    assert site.network() == (0, 1, 0, "WritePending")
+    site.now += 1
+    site.write(ROUTE_SLICES, SLICE, routes("10.9.0.0/16"))
+    # What was right before does not count, however short ago.
+    assert site.network() == (0, 1, 0, None)
+    good = site.digest
+    site.now += 1
+    site.both(ROUTE_SLICES, SLICE, routes("10.9.0.0/16", "10.8.0.0/16"))
+    site.say(networks=site.digests(good))
+    assert site.network() == (1, 0, 0, None)
+
+
+def test_a_digest_that_nobody_knows_is_not_right(site: Site) -> None:
+    site.say(networks=site.digests("7"))
+    assert site.network() == (0, 1, 0, None)
+    site.say(networks=[])
+    assert site.network() == (0, 1, 0, None)
+
+
+def test_several_slices_make_one_digest(site: Site) -> None:
+    site.both(ROUTE_SLICES, "sys/ns.net.1", routes("10.1.0.0/16", name="ns.net.1"))
+    site.say(networks=site.digests())
+    assert site.network() == (1, 0, 0, None)
+    site.standing.want(ROUTE_SLICES, "sys/ns.net.1", None)
+    site.now += PATIENCE
+    assert site.network() == (0, 1, 0, None)
+
+
+def test_an_older_agent_is_taken_at_its_generation(site: Site) -> None:
+    site.say()
+    assert site.network() == (1, 0, 0, None)
+    site.both(DATAPLANE_CONFIGS, CONFIG, config("vm", mtu=1400))
+    assert site.network() == (0, 1, 0, None)
+    site.say()
+    assert site.network() == (1, 0, 0, None)
+    site.say(ready=DOWN)
+    assert site.network() == (0, 1, 0, None)
+
+
+# Heard of.
+
+
+def test_those_that_are_not_heard_of_are_counted_apart(site: Site) -> None:
+    site.standing.unheard = frozenset({PipelineNode("edge", "a")})
+    assert site.network() == (0, 0, 1, None)
+    assert site.interface()[1] == "AgentUnreachable"
+    assert site.standing.pipeline("edge", ["a"])[1] == {"a"}
+
+
+def test_what_is_gone_is_forgotten(site: Site) -> None:
+    assert site.standing.want(DATAPLANE_CONFIGS, CONFIG, None) == {NET}
+    assert site.network() == (0, 0, 0, None)
+    there: Any = {**site.there[CONFIG]}
+    there["metadata"] = {**there["metadata"], "resourceVersion": "99"}
+    site.cache.remove(DATAPLANE_CONFIGS, there)
+    assert site.told[-1] == News(frozenset({"ns/vm"}), frozenset({NET}))
+    assert site.interface()[0].ready is None
