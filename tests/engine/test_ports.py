@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every kind of port, and ports that come and go."""
 
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -314,6 +315,32 @@ def test_pcap(lab: Lab, tmp_path: Path) -> None:
     sports = [frame[UDP].sport for frame in written if UDP in frame]
     assert sports == list(range(1, 21))
     assert {frame.dst for frame in written if UDP in frame} == {B.hardware}
+
+
+def test_pcap_files_are_plain_files_on_a_plain_path(lab: Lab, tmp_path: Path) -> None:
+    """Who may write in a directory does not have the engine write, read or wait elsewhere."""
+    folder, elsewhere = tmp_path / "captures", tmp_path / "precious"
+    folder.mkdir()
+    elsewhere.write_text("precious")
+    (folder / "file").symlink_to(elsewhere)
+    (folder / "folder").symlink_to(tmp_path)
+    os.mkfifo(folder / "fifo")
+    for number, (name, argument) in enumerate(
+        (name, argument)
+        for name in ("file", "folder/precious", "folder/new", "fifo")
+        for argument in ("rx_pcap", "tx_pcap")
+    ):
+        devargs = f"net_pcap_plain{number},{argument}={folder / name}"
+        with pytest.raises(RefusedError, match="or a symbolic link"):
+            lab.commit(put("port", "plain", devargs=devargs, rxQueues=1, mtu=1500))
+    assert elsewhere.read_text() == "precious"
+    assert not (tmp_path / "new").exists()
+    (folder / "deep").mkdir()
+    made = folder / "deep" / "new"
+    devargs = f"net_pcap_plain,tx_pcap={made}"
+    lab.commit(put("port", "plain", devargs=devargs, rxQueues=1, mtu=1500))
+    assert made.exists()
+    lab.clear()
 
 
 # Memif.

@@ -170,6 +170,70 @@ clear_socket(const struct sockaddr_un *address, char why[HR_DEVICE_WHY])
 	return -EBUSY;
 }
 
+/**
+ * See that a path leads to a regular file, or to none yet, and no part of it is a symbolic link: who
+ * may write in the directory must not have us write elsewhere.
+ *
+ * @return 0, or -errno
+ */
+static int
+see_file(const char *path, char why[HR_DEVICE_WHY])
+{
+	const int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+	int folder = open(path[0] == '/' ? "/" : ".", flags);
+	char name[NAME_MAX + 1] = "";
+	int error = folder < 0 ? -errno : 0;
+	struct stat status;
+
+	while (folder >= 0) {
+		size_t length;
+		int next;
+
+		path += strspn(path, "/");
+		length = strcspn(path, "/");
+		snprintf(name, sizeof(name), "%.*s", (int)length, path);
+		path += length;
+		if (*path == '\0')
+			break;
+		next = openat(folder, name, flags);
+		error = next < 0 ? -errno : 0;
+		close(folder);
+		folder = next;
+	}
+	if (folder < 0) {
+		snprintf(why, HR_DEVICE_WHY, "%.100s is no directory, or a symbolic link", name);
+		return error;
+	}
+	error = fstatat(folder, name, &status, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : -errno;
+	close(folder);
+	if (error == 0 && !S_ISREG(status.st_mode))
+		error = -EINVAL;
+	if (error == 0 || error == -ENOENT)
+		return 0;
+	snprintf(why, HR_DEVICE_WHY, "%.100s is no regular file, or a symbolic link", name);
+	return error;
+}
+
+/** See to the files that devargs name. @return 0, or -errno */
+static int
+see_files(const char *devargs, char why[HR_DEVICE_WHY])
+{
+	static const char *const keys[] = {",rx_pcap=", ",tx_pcap="};
+	int error = 0;
+
+	for (size_t i = 0; i < RTE_DIM(keys) && error == 0; i++) {
+		const char *value = strstr(devargs, keys[i]);
+		char path[PATH_MAX];
+
+		if (value == NULL)
+			continue;
+		value += strlen(keys[i]);
+		snprintf(path, sizeof(path), "%.*s", (int)strcspn(value, ","), value);
+		error = see_file(path, why);
+	}
+	return error;
+}
+
 /** Why a PCI device could not be had, from what the kernel says of it. */
 static void
 explain_pci(const char *address, char why[HR_DEVICE_WHY])
@@ -251,6 +315,9 @@ probe(struct hr_device *device, const struct hr_port_spec *spec, const char *nam
 		if (error != 0)
 			return error;
 	}
+	error = strncmp(name, "net_pcap", 8) == 0 ? see_files(spec->devargs, why) : 0;
+	if (error != 0)
+		return error;
 	error = probe_device(spec->devargs, name);
 	if (error == 0 && hr_device_find(name, &device->id))
 		return 0;
