@@ -21,7 +21,7 @@ from headrace_api import (
     digest,
     pod_mac,
 )
-from headrace_operator.compiler import Allocations, Compilation, Compiler
+from headrace_operator.compiler import Allocations, Changes, Compilation, Compiler
 from headrace_operator.compiler import compile as compile_all
 
 DEVICES: list[dict[str, Any]] = [
@@ -361,6 +361,64 @@ def test_routes_of_the_network() -> None:
     assert [(found.field, found.reason) for found in result.problems] == [
         ("spec.routes[3].nextHops[0].interfaceRef.name", "InterfaceNotFound")
     ]
+
+
+def test_next_hops_on_unreachable_nodes_are_left_out_where_others_remain() -> None:
+    hops = [{"interfaceRef": {"name": "vm1"}}, {"interfaceRef": {"name": "vm2"}}]
+    own = [
+        {"prefix": "10.9.0.0/16", "nextHops": hops},
+        {"prefix": "10.8.0.0/16", "nextHops": hops[:1]},
+        {"prefix": "10.7.0.0/16", "nextHops": [hops[0], {"networkRef": {"name": "green"}}]},
+    ]
+    compiler = Compiler()
+    for each in (
+        *(pipeline(), node("node-a"), node("node-b"), network(routes=own), network("green")),
+        interface(prefixes=["10.6.0.0/16"]),
+        interface("vm2", nodeName="node-b", prefixes=["10.6.0.0/16", "10.5.0.0/16"]),
+    ):
+        compiler.upsert(each)
+    compiler.flush()
+    everything = routes(compiler.snapshot())
+    vm1, vm2 = ("fd00:1:0:1::2", 1), ("fd00:1:0:2::2", 1)
+    assert everything["10.6.0.0/16"] == everything["10.9.0.0/16"] == [vm1, vm2]
+
+    compiler.set_unreachable({("router", "node-a"), ("router", "unknown")})
+    changes = compiler.flush()
+    assert (changes.configs, list(changes.slices)) == ({}, ["default.blue.0"])
+    assert routes(compiler.snapshot()) == everything | {
+        "10.6.0.0/16": [vm2],
+        "10.7.0.0/16": [("default/green", 1)],
+        "10.9.0.0/16": [vm2],
+    }
+    # An Interface that moves away from there is a next hop again.
+    compiler.upsert(interface(nodeName="node-b", prefixes=["10.6.0.0/16"]))
+    compiler.flush()
+    moved = ("fd00:1:0:2::3", 1)
+    assert routes(compiler.snapshot())["10.6.0.0/16"] == [vm2, moved]
+    compiler.upsert(interface(prefixes=["10.6.0.0/16"]))
+    compiler.flush()
+    assert routes(compiler.snapshot())["10.6.0.0/16"] == [vm2]
+
+    # When no other is left, all stay: one of them may live.
+    compiler.set_unreachable({("router", "node-a"), ("router", "node-b")})
+    compiler.flush()
+    assert routes(compiler.snapshot()) == everything | {"10.7.0.0/16": [("default/green", 1)]}
+    compiler.set_unreachable({("router", "node-b")})
+    compiler.flush()
+    assert routes(compiler.snapshot()) == everything | {
+        "10.6.0.0/16": [vm1],
+        "10.9.0.0/16": [vm1],
+    }
+    compiler.set_unreachable(set())
+    compiler.flush()
+    assert routes(compiler.snapshot()) == everything
+    assert compiler.flush() == Changes()
+
+
+def test_an_interface_with_other_routes_alone_is_not_written_again() -> None:
+    compiler = _compiler(network(), interface(), interface("vm2", nodeName="node-b"))
+    compiler.set_unreachable({("router", "node-a")})
+    assert compiler.flush().slices == {}
 
 
 def test_next_hops_beyond_what_the_engine_takes_are_left_out_and_named() -> None:

@@ -12,7 +12,7 @@ Who holds a value keeps it; so what was compiled before is compiled the same aga
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -35,6 +35,7 @@ from headrace_api import (
 )
 
 from . import interface, network, nodes
+from .addresses import node_number
 from .allocations import Allocations, InterfaceAllocation, NetworkAllocation, NodeAllocation
 from .claims import Claims, Owner, OwnerKind
 from .config import compiled_network, dataplane_config
@@ -120,6 +121,10 @@ class Compiler:
         self._accepted: dict[str, interface.Accepted] = {}
         self._members: defaultdict[str, set[str]] = defaultdict(set)
         self._present: defaultdict[str, Counter[str]] = defaultdict(Counter)
+
+        # Pipelines on nodes that are dead, and the /64s of those that were when last written.
+        self._unreachable: frozenset[tuple[str, str]] = frozenset()
+        self._left_out: dict[str, int] = {}
 
         # (kind, key) -> where it was found (a node, "routes") -> what is wrong.
         self._faults: dict[tuple[str, str], dict[str, tuple[Fault, ...]]] = {}
@@ -209,6 +214,10 @@ class Compiler:
             case _:
                 raise ValueError(f"the compiler reads no {kind}")
 
+    def set_unreachable(self, nodes_of: Set[tuple[str, str]]) -> None:
+        """Leave next hops on these (Pipeline, node) out, wherever a route has others."""
+        self._unreachable = frozenset(nodes_of)
+
     def _put_network(self, key: str, entry: Entry[VirtualNetworkSpec] | None) -> None:
         old = self._store.networks.get(key)
         if old == entry:
@@ -267,6 +276,7 @@ class Compiler:
         self._claim_nodes(changes, looked_at)
         self._claim_networks(changes, looked_at)
         self._claim_interfaces(changes, looked_at)
+        self._leave_out()
         written = self._routing.write(self._store.network, self._ready_vnis, self._endpoint)
         changes.slices = written.slices
         for key, faults in written.faults.items():
@@ -432,6 +442,21 @@ class Compiler:
         return network.Endpoint(accepted.network, accepted.underlay) if accepted else None
 
     # 4. Write
+
+    def _leave_out(self) -> None:
+        """Have the routes written again whose next hops are on nodes that died or came back."""
+        there = {
+            pn: node_number(self._pns[pn].underlay_prefix)
+            for pn in (pn_key(*each) for each in self._unreachable)
+            if pn in self._pns
+        }
+        before, self._left_out = self._left_out, there
+        turned = {pn for pn, _ in before.items() ^ there.items()}
+        if turned:
+            members = (key for pn in sorted(turned) for key in sorted(self._members[pn]))
+            self._routing.set_unreachable(
+                frozenset(there.values()), ((key, self._accepted[key]) for key in members)
+            )
 
     def _touch(self, key: str) -> None:
         """Write the configs again that the network is in."""

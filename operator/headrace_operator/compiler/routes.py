@@ -5,7 +5,7 @@ A route stays in its slice for as long as it exists, so that one change rewrites
 (the EndpointSlice pattern). The routes of one Interface are put together where there is room.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import NamedTuple
 
 from headrace_api import API_VERSION, Json, slice_name
@@ -17,7 +17,7 @@ from headrace_api.route_slice import (
     VNI_LABEL,
 )
 
-from .addresses import prefix_order
+from .addresses import node_number, prefix_order
 from .network import Hop, Hops
 from .outcome import Fault
 
@@ -56,6 +56,11 @@ class Route:
                 for hop in hops:
                     weights[hop.target] = max(hop.weight, weights.get(hop.target, 0))
         return tuple(Hop(target, weights[target]) for target in sorted(weights))
+
+    @property
+    def shared(self) -> bool:
+        """Whether it may have several next hops."""
+        return len(self.sources) > 1 or any(len(hops) > 1 for hops in self.sources.values())
 
 
 class RouteTable:
@@ -129,6 +134,13 @@ class RouteTable:
         if hops:
             self._announced[source] = tuple(hops)
 
+    def reconsider(self, source: Source) -> None:
+        """Write the source's routes again that may have several next hops."""
+        for prefix in self._announced.get(source, ()):
+            route = self._routes[prefix]
+            if route.shared:
+                self.dirty.add(route.number)
+
     def settle(self) -> None:
         """Drop what an earlier run placed and nobody announces any more."""
         for prefix in self._orphans:
@@ -149,8 +161,11 @@ class RouteTable:
             for prefix in self._crowded[number]
         )
 
-    def slice(self, number: int, vni: int, namespace: str) -> Json | None:
-        """The RouteSlice object; None when there is no such slice any more."""
+    def slice(self, number: int, vni: int, namespace: str, unreachable: Set[int]) -> Json | None:
+        """The RouteSlice object; None when there is no such slice any more.
+
+        `unreachable` are node numbers: next hops there are left out where others remain.
+        """
         self._crowded.pop(number, None)
         if number not in self._slices:
             return None
@@ -161,7 +176,7 @@ class RouteTable:
             hops = self._routes[prefix].hops()
             if len(hops) > ROUTE_NEXT_HOPS:
                 crowded.append(prefix)
-            items.append(_route(prefix, hops[:ROUTE_NEXT_HOPS]))
+            items.append(_route(prefix, _reachable(hops, unreachable)[:ROUTE_NEXT_HOPS]))
         if crowded:
             self._crowded[number] = tuple(crowded)
         owner, _, name = self.network.partition("/")
@@ -204,6 +219,19 @@ class RouteTable:
         if not members:
             del self._slices[number]
             self._roomy.discard(number)
+
+
+def _reachable(hops: Hops, unreachable: Set[int]) -> Hops:
+    """The next hops that are not on these nodes; all, when none would be left.
+
+    Without any the route would lead nowhere, or leak into a shorter one; and one of them may live.
+    """
+    if not unreachable or len(hops) < 2:
+        return hops
+    there = tuple(
+        hop for hop in hops if "/" in hop.target or node_number(hop.target) not in unreachable
+    )
+    return there or hops
 
 
 def _route(prefix: str, hops: Hops) -> Json:

@@ -42,6 +42,7 @@ class Routing:
         self._to_resolve: set[str] = set()
         self._to_write: set[str] = set()
         self._to_announce: dict[str, Accepted] = {}
+        self._unreachable: frozenset[int] = frozenset()
 
     def install(self, network: str, placed: Mapping[int, tuple[str, ...]]) -> None:
         """Place routes where an earlier run had them."""
@@ -76,6 +77,23 @@ class Routing:
             self._to_write.add(new.network)
         else:
             self._to_announce.pop(key, None)
+
+    def set_unreachable(
+        self, numbers: frozenset[int], interfaces: Iterable[tuple[str, Accepted]]
+    ) -> None:
+        """Leave next hops on these nodes (the upper 64 bits of their /64s) out where others remain.
+
+        `interfaces` are those on nodes that are among them and were not, or the reverse.
+        """
+        self._unreachable = numbers
+        for key, accepted in interfaces:
+            table = self._table(accepted.network)
+            table.reconsider(Source(ADDRESS, key))
+            table.reconsider(Source(ROUTE, key))
+            networks = self._named_by.get(Owner("ifc", key), set())
+            for network in networks:
+                self._table(network).reconsider(_OWN)
+            self._to_write |= {accepted.network} | networks
 
     def numbers(self, network: str) -> tuple[int, ...]:
         """Numbers of the network's slices."""
@@ -143,7 +161,9 @@ class Routing:
         written = self._slices[network]
         numbers = set(written)
         for number in sorted(table.dirty):
-            item = table.slice(number, vni, self._namespace) if vni else None
+            item = None
+            if vni:
+                item = table.slice(number, vni, self._namespace, self._unreachable)
             if item is None and number in written:
                 del written[number]
                 changes.slices[slice_name(network, number)] = None
