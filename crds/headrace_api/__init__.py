@@ -19,7 +19,13 @@ from .dataplane_config import (
 )
 from .device import Device
 from .interface import Interface, InterfaceSpec, InterfaceStatus, SourceCheck
-from .names import PIPELINE_LABEL, RUNTIME_DIRECTORY, SYSTEM_NAMESPACE
+from .names import (
+    LEASE_SECONDS,
+    LEASE_SECONDS_VARIABLE,
+    PIPELINE_LABEL,
+    RUNTIME_DIRECTORY,
+    SYSTEM_NAMESPACE,
+)
 from .namespace import NAMESPACE_NAME_LABEL, Namespace
 from .node import Node
 from .objects import Object, Objects, Problem
@@ -58,6 +64,8 @@ from .virtual_network import (
 __all__ = [
     "API_VERSION",
     "GROUP",
+    "LEASE_SECONDS",
+    "LEASE_SECONDS_VARIABLE",
     "NAMESPACE_NAME_LABEL",
     "PIPELINE_LABEL",
     "RUNTIME_DIRECTORY",

@@ -7,3 +7,7 @@ SYSTEM_NAMESPACE = "headrace-system"
 PIPELINE_LABEL = "headrace.dev/pipeline"
 #: Where the engine's sockets are in a dataplane pod.
 RUNTIME_DIRECTORY = "/run/headrace/engine"
+#: Seconds without a renewal after which an agent's Lease is stale, unless told otherwise, and the
+#: environment variable that tells agents.
+LEASE_SECONDS = 40
+LEASE_SECONDS_VARIABLE = "HEADRACE_LEASE_SECONDS"

@@ -3,7 +3,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
@@ -402,6 +402,10 @@ class PipelineNode(StatusModel):
     """The node."""
     underlay_prefix: UnderlayPrefix
     """The node's /64."""
+    state: Literal["AgentUnreachable", "NodeUnreachable", "NodeReturning"] | None = None
+    """Absent: alive. AgentUnreachable: the agent is silent, packets flow. NodeUnreachable: agent
+    and kubelet are silent, routes with other next hops do without those here. NodeReturning: it
+    answers, and its next hops return once it has for a while."""
 
 
 class PipelineStatus(ObjectStatus):
@@ -435,6 +439,7 @@ class Pipeline(Resource):
     COLUMNS = (
         column("Nodes", ".status.selectedNodes", "integer"),
         column("Ready nodes", ".status.readyNodes", "integer"),
+        column("Unreachable", ".status.unreachableNodes", "integer", wide=True),
         column("Workers", ".spec.workers.count", "integer", wide=True),
         column("Underlay", ".spec.underlayPrefix"),
     )

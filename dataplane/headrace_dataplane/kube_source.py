@@ -15,6 +15,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from headrace_api import (
+    LEASE_SECONDS,
     CompiledNetwork,
     Condition,
     ConditionStatus,
@@ -29,6 +30,7 @@ from headrace_api.base import Resource
 from headrace_api.errors import violations
 from headrace_api.route_slice import VNI_LABEL
 from headrace_dataplane.follow import follow
+from headrace_dataplane.heartbeat import Heartbeat
 from headrace_dataplane.metrics import package_version
 from headrace_dataplane.snapshot_file import SnapshotFile
 from headrace_dataplane.source import Snapshot
@@ -63,12 +65,14 @@ class KubeSource:
         file: SnapshotFile | None,
         state: AgentState,
         running: int = 0,
+        lease_seconds: int = LEASE_SECONDS,
     ) -> None:
         """`namespace` is that of the compiled objects, `file` where to keep the last good ones.
 
         `state` is the agent's: its `watches` are written here.
 
         `running` is the generation of an engine that runs already: it is never taken back.
+        `lease_seconds` is how long the agent's Lease lasts.
         """
         self._kube = kube
         self._running = running
@@ -77,6 +81,7 @@ class KubeSource:
         self._file = file
         self._state = state
         self._writer = StatusWriter(kube, namespace, self._name)
+        self._heartbeat = Heartbeat(kube, namespace, pipeline, node, lease_seconds)
         self._status: DataplaneConfigStatus | None = None
 
         self._config: DataplaneConfig | None = None
@@ -123,6 +128,7 @@ class KubeSource:
             tasks.create_task(self._follow_config())
             tasks.create_task(self._follow_slices())
             tasks.create_task(self._writer.run())
+            tasks.create_task(self._heartbeat.run())
             tasks.create_task(self._fall_back())
             if self._file is not None:
                 tasks.create_task(self._save(self._file))
@@ -179,6 +185,7 @@ class KubeSource:
                 else:
                     log.info("%s is not there yet: waiting for it", where)
             self._writer.saw(item)
+            self._heartbeat.saw(item)
             if item is not None:
                 self._take_config(item, isinstance(seen, Listing))
 

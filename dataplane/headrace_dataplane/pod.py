@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 
+from headrace_api import LEASE_SECONDS, LEASE_SECONDS_VARIABLE
 from headrace_dataplane.daemon import AgentError, check, parse_cpus, runtime_directory, serve
 from headrace_dataplane.engine import RuntimeDirectory
 from headrace_dataplane.kube_source import KubeSource
@@ -52,10 +53,19 @@ async def _run(arguments: argparse.Namespace, beat: int) -> None:
             else None,
             state,
             _running(runtime),
+            _lease_seconds(),
         )
         beating = functools.partial(_beat, beat)
         address = arguments.metrics_address
         await serve(runtime, source, cpus, address, source.run, beating, state=state)
+
+
+def _lease_seconds() -> int:
+    """Return how long the Lease lasts. Raises AgentError."""
+    text = os.environ.get(LEASE_SECONDS_VARIABLE, str(LEASE_SECONDS))
+    if not text.isdecimal() or int(text) == 0:
+        raise AgentError(f"{LEASE_SECONDS_VARIABLE}={text}: want seconds such as {LEASE_SECONDS}")
+    return int(text)
 
 
 def _running(runtime: RuntimeDirectory) -> int:

@@ -7,9 +7,10 @@ with what is there.
 """
 
 import asyncio
+import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple, TypeVar
@@ -48,6 +49,7 @@ from . import objects, pods
 from .agents import PATIENCE, News
 from .cache import Cache
 from .compiler import Changes, Compiler, InterfaceAllocation, NodeAllocation
+from .liveness import Liveness, PipelineNode, State
 from .metrics import Metrics, gauges
 from .ports import COUNT, Ports, port_in_use
 from .render import (
@@ -59,9 +61,10 @@ from .render import (
     network_status,
     parse,
     pipeline_status,
+    withdrawn_nodes,
 )
 from .render.raw import items, mapping, number, part, text
-from .standing import PipelineNode, Standing
+from .standing import Standing
 from .workqueue import WorkQueue
 
 #: What the cluster has without Headrace: only read.
@@ -87,6 +90,8 @@ _LABELS: Json = {
     "app.kubernetes.io/component": "dataplane",
     objects.MANAGED_BY: objects.MANAGER,
 }
+
+_log = logging.getLogger(__name__)
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -148,6 +153,7 @@ class Controller:
         # Input -> when its status is written even without the agents' word.
         self._settling: dict[Work, float] = {}
         self._standing = Standing(self.cache, namespace)
+        self.liveness = Liveness(settings.dataplane.lease_seconds)
         metrics.add(self._families)
 
     # Start
@@ -164,7 +170,17 @@ class Controller:
     async def _load(self) -> None:
         held = {kind: [item for _, item in self.cache.all(kind)] for kind in (*INPUTS, *OUTPUTS)}
         # A thread: with 10,000 objects this takes longer than the Lease can wait.
-        first = await asyncio.to_thread(_compile_all, held, self._namespace, self._settings)
+        # What an earlier operator has withdrawn stays so: this one knows nothing better yet.
+        withdrawn = {
+            PipelineNode(objects.key(item), node)
+            for item in held[PIPELINES]
+            for node in withdrawn_nodes(item)
+        }
+        self.liveness.resume(withdrawn)
+        self._standing.states = dict.fromkeys(withdrawn, State.NODE_UNREACHABLE)
+        first = await asyncio.to_thread(
+            _compile_all, held, self._namespace, self._settings, withdrawn
+        )
         self._compiler, self._invalid = first.compiler, first.invalid
         allocations = first.compiler.allocations()
         self._vnis = {key: record.vni for key, record in allocations.networks.items()}
@@ -219,7 +235,7 @@ class Controller:
         if kind in INPUTS:
             if not (before and after and _same_spec(before, after)):
                 self._input(kind, key, after)
-            elif before.get("status") != after.get("status"):
+            elif kind is not NODES and before.get("status") != after.get("status"):
                 self.queue.add(Work(kind, key, status=True))
             if kind is INTERFACES:
                 self._look_at_interface(key, before, after)
@@ -231,10 +247,13 @@ class Controller:
             if pipeline in self._pipelines:
                 self.queue.add(Work(PIPELINES, pipeline, status=True), GATHER)
 
-    def _input(self, kind: Kind, key: str, item: Json | None) -> None:
-        self._touched.add(Work(kind, key))
+    def _compile_soon(self) -> None:
         self._last_change = time.monotonic()
         self._dirty.set()
+
+    def _input(self, kind: Kind, key: str, item: Json | None) -> None:
+        self._touched.add(Work(kind, key))
+        self._compile_soon()
         subject = (kind.name, key)
         if kind is PODS:
             self._want_interfaces(key, item)
@@ -482,13 +501,20 @@ class Controller:
         if pipeline in self._pipelines:
             self.queue.add(Work(PIPELINES, pipeline, status=True), GATHER)
 
-    def unheard(self, places: frozenset[PipelineNode]) -> None:
-        """Hear of which agents nothing is heard: their nodes are looked at again."""
-        changed = self._standing.unheard ^ places
-        self._standing.unheard = places
-        for place in changed:
-            key = self._standing.config_key(place)
-            self._look_at_those_in(Work(DATAPLANE_CONFIGS, key))
+    def look_at_nodes(self) -> None:
+        """Ask who lives: whoever has turned is compiled, and told where it matters."""
+        states = self.liveness.judge(
+            self._nodes, lambda node: objects.is_silent(self.cache.get(NODES, node))
+        )
+        before, self._standing.states = self._standing.states, states
+        turned = {place for place, _ in before.items() ^ states.items()}
+        if not turned:
+            return
+        self._compiler.set_unreachable({pn for pn, state in states.items() if state.withdrawn})
+        self._compile_soon()
+        for place in sorted(turned):
+            _log.warning("Pipeline %s on node %s: %s", *place, states.get(place, State.ALIVE))
+            self._look_at_those_in(Work(DATAPLANE_CONFIGS, self._standing.config_key(place)))
 
     def status(self, work: Work) -> Json | None:
         """The status of an input, whole; None: not now."""
@@ -539,7 +565,8 @@ class Controller:
         self, work: Work, raw: Json, problems: Sequence[Problem], now: datetime
     ) -> Json | None:
         nodes = self._nodes.get(work.key, {})
-        silent, unheard = self._standing.pipeline(work.key, nodes)
+        silent, states = self._standing.pipeline(work.key, nodes)
+        unheard = {node for node, state in states.items() if not state.reachable}
         # What has not been ready is told at once: its pods take their time.
         if self._settles(work, bool(silent.keys() - unheard) and _ready(raw)):
             return None
@@ -553,7 +580,7 @@ class Controller:
             problems,
             [item for item in sets if item],
             silent,
-            unheard,
+            states,
             self._ports.get(work.key),
             now,
             compiled=(work.kind.name, work.key) not in self._invalid,
@@ -638,6 +665,15 @@ class Controller:
             nodes.add_metric((name, "ready"), number(status.get("readyNodes")))
         yield nodes
 
+        unreachable = gauges(
+            "unreachable_node",
+            "1 for a Pipeline's node that does not answer, by what is known of it.",
+            ("pipeline", "node", "state"),
+        )
+        for place, state in self._standing.states.items():
+            unreachable.add_metric((*place, state.value), 1)
+        yield unreachable
+
         depth = gauges("queue_depth", "Objects and statuses to compare or write.", ())
         depth.add_metric((), len(self.queue))
         yield depth
@@ -664,7 +700,12 @@ def _read(kind: Kind, item: Json, settings: Settings) -> Object | tuple[Problem,
     return found
 
 
-def _compile_all(held: Mapping[Kind, list[Json]], namespace: str, settings: Settings) -> _First:
+def _compile_all(
+    held: Mapping[Kind, list[Json]],
+    namespace: str,
+    settings: Settings,
+    withdrawn: Set[PipelineNode],
+) -> _First:
     allocations = load_allocations(
         held[VIRTUAL_NETWORKS],
         held[INTERFACES],
@@ -674,6 +715,7 @@ def _compile_all(held: Mapping[Kind, list[Json]], namespace: str, settings: Sett
         held[PODS],
     )
     compiler = Compiler(allocations, namespace, settings.dataplane.sockets)
+    compiler.set_unreachable(withdrawn)
     parsed: list[Object] = []
     invalid: dict[tuple[str, str], tuple[Problem, ...]] = {}
     for kind in INPUTS:

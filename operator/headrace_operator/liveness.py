@@ -68,8 +68,9 @@ class Liveness:
     """Judges the nodes of every Pipeline. `observe` what is seen, then `judge`."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """`seconds`: after so many without a renewal a Lease is stale."""
-        self._seconds = seconds
+        """`seconds` is how long a Lease lasts."""
+        self.seconds = seconds
+        """After so many without a renewal a Lease is stale."""
         self._clock = clock
         self._records: dict[PipelineNode, _Record] = {}
         self._observed: float | None = None
@@ -91,7 +92,7 @@ class Liveness:
         """Take what all Leases say (renewTime) now."""
         now = self._clock()
         gap = now - self._observed if self._observed is not None else 0.0
-        if self._lost or gap > self._seconds / 2:
+        if self._lost or gap > self.seconds / 2:
             self._resumed = now
         self._lost, self._observed = False, now
         for pn, renewed in leases.items():
@@ -121,7 +122,7 @@ class Liveness:
                 if (record := self._records.get(pn))
             }
             known |= records
-            stale = {pn for pn, record in records.items() if self._age(record) > self._seconds}
+            stale = {pn for pn, record in records.items() if self._age(record) > self.seconds}
             believed = 2 * len(stale) <= len(records)
             for pn, record in records.items():
                 state = self._state(record, now, pn in stale, believed and silent(pn.node))
@@ -146,8 +147,8 @@ class Liveness:
             return State.ALIVE
         if not stale:
             return State.ALIVE
-        if silent and self._age(record) > (1 + CONFIRM) * self._seconds:
-            forgotten = now - record.died > MEMORY * self._seconds
+        if silent and self._age(record) > (1 + CONFIRM) * self.seconds:
+            forgotten = now - record.died > MEMORY * self.seconds
             record.deaths = 1 if forgotten else record.deaths + 1
             record.withdrawn, record.died = True, now
             return State.NODE_UNREACHABLE
@@ -157,4 +158,4 @@ class Liveness:
         """Seconds that it stays alive before its next hops return: none after a first death."""
         if record.deaths < 2:
             return 0.0
-        return self._seconds * min(2.0 ** (record.deaths - 2), LONGEST_HOLD)
+        return self.seconds * min(2.0 ** (record.deaths - 2), LONGEST_HOLD)

@@ -37,6 +37,7 @@ from . import logs, objects
 from .controller import Controller
 from .election import RETRY, Election, LeaseLostError
 from .events import Events
+from .heartbeats import Heartbeats
 from .metrics import Metrics, counters
 from .render import Settings, SettingsError
 from .resync import Resync
@@ -215,7 +216,14 @@ class _Replica:
             writer = Writer(
                 self._kube, controller, events, lambda: self._election.leading, self._metrics
             )
-            for task in (controller.run, resync.run, events.run, writer.run):
+            heartbeats = Heartbeats(
+                self._kube,
+                self._namespace,
+                controller.liveness,
+                controller.look_at_nodes,
+                self._metrics,
+            )
+            for task in (controller.run, resync.run, events.run, writer.run, heartbeats.run):
                 group.create_task(task())
 
     async def _owner(self) -> Json:

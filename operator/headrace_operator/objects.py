@@ -6,7 +6,7 @@ from pydantic import JsonValue
 from headrace_api import Json
 from headrace_api.pod import KEEP_ANNOTATION, NETWORKS_ANNOTATION
 
-from .render.raw import mapping, number, part, text
+from .render.raw import items, mapping, number, part, text
 
 #: Says whose an object is: nothing without it is ever deleted.
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -14,8 +14,8 @@ MANAGER = "headrace-operator"
 
 #: Carries a copy of the whole object, which nobody here reads.
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-#: All that the operator knows of a namespace, and of a node: its kubelet writes the rest every few
-#: minutes.
+#: All that the operator knows of a namespace, and, beside Ready, of a node: its kubelet writes the
+#: rest every few minutes.
 _LABELLED_METADATA = ("name", "uid", "resourceVersion", "creationTimestamp", "labels")
 #: All that it knows of a pod, of which there may be very many.
 _POD_METADATA = ("name", "namespace", "uid", "resourceVersion")
@@ -66,7 +66,8 @@ def slim(item: Json) -> Json:
     metadata = dict(part(item, "metadata"))
     if item.get("kind") in ("Node", "Namespace"):
         kept = _some(metadata, _LABELLED_METADATA)
-        return {"apiVersion": "v1", "kind": item["kind"], "metadata": kept}
+        found: Json = {"apiVersion": "v1", "kind": item["kind"], "metadata": kept}
+        return {**found, "status": _node_status(item)} if item["kind"] == "Node" else found
     if item.get("kind") == "Pod":
         return _slim_pod(item)
     metadata.pop("managedFields", None)
@@ -76,6 +77,20 @@ def slim(item: Json) -> Json:
             name: value for name, value in annotations.items() if name != _LAST_APPLIED
         }
     return {**item, "metadata": metadata}
+
+
+def _node_status(item: Json) -> Json:
+    known = map(mapping, items(part(item, "status").get("conditions")))
+    conditions = [_some(each, ("type", "status")) for each in known if each.get("type") == "Ready"]
+    return {"conditions": [*conditions]}
+
+
+def is_silent(node: Json | None) -> bool:
+    """Whether the node's kubelet has not been heard of for so long that Ready is Unknown."""
+    conditions = map(mapping, items(part(node, "status").get("conditions")))
+    return any(
+        each.get("type") == "Ready" and each.get("status") == "Unknown" for each in conditions
+    )
 
 
 def _slim_pod(item: Json) -> Json:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from headrace_api import RUNTIME_DIRECTORY
+from headrace_api import LEASE_SECONDS, LEASE_SECONDS_VARIABLE, RUNTIME_DIRECTORY
 from headrace_api.base import ApiModel, field_error
 from headrace_api.device import DEFAULT_DEVICES, Device
 from headrace_api.errors import violations
@@ -17,7 +17,7 @@ from headrace_api.types import Name, Subdomain
 #: Prefixes of the labels and annotations that say what a dataplane pod is.
 RESERVED_KEYS = ("headrace.dev/", "app.kubernetes.io/")
 #: Environment, volumes and mounts that a dataplane pod cannot do without.
-RESERVED_ENV = ("NODE_NAME", "POD_NAME", "POD_NAMESPACE", "POD_IP")
+RESERVED_ENV = ("NODE_NAME", "POD_NAME", "POD_NAMESPACE", "POD_IP", LEASE_SECONDS_VARIABLE)
 RESERVED_VOLUMES = ("engine", "state", "tmp", "sockets", "tun")
 #: Prefix of the volumes of devices of type Pcap.
 DEVICE_VOLUME = "device-"
@@ -66,6 +66,8 @@ class DataplaneSettings(ApiModel):
     host_directory: HostPath = "/var/lib/headrace"
     """Directory of the node whose folder `sockets` has a directory for each Interface with a
     socket. Default /var/lib/headrace."""
+    lease_seconds: int = Field(default=LEASE_SECONDS, ge=4, le=3600)
+    """After so many without a word an agent is unreachable, 4 to 3600 seconds. Default 40."""
     labels: dict[str, str] = Field(default_factory=dict)
     """More labels of the pods; those of headrace.dev and app.kubernetes.io are taken."""
     annotations: dict[str, str] = Field(default_factory=dict)

@@ -8,7 +8,6 @@ not written, or written and not reported, is said to be so.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
 from headrace_api import ConditionStatus, Json, config_name, slice_revision
 from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES, Kind
@@ -17,6 +16,7 @@ from . import objects
 from .agents import PATIENCE, Agents, News
 from .cache import Cache
 from .compiler import InterfaceAllocation
+from .liveness import PipelineNode, State
 from .render import Report, Spread, Verdict, unreachable, unwritten
 from .render.raw import items, key_of, mapping, part, text
 from .route_digests import RouteDigests
@@ -27,13 +27,6 @@ Output = tuple[Kind, str]
 _NOW = float("inf")
 
 
-class PipelineNode(NamedTuple):
-    """A Pipeline on a node."""
-
-    pipeline: str
-    node: str
-
-
 class Standing:
     """What is known of the compiled objects and of the agents that follow them."""
 
@@ -42,8 +35,8 @@ class Standing:
     ) -> None:
         """`namespace` is that of the outputs, `clock` any steady clock, in seconds."""
         self.agents = Agents(clock)
-        self.unheard: frozenset[PipelineNode] = frozenset()
-        """Where nothing is heard of the agent."""
+        self.states: Mapping[PipelineNode, State] = {}
+        """What is known of whoever is not alive."""
         self._clock = clock
         self._cache = cache
         self._namespace = namespace
@@ -147,7 +140,7 @@ class Standing:
         return self.agents.interface(config, key), (
             self._not_in_config(config, "interfaces", key)
             or self._not_in_slices(held)
-            or (unreachable([place.node]) if place in self.unheard else None)
+            or (unreachable({place.node: state}) if (state := self._unheard(place)) else None)
         )
 
     def config_key(self, place: PipelineNode) -> str:
@@ -158,7 +151,7 @@ class Standing:
         """Where the network is, and whether that will be another answer without any news."""
         missing = self._first_unwritten(self._slices[key])
         programmed: set[str] = set()
-        unheard: set[str] = set()
+        unheard: dict[str, State] = {}
         lacking: dict[str, Verdict] = {}
         late = False
         if not missing and self._written.get(key, 0.0) == _NOW:
@@ -168,13 +161,13 @@ class Standing:
             name = f"{place.node} of {place.pipeline}"
             verdict, passing = self._at(key, config)
             late |= passing
-            if place in self.unheard:
-                unheard.add(name)
+            if state := self._unheard(place):
+                unheard[name] = state
             elif verdict:
                 lacking[name] = verdict
             else:
                 programmed.add(name)
-        return Spread(frozenset(programmed), lacking, frozenset(unheard), missing), late
+        return Spread(frozenset(programmed), lacking, unheard, missing), late
 
     def _at(self, network: str, config: str) -> tuple[Verdict | None, bool]:
         """What the node lacks of the network; whether what it has counts for some seconds only."""
@@ -196,8 +189,13 @@ class Standing:
             return Verdict(ConditionStatus.UNKNOWN, "Pending", message), False
         return None, replaced < _NOW
 
-    def pipeline(self, name: str, nodes: Iterable[str]) -> tuple[dict[str, str], set[str]]:
-        """Which of the nodes do not forward as the Pipeline now is, and why; which are unheard."""
+    def _unheard(self, place: PipelineNode) -> State | None:
+        """What is known of a node of which nothing is heard."""
+        state = self.states.get(place)
+        return state if state and not state.reachable else None
+
+    def pipeline(self, name: str, nodes: Iterable[str]) -> tuple[dict[str, str], dict[str, State]]:
+        """Which of the nodes do not forward as the Pipeline now is, and why; who is not alive."""
         silent = {}
         for node in nodes:
             config = self.config_key(PipelineNode(name, node))
@@ -205,7 +203,8 @@ class Standing:
             why = missing.message if missing else self.agents.silence(config)
             if why is not None:
                 silent[node] = why
-        return silent, {place.node for place in self.unheard if place.pipeline == name}
+        states = {pn.node: state for pn, state in self.states.items() if pn.pipeline == name}
+        return silent, states
 
     def late_in(self, name: str, nodes: Iterable[str]) -> float | None:
         """Seconds until the first agent of the Pipeline is late; None: none is to be."""

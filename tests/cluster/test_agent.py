@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from headrace_api import LEASE_SECONDS_VARIABLE
 from headrace_cli.errors import CommandError
 from headrace_dataplane.engine import RuntimeDirectory, find_engine
 from headrace_dataplane.protocol import EngineClient, EngineError, Hello, Interface, Network, Route
@@ -52,6 +53,9 @@ rules:
 - apiGroups: [headrace.dev]
   resources: [dataplaneconfigs/status]
   verbs: [patch]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create, patch]
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
@@ -79,6 +83,7 @@ class Pod:
         self.state = folder / "state" / "router.json"
         self.log = folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.environment: dict[str, str] = {}
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.kubeconfig = folder / "kubeconfig"
@@ -102,7 +107,13 @@ class Pod:
             *(f"--metrics-address=127.0.0.1:{self.port}", f"--cpus={cpu}", "--log-format=text"),
         )
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                words,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, **self.environment},
+            )
 
     def stop(self) -> int:
         """Send SIGTERM to process 1, as a kubelet does; return the exit status."""
@@ -388,6 +399,33 @@ def test_it_follows_its_configuration_and_the_slices_that_this_names(
 
     assert pod.stop() == 0
     assert pod.hello() is None
+
+
+def lease(server: Cluster) -> dict[str, Any]:
+    found = server.kubectl("get", "lease", CONFIG, "-n", NAMESPACE, "-o=json", "--ignore-not-found")
+    item: dict[str, Any] = json.loads(found or "{}")
+    return item
+
+
+def test_it_renews_a_lease_that_goes_with_its_configuration(server: Cluster, pod: Pod) -> None:
+    pod.environment = {LEASE_SECONDS_VARIABLE: "1"}
+    pod.start()
+    apply(server, config("vm2"))
+    until(lambda: bool(lease(server)), "there is a Lease", SECONDS)
+    first = lease(server)
+    until(lambda: lease(server)["spec"] != first["spec"], "it is renewed", SECONDS)
+    assert (first["spec"]["holderIdentity"], first["spec"]["leaseDurationSeconds"]) == ("node-a", 1)
+    assert first["metadata"]["labels"]["headrace.dev/pipeline"] == "router"
+    assert first["metadata"]["ownerReferences"][0]["uid"] == got(server)["metadata"]["uid"]
+    # Somebody deletes it.
+    server.kubectl("delete", "lease", CONFIG, "-n", NAMESPACE)
+    until(lambda: bool(lease(server)), "it is made again", SECONDS)
+    pod.kill_agent()
+    last = lease(server)
+    until(lambda: lease(server)["spec"] != last["spec"], "the next agent renews it", SECONDS)
+    server.kubectl("delete", "dpc", CONFIG, "-n", NAMESPACE)
+    until(lambda: not lease(server), "it goes with its DataplaneConfig", SECONDS)
+    assert pod.said("cannot renew") == 0
 
 
 def test_what_is_deleted_while_it_is_in_use_stays_in_force(server: Cluster, pod: Pod) -> None:

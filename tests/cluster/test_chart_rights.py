@@ -57,7 +57,7 @@ def test_the_api_server_takes_every_object(installed: Release, values: Json) -> 
         ("get list watch create patch delete", "dataplaneconfigs.headrace.dev", NAMESPACE),
         ("get list watch create patch delete", "routeslices.headrace.dev", NAMESPACE),
         ("get list watch create patch delete", "daemonsets.apps", NAMESPACE),
-        ("create", "leases.coordination.k8s.io", NAMESPACE),
+        ("create list", "leases.coordination.k8s.io", NAMESPACE),
         ("get update patch", "leases.coordination.k8s.io:headrace-operator", NAMESPACE),
         ("get", "configmaps:headrace-operator", NAMESPACE),
     ],
@@ -87,6 +87,9 @@ def test_what_the_operator_may(installed: Release, verbs: str, what: str, where:
         (DATAPLANE, "list", "dataplaneconfigs.headrace.dev", "default"),
         (DATAPLANE, "list", "interfaces.headrace.dev", NAMESPACE),
         (DATAPLANE, "list", "pods", NAMESPACE),
+        (DATAPLANE, "list", "leases.coordination.k8s.io", NAMESPACE),
+        (DATAPLANE, "delete", "leases.coordination.k8s.io", NAMESPACE),
+        (DATAPLANE, "create", "leases.coordination.k8s.io", "kube-system"),
         (DATAPLANE, "get", "secrets", NAMESPACE),
     ],
 )
@@ -189,9 +192,25 @@ class Dataplanes:
         }
         words = ("apply", "--server-side", "--force-conflicts", "--field-manager", "headrace-agent")
         part = ("--subresource", subresource) if subresource else ()
+        return self.kubectl(whose, *words, *part, "-f", "-", stdin=json.dumps(item))
+
+    def renew(self, whose: str, lease: str, pipeline: str, holder: str) -> str:
+        """What the API server says to this Lease, applied with a token."""
+        labels: Json = {"headrace.dev/pipeline": pipeline} if pipeline else {}
+        item: Json = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": lease, "namespace": NAMESPACE, "labels": labels},
+            "spec": {"holderIdentity": holder},
+        }
+        words = ("apply", "--server-side", "--force-conflicts", "-f", "-")
+        return self.kubectl(whose, *words, stdin=json.dumps(item))
+
+    def kubectl(self, whose: str, *words: str, stdin: str = "") -> str:
+        """What kubectl says, with a token."""
         agent = Api(self.kubeconfigs[whose], self.release.api.environment)
         try:
-            return agent.kubectl(*words, *part, "-f", "-", stdin=json.dumps(item))
+            return agent.kubectl(*words, stdin=stdin)
         except CommandError as error:
             return str(error)
 
@@ -201,8 +220,11 @@ def dataplanes(installed: Release, tmp_path_factory: pytest.TempPathFactory) -> 
     dataplanes = Dataplanes(installed, tmp_path_factory.mktemp("tokens"))
     # The API server takes a policy up in its own time.
     until(
-        lambda: "forbidden" in dataplanes.apply("no node", "router.node-a", {}),
-        "the admission policy is in force",
+        lambda: (
+            "forbidden" in dataplanes.apply("no node", "router.node-a", {})
+            and "forbidden" in dataplanes.renew("no node", "router.none", "router", "none")
+        ),
+        "the admission policies are in force",
         SECONDS,
     )
     return dataplanes
@@ -247,3 +269,42 @@ def test_the_policy_concerns_dataplanes_alone(dataplanes: Dataplanes) -> None:
         *("--patch", '{"status": {"observedGeneration": 1}}'),
     )
     assert "patched" in answer
+
+
+def test_a_dataplane_renews_the_lease_of_its_own_node(dataplanes: Dataplanes) -> None:
+    for _ in range(2):
+        said = dataplanes.renew("a pod on node-a", "router.node-a", "router", "node-a")
+        assert "serverside-applied" in said
+    # Nobody else does, whomever it says it is.
+    for node in ("node-a", "node-b"):
+        said = dataplanes.renew("a pod on node-b", "router.node-a", "router", node)
+        assert "router.node-a, the token is of node node-b" in said
+
+
+@pytest.mark.parametrize(
+    ("lease", "pipeline", "holder"),
+    [
+        ("router.node-b", "router", "node-b"),
+        # Its own holder under another's name; a Pipeline that cannot be; the operator's.
+        ("router.node-b", "router", "node-a"),
+        ("router.b.node-a", "router.b", "node-a"),
+        ("headrace-operator", "router", "node-a"),
+        ("headrace-operator", "", "node-a"),
+        ("core.node-a", "core", "node-b"),
+    ],
+)
+def test_a_dataplane_renews_no_other_lease(
+    dataplanes: Dataplanes, lease: str, pipeline: str, holder: str
+) -> None:
+    if lease == "headrace-operator":
+        dataplanes.release.apply(
+            {
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": lease, "namespace": NAMESPACE},
+                "spec": {"holderIdentity": "headrace-operator-1"},
+            }
+        )
+    said = dataplanes.renew("a pod on node-a", lease, pipeline, holder)
+    assert f"a dataplane may renew the Lease of its own node only: this is {lease}" in said
+    assert "the token is of node node-a" in said

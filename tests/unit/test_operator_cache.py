@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator's cache: lists and events come in any order, and what is newest stays."""
 
+import pytest
+from pydantic import JsonValue
+
 from headrace_api import Json
 from headrace_kube import INTERFACES, NODES, Kind
 from headrace_operator.cache import Cache
-from headrace_operator.objects import covers, slim
+from headrace_operator.objects import covers, is_silent, slim
 
 
 class Seen:
@@ -115,9 +118,26 @@ def test_nothing_is_kept_that_nobody_reads() -> None:
         "labels": {"a": "b"},
         "annotations": {"x": "y"},
     }
-    node = slim({"kind": "Node", "metadata": metadata, "status": {"images": []}})
-    assert "status" not in node
+    conditions: list[JsonValue] = [
+        {"type": "DiskPressure", "status": "Unknown"},
+        {"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:00Z"},
+    ]
+    status: Json = {"images": [], "conditions": conditions}
+    node = slim({"kind": "Node", "metadata": metadata, "status": status})
+    assert node["status"] == {"conditions": [{"type": "Ready", "status": "True"}]}
     assert node["metadata"] == {"name": "n", "resourceVersion": "1", "labels": {"a": "b"}}
+
+
+@pytest.mark.parametrize(
+    ("ready", "silent"), [("True", False), ("False", False), ("Unknown", True), (None, False)]
+)
+def test_a_kubelet_is_silent_when_ready_is_unknown(ready: str | None, silent: bool) -> None:
+    conditions: list[JsonValue] = [{"type": "DiskPressure", "status": "Unknown"}]
+    if ready:
+        conditions.append({"type": "Ready", "status": ready})
+    node = slim({"kind": "Node", "metadata": {}, "status": {"conditions": conditions}})
+    assert is_silent(node) is silent
+    assert not is_silent(None)
 
 
 def test_defaults_are_no_difference() -> None:

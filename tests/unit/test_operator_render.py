@@ -284,6 +284,16 @@ def test_the_pod_is_guaranteed_and_its_cpus_are_its_own(
     assert wanted["cpu"].isdecimal()
 
 
+def test_agents_are_told_how_long_a_lease_lasts_when_it_is_not_as_usual() -> None:
+    """Who leaves it as it is replaces no pod."""
+    told: Json = {"name": "HEADRACE_LEASE_SECONDS", "value": "8"}
+    assert container(leaseSeconds=8) == {
+        **container(),
+        "env": [*container()["env"], told],
+    }
+    assert container(leaseSeconds=40) == container()
+
+
 def test_the_agent_is_told_who_it_is() -> None:
     found = container()
     assert found["command"] == ["headrace-agent"]

@@ -46,7 +46,7 @@ def raws(world: World, result: Compilation) -> dict[str, list[Json]]:
                 raw["status"] = interface_status(raw, held.interfaces.get(key), wrong, None, NOW)
             case "Pipeline":
                 nodes = held.nodes.get(key, {})
-                raw["status"] = pipeline_status(raw, nodes, wrong, [], {}, (), 9477, NOW)
+                raw["status"] = pipeline_status(raw, nodes, wrong, [], {}, {}, 9477, NOW)
         found[kind].append(raw)
     return found
 

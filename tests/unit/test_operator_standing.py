@@ -11,8 +11,9 @@ from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES, Kind
 from headrace_operator.agents import PATIENCE, News
 from headrace_operator.cache import Cache
 from headrace_operator.compiler import InterfaceAllocation
+from headrace_operator.liveness import PipelineNode, State
 from headrace_operator.render import Report
-from headrace_operator.standing import PipelineNode, Standing
+from headrace_operator.standing import Standing
 
 READY = {"type": "Ready", "status": "True", "reason": "Forwarding", "message": "m"}
 DOWN = {"type": "Ready", "status": "False", "reason": "EngineDown", "message": "no hugepages"}
@@ -329,10 +330,17 @@ def test_an_older_agent_is_taken_at_its_generation(site: Site) -> None:
 
 
 def test_those_that_are_not_heard_of_are_counted_apart(site: Site) -> None:
-    site.standing.unheard = frozenset({PipelineNode("edge", "a")})
-    assert site.network() == (0, 0, 1, None)
-    assert site.interface()[1] == "AgentUnreachable"
-    assert site.standing.pipeline("edge", ["a"])[1] == {"a"}
+    for state in (State.AGENT_UNREACHABLE, State.NODE_UNREACHABLE):
+        site.standing.states = {PipelineNode("edge", "a"): state, PipelineNode("core", "b"): state}
+        assert site.network() == (0, 0, 1, None)
+        assert site.interface()[1] == state
+        assert site.standing.pipeline("edge", ["a"])[1] == {"a": state}
+
+
+def test_a_node_that_returns_is_heard_of(site: Site) -> None:
+    before = site.network(), site.interface()
+    site.standing.states = {PipelineNode("edge", "a"): State.NODE_RETURNING}
+    assert (site.network(), site.interface()) == before
 
 
 def test_what_is_gone_is_forgotten(site: Site) -> None:

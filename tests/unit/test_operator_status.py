@@ -17,6 +17,7 @@ from headrace_api import (
 )
 from headrace_api.base import PENDING, ObjectStatus
 from headrace_operator.compiler import InterfaceAllocation, NodeAllocation
+from headrace_operator.liveness import State
 from headrace_operator.render import (
     NetworkReport,
     Report,
@@ -34,9 +35,11 @@ from headrace_operator.render import (
     transition,
     unreachable,
     unwritten,
+    withdrawn_nodes,
 )
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+AGENT, DEAD = State.AGENT_UNREACHABLE, State.NODE_UNREACHABLE
 LATER = NOW + timedelta(seconds=90)
 
 STATUS: dict[str, type[ObjectStatus]] = {
@@ -183,11 +186,11 @@ REFUSES = Verdict(ConditionStatus.FALSE, "Refused", "10.0.0.0/8: no")
             "2 of 2 nodes lack something of it: b: 10.0.0.0/8: no",
         ),
         (
-            Spread(frozenset({"a"}), unreachable=frozenset({"b"})),
+            Spread(frozenset({"a"}), unreachable={"b": AGENT}),
             ("True", "Programmed"),
             "In the engine of every node that needs it (1); nothing is heard of b",
         ),
-        (Spread(unreachable=frozenset({"b"})), ("Unknown", "AgentUnreachable"), "node b; its"),
+        (Spread(unreachable={"b": AGENT}), ("Unknown", "AgentUnreachable"), "node b; its"),
         (
             Spread(frozenset({"a"}), unwritten=unwritten("RouteSlice x", "", refused=False)),
             ("Unknown", "WritePending"),
@@ -314,7 +317,9 @@ def test_an_interface_that_is_not_compiled_is_pending() -> None:
     [
         (unwritten("DataplaneConfig x", "", refused=False), "WritePending"),
         (unwritten("DataplaneConfig x", "too large", refused=True), "WriteRefused"),
-        (unreachable(["a"]), "AgentUnreachable"),
+        (unreachable({"a": AGENT}), "AgentUnreachable"),
+        (unreachable({"a": DEAD}), "NodeUnreachable"),
+        (unreachable({"a": DEAD, "b": AGENT}), "AgentUnreachable"),
     ],
 )
 def test_a_report_does_not_count_where_it_cannot(obstacle: Verdict, reason: str) -> None:
@@ -444,7 +449,7 @@ def pipeline(
     problems: tuple[Problem, ...] = (),
     daemon_sets: tuple[Json, ...] = (daemon_set(),),
     silent: dict[str, str] | None = None,
-    unheard: tuple[str, ...] = (),
+    states: dict[str, State] | None = None,
     **spec: Any,
 ) -> dict[str, Any]:
     raw = fresh("Pipeline", **spec)
@@ -452,7 +457,7 @@ def pipeline(
     return written(
         raw,
         lambda raw, now: pipeline_status(
-            raw, nodes, problems, daemon_sets, silent or {}, unheard, 9478, now
+            raw, nodes, problems, daemon_sets, silent or {}, states or {}, 9478, now
         ),
     )
 
@@ -530,7 +535,11 @@ def test_two_classes_of_nodes_count_together() -> None:
             "1 of 2 nodes do not forward: b (it has no DataplaneConfig yet)",
         ),
         ({"silent": {"b": "that", "a": "this"}}, 0, "2 of 2 nodes do not forward: a (this), b"),
-        ({"silent": {"b": "that"}, "unheard": ("a",)}, 0, "1 of 2 nodes do not forward: b (that)"),
+        (
+            {"silent": {"b": "that"}, "states": {"a": AGENT}},
+            0,
+            "1 of 2 nodes do not forward: b (that)",
+        ),
     ],
 )
 def test_a_pipeline_names_what_does_not_forward(
@@ -555,12 +564,25 @@ def test_a_pipeline_names_at_most_five_nodes() -> None:
 
 
 def test_a_pipeline_does_not_wait_for_those_that_are_not_heard_of() -> None:
-    raw = pipeline(daemon_sets=(daemon_set(ready=1),), silent={"b": "x"}, unheard=("b", "gone"))
+    raw = pipeline(
+        daemon_sets=(daemon_set(ready=1),), silent={"b": "x"}, states={"b": DEAD, "gone": DEAD}
+    )
     assert brief(raw["status"]) == ("True", "Forwarding")
     assert "1 of 2 nodes forward; nothing is heard of b" in condition(raw["status"])["message"]
     assert (raw["status"]["readyNodes"], raw["status"]["unreachableNodes"]) == (1, 1)
-    raw = pipeline(daemon_sets=(daemon_set(ready=0),), unheard=("a", "b"))
+    # What the next operator begins with.
+    assert [each.get("state") for each in raw["status"]["nodes"]] == ["NodeUnreachable", None]
+    assert withdrawn_nodes(raw) == {"b"}
+    raw = pipeline(daemon_sets=(daemon_set(ready=0),), states={"a": DEAD, "b": AGENT})
     assert brief(raw["status"]) == ("Unknown", "AgentUnreachable")
+    assert withdrawn_nodes(raw) == {"a"}
+
+
+def test_a_node_that_returns_answers() -> None:
+    raw = pipeline(states={"a": State.NODE_RETURNING})
+    assert kstatus(raw) == "Current"
+    assert (raw["status"]["readyNodes"], raw["status"]["unreachableNodes"]) == (2, 0)
+    assert withdrawn_nodes(raw) == {"a"}
 
 
 # Other writers.

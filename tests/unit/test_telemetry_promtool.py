@@ -48,6 +48,7 @@ RARE = (
     "headrace_operator_writes_total",
     "headrace_operator_watch_events_total",
     "headrace_operator_pipeline_nodes",
+    "headrace_operator_unreachable_node",
     "headrace_operator_problems",
     "headrace_operator_interfaces",
 )

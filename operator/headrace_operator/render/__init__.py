@@ -15,6 +15,7 @@ from .status import (
     pipeline_status,
     unreachable,
     unwritten,
+    withdrawn_nodes,
 )
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "transition",
     "unreachable",
     "unwritten",
+    "withdrawn_nodes",
 ]

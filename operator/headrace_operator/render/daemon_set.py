@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from headrace_api import (
+    LEASE_SECONDS,
+    LEASE_SECONDS_VARIABLE,
     PIPELINE_LABEL,
     RUNTIME_DIRECTORY,
     AttachmentType,
@@ -197,6 +199,7 @@ def _container(
             _downward("POD_NAME", "metadata.name"),
             _downward("POD_NAMESPACE", "metadata.namespace"),
             _downward("POD_IP", "status.podIP"),
+            *_lease(settings),
             *(variable.to_dict() for variable in settings.env),
         ],
         "ports": [{"name": "metrics", "containerPort": metrics_port, "protocol": "TCP"}],
@@ -217,6 +220,12 @@ def _container(
         },
         "volumeMounts": [*_mounts(spec, settings)],
     }
+
+
+def _lease(settings: DataplaneSettings) -> list[Json]:
+    if settings.lease_seconds == LEASE_SECONDS:
+        return []
+    return [{"name": LEASE_SECONDS_VARIABLE, "value": str(settings.lease_seconds)}]
 
 
 def _types(spec: PipelineSpec) -> frozenset[AttachmentType]:

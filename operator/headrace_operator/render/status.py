@@ -10,6 +10,7 @@ from datetime import datetime
 
 from headrace_api import PIPELINE_LABEL, ConditionStatus, Json, Problem
 from headrace_operator.compiler import InterfaceAllocation, NodeAllocation
+from headrace_operator.liveness import State
 
 from . import conditions
 from .conditions import Verdict
@@ -30,8 +31,8 @@ class Spread:
     """Nodes whose engines have it as it is written."""
     lacking: Mapping[str, Verdict] = field(default_factory=dict)
     """Nodes that are heard of and lack something -> what."""
-    unreachable: frozenset[str] = frozenset()
-    """Nodes that are not heard of."""
+    unreachable: Mapping[str, State] = field(default_factory=dict)
+    """Nodes that are not heard of -> what is known of them."""
     unwritten: Verdict | None = None
     """What keeps the network from being written as it is compiled."""
 
@@ -50,13 +51,20 @@ def unwritten(what: str, why: str, *, refused: bool) -> Verdict:
     return Verdict(ConditionStatus.UNKNOWN, "WritePending", words)
 
 
-def unreachable(nodes: Collection[str]) -> Verdict:
-    """Nobody knows what these nodes do."""
+def unreachable(nodes: Mapping[str, State]) -> Verdict:
+    """What it means that these nodes are not heard of: at least one."""
+    named = _some(sorted(nodes))
+    if all(state is State.NODE_UNREACHABLE for state in nodes.values()):
+        message = (
+            f"Nothing is heard of agent and kubelet of node {named}; routes with other next hops"
+            " do without those there: see the node"
+        )
+        return conditions.not_ready(State.NODE_UNREACHABLE.value, message)
     message = (
-        f"Nothing is heard of the agent of node {_some(sorted(nodes))}; its engine may go on"
+        f"Nothing is heard of the agent of node {named}; its engine may go on"
         " forwarding: see the node, and its dataplane pod"
     )
-    return Verdict(ConditionStatus.UNKNOWN, "AgentUnreachable", message)
+    return Verdict(ConditionStatus.UNKNOWN, State.AGENT_UNREACHABLE.value, message)
 
 
 def network_status(
@@ -161,7 +169,7 @@ def pipeline_status(
     problems: Sequence[Problem],
     daemon_sets: Sequence[Json],
     silent: Mapping[str, str],
-    unheard: Collection[str],
+    states: Mapping[str, State],
     metrics_port: int | None,
     now: datetime,
     *,
@@ -170,10 +178,12 @@ def pipeline_status(
     """Status of a Pipeline.
 
     `nodes` are the selected nodes; `daemon_sets` the watched ones that the Pipeline wants, with
-    status; `silent` node -> why it does not forward as the Pipeline now is; `unheard` the nodes
-    that are not heard of. `compiled` is whether this generation could be read.
+    status; `silent` node -> why it does not forward as the Pipeline now is; `states` node
+    -> what is known of it, where it is not alive. `compiled` is whether this generation could be
+    read.
     """
-    gone = nodes.keys() & {*unheard}
+    states = {node: state for node, state in sorted(states.items()) if node in nodes}
+    gone = {node: state for node, state in states.items() if not state.reachable}
     silent = {node: silent[node] for node in sorted(nodes) if node in silent and node not in gone}
     accepted = None
     if not compiled:
@@ -188,8 +198,13 @@ def pipeline_status(
         )
     found = conditions.status(raw, problems, programmed, now, accepted)
     found["nodes"] = [
-        {"name": node, "underlayPrefix": nodes[node].underlay_prefix}
-        for node in sorted(nodes)[:_NODES]
+        {
+            "name": node,
+            "underlayPrefix": nodes[node].underlay_prefix,
+            **({"state": states[node].value} if node in states else {}),
+        }
+        # A starting operator reads who is not alive: they come first where there are too many.
+        for node in sorted(nodes, key=lambda node: (node not in states, node))[:_NODES]
     ]
     found["selectedNodes"] = len(nodes)
     found["readyNodes"] = len(nodes) - len(silent) - len(gone)
@@ -199,7 +214,16 @@ def pipeline_status(
     return found
 
 
-def _forwarding(nodes: Collection[str], gone: Collection[str]) -> Verdict:
+def withdrawn_nodes(raw: Json) -> frozenset[str]:
+    """Nodes of a Pipeline whose next hops are left out, as its status says."""
+    known = map(mapping, items(part(raw, "status").get("nodes")))
+    withdrawn = {state.value for state in State if state.withdrawn}
+    return frozenset(
+        text(each.get("name")) for each in known if text(each.get("state")) in withdrawn
+    )
+
+
+def _forwarding(nodes: Collection[str], gone: Mapping[str, State]) -> Verdict:
     if not gone:
         return conditions.ready("Forwarding", f"Every node forwards ({len(nodes)})")
     if len(gone) == len(nodes):
