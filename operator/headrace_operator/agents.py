@@ -103,9 +103,9 @@ class Agents:
         return heard.silence
 
     def late_in(self, config: str) -> float | None:
-        """Seconds until the agent is late with what it has not seen; None: it has seen all."""
+        """Seconds until `silence` says that the agent is late; None: it is not about to."""
         heard = self._heard.get(config)
-        if not heard or not heard.behind:
+        if not heard or not heard.behind or heard.silence is not None or _REST in heard.since:
             return None
         return max(heard.behind[1] + PATIENCE - self._clock(), 0.0)
 
