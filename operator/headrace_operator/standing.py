@@ -9,6 +9,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
+from pydantic import JsonValue
+
 from headrace_api import ConditionStatus, Json, config_name, slice_revision
 from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES, Kind
 
@@ -220,7 +222,7 @@ class Standing:
         spec = part(self._wanted.get((kind, key)), "spec")
         if kind is DATAPLANE_CONFIGS:
             return frozenset(_entries(spec, "interfaces"))
-        return _addresses(spec)
+        return frozenset().union(*map(_addresses, items(spec.get("routes"))))
 
     def _not_in_config(self, config: str, name: str = "", key: str = "") -> Verdict | None:
         """Whether an entry (or, without a name, all else) of a config is not as it is wanted."""
@@ -245,8 +247,14 @@ class Standing:
             key
             for key in self._slices[held.network]
             if (ROUTE_SLICES, key) in self._unwritten
-            and held.underlay_address in self.interfaces_in(ROUTE_SLICES, key)
+            and self._lacks_routes_to(held.underlay_address or "", key)
         )
+
+    def _lacks_routes_to(self, address: str, key: str) -> bool:
+        """Whether the slice as it is there lacks a route to the address."""
+        found = items(part(self._cache.get(ROUTE_SLICES, key), "spec").get("routes"))
+        wanted = items(part(self._wanted[ROUTE_SLICES, key], "spec").get("routes"))
+        return any(address in _addresses(route) and route not in found for route in wanted)
 
     def _first_unwritten(self, slices: Iterable[str]) -> Verdict | None:
         """The verdict on the first of the slices that is not written; the refused come first."""
@@ -277,13 +285,10 @@ def _networks(output: Json | None) -> frozenset[str]:
     return frozenset((network,)) if network else frozenset(_entries(spec, "networks"))
 
 
-def _addresses(spec: Json) -> frozenset[str]:
-    """The underlay addresses that the routes of a slice lead to."""
-    return frozenset(
-        text(mapping(hop).get("underlayAddress"))
-        for route in items(spec.get("routes"))
-        for hop in items(mapping(route).get("nextHops"))
-    )
+def _addresses(route: JsonValue) -> frozenset[str]:
+    """The underlay addresses that a route of a slice leads to."""
+    hops = items(mapping(route).get("nextHops"))
+    return frozenset(text(mapping(hop).get("underlayAddress")) for hop in hops)
 
 
 def _pipeline_node(config: Json) -> PipelineNode:

@@ -185,8 +185,18 @@ def test_routes_that_are_not_written_are_said(site: Site) -> None:
     site.standing.fail(ROUTE_SLICES, SLICE, "quota", refused=True)
     assert site.network()[3] == "WriteRefused"
     assert site.interface()[1] == "WriteRefused"
+
+
+def test_routes_that_are_there_suffer_from_no_others(site: Site) -> None:
+    wanted: Any = routes("10.0.0.2/32", "10.0.0.3/32")
+    wanted["spec"]["routes"][1]["nextHops"] = [{"underlayAddress": "fd00::9", "weight": 1}]
+    site.want(ROUTE_SLICES, SLICE, wanted)
+    site.standing.fail(ROUTE_SLICES, SLICE, "quota", refused=True)
+    assert site.interface()[1] is None
     other = InterfaceAllocation(NET, "edge", "a", "fd00::9", ())
-    assert site.standing.interface("ns/vm", other)[1] is None
+    verdict = site.standing.interface("ns/vm", other)[1]
+    assert verdict is not None
+    assert verdict.reason == "WriteRefused"
 
 
 def test_what_the_api_server_says_in_other_words_is_written(site: Site) -> None:
