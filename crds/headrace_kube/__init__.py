@@ -17,6 +17,7 @@ from .kinds import (
     VIRTUAL_NETWORKS,
     Kind,
 )
+from .readers import Readers
 
 __all__ = [
     "CONFIG_MAPS",
@@ -36,4 +37,5 @@ __all__ = [
     "Kube",
     "KubeError",
     "Listing",
+    "Readers",
 ]

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from headrace_dataplane.agent import Agent
 from headrace_dataplane.engine import RuntimeDirectory, engine_name, find_engine
-from headrace_dataplane.http import HTTPServer, parse_address
+from headrace_dataplane.http import HTTPServer, Protection
 from headrace_dataplane.source import ConfigSource
 from headrace_dataplane.state import AgentState
 from headrace_dataplane.supervisor import SIGNALS
+from headrace_http import parse_address
 
 # What sockaddr_un has room for, and the longest socket of a runtime directory.
 _SOCKET_BYTES = 107
@@ -70,10 +71,11 @@ async def serve(
     address: str,
     *helpers: Callable[[], Coroutine[None, None, None]],
     state: AgentState | None = None,
+    protection: Protection | None = None,
 ) -> None:
     """Be an agent until SIGTERM or SIGINT, which end the engine too; `helpers` run beside it.
 
-    `state` is the agent's, where a helper has a part in it.
+    `state` is the agent's, where a helper has a part in it; `protection` is that of /metrics.
 
     Raises what the agent or a helper raises (then the engine runs on: the next agent adopts it),
     and AgentError when `address` ("host:port", "" for none) cannot be listened on.
@@ -82,7 +84,7 @@ async def serve(
     server = None
     if address:
         try:
-            server = HTTPServer(address, agent.state)
+            server = HTTPServer(address, agent.state, protection)
         except OSError as error:
             raise AgentError(
                 f"cannot serve metrics on {address}: {error.strerror}; choose another "

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent's HTTP server: /metrics, /healthz and /readyz."""
 
-import logging
-import socket
-import sys
+import asyncio
+import functools
 import threading
 import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from headrace_dataplane.metrics import EngineCollector
 from headrace_dataplane.state import AgentState
-
-log = logging.getLogger(__name__)
+from headrace_http import Certificate, Guard, Reply, Server, Shared, parse_address, text
 
 DEFAULT_ADDRESS = "127.0.0.1:9477"
 
@@ -23,61 +25,18 @@ LAG_SECONDS = 5.0
 """For how long a node that is ready may take to reach a newer configuration."""
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """Return host and port of "host:port" or "[v6]:port". Raises ValueError."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"{text!r} is not host:port")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+_Result = TypeVar("_Result")
+
+_OPEN_METRICS = "application/openmetrics-text"
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+@dataclass(frozen=True)
+class Protection:
+    """TLS, and who may read /metrics."""
 
-    def __init__(self, host: str, port: int, state: AgentState) -> None:
-        # IPv6 sockets serve "::" for both families, and IPv4 addresses need an IPv4 one.
-        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.state = state
-        self.registry = CollectorRegistry()
-        self.registry.register(EngineCollector(state))
-        super().__init__((host, port), _Handler)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say in a line what went wrong; a client that did not wait is none of our business."""
-        error = sys.exception()
-        if not isinstance(error, ConnectionError):
-            log.error("request from %s: %s", client_address, error)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    timeout = 30.0
-
-    def do_GET(self) -> None:
-        path = self.path.partition("?")[0]
-        if path == "/metrics":
-            encode, content_type = choose_encoder(self.headers.get("Accept", ""))
-            self._reply(HTTPStatus.OK, encode(self.server.registry), content_type)
-        elif path == "/healthz":
-            self._reply(HTTPStatus.OK, b"ok\n")
-        elif path == "/readyz":
-            problem = unready(self.server.state)
-            status = HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK
-            self._reply(status, f"{problem or 'ok'}\n".encode())
-        else:
-            self._reply(HTTPStatus.NOT_FOUND, b"/metrics, /healthz, /readyz\n")
-
-    def _reply(
-        self, status: HTTPStatus, body: bytes, content_type: str = "text/plain; charset=utf-8"
-    ) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Keep requests out of the log: probes come every few seconds."""
+    certificate: Certificate
+    guard: Callable[[], AbstractAsyncContextManager[Guard]]
+    """Entered where it is used: in the event loop of the server."""
 
 
 def unready(state: AgentState) -> str:
@@ -97,18 +56,75 @@ def unready(state: AgentState) -> str:
 
 
 class HTTPServer:
-    """Serves from a thread of its own until closed; `address` is what it listens on."""
+    """Serves from a thread of its own until closed; `address` is what it listens on.
 
-    def __init__(self, address: str, state: AgentState) -> None:
-        """Listen on "host:port"; port 0 takes a free one. Raises OSError and ValueError."""
-        self._server = _Server(*parse_address(address), state)
-        host, port = self._server.server_address[:2]
-        self.address = f"[{host!s}]:{port}" if ":" in str(host) else f"{host!s}:{port}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+    The agent's own event loop is not in it: a probe does not wait for a long translation.
+    """
+
+    def __init__(
+        self, address: str, state: AgentState, protection: Protection | None = None
+    ) -> None:
+        """Listen on "host:port"; port 0 takes a free one. Raises OSError and ValueError.
+
+        Without `protection` in clear, for everybody.
+        """
+        host, port = parse_address(address)
+        self._state = state
+        self._registry = CollectorRegistry()
+        self._registry.register(EngineCollector(state))
+        self._scraping = ThreadPoolExecutor(1, "scrape")
+        self._metrics = {
+            form: Shared(functools.partial(self._scrape, form)) for form in ("", _OPEN_METRICS)
+        }
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="http", daemon=True)
+        self._ending = AsyncExitStack()
         self._thread.start()
+        try:
+            port = self._call(self._start(host, port, protection))
+        except BaseException:
+            self.close()
+            raise
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def close(self) -> None:
         """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._call(self._ending.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
+        self._scraping.shutdown(wait=False, cancel_futures=True)
+
+    def _call(self, work: Coroutine[None, None, _Result]) -> _Result:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _start(self, host: str, port: int, protection: Protection | None) -> int:
+        routes = {
+            "/metrics": self._get_metrics,
+            "/healthz": _get_health,
+            "/readyz": self._get_readiness,
+        }
+        if protection is None:
+            server = Server(routes)
+        else:
+            guard = await self._ending.enter_async_context(protection.guard())
+            server = Server(routes, protection.certificate, {"/metrics": guard})
+        self._ending.push_async_callback(server.stop)
+        return await server.start(host, port)
+
+    async def _get_metrics(self, accept: str) -> Reply:
+        return await self._metrics[_OPEN_METRICS if _OPEN_METRICS in accept else ""]()
+
+    async def _scrape(self, form: str) -> Reply:
+        encode, content_type = choose_encoder(form)
+        body = await self._loop.run_in_executor(self._scraping, encode, self._registry)
+        return Reply(HTTPStatus.OK, body, content_type)
+
+    async def _get_readiness(self, _accept: str) -> Reply:
+        problem = unready(self._state)
+        status = HTTPStatus.SERVICE_UNAVAILABLE if problem else HTTPStatus.OK
+        return text(status, problem or "ok")
+
+
+async def _get_health(_accept: str) -> Reply:
+    return text(HTTPStatus.OK, "ok")

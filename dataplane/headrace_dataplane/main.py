@@ -51,6 +51,13 @@ def _parser() -> argparse.ArgumentParser:
         default="127.0.0.1:9477",
         help='serve /metrics, /healthz and /readyz; default: 127.0.0.1:9477; "": do not',
     )
+    parser.add_argument(
+        "--metrics-certificate",
+        type=Path,
+        metavar="DIRECTORY",
+        help="serve by TLS, with tls.crt and tls.key of this directory, and /metrics only to whom "
+        "the API server lets get it; default: in clear, to everybody",
+    )
     parser.add_argument("--kubeconfig", help="default: as a pod, else $KUBECONFIG")
     parser.add_argument("--cpus", help="CPUs to choose from, such as 1,4-6; default: all allowed")
     parser.add_argument(

@@ -7,16 +7,19 @@ import contextlib
 import functools
 import logging
 import os
+from collections.abc import AsyncIterator
 
 from headrace_api import LEASE_SECONDS, LEASE_SECONDS_VARIABLE
 from headrace_dataplane.daemon import AgentError, check, parse_cpus, runtime_directory, serve
 from headrace_dataplane.engine import RuntimeDirectory
+from headrace_dataplane.http import Protection
 from headrace_dataplane.kube_source import KubeSource
 from headrace_dataplane.protocol import EngineClient, EngineError
 from headrace_dataplane.snapshot_file import SnapshotFile
 from headrace_dataplane.state import AgentState
 from headrace_dataplane.supervisor import BEAT_SECONDS, USAGE_STATUS
-from headrace_kube import Kube, KubeError
+from headrace_http import Certificate, Guard
+from headrace_kube import Kube, KubeError, Readers
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ async def _run(arguments: argparse.Namespace, beat: int) -> None:
     check(arguments.metrics_address)
     runtime = runtime_directory(arguments.runtime_dir, arguments.node)
     cpus = parse_cpus(arguments.cpus)
+    protection = _protection(arguments)
     state = AgentState()
     async with await Kube.connect(arguments.kubeconfig) as kube:
         source = KubeSource(
@@ -57,7 +61,29 @@ async def _run(arguments: argparse.Namespace, beat: int) -> None:
         )
         beating = functools.partial(_beat, beat)
         address = arguments.metrics_address
-        await serve(runtime, source, cpus, address, source.run, beating, state=state)
+        await serve(
+            runtime, source, cpus, address, source.run, beating, state=state, protection=protection
+        )
+
+
+def _protection(arguments: argparse.Namespace) -> Protection | None:
+    if arguments.metrics_certificate is None:
+        return None
+    try:
+        certificate = Certificate(arguments.metrics_certificate)
+    except OSError as error:
+        raise AgentError(
+            f"--metrics-certificate {arguments.metrics_certificate}: no tls.crt with its tls.key: "
+            f"{error}"
+        ) from error
+
+    @contextlib.asynccontextmanager
+    async def guard() -> AsyncIterator[Guard]:
+        # Connections belong to an event loop.
+        async with await Kube.connect(arguments.kubeconfig) as kube:
+            yield Readers(kube, "/metrics")
+
+    return Protection(certificate, guard)
 
 
 def _lease_seconds() -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 from prometheus_client.core import Metric
 
 from headrace_api import SYSTEM_NAMESPACE, Json
+from headrace_http import Certificate
 from headrace_kube import (
     CONFIG_MAPS,
     DAEMON_SETS,
@@ -31,6 +32,7 @@ from headrace_kube import (
     Kind,
     Kube,
     KubeError,
+    Readers,
 )
 
 from . import logs, objects
@@ -61,8 +63,17 @@ def main(arguments: list[str] | None = None) -> None:
         settings = Settings.load(Path(options.config))
     except SettingsError as error:
         sys.exit(f"headrace-operator: {error}")
+    certificate = None
+    if options.metrics_certificate is not None:
+        try:
+            certificate = Certificate(options.metrics_certificate)
+        except OSError as error:
+            sys.exit(
+                f"headrace-operator: --metrics-certificate {options.metrics_certificate}: "
+                f"no tls.crt with its tls.key: {error}"
+            )
     logs.configure(settings.log_level)
-    sys.exit(asyncio.run(_run(options, settings)))
+    sys.exit(asyncio.run(_run(options, settings, certificate)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,6 +101,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="[HOST]:PORT",
         help="address of /metrics, /healthz and /readyz (default: :8080)",
     )
+    parser.add_argument(
+        "--metrics-certificate",
+        type=Path,
+        metavar="DIRECTORY",
+        help="serve by TLS, with tls.crt and tls.key of this directory, and /metrics only to whom "
+        "the API server lets get it (default: in clear, to everybody)",
+    )
     return parser
 
 
@@ -100,14 +118,17 @@ def _address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-async def _run(options: argparse.Namespace, settings: Settings) -> int:
+async def _run(
+    options: argparse.Namespace, settings: Settings, certificate: Certificate | None
+) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:
         async with await Kube.connect(options.kubeconfig) as kube:
-            return await _Replica(kube, options.namespace, settings).run(stop, *options.listen)
+            replica = _Replica(kube, options.namespace, settings, certificate)
+            return await replica.run(stop, *options.listen)
     except KubeError as error:
         _log.error("%s", error)
         return 1
@@ -116,7 +137,9 @@ async def _run(options: argparse.Namespace, settings: Settings) -> int:
 class _Replica:
     """One process: waits for the Lease, then works."""
 
-    def __init__(self, kube: Kube, namespace: str, settings: Settings) -> None:
+    def __init__(
+        self, kube: Kube, namespace: str, settings: Settings, certificate: Certificate | None
+    ) -> None:
         self._kube = kube
         self._namespace = namespace
         self._settings = settings
@@ -128,7 +151,13 @@ class _Replica:
         self._resync: Resync | None = None
         self._metrics.leader.set_function(lambda: self._election.leading)
         self._metrics.add(self._transitions)
-        self._server = Server(self._metrics, self._sick, lambda: self._election.holder)
+        self._server = Server(
+            self._metrics,
+            self._sick,
+            lambda: self._election.holder,
+            certificate,
+            Readers(kube, "/metrics") if certificate is not None else None,
+        )
 
     def _transitions(self) -> Iterator[Metric]:
         changes = counters(

@@ -2,8 +2,10 @@
 """HTTP for kubelet and Prometheus: /metrics, /healthz, /readyz."""
 
 from collections.abc import Callable
+from http import HTTPStatus
 
-from aiohttp import web
+from headrace_http import Certificate, Guard, Reply, Shared, text
+from headrace_http import Server as HTTPServer
 
 from .metrics import Metrics
 
@@ -16,45 +18,49 @@ class Server:
         metrics: Metrics,
         sick: Callable[[], str],
         leader: Callable[[], str],
+        certificate: Certificate | None = None,
+        guard: Guard | None = None,
     ) -> None:
-        """`sick` says what is wrong (or nothing), `leader` who leads (or nothing)."""
+        """`sick` says what is wrong (or nothing), `leader` who leads (or nothing).
+
+        With a certificate by TLS, and `guard` says who may read /metrics.
+        """
         self._metrics = metrics
         self._sick = sick
         self._leader = leader
-        application = web.Application()
-        application.add_routes(
-            [
-                web.get("/metrics", self._get_metrics),
-                web.get("/healthz", self._get_health),
-                web.get("/readyz", self._get_readiness),
-            ]
+        self._scrape = Shared(self._make_metrics)
+        self._server = HTTPServer(
+            {
+                "/metrics": self._get_metrics,
+                "/healthz": self._get_health,
+                "/readyz": self._get_readiness,
+            },
+            certificate,
+            {"/metrics": guard} if guard is not None else None,
         )
-        self._runner = web.AppRunner(application, access_log=None)
 
     async def start(self, host: str, port: int) -> int:
         """Listen; returns the port, which the system chooses for 0. Raises OSError."""
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, host or None, port)
-        await site.start()
-        address = self._runner.addresses[0]
-        return int(address[1])
+        return await self._server.start(host, port)
 
     async def stop(self) -> None:
         """Stop listening."""
-        await self._runner.cleanup()
+        await self._server.stop()
 
-    async def _get_metrics(self, _request: web.Request) -> web.Response:
-        return web.Response(
-            body=self._metrics.text(),
-            headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"},
+    async def _make_metrics(self) -> Reply:
+        return Reply(
+            HTTPStatus.OK, self._metrics.text(), "text/plain; version=0.0.4; charset=utf-8"
         )
 
-    async def _get_health(self, _request: web.Request) -> web.Response:
-        wrong = self._sick()
-        return web.Response(status=503 if wrong else 200, text=(wrong or "ok") + "\n")
+    async def _get_metrics(self, _accept: str) -> Reply:
+        return await self._scrape()
 
-    async def _get_readiness(self, _request: web.Request) -> web.Response:
+    async def _get_health(self, _accept: str) -> Reply:
+        wrong = self._sick()
+        return text(HTTPStatus.SERVICE_UNAVAILABLE if wrong else HTTPStatus.OK, wrong or "ok")
+
+    async def _get_readiness(self, _accept: str) -> Reply:
         leader = self._leader()
         if not leader:
-            return web.Response(status=503, text="no leader is known yet\n")
-        return web.Response(text=f"{leader} leads\n")
+            return text(HTTPStatus.SERVICE_UNAVAILABLE, "no leader is known yet")
+        return text(HTTPStatus.OK, f"{leader} leads")

@@ -18,12 +18,16 @@ from headrace_api.types import Name, Subdomain
 RESERVED_KEYS = ("headrace.dev/", "app.kubernetes.io/")
 #: Environment, volumes and mounts that a dataplane pod cannot do without.
 RESERVED_ENV = ("NODE_NAME", "POD_NAME", "POD_NAMESPACE", "POD_IP", LEASE_SECONDS_VARIABLE)
-RESERVED_VOLUMES = ("engine", "state", "tmp", "sockets", "tun")
+RESERVED_VOLUMES = ("engine", "state", "tmp", "sockets", "tun", "metrics-certificate")
 #: Prefix of the volumes of devices of type Pcap.
 DEVICE_VOLUME = "device-"
 STATE_DIRECTORY = "/var/lib/headrace/state"
 TUN = "/dev/net/tun"
-RESERVED_PATHS = (RUNTIME_DIRECTORY, STATE_DIRECTORY, "/tmp", TUN)  # noqa: S108
+CERTIFICATE_DIRECTORY = "/run/headrace/metrics-certificate"
+RESERVED_PATHS = (
+    *(RUNTIME_DIRECTORY, STATE_DIRECTORY, TUN, CERTIFICATE_DIRECTORY),
+    "/tmp",  # noqa: S108
+)
 
 HostPath = Annotated[str, Field(max_length=1024, pattern=r"^(/[^/\s:]+)+$")]
 
@@ -63,6 +67,9 @@ class DataplaneSettings(ApiModel):
     """Default system-node-critical; empty: none."""
     metrics_port: int = Field(default=9477, ge=1024, le=65436)
     """First of 100 ports: each Pipeline gets the lowest free one, 1024 to 65436. Default 9477."""
+    metrics_certificate: Subdomain | None = None
+    """Secret with tls.crt and tls.key: then the pods serve by TLS, and /metrics only to whom the
+    API server lets get it. Default: in clear, to everybody."""
     host_directory: HostPath = "/var/lib/headrace"
     """Directory of the node whose folder `sockets` has a directory for each Interface with a
     socket. Default /var/lib/headrace."""

@@ -99,15 +99,33 @@ VALUES: dict[str, Json] = {
         "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
         "dashboards": {"enabled": True, "annotations": {"grafana_folder": "Headrace"}},
     },
+    "metrics by token": {
+        "metrics": {"authentication": "TokenReview"},
+        "podMonitor": {"enabled": True},
+    },
+    "a certificate of one's own": {
+        "metrics": {"authentication": "TokenReview", "certificateSecret": "metrics"}
+    },
     "as a subchart": {"global": {"anything": 1}},
 }
 
 
-def render(api: Api, values: Json | None = None, namespace: str = NAMESPACE) -> list[Json]:
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice, which Helm and YAML's own loader let pass."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        found = super().construct_mapping(node, deep)
+        assert len(found) == len(node.value), f"a key twice:\n{node.start_mark}"
+        return found
+
+
+def render(
+    api: Api, values: Json | None = None, namespace: str = NAMESPACE, chart: Path = CHART
+) -> list[Json]:
     """The objects that these values give, hooks too."""
-    command = ("template", "headrace", CHART, "--namespace", namespace, "--values", "-")
+    command = ("template", "headrace", chart, "--namespace", namespace, "--values", "-")
     text = api.helm(*command, stdin=yaml.safe_dump(values or {}))
-    return [item for item in yaml.safe_load_all(text) if item]
+    return [item for item in yaml.load_all(text, _Loader) if item]
 
 
 def of_kind(objects: Sequence[Json], *kinds: str) -> list[Json]:

@@ -2,6 +2,7 @@
 """What the chart renders, what it refuses, and where its files come from."""
 
 import re
+import shutil
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,47 @@ def test_wrong_values_are_refused_by_name(api: Api, values: Json, said: str) -> 
         render(api, values)
 
 
+@pytest.mark.parametrize(
+    "earlier", ["", (Path(__file__).parent / "earlier_values.yaml").read_text()]
+)
+@pytest.mark.parametrize("values", [{}, NODE_AGENT, VALUES["observed"]])
+def test_values_of_an_earlier_chart_will_do(
+    api: Api, tmp_path: Path, earlier: str, values: Json
+) -> None:
+    """`--reuse-values` is the new templates with the values, defaults too, of the old release."""
+    chart = tmp_path / "headrace"
+    shutil.copytree(CHART, chart)
+    (chart / "values.yaml").write_text(earlier)
+    assert render(api, values, chart=chart) == render(api, values)
+
+
+def test_what_is_switched_off_or_taken_away_stays_so(api: Api) -> None:
+    objects = render(
+        api,
+        {
+            "operator": {
+                "podDisruptionBudget": {"enabled": False},
+                "topologySpreadConstraints": [],
+                "resources": {"limits": None},
+            },
+            "nodeAgent": {"enabled": True, "cni": {"chained": False}, "tolerations": []},
+        },
+    )
+    assert not of_kind(objects, "PodDisruptionBudget")
+    deployment: Any = only(objects, "Deployment", "headrace-operator")
+    pod = deployment["spec"]["template"]["spec"]
+    assert "topologySpreadConstraints" not in pod
+    assert "limits" not in pod["containers"][0]["resources"]
+    daemon_set: Any = only(objects, "DaemonSet", "headrace-node")
+    assert "tolerations" not in daemon_set["spec"]["template"]["spec"]
+
+
+def test_every_template_bears_values_of_an_earlier_chart() -> None:
+    files = [*(CHART / "templates").glob("*.yaml"), CHART / "templates/NOTES.txt"]
+    without = [f.name for f in files if 'include "headrace.defaults" .' not in f.read_text()]
+    assert not without
+
+
 def test_schema_knows_every_value() -> None:
     """What the schema allows stands in values.yaml, with its default."""
     schema: Any = yaml.safe_load((CHART / "values.schema.json").read_text())
@@ -147,6 +189,29 @@ def test_the_pod_monitor_gives_the_labels_of_deploy(api: Api) -> None:
     assert job["job_name"] == "headrace"
 
 
+def test_metrics_by_token_are_so_everywhere(api: Api) -> None:
+    objects = render(api, VALUES["metrics by token"])
+    secret: Any = only(objects, "Secret", "headrace-metrics-certificate")
+    settings: Any = only(objects, "ConfigMap", "headrace-operator")
+    assert "metricsCertificate: headrace-metrics-certificate" in settings["data"]["operator.yaml"]
+    deployment: Any = only(objects, "Deployment", "headrace-operator")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert "--metrics-certificate=/run/headrace/metrics-certificate" in container["args"]
+    assert container["readinessProbe"]["httpGet"]["scheme"] == "HTTPS"
+    assert container["livenessProbe"]["httpGet"]["scheme"] == "HTTPS"
+    monitor: Any = only(objects, "PodMonitor", "headrace")
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["scheme"] == "https"
+    assert endpoint["tlsConfig"]["ca"]["secret"]["key"] in secret["data"]
+    only(objects, "Secret", endpoint["authorization"]["credentials"]["name"])
+
+    own = render(api, VALUES["a certificate of one's own"])
+    assert not of_kind(own, "Secret")
+    in_clear = render(api, {})
+    assert "metrics" not in " ".join(name(item) for item in in_clear)
+    assert "reviews" not in yaml.safe_dump(in_clear)
+
+
 def test_the_dashboards_are_those_of_deploy(api: Api) -> None:
     files = sorted((REPOSITORY / "deploy/grafana/dashboards").glob("*.json"))
     rendered: Any = of_kind(render(api, VALUES["observed"]), "ConfigMap")
@@ -181,7 +246,7 @@ def test_no_rule_has_a_wildcard(api: Api, values: Json) -> None:
         for rule in role["rules"]:
             asked = [word for words in rule.values() for word in words]
             assert not [word for word in asked if "*" in word], name(role)
-            assert "secrets" not in rule["resources"]
+            assert "secrets" not in rule.get("resources", ())
 
 
 def test_every_object_says_whose_it_is(api: Api) -> None:

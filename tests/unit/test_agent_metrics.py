@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from headrace_dataplane.http import HTTPServer, parse_address
+from headrace_dataplane.http import HTTPServer
 from headrace_dataplane.metrics import METRICS, EngineCollector, reference
 from headrace_dataplane.protocol import Hello, Refusal
 from headrace_dataplane.state import AgentState
+from headrace_http import parse_address
 from tests.unit.fake_engine import FakeTelemetry
 
 REPOSITORY = Path(__file__).parents[2]

@@ -314,6 +314,17 @@ def test_the_agent_is_told_who_it_is() -> None:
     assert "livenessProbe" not in found
 
 
+def test_metrics_by_tls() -> None:
+    found = pod(metrics_certificate="metrics")
+    (only,) = found["containers"]
+    folder = only["args"][only["args"].index("--metrics-certificate") + 1]
+    (mount,) = [each for each in only["volumeMounts"] if each["mountPath"] == folder]
+    assert mount["readOnly"]
+    (volume,) = [each for each in found["volumes"] if each["name"] == mount["name"]]
+    assert volume["secret"] == {"secretName": "metrics"}
+    assert only["readinessProbe"]["httpGet"]["scheme"] == "HTTPS"
+
+
 def test_labels_select_the_pods_of_this_daemon_set_alone() -> None:
     (found,) = render(labels={"team": "net"}, annotations={"a": "b"})
     selector = found["spec"]["selector"]["matchLabels"]

@@ -2,6 +2,24 @@
 
 {{- /* Names are fixed: Pipelines are cluster-wide, so a cluster has one Headrace. */ -}}
 
+{{- /* First in every template: what values.yaml has and .Values lacks, such as those of an earlier
+       chart (helm upgrade --reuse-values), becomes its default. */ -}}
+{{- define "headrace.defaults" -}}
+{{- include "headrace.complete" (list .Values (.Files.Get "files/values.yaml" | fromYaml)) -}}
+{{- end -}}
+
+{{- /* Maps whose keys are the user's stay as they are: null takes a default away. */ -}}
+{{- define "headrace.complete" -}}
+{{- $values := index . 0 -}}
+{{- range $key, $default := index . 1 -}}
+{{- if not (hasKey $values $key) -}}
+{{- $_ := set $values $key $default -}}
+{{- else if and (kindIs "map" $default) (not (has $key (list "resources" "labels"))) -}}
+{{- include "headrace.complete" (list (get $values $key) $default) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "headrace.labels" -}}
 {{- merge (include "headrace.ownLabels" . | fromYaml) .Values.commonLabels | toYaml -}}
 {{- end -}}
@@ -46,4 +64,11 @@ runAsGroup: 65532
 fsGroup: 65532
 seccompProfile:
   type: RuntimeDefault
+{{- end -}}
+
+{{- /* Name of the Secret with the certificate of /metrics; empty: it is served in clear. */ -}}
+{{- define "headrace.metricsCertificate" -}}
+{{- if eq .Values.metrics.authentication "TokenReview" -}}
+{{ .Values.metrics.certificateSecret | default "headrace-metrics-certificate" }}
+{{- end -}}
 {{- end -}}

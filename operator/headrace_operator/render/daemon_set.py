@@ -20,6 +20,7 @@ from headrace_api import (
 )
 from headrace_api.pipeline import DEFAULT_CLASS
 from headrace_operator.settings import (
+    CERTIFICATE_DIRECTORY,
     DEVICE_VOLUME,
     STATE_DIRECTORY,
     TUN,
@@ -181,6 +182,7 @@ def _container(
 ) -> Json:
     spec = pipeline.spec
     types = _types(spec)
+    certificate = settings.metrics_certificate
     return {
         "name": "dataplane",
         "image": spec.image or settings.image,
@@ -193,6 +195,7 @@ def _container(
             *("--runtime-dir", RUNTIME_DIRECTORY),
             *("--state-dir", STATE_DIRECTORY),
             *("--metrics-address", f"[$(POD_IP)]:{metrics_port}"),
+            *(("--metrics-certificate", CERTIFICATE_DIRECTORY) if certificate else ()),
         ],
         "env": [
             _downward("NODE_NAME", "spec.nodeName"),
@@ -204,7 +207,11 @@ def _container(
         ],
         "ports": [{"name": "metrics", "containerPort": metrics_port, "protocol": "TCP"}],
         "readinessProbe": {
-            "httpGet": {"path": "/readyz", "port": "metrics"},
+            "httpGet": {
+                "path": "/readyz",
+                "port": "metrics",
+                **({"scheme": "HTTPS"} if certificate else {}),
+            },
             "periodSeconds": _PROBE_SECONDS,
             "timeoutSeconds": _PROBE_SECONDS,
             "failureThreshold": 3,
@@ -288,6 +295,9 @@ def _volumes(spec: PipelineSpec, settings: DataplaneSettings) -> list[JsonValue]
     for directory, name in _directories(spec).items():
         files: Json = {"path": directory, "type": "DirectoryOrCreate"}
         volumes.append({"name": name, "hostPath": files})
+    if settings.metrics_certificate:
+        secret: Json = {"secretName": settings.metrics_certificate}
+        volumes.append({"name": "metrics-certificate", "secret": secret})
     return [*volumes, *(volume.to_dict() for volume in settings.volumes)]
 
 
@@ -303,6 +313,14 @@ def _mounts(spec: PipelineSpec, settings: DataplaneSettings) -> list[JsonValue]:
     if AttachmentType.TAP in types:
         mounts.append({"name": "tun", "mountPath": TUN})
     mounts += ({"name": name, "mountPath": path} for path, name in _directories(spec).items())
+    if settings.metrics_certificate:
+        mounts.append(
+            {
+                "name": "metrics-certificate",
+                "mountPath": CERTIFICATE_DIRECTORY,
+                "readOnly": True,
+            }
+        )
     return [*mounts, *(mount.to_dict() for mount in settings.volume_mounts)]
 
 
