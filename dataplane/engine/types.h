@@ -77,7 +77,7 @@ struct hr_prefix {
 	X(INNER_HEADER, "inner_header", "bad inner header after decapsulation")                    \
 	X(NETWORK_LOOP, "network_loop", "route leads through too many networks")                   \
 	X(UNRESOLVED, "unresolved", "next hop's or endpoint's MAC address not resolved in time")   \
-	X(RESOLVE_QUEUE, "resolve_queue", "too many packets wait for one neighbour")               \
+	X(RESOLVE_QUEUE, "resolve_queue", "too many packets wait for neighbours")                  \
 	X(ARP, "arp", "malformed or unwanted ARP")                                                 \
 	X(ND, "nd", "malformed or unwanted neighbour discovery")                                   \
 	X(LOCAL, "local", "to the gateway itself, and nothing it answers")                         \

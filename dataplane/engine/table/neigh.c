@@ -12,12 +12,14 @@
 #include "../port/port.h"
 #include "event.h"
 #include "json.h"
+#include "vrf.h"
 
 /** Records taken by one call of hr_events_poll(), and at once. */
 #define EVENTS_MAX 1024
 #define EVENTS_BURST 32
 
 #define NEXT_HOP_SLOTS 16384
+#define PAYER_SLOTS 256
 
 /* A timer wheel: a slot holds whatever is due in its time, in this round or a later one. */
 #define WHEEL_SLOTS 1024
@@ -30,6 +32,18 @@ struct timer {
 	struct hr_neigh *neigh;
 };
 LIST_HEAD(timers, timer);
+
+/** A network that has packets waiting: the buffers are everybody's. */
+struct payer {
+	LIST_ENTRY(payer) entry;
+	uint32_t vni;
+	unsigned n;
+};
+
+struct waiting {
+	struct rte_mbuf *packet;
+	struct payer *payer; /**< NULL: of no network. */
+};
 
 struct hr_neigh {
 	TAILQ_ENTRY(hr_neigh) all;
@@ -44,10 +58,10 @@ struct hr_neigh {
 	uint32_t adj;              /**< First bound adjacency; 0: none. */
 	uint64_t confirmed_ms;     /**< When `mac` was last heard of, or the start. */
 	uint64_t hold_until_ms;
-	struct hr_addr seen;     /**< The address that was last heard of; family 0: none. */
-	struct timer timer;      /**< Of the state. */
-	struct timer another;    /**< Endpoint: router advertisements; next hop: its end. */
-	struct rte_mbuf **queue; /**< HR_NEIGH_QUEUE packets; NULL unless INCOMPLETE. */
+	struct hr_addr seen;   /**< The address that was last heard of; family 0: none. */
+	struct timer timer;    /**< Of the state. */
+	struct timer another;  /**< Endpoint: router advertisements; next hop: its end. */
+	struct waiting *queue; /**< HR_NEIGH_QUEUE packets; NULL unless INCOMPLETE. */
 	uint16_t queued, oldest;
 	unsigned n_source, n_target;
 	struct hr_addr *source;
@@ -64,6 +78,7 @@ struct binding {
 static TAILQ_HEAD(, hr_neigh) neighs = TAILQ_HEAD_INITIALIZER(neighs);
 static LIST_HEAD(, hr_neigh) next_hops[NEXT_HOP_SLOTS];
 static struct hr_neigh *endpoints[HR_MAX_PORTS];
+static LIST_HEAD(, payer) payers[PAYER_SLOTS];
 static struct timers wheel[WHEEL_SLOTS];
 static uint64_t now, ticked;
 
@@ -259,25 +274,70 @@ advertise(struct hr_neigh *neigh)
 
 /* Packets that wait. */
 
+/** The network of the endpoint behind a port, NULL when there is none. */
+static const struct hr_vrf *
+network_behind(uint16_t port)
+{
+	const struct hr_port_ctx *ctx = hr_port_ctx[port];
+
+	return ctx != NULL && ctx->role == HR_ROLE_INTERFACE ? ctx->vrf : NULL;
+}
+
+/** Who has a packet wait: whoever sent it, or whom it is for when it came by an uplink. */
+static struct payer *
+payer_of(const struct hr_neigh *neigh, const struct rte_mbuf *m)
+{
+	const struct hr_vrf *vrf = network_behind(m->port);
+	struct payer *payer;
+
+	if (vrf == NULL && neigh->endpoint)
+		vrf = network_behind(neigh->port);
+	if (vrf == NULL)
+		return NULL;
+	LIST_FOREACH(payer, &payers[vrf->vni % PAYER_SLOTS], entry)
+		if (payer->vni == vrf->vni)
+			return payer;
+	payer = calloc(1, sizeof(*payer));
+	if (payer == NULL)
+		return NULL;
+	payer->vni = vrf->vni;
+	LIST_INSERT_HEAD(&payers[vrf->vni % PAYER_SLOTS], payer, entry);
+	return payer;
+}
+
+static void
+pay_back(struct payer *payer)
+{
+	if (payer == NULL || --payer->n > 0)
+		return;
+	LIST_REMOVE(payer, entry);
+	free(payer);
+}
+
 static void
 enqueue(struct hr_neigh *neigh, struct rte_mbuf *m)
 {
-	struct rte_mbuf **place;
+	struct payer *payer;
+	struct waiting *place;
 
 	if (neigh->queue == NULL)
 		neigh->queue = calloc(HR_NEIGH_QUEUE, sizeof(*neigh->queue));
-	if (neigh->queue == NULL) {
+	payer = neigh->queue != NULL ? payer_of(neigh, m) : NULL;
+	if (neigh->queue == NULL || (payer != NULL && payer->n == HR_NEIGH_NETWORK_QUEUE)) {
 		hr_control_drop(m->port, m, HR_DROP_RESOLVE_QUEUE);
 		return;
 	}
+	if (payer != NULL)
+		payer->n++;
 	place = &neigh->queue[(neigh->oldest + neigh->queued) % HR_NEIGH_QUEUE];
 	if (neigh->queued == HR_NEIGH_QUEUE) {
-		hr_control_drop((*place)->port, *place, HR_DROP_RESOLVE_QUEUE);
+		hr_control_drop(place->packet->port, place->packet, HR_DROP_RESOLVE_QUEUE);
+		pay_back(place->payer);
 		neigh->oldest = (neigh->oldest + 1) % HR_NEIGH_QUEUE;
 	} else {
 		neigh->queued++;
 	}
-	*place = m;
+	*place = (struct waiting){.packet = m, .payer = payer};
 }
 
 static void
@@ -292,8 +352,10 @@ static void
 flush(struct hr_neigh *neigh, bool resolved)
 {
 	for (uint16_t i = 0; i < neigh->queued; i++) {
-		struct rte_mbuf *m = neigh->queue[(neigh->oldest + i) % HR_NEIGH_QUEUE];
+		struct waiting *waiting = &neigh->queue[(neigh->oldest + i) % HR_NEIGH_QUEUE];
+		struct rte_mbuf *m = waiting->packet;
 
+		pay_back(waiting->payer);
 		if (resolved)
 			forward(m);
 		else

@@ -19,6 +19,7 @@
 #include "adj.h"
 
 #define HR_NEIGH_QUEUE 64            /**< Packets that wait for one neighbour. */
+#define HR_NEIGH_NETWORK_QUEUE 256   /**< Of one network, for all neighbours together. */
 #define HR_NEIGH_TRIES 3             /**< RFC 4861 10: MAX_MULTICAST_SOLICIT, MAX_UNICAST_.. */
 #define HR_NEIGH_RETRY_MS 1000       /**< RETRANS_TIMER */
 #define HR_NEIGH_REACHABLE_MS 30000  /**< REACHABLE_TIME, then a neighbour is probed. */

@@ -11,6 +11,7 @@
 #include "../graph/packet.h"
 #include "../table/event.h"
 #include "../table/neigh.h"
+#include "../table/vrf.h"
 
 #define CHECK(what)                                                                                \
 	do {                                                                                       \
@@ -348,6 +349,45 @@ test_the_queue_drops_its_oldest(void)
 }
 
 static void
+test_a_network_has_so_many_packets_wait_and_no_more(void)
+{
+	const struct hr_vrf red = {.vni = 7}, blue = {.vni = 7 + 256};
+	struct hr_neigh *neighs[HR_NEIGH_NETWORK_QUEUE / HR_NEIGH_QUEUE + 1];
+	const unsigned n = RTE_DIM(neighs);
+	uint32_t adjs[RTE_DIM(neighs)];
+	const uint64_t before = dropped(HR_DROP_RESOLVE_QUEUE);
+
+	/* Red waits for more neighbours than it has room for. */
+	ctx.vrf = &red;
+	for (unsigned i = 0; i < n; i++) {
+		struct hr_ip6 address = hop;
+
+		address.b[15] += i;
+		adjs[i] = new_adj(HR_OP_ENCAP);
+		neighs[i] = hr_neigh_next_hop(PORT, &address, &link_local, &own_mac, NULL);
+		hr_neigh_bind(neighs[i], adjs[i]);
+		for (uint16_t id = 0; id < HR_NEIGH_QUEUE; id++)
+			packet(adjs[i], id);
+	}
+	CHECK(dropped(HR_DROP_RESOLVE_QUEUE) == before + HR_NEIGH_QUEUE);
+	/* That is no reason for blue's not to wait, for the same neighbour. */
+	ctx.vrf = &blue;
+	packet(adjs[n - 1], 1);
+	CHECK(dropped(HR_DROP_RESOLVE_QUEUE) == before + HR_NEIGH_QUEUE);
+	/* What no longer waits leaves room. */
+	hr_neigh_put(neighs[0]);
+	advance(0);
+	ctx.vrf = &red;
+	packet(adjs[n - 1], 2);
+	CHECK(dropped(HR_DROP_RESOLVE_QUEUE) == before + HR_NEIGH_QUEUE);
+	for (unsigned i = 1; i < n; i++)
+		hr_neigh_put(neighs[i]);
+	advance(0);
+	discard();
+	ctx.vrf = NULL;
+}
+
+static void
 test_a_packet_of_another_use_of_its_adjacency_is_dropped(void)
 {
 	const uint32_t adj = new_adj(HR_OP_ETH);
@@ -628,6 +668,7 @@ main(void)
 	test_packets_wait_in_order_until_the_endpoint_speaks();
 	test_no_answer_drops_what_waits_and_holds();
 	test_the_queue_drops_its_oldest();
+	test_a_network_has_so_many_packets_wait_and_no_more();
 	test_a_packet_of_another_use_of_its_adjacency_is_dropped();
 	test_an_endpoint_is_probed_where_it_was_seen();
 	test_configured_and_inherited_mac_addresses();
