@@ -11,9 +11,9 @@ from bench.cases import FLOWS, Case, unroutable
 SOURCE_MAC = bytes.fromhex("020000000002")
 SOURCE4 = bytes([10, 0, 0, 2])
 SOURCE6 = IPv6Address("fd00:10::2").packed
-UNDERLAY_HERE = IPv6Address("fd00:1:0:1::3")
+UNDERLAY_HERE = IPv6Address("fd00:1:0:1:0:100:0:3")
 """Underlay address of the Interface that decapsulated packets are for."""
-UNDERLAY_THERE = IPv6Address("fd00:1:0:2::2")
+UNDERLAY_THERE = IPv6Address("fd00:1:0:2:0:100:0:2")
 UDP_PAYLOAD = 18
 
 

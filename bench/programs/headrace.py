@@ -27,7 +27,11 @@ from headrace_dataplane.telemetry import TelemetryClient
 NETWORK = "bench/net"
 GATEWAY_MAC = bytes.fromhex("026872000001")
 UPLINK_MAC = bytes.fromhex("020000000001")
-HERE, SINK, THERE = "fd00:1:0:1::2", "fd00:1:0:1::3", "fd00:1:0:2::2"
+HERE, SINK, THERE = (
+    "fd00:1:0:1:0:100:0:2",
+    str(captures.UNDERLAY_HERE),
+    str(captures.UNDERLAY_THERE),
+)
 SLICE = 256
 
 
@@ -63,8 +67,15 @@ def interface(port: str, addresses: list[str], underlay: str) -> JSONObject:
 
 def objects(case: Case, port_in: str, port_out: str) -> list[Put]:
     """Return all but the routes: packets come in by port "in" and leave by port "out"."""
+    settings: JSONObject = {
+        "idle": "poll",
+        "burst": 64,
+        "icmpPerSecond": 1000,
+        "underlayPrefix": "fd00:1::/48",
+        "underlaySourceCheck": True,
+    }
     found = [
-        put("settings", "engine", {"idle": "poll", "burst": 64, "icmpPerSecond": 1000}),
+        put("settings", "engine", settings),
         put(
             "port",
             "in",

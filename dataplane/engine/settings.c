@@ -4,6 +4,10 @@
  * settings/"engine": what concerns all workers.
  */
 #include "control/store.h"
+#include "table/locals.h"
+#include "table/path.h"
+#include "table/underlay.h"
+#include "table/uplink.h"
 #include "worker.h"
 
 static void
@@ -18,6 +22,14 @@ apply_settings(struct hr_object *object, void *old_spec, void *prepared)
 			.adaptive = spec->adaptive,
 			.icmp_per_second = spec->icmp_per_second,
 	};
+	hr_underlay = (struct hr_underlay){
+			.has_prefix = spec->has_underlay_prefix,
+			.prefix = spec->underlay_prefix,
+			.source_check = spec->underlay_source_check,
+	};
+	hr_uplinks_publish();
+	hr_path_update_sources();
+	hr_locals_rebuild(NULL);
 }
 
 /** The last settings stay in force: workers need some. */

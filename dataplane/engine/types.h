@@ -26,6 +26,8 @@
 #define HR_MAX_NEXT_HOPS 16     /**< Next hops of one route. */
 #define HR_NAME_MAX 256         /**< Object keys, with the terminating zero. */
 #define HR_UNDERLAY_OVERHEAD 40 /**< Bytes the overlay adds: one IPv6 header. */
+#define HR_MAX_FORMER 4         /**< Former underlay addresses of one Interface. */
+#define HR_MAX_ENDPOINTS 64     /**< Underlay endpoints that may send into one network. */
 
 /**
  * An IPv6 address in network byte order. Our own type: DPDK's differs between releases. Of any
@@ -73,6 +75,7 @@ struct hr_prefix {
 	X(MARTIAN, "martian", "destination must never be routed")                                  \
 	X(MTU, "mtu", "larger than the MTU of the way out")                                        \
 	X(UNKNOWN_UNDERLAY, "unknown_underlay", "outer destination is no local Interface")         \
+	X(UNDERLAY_SOURCE, "underlay_source", "outer source may not send into that network")       \
 	X(UNDERLAY_PROTOCOL, "underlay_protocol", "outer next header is not IPv4 or IPv6")         \
 	X(INNER_HEADER, "inner_header", "bad inner header after decapsulation")                    \
 	X(NETWORK_LOOP, "network_loop", "route leads through too many networks")                   \

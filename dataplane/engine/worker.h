@@ -54,6 +54,8 @@ struct hr_port_ctx {
 	struct hr_source6 source6[HR_MAX_ADDRESSES + HR_MAX_PREFIXES];
 	/** Addresses this port answers for: gateways on an Interface, own ones on an uplink. */
 	uint16_t n_own;
+	/** HR_ROLE_UPLINK: bits of own[0]'s second half in which it stands for every address. */
+	uint64_t own_free;
 	struct hr_addr own[HR_MAX_GATEWAYS + 16];
 };
 

@@ -3,6 +3,7 @@
 
 LOSS = (
     "unknown_underlay",
+    "underlay_source",
     "underlay_protocol",
     "inner_header",
     "network_loop",

@@ -2,14 +2,15 @@
 """The network that most tests run in: two tenants with the same addresses, and an uplink.
 
 Node 1 (the engine) has Interfaces a and b in blue, c and d in green; c and d have the addresses of
-a and b. Node 2, beyond the uplink, is the test.
+a and b. Node 2, beyond the uplink, is the test. Outer sources are checked.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv6Network
 
 from headrace_dataplane.protocol import Change, Port, Put
-from tests.engine.lab import Lab, put
+from tests.engine.lab import Lab, put, settings
 from tests.engine.wire import Wire
 
 BLUE, GREEN = "t/blue", "t/green"
@@ -20,9 +21,21 @@ ON_LINK = "fd00:1::/48"
 MTU = 1460
 UPLINK_MTU = 1500
 
-REMOTE = "fd00:1:0:2::9"
+VNI = {BLUE: 100, GREEN: 200}
+
+
+def underlay(node: int, network: str, identity: int) -> str:
+    """Return an underlay address: the node's /64, the network's VNI, 40 bits of identity."""
+    host = VNI[network] << 40 | identity
+    return str(IPv6Network(f"fd00:1:0:{node:x}::/64")[host])
+
+
+SOURCE, SOURCE_GREEN = underlay(1, BLUE, 1), underlay(1, GREEN, 1)
+"""Outer sources of what the engine sends to underlay addresses of the networks."""
+
+REMOTE = underlay(2, BLUE, 9)
 """Underlay address of an endpoint on node 2: 10.1.0.0/16 and 2001:db8:1::/48 of blue."""
-REMOTE_GREEN = "fd00:1:0:2::a"
+REMOTE_GREEN = underlay(2, GREEN, 0xA)
 REMOTE_MAC = "02:00:00:00:02:09"
 
 
@@ -38,6 +51,7 @@ class Endpoint:
     hardware: str
     mac: bool = True
     prefixes: tuple[str, ...] = ()
+    former: tuple[str, ...] = ()
     source_check: bool = True
     mtu: int = MTU
     gateways: tuple[str, ...] = (*GATEWAYS, LINK_LOCAL_GATEWAY)
@@ -51,6 +65,7 @@ class Endpoint:
             "prefixes": list(self.prefixes),
             "gateways": list(self.gateways),
             "underlay": self.underlay,
+            "formerUnderlayAddresses": list(self.former),
             "sourceCheck": self.source_check,
             "mtu": self.mtu,
             **self.extra,
@@ -66,10 +81,10 @@ class Endpoint:
         return replace(self, **changes)  # type: ignore[arg-type]
 
 
-A = Endpoint("a", BLUE, "10.0.0.5", "2001:db8::5", "fd00:1:0:1::a", "02:00:00:00:00:0a")
-B = Endpoint("b", BLUE, "10.0.0.6", "2001:db8::6", "fd00:1:0:1::b", "02:00:00:00:00:0b")
-C = Endpoint("c", GREEN, "10.0.0.5", "2001:db8::5", "fd00:1:0:1::c", "02:00:00:00:00:0c")
-D = Endpoint("d", GREEN, "10.0.0.6", "2001:db8::6", "fd00:1:0:1::d", "02:00:00:00:00:0d")
+A = Endpoint("a", BLUE, "10.0.0.5", "2001:db8::5", underlay(1, BLUE, 0xA), "02:00:00:00:00:0a")
+B = Endpoint("b", BLUE, "10.0.0.6", "2001:db8::6", underlay(1, BLUE, 0xB), "02:00:00:00:00:0b")
+C = Endpoint("c", GREEN, "10.0.0.5", "2001:db8::5", underlay(1, GREEN, 0xC), "02:00:00:00:00:0c")
+D = Endpoint("d", GREEN, "10.0.0.6", "2001:db8::6", underlay(1, GREEN, 0xD), "02:00:00:00:00:0d")
 
 REMOTE4, REMOTE6 = "10.1.0.7", "2001:db8:1::7"
 
@@ -82,8 +97,13 @@ def tap(name: str, mtu: int = UPLINK_MTU, **spec: object) -> Put:
     return put("port", name, devargs=f"net_tap_{name},iface={name}", rxQueues=1, mtu=mtu, **spec)
 
 
-def network(key: str, vni: int) -> Put:
-    return put("network", key, vni=vni, gateways=GATEWAYS)
+def checking(check: bool = True, **spec: object) -> Put:
+    """Return settings with the Pipeline's prefix."""
+    return settings(underlayPrefix=ON_LINK, underlaySourceCheck=check, **spec)
+
+
+def network(key: str, vni: int, **spec: object) -> Put:
+    return put("network", key, vni=vni, gateways=GATEWAYS, **spec)
 
 
 def uplink(port: str = "up", **spec: object) -> Put:
@@ -113,8 +133,9 @@ def host_routes(*endpoints: Endpoint) -> list[Sequence[object]]:
 def default_objects(*endpoints: Endpoint) -> list[Change]:
     """All but the ports."""
     return [
-        network(BLUE, 100),
-        network(GREEN, 200),
+        checking(),
+        network(BLUE, VNI[BLUE]),
+        network(GREEN, VNI[GREEN]),
         uplink(),
         *(endpoint.interface() for endpoint in endpoints),
         routes(

@@ -3,6 +3,7 @@
 
 import socket
 import time
+from collections.abc import Sequence
 
 import pytest
 from scapy.layers.inet import UDP
@@ -30,11 +31,13 @@ from tests.engine.site import (
     ON_LINK,
     REMOTE,
     UPLINK_ADDRESS,
+    VNI,
     A,
     B,
     C,
     D,
     Site,
+    checking,
     network,
     remote,
     routes,
@@ -57,10 +60,13 @@ def null(name: str) -> Put:
     return put("port", name, devargs=f"net_null_{name}", rxQueues=1, mtu=1500)
 
 
-def interface(name: str, port: str, network: str = BLUE, underlay: str = "fd00::1") -> Put:
+def interface(
+    name: str, port: str, network: str = BLUE, underlay: str = "fd00::1", former: Sequence[str] = ()
+) -> Put:
     return put(
         "interface", name, port=port, network=network, addresses=["10.0.0.5"], prefixes=[],
-        gateways=["10.0.0.1"], underlay=underlay, sourceCheck=True, mtu=1460,
+        gateways=["10.0.0.1"], underlay=underlay, formerUnderlayAddresses=list(former),
+        sourceCheck=True, mtu=1460,
     )  # fmt: skip
 
 
@@ -74,6 +80,7 @@ def test_hello(lab: Lab) -> None:
     assert hello.pid == lab.engine.pid
     assert len(hello.workers) >= 1
     assert 0 < hello.started <= time.time() + 1
+    assert hello.features == ("UnderlaySourceCheck",)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +91,8 @@ def test_hello(lab: Lab) -> None:
         (settings(idle="lazy"), "idle", "InvalidField"),
         (settings(icmpPerSecond=-1), "icmpPerSecond", "InvalidField"),
         (settings(extra=1), "extra", "UnknownField"),
+        (settings(underlayPrefix="fd00:1::/65"), "underlayPrefix", "InvalidField"),
+        (settings(underlaySourceCheck=True), "underlaySourceCheck", "InvalidField"),
         (put("settings", "engine", idle="poll", burst=1), "icmpPerSecond", "MissingField"),
         (put("settings", "other", idle="poll", burst=1, icmpPerSecond=1), "key", "InvalidField"),
         (put("port", "p", devargs="net_null0", rxQueues=0, mtu=1500), "rxQueues", "InvalidField"),
@@ -115,6 +124,7 @@ def test_hello(lab: Lab) -> None:
         (interface("t/i", "taken"), "port", "Conflict"),
         (interface("t/i", "free", underlay="fd00::99"), "underlay", "Conflict"),
         (interface("t/i", "free", underlay=UPLINK_ADDRESS), "underlay", "Conflict"),
+        (interface("t/i", "free", former=["fd00::99"]), "formerUnderlayAddresses[0]", "Conflict"),
         (interface("t/i", "free", underlay="fe80::1"), "underlay", "InvalidField"),
         (interface("t/i", "free", underlay="10.0.0.1"), "underlay", "InvalidField"),
         (uplink("none", addresses=["fd00::5"]), "port", "UnknownReference"),
@@ -282,12 +292,18 @@ def test_names_and_numbers_move_in_one_commit(lab: Lab) -> None:
 
 def test_lists(site: Site) -> None:
     lab = site.lab
+    lab.commit(
+        A.with_(former=("fd00:1:0:1::7",)).interface(),
+        network(BLUE, VNI[BLUE], endpoints=["fd09::1"]),
+    )
     a = lab.item(Interface, name="t/a")
     assert (a.network, a.vni, a.port, a.state) == (BLUE, 100, "a", "up")
     assert (a.addresses, a.underlay) == ((A.address4, A.address6), A.underlay)
+    assert a.former_underlay_addresses == ("fd00:1:0:1::7",)
     assert (a.gateways, a.mtu, a.source_check) == (A.gateways, A.mtu, True)
     assert {n.name: n.vni for n in lab.engine.client.items(Network)} == {BLUE: 100, GREEN: 200}
     assert lab.item(Network, name=BLUE).gateways == tuple(GATEWAYS)
+    assert lab.item(Network, name=BLUE).endpoints == ("fd09::1",)
     up = lab.item(Uplink, name="up")
     assert (up.port, up.state, up.addresses) == ("up", "up", (UPLINK_ADDRESS,))
     assert (up.on_link, up.gateway, up.mtu) == ((ON_LINK,), None, 1500)
@@ -384,8 +400,8 @@ def test_changes_that_do_not_concern_a_flow(site: Site) -> None:
         [Delete("routes", "extra")],
         [tap("new"), network("t/red", 300), interface("t/new", "new", "t/red")],
         [Delete("interface", "t/new"), Delete("port", "new"), Delete("network", "t/red")],
-        [settings(burst=1)],
-        [settings(burst=64)],
+        [checking(burst=1)],
+        [checking(burst=64)],
     ):
         lab.commit(*change)
         go_on()

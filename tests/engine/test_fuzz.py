@@ -10,9 +10,9 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
 from tests.engine import frames
-from tests.engine.lab import IN_FLIGHT, settings
+from tests.engine.lab import IN_FLIGHT
 from tests.engine.process import until
-from tests.engine.site import REMOTE, REMOTE_MAC, A, B, Site, remote
+from tests.engine.site import REMOTE, REMOTE_GREEN, REMOTE_MAC, A, B, Site, checking, remote
 
 FRAMES = 4000
 
@@ -46,6 +46,7 @@ def seeds_of_uplink(mac: str) -> list[bytes]:
     to_uplink = Ether(src=REMOTE_MAC, dst=mac)
     return [
         *(bytes(to_uplink / IPv6(src=REMOTE, dst=A.underlay) / packet) for packet in inner),
+        bytes(to_uplink / IPv6(src=REMOTE_GREEN, dst=A.underlay) / inner[0]),
         bytes(to_uplink / frames.echo(REMOTE, "fd00:1:0:1::1")),
         bytes(frames.solicitation(REMOTE_MAC, REMOTE, A.underlay)),
         bytes(frames.unsolicited(REMOTE_MAC, REMOTE)),
@@ -85,7 +86,7 @@ def fix_checksum(data: bytearray) -> None:
 @pytest.mark.parametrize("where", ["a", "up"])
 def test_mutated_frames(site: Site, where: str, seed: int) -> None:
     lab = site.lab
-    lab.commit(settings(icmpPerSecond=1_000_000))
+    lab.commit(checking(icmpPerSecond=1_000_000))
     random_ = random.Random(f"{where}{seed}")
     wire = lab.wires[where]
     seeds = seeds_of_interface() if where == "a" else seeds_of_uplink(site.uplink_mac)

@@ -18,7 +18,7 @@ from tests.engine.site import (
     BLUE,
     REMOTE,
     REMOTE_MAC,
-    UPLINK_ADDRESS,
+    SOURCE,
     A,
     B,
     Endpoint,
@@ -156,7 +156,7 @@ def test_decapsulated_larger_than_the_endpoint_takes(lab: Lab, family: int) -> N
     outer = IPv6(src=REMOTE, dst=B.underlay)
     site.up.send(Ether(src=REMOTE_MAC, dst=site.uplink_mac) / outer / large, drop="mtu")
     got = lab.receive(site.up, lambda f: is_error(f) and f.haslayer(IPv6))
-    assert (got[IPv6].src, got[IPv6].dst) == (UPLINK_ADDRESS, REMOTE)
+    assert (got[IPv6].src, got[IPv6].dst) == (SOURCE, REMOTE)
     code = 4 if family == 4 else 0
     kind = ICMPv6PacketTooBig if family == 6 else 3
     check_error(got[IPv6].payload, large, kind, code, mtu=1300, ttl=63)

@@ -24,6 +24,8 @@ from tests.engine.site import (
     REMOTE4,
     REMOTE_GREEN,
     REMOTE_MAC,
+    SOURCE,
+    SOURCE_GREEN,
     UPLINK_ADDRESS,
     A,
     B,
@@ -207,7 +209,9 @@ def test_advertisements_nobody_asked_for_make_no_neighbours(site: Site) -> None:
     assert not any(address.startswith("fd00:1:0:7:") for address in known)
 
 
-@pytest.mark.parametrize("target", [UPLINK_ADDRESS, A.underlay, B.underlay, C.underlay, "own"])
+@pytest.mark.parametrize(
+    "target", [UPLINK_ADDRESS, SOURCE, SOURCE_GREEN, A.underlay, B.underlay, C.underlay, "own"]
+)
 def test_answers_for_its_underlay_addresses(site: Site, target: str) -> None:
     target = link_local_of(site.uplink_mac) if target == "own" else target
     site.up.send(frames.solicitation(REMOTE_MAC, REMOTE, target))
@@ -237,12 +241,12 @@ def test_an_interface_s_underlay_address_goes_with_it(site: Site) -> None:
 
 def test_nobody_takes_our_addresses(site: Site) -> None:
     """Who claims an address that lives here is not believed."""
-    for target in (UPLINK_ADDRESS, A.underlay):
+    for target in (UPLINK_ADDRESS, SOURCE, A.underlay):
         site.up.send(frames.unsolicited(NEW_MAC, target), drop="nd")
     site.lab.quiet(site.up)
 
 
-@pytest.mark.parametrize("target", [UPLINK_ADDRESS, A.underlay])
+@pytest.mark.parametrize("target", [UPLINK_ADDRESS, SOURCE, A.underlay])
 def test_ping_of_underlay_addresses(site: Site, target: str) -> None:
     request = frames.echo(REMOTE, target)
     site.up.send(frames.frame(REMOTE_MAC, request, site.uplink_mac))

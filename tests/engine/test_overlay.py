@@ -3,7 +3,7 @@
 
 import pytest
 from scapy.layers.inet import IP, UDP
-from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
+from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
@@ -13,6 +13,8 @@ from tests.engine.site import (
     REMOTE,
     REMOTE_GREEN,
     REMOTE_MAC,
+    SOURCE,
+    SOURCE_GREEN,
     UPLINK_ADDRESS,
     A,
     B,
@@ -27,9 +29,11 @@ FAMILIES = pytest.mark.parametrize("family", [4, 6])
 NEXT_HEADER = {4: 4, 6: 41}
 
 
-def encapsulated(site: Site, outer: str, inner: Packet, **fields: int) -> Packet:
-    """Return a frame from node 2 with this outer destination."""
-    header = IPv6(src=REMOTE, dst=outer, **fields)
+def encapsulated(
+    site: Site, outer: str, inner: Packet, source: str = REMOTE, /, **fields: int
+) -> Packet:
+    """Return a frame with this outer destination, from node 2 and of blue."""
+    header = IPv6(src=source, dst=outer, **fields)
     return Ether(src=REMOTE_MAC, dst=site.uplink_mac) / header / inner
 
 
@@ -44,7 +48,7 @@ def test_outer_header(site: Site, family: int) -> None:
     assert outer.fl != 0
     assert outer.plen == len(packet)
     assert outer.nh == NEXT_HEADER[family]
-    assert (outer.src, outer.dst) == (UPLINK_ADDRESS, REMOTE)
+    assert (outer.src, outer.dst) == (SOURCE, REMOTE)
     inner = outer.payload
     assert frames.without_ttl(inner) == frames.without_ttl(packet)
     assert frames.is_intact(inner)
@@ -84,8 +88,8 @@ def test_there_and_back(site: Site, family: int) -> None:
 def test_outer_destination_alone_decides(site: Site, family: int) -> None:
     """The same inner packet reaches whose underlay address is on the outside."""
     inner = frames.udp(remote(family), A.address(family))
-    for endpoint in (A, B, C, D):
-        site.up.send(encapsulated(site, endpoint.underlay, inner))
+    for endpoint, source in ((A, REMOTE), (B, REMOTE), (C, REMOTE_GREEN), (D, REMOTE_GREEN)):
+        site.up.send(encapsulated(site, endpoint.underlay, inner, source))
         got = site.lab.receive(site.lab.wires[endpoint.name], frames.has(UDP))
         assert (got.dst, got.src) == (endpoint.hardware, frames.GATEWAY_MAC)
         assert bytes(got.payload) == bytes(inner)
@@ -98,9 +102,10 @@ def test_outer_destination_alone_decides(site: Site, family: int) -> None:
 def test_networks_are_apart_on_the_wire(site: Site, family: int) -> None:
     """Case 15: same inner addresses in two networks, different nodes' addresses outside."""
     packet = frames.udp(A.address(family), remote(family))
-    for endpoint, outer in ((A, REMOTE), (C, REMOTE_GREEN)):
+    for endpoint, source, outer in ((A, SOURCE, REMOTE), (C, SOURCE_GREEN, REMOTE_GREEN)):
         site.lab.wires[endpoint.name].send(frames.frame(endpoint.hardware, packet))
-        assert site.lab.receive(site.up, frames.has(UDP))[IPv6].dst == outer
+        got = site.lab.receive(site.up, frames.has(UDP))[IPv6]
+        assert (got.src, got.dst) == (source, outer)
 
 
 @FAMILIES
@@ -130,9 +135,19 @@ def test_unknown_outer_destination(site: Site) -> None:
         site.lab.quiet(wire, frames.has(UDP))
 
 
-def test_encapsulated_to_the_uplink_itself(site: Site) -> None:
+@pytest.mark.parametrize("address", [UPLINK_ADDRESS, SOURCE, SOURCE_GREEN])
+def test_encapsulated_to_the_node_itself(site: Site, address: str) -> None:
     inner = frames.udp(remote(4), A.address4)
-    site.up.send(encapsulated(site, UPLINK_ADDRESS, inner), drop="local")
+    site.up.send(encapsulated(site, address, inner), drop="local")
+    site.lab.quiet(site.a, frames.has(UDP))
+
+
+@pytest.mark.parametrize("address", [UPLINK_ADDRESS, SOURCE])
+def test_errors_about_encapsulated_packets_end_here(site: Site, address: str) -> None:
+    """What a router of the fabric says is for the node, whatever the VNI in its address."""
+    about = IPv6(src=address, dst=REMOTE, nh=4) / Raw(bytes(frames.udp(A.address4, remote(4))))
+    error = IPv6(src="fd00:1::1", dst=address) / ICMPv6PacketTooBig(mtu=1300) / about
+    site.up.send(frames.frame(REMOTE_MAC, error, site.uplink_mac), drop="local")
     site.lab.quiet(site.a, frames.has(UDP))
 
 

@@ -17,6 +17,7 @@ from tests.engine.site import (
     GATEWAYS,
     GREEN,
     REMOTE,
+    REMOTE_GREEN,
     A,
     B,
     C,
@@ -474,7 +475,7 @@ def test_a_network_of_its_own_has_routes_of_its_own(lab: Lab, family: int) -> No
     site.a.send(frames.frame(A.hardware, packet))
     assert site.lab.receive(site.up, frames.has(UDP))[IPv6].dst == REMOTE
     site.c.send(frames.frame(C.hardware, packet))
-    assert site.lab.receive(site.up, frames.has(UDP))[IPv6].dst == "fd00:1:0:2::a"
+    assert site.lab.receive(site.up, frames.has(UDP))[IPv6].dst == REMOTE_GREEN
 
 
 def test_routes_of_a_deleted_network_are_gone(lab: Lab) -> None:

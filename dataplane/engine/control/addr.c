@@ -131,6 +131,16 @@ hr_mac_format(const struct rte_ether_addr *mac, char buf[HR_MAC_TEXT])
 }
 
 bool
+hr_prefix_has6(const struct hr_prefix *prefix, const struct hr_ip6 *ip6)
+{
+	const unsigned whole = prefix->len / 8, rest = prefix->len % 8;
+
+	if (memcmp(ip6->b, prefix->addr.ip6.b, whole) != 0)
+		return false;
+	return rest == 0 || ((ip6->b[whole] ^ prefix->addr.ip6.b[whole]) >> (8 - rest)) == 0;
+}
+
+bool
 hr_addr_equal(const struct hr_addr *a, const struct hr_addr *b)
 {
 	if (a->family != b->family)

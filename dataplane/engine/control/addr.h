@@ -37,6 +37,9 @@ const char *hr_prefix_format(const struct hr_prefix *prefix, char buf[HR_PREFIX_
 /** @return buf */
 const char *hr_mac_format(const struct rte_ether_addr *mac, char buf[HR_MAC_TEXT]);
 
+/** Whether an IPv6 prefix contains the address. */
+bool hr_prefix_has6(const struct hr_prefix *prefix, const struct hr_ip6 *ip6);
+
 /** Same family and same address. */
 bool hr_addr_equal(const struct hr_addr *a, const struct hr_addr *b);
 

@@ -68,6 +68,18 @@ parse_prefix6(const char *text, void *value)
 	return must;
 }
 
+/** What nodes get a /64 each of. */
+static const char *
+parse_node_pool(const char *text, void *value)
+{
+	const struct hr_prefix *prefix = value;
+	const char *must = parse_prefix6(text, value);
+
+	if (must == NULL && (prefix->len < 1 || prefix->len > 64))
+		must = "must be an IPv6 prefix of 1 to 64 bits";
+	return must;
+}
+
 static const char *
 parse_mac(const char *text, void *value)
 {
@@ -138,6 +150,14 @@ read_values(struct hr_reader *reader, const char *name, uint16_t max, parse_valu
 	return (uint16_t)n;
 }
 
+/** As read_values(), for an optional field: 0 when it is not there. */
+static uint16_t
+read_optional_values(struct hr_reader *reader, const char *name, uint16_t max, parse_value parse,
+		void *values, size_t size)
+{
+	return hr_read_has(reader, name) ? read_values(reader, name, max, parse, values, size) : 0;
+}
+
 /** Copy a string field of less than size bytes. */
 static void
 read_text(struct hr_reader *reader, const char *name, char *text, size_t size)
@@ -196,6 +216,13 @@ hr_settings_parse(const json_t *json, struct hr_errors *errors)
 	}
 	spec->burst = (uint16_t)hr_read_uint(&reader, "burst", 1, HR_BURST);
 	spec->icmp_per_second = (uint32_t)hr_read_uint(&reader, "icmpPerSecond", 0, UINT32_MAX);
+	spec->has_underlay_prefix = read_optional(&reader, "underlayPrefix", parse_node_pool,
+			&spec->underlay_prefix);
+	if (hr_read_has(&reader, "underlaySourceCheck"))
+		spec->underlay_source_check = hr_read_bool(&reader, "underlaySourceCheck");
+	if (spec->underlay_source_check && !spec->has_underlay_prefix)
+		hr_read_error(&reader, "underlaySourceCheck", HR_INVALID_FIELD,
+				"needs underlayPrefix: give it too");
 	return end(&reader, spec);
 }
 
@@ -229,6 +256,8 @@ hr_network_parse(const json_t *json, struct hr_errors *errors)
 	spec->vni = (uint32_t)hr_read_uint(&reader, "vni", 1, HR_VNI_MAX);
 	spec->n_gateways = read_values(&reader, "gateways", HR_NETWORK_GATEWAYS_MAX, parse_host,
 			spec->gateways, sizeof(spec->gateways[0]));
+	spec->n_endpoints = read_optional_values(&reader, "endpoints", HR_MAX_ENDPOINTS,
+			parse_underlay, spec->endpoints, sizeof(spec->endpoints[0]));
 	return end(&reader, spec);
 }
 
@@ -294,6 +323,8 @@ hr_interface_parse(const json_t *json, struct hr_errors *errors)
 			spec->gateways, sizeof(spec->gateways[0]));
 	spec->has_mac = read_optional(&reader, "mac", parse_mac, &spec->mac);
 	read_value(&reader, "underlay", parse_underlay, &spec->underlay);
+	spec->n_former = read_optional_values(&reader, "formerUnderlayAddresses", HR_MAX_FORMER,
+			parse_underlay, spec->former, sizeof(spec->former[0]));
 	spec->source_check = hr_read_bool(&reader, "sourceCheck");
 	spec->mtu = (uint16_t)hr_read_uint(&reader, "mtu", HR_MTU_MIN, HR_MTU_MAX);
 	return end(&reader, spec);

@@ -25,6 +25,9 @@ struct hr_settings_spec {
 	bool adaptive;            /**< "idle": a worker without packets sleeps; else it polls. */
 	uint16_t burst;           /**< 1..HR_BURST packets. */
 	uint32_t icmp_per_second; /**< ICMP messages made by the engine, each second; 0: none. */
+	bool has_underlay_prefix;
+	struct hr_prefix underlay_prefix; /**< The Pipeline's: IPv6, 1..64 bits. */
+	bool underlay_source_check;       /**< Only with a prefix. */
 };
 
 /** port/NAME: a DPDK port. */
@@ -43,6 +46,8 @@ struct hr_network_spec {
 	uint32_t vni; /**< 1..HR_VNI_MAX. */
 	uint16_t n_gateways;
 	struct hr_addr gateways[HR_NETWORK_GATEWAYS_MAX];
+	uint16_t n_endpoints;
+	struct hr_ip6 endpoints[HR_MAX_ENDPOINTS]; /**< Of others: may send into the network. */
 };
 
 /** A next hop that is not asked for its MAC address. */
@@ -78,6 +83,8 @@ struct hr_interface_spec {
 	bool has_mac;
 	struct rte_ether_addr mac; /**< The endpoint's; learned when !has_mac. */
 	struct hr_ip6 underlay;    /**< Never link-local. */
+	uint16_t n_former;
+	struct hr_ip6 former[HR_MAX_FORMER]; /**< Underlay addresses that still lead here. */
 	bool source_check;
 	uint16_t mtu; /**< L3, HR_MTU_MIN..HR_MTU_MAX. */
 };

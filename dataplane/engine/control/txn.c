@@ -292,6 +292,12 @@ check_interface(struct hr_txn *txn, const struct view *view, struct census *cens
 	check_port_user(txn, view, census, interface->port);
 	check_reference(txn, view, "network", HR_KIND_NETWORK, interface->network);
 	check_underlay(txn, view, "underlay", census, &interface->underlay);
+	for (unsigned i = 0; i < interface->n_former; i++) {
+		char field[48];
+
+		snprintf(field, sizeof(field), "formerUnderlayAddresses[%u]", i);
+		check_underlay(txn, view, field, census, &interface->former[i]);
+	}
 }
 
 static void
@@ -374,11 +380,15 @@ check(struct hr_txn *txn)
 
 	for (size_t i = 0; views != NULL && i < n; i++) {
 		const struct hr_uplink_spec *uplink = views[i].spec;
+		const struct hr_interface_spec *interface = views[i].spec;
 		bool is_uplink = views[i].kind == HR_KIND_UPLINK;
+		bool is_interface = views[i].kind == HR_KIND_INTERFACE;
 
 		n_networks += views[i].kind == HR_KIND_NETWORK;
-		n_ports += is_uplink || views[i].kind == HR_KIND_INTERFACE;
-		n_underlay += is_uplink ? uplink->n_addresses : views[i].kind == HR_KIND_INTERFACE;
+		n_ports += is_uplink || is_interface;
+		n_underlay += is_uplink        ? uplink->n_addresses
+				: is_interface ? 1u + interface->n_former
+					       : 0;
 	}
 	if (views == NULL || hr_map_reserve(&census.ports, n_ports) != 0 ||
 			hr_map_reserve(&census.vnis, n_networks) != 0 ||

@@ -2,21 +2,22 @@
 /**
  * @file
  * headrace-decap: IPv6 from an uplink. The outer destination names the endpoint: one exact
- * lookup, strip, rewrite.
+ * lookup, strip, rewrite. Its network is in it, and in the outer source: one comparison.
  */
 #include "../table/locals.h"
+#include "packet.h"
 #include "rewrite.h"
 
 #define OUTER (HR_L2_LEN + sizeof(struct rte_ipv6_hdr))
 
 /** Not an encapsulated packet for an Interface here: for the uplink itself, or a drop. */
-static void __attribute__((noinline)) unusual(struct rte_graph *graph, struct rte_node *node,
-		struct hr_worker *worker, struct rte_mbuf *m)
+static void
+unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
+		struct rte_mbuf *m)
 {
 	const struct hr_port_ctx *in = worker->in;
 	const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
 	struct hr_ip6 dst;
-	bool own;
 
 	if (m->data_len < OUTER || ip[0] >> 4 != 6 ||
 			m->pkt_len < OUTER + (uint32_t)(ip[4] << 8 | ip[5])) {
@@ -25,10 +26,8 @@ static void __attribute__((noinline)) unusual(struct rte_graph *graph, struct rt
 	}
 	hr_trim(m, sizeof(struct rte_ipv6_hdr) + (ip[4] << 8 | ip[5]));
 	memcpy(&dst, ip + 24, sizeof(dst));
-	own = dst.b[0] == 0xff;
-	for (uint16_t i = 0; i < in->n_own && !own; i++)
-		own = memcmp(&in->own[i].ip6, &dst, sizeof(dst)) == 0;
-	if (own || (ip[6] == IPPROTO_ICMPV6 && hr_locals_has(in, &dst)))
+	if (hr_ip6_is_multicast(&dst) || hr_owns6(in, &dst) ||
+			(ip[6] == IPPROTO_ICMPV6 && hr_locals_has(in, &dst)))
 		rte_node_enqueue_x1(graph, node, HR_EDGE_LOCAL, m);
 	else if (hr_locals_has(in, &dst))
 		hr_drop(worker, m,
@@ -39,11 +38,40 @@ static void __attribute__((noinline)) unusual(struct rte_graph *graph, struct rt
 		hr_drop(worker, m, HR_DROP_UNKNOWN_UNDERLAY);
 }
 
+/**
+ * Look again at a packet that is not for an Interface, or not from its network.
+ * @return whether it is to be delivered by `index`; if not, it was disposed of
+ */
+static bool __attribute__((noinline))
+admit(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
+		const struct hr_locals *locals, struct rte_mbuf *m, uint32_t index)
+{
+	const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
+
+	if (index == 0) {
+		unusual(graph, node, worker, m);
+		return false;
+	}
+	if (hr_locals_admit(locals, (const void *)(ip + 8), (const void *)(ip + 24)))
+		return true;
+	hr_drop(worker, m, HR_DROP_UNDERLAY_SOURCE);
+	return false;
+}
+
+/** Whether outer source and destination agree in these bits. */
+static inline bool
+outer_agree(const uint8_t *ip, struct hr_ip6 mask)
+{
+	return (((hr_load64(ip + 8) ^ hr_load64(ip + 24)) & mask.q[0]) |
+			       ((hr_load64(ip + 16) ^ hr_load64(ip + 32)) & mask.q[1])) == 0;
+}
+
 static uint16_t
 decap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb)
 {
 	struct hr_worker *worker = hr_node_worker(node);
 	const struct hr_locals *locals = hr_read(hr_locals);
+	const struct hr_ip6 mask = locals->source_mask;
 	struct rte_mbuf **pkts = (struct rte_mbuf **)objs;
 	uint16_t out = 0;
 
@@ -66,10 +94,9 @@ decap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint1
 		uint32_t index;
 
 		index = usual ? hr_locals_lookup(locals, (const void *)(ip + 24)) : 0;
-		if (unlikely(index == 0)) {
-			unusual(graph, node, worker, m);
+		if (unlikely((index == 0) | !outer_agree(ip, mask)) &&
+				!admit(graph, node, worker, locals, m, index))
 			continue;
-		}
 		adj = &hr_adjs[index];
 		m->data_off += HR_UNDERLAY_OVERHEAD;
 		m->data_len -= HR_UNDERLAY_OVERHEAD;

@@ -66,6 +66,9 @@ hr_except(struct rte_graph *graph, struct rte_node *node, struct hr_worker *work
 	case HR_OP_MARTIAN:
 		hr_drop(worker, m, HR_DROP_MARTIAN);
 		return;
+	case HR_OP_FOREIGN:
+		hr_drop(worker, m, HR_DROP_UNDERLAY_SOURCE);
+		return;
 	default: /* HR_OP_RESOLVE, or resolved between two looks: either way it waits its turn. */
 		/* A held adjacency may have no MTU yet. */
 		if (hr_adjs[adj].mtu != 0 && m->pkt_len - HR_L2_LEN > hr_adjs[adj].mtu) {

@@ -143,8 +143,11 @@ hr_owns4(const struct hr_port_ctx *in, rte_be32_t addr)
 static inline bool
 hr_owns6(const struct hr_port_ctx *in, const struct hr_ip6 *addr)
 {
-	for (uint16_t i = 0; i < in->n_own; i++)
-		if (in->own[i].family == 6 && hr_ip6_equal(&in->own[i].ip6, addr))
+	uint64_t compared = ~in->own_free; /* of the first one alone */
+
+	for (uint16_t i = 0; i < in->n_own; i++, compared = UINT64_MAX)
+		if (in->own[i].family == 6 && in->own[i].ip6.q[0] == addr->q[0] &&
+				((in->own[i].ip6.q[1] ^ addr->q[1]) & compared) == 0)
 			return true;
 	return false;
 }

@@ -23,7 +23,8 @@ enum hr_op {
 	HR_OP_NETWORK, /**< Look up again in another network. */
 	HR_OP_BLACKHOLE,
 	HR_OP_MARTIAN,
-	HR_OP_LOCAL, /**< For the gateway itself, multicast included. */
+	HR_OP_LOCAL,   /**< For the gateway itself, multicast included. */
+	HR_OP_FOREIGN, /**< To an Interface of another network: no way there. */
 };
 
 #define HR_ADJ_MAX (1u << 22) /**< Indexes fit 22 bits of a FIB entry. */

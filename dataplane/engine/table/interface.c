@@ -128,7 +128,7 @@ refresh(struct hr_port *port, void *user)
 		if (interface->neigh != NULL)
 			hr_neigh_bind(interface->neigh, interface->adj);
 	}
-	hr_path_refresh(&interface->underlay);
+	hr_path_refresh(interface->underlay, interface->n_underlay);
 	if (old != NULL)
 		hr_neigh_put(old);
 }
@@ -142,7 +142,7 @@ prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *
 	RTE_SET_USED(txn);
 	RTE_SET_USED(key);
 	RTE_SET_USED(new_spec);
-	if (hr_map_reserve(&by_underlay, by_underlay.count + HR_MAX_PORTS) != 0)
+	if (hr_map_reserve(&by_underlay, HR_MAX_PORTS * (1 + HR_MAX_FORMER)) != 0)
 		goto fail;
 	if (old != NULL)
 		return 0;
@@ -171,31 +171,70 @@ abort_prepared(void *state)
 	free(interface);
 }
 
-/** Forget the underlay address, unless another Interface took it over in the same commit. */
+/** Forget the underlay addresses but those that another Interface took over in this commit. */
 static void
 release_underlay(struct hr_interface *interface)
 {
-	if (hr_interface_by_underlay(&interface->underlay) == interface)
-		hr_map_remove(&by_underlay, interface->underlay.b, sizeof(interface->underlay.b));
+	for (uint16_t i = 0; i < interface->n_underlay; i++) {
+		const struct hr_ip6 *underlay = &interface->underlay[i];
+
+		if (hr_interface_by_underlay(underlay) == interface)
+			hr_map_remove(&by_underlay, underlay->b, sizeof(underlay->b));
+	}
+	interface->n_underlay = 0;
 }
 
 static void
-take_underlay(struct hr_interface *interface, const struct hr_ip6 *underlay)
+take_underlay(struct hr_interface *interface, const struct hr_interface_spec *spec)
 {
-	hr_map_remove(&by_underlay, underlay->b, sizeof(underlay->b));
-	interface->underlay = *underlay;
-	hr_map_put(&by_underlay, interface->underlay.b, sizeof(interface->underlay.b), interface);
+	interface->n_underlay = 1 + spec->n_former;
+	interface->underlay[0] = spec->underlay;
+	memcpy(&interface->underlay[1], spec->former, spec->n_former * sizeof(spec->former[0]));
+	for (uint16_t i = 0; i < interface->n_underlay; i++) {
+		const struct hr_ip6 *underlay = &interface->underlay[i];
+
+		hr_map_remove(&by_underlay, underlay->b, sizeof(underlay->b));
+		hr_map_put(&by_underlay, underlay->b, sizeof(underlay->b), interface);
+	}
 }
 
-/** Whether a changed spec concerns only what workers read from the port context. */
 static bool
-only_context(const struct hr_interface *interface, const struct hr_interface_spec *old,
+had_underlay(const struct hr_interface_spec *spec, const struct hr_ip6 *underlay)
+{
+	bool had = memcmp(&spec->underlay, underlay, sizeof(*underlay)) == 0;
+
+	for (uint16_t i = 0; i < spec->n_former && !had; i++)
+		had = memcmp(&spec->former[i], underlay, sizeof(*underlay)) == 0;
+	return had;
+}
+
+/** Choose again for the addresses that the Interface had and has not, or has and had not. */
+static void
+refresh_changed_paths(const struct hr_interface *interface, const struct hr_interface_spec *old)
+{
+	struct hr_ip6 changed[2 * (1 + HR_MAX_FORMER)];
+	unsigned n = 0;
+
+	for (int i = -1; i < old->n_former; i++) {
+		const struct hr_ip6 *underlay = i < 0 ? &old->underlay : &old->former[i];
+
+		if (hr_interface_by_underlay(underlay) != interface)
+			changed[n++] = *underlay;
+	}
+	for (uint16_t i = 0; i < interface->n_underlay; i++)
+		if (!had_underlay(old, &interface->underlay[i]))
+			changed[n++] = interface->underlay[i];
+	hr_path_refresh(changed, n);
+}
+
+/** Whether a changed spec leaves the way to the endpoint as it is: no packet has to wait. */
+static bool
+keeps_endpoint(const struct hr_interface *interface, const struct hr_interface_spec *old,
 		const struct hr_interface_spec *spec)
 {
 	return old != NULL && old != spec && interface->port == hr_port_get(spec->port) &&
 			interface->port_id == hr_port_id(interface->port) &&
 			interface->port_id != HR_PORT_NO_ID &&
-			memcmp(&old->underlay, &spec->underlay, sizeof(old->underlay)) == 0 &&
 			old->n_addresses == spec->n_addresses &&
 			memcmp(old->addresses, spec->addresses, sizeof(old->addresses)) == 0 &&
 			old->n_gateways == spec->n_gateways &&
@@ -218,42 +257,42 @@ leave_port(struct hr_interface *interface)
 static void
 apply(struct hr_object *object, void *old_spec, void *prepared)
 {
-	const struct hr_interface_spec *spec = object->spec;
+	const struct hr_interface_spec *spec = object->spec, *old = old_spec;
 	struct hr_interface *interface;
-	struct hr_ip6 before;
 	struct hr_port *port;
 
 	if (prepared != NULL)
 		object->state = prepared;
 	interface = object->state;
 	interface->object = object;
-	if (only_context(interface, old_spec, spec)) {
+	release_underlay(interface);
+	take_underlay(interface, spec);
+	if (keeps_endpoint(interface, old, spec)) {
 		publish(interface);
-		return;
+		if (strcmp(old->network, spec->network) != 0)
+			hr_path_refresh(interface->underlay, interface->n_underlay);
+	} else {
+		port = hr_port_get(spec->port);
+		if (interface->port != NULL && interface->port != port)
+			leave_port(interface);
+		hr_port_attach(port, refresh, interface);
+		refresh(port, interface);
 	}
-	before = interface->underlay;
-	if (old_spec != NULL)
-		release_underlay(interface);
-	take_underlay(interface, &spec->underlay);
-	port = hr_port_get(spec->port);
-	if (interface->port != NULL && interface->port != port)
-		leave_port(interface);
-	hr_port_attach(port, refresh, interface);
-	refresh(port, interface);
 	hr_locals_rebuild(NULL);
-	if (old_spec != NULL && memcmp(&before, &interface->underlay, sizeof(before)) != 0)
-		hr_path_refresh(&before);
+	if (old != NULL)
+		refresh_changed_paths(interface, old);
 }
 
 static void
 remove_interface(struct hr_object *object)
 {
 	struct hr_interface *interface = object->state;
+	const uint16_t n_underlay = interface->n_underlay;
 
 	release_underlay(interface);
 	hr_locals_rebuild(object);
 	leave_port(interface);
-	hr_path_refresh(&interface->underlay);
+	hr_path_refresh(interface->underlay, n_underlay);
 	hr_neigh_unbind(interface->adj);
 	if (interface->neigh != NULL)
 		hr_neigh_put(interface->neigh);
@@ -277,7 +316,8 @@ describe(const struct hr_object *object)
 {
 	const struct hr_interface_spec *spec = object->spec;
 	const struct hr_interface *interface = object->state;
-	json_t *addresses = json_array(), *prefixes = json_array(), *gateways = json_array(), *item;
+	json_t *addresses = json_array(), *prefixes = json_array(), *gateways = json_array(),
+	       *former = json_array(), *item;
 	enum hr_neigh_state state = HR_NEIGH_UNRESOLVED;
 	struct rte_ether_addr mac = {0};
 	char text[HR_ADDR_TEXT];
@@ -288,6 +328,8 @@ describe(const struct hr_object *object)
 		hr_json_append_prefix(prefixes, &spec->prefixes[i]);
 	for (uint16_t i = 0; i < spec->n_gateways; i++)
 		hr_json_append_addr(gateways, &spec->gateways[i]);
+	for (uint16_t i = 0; i < spec->n_former; i++)
+		hr_json_append_ip6(former, &spec->former[i]);
 	if (interface->neigh != NULL)
 		state = hr_neigh_state(interface->neigh, &mac);
 	item = json_pack("{s:s, s:s, s:I, s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:b, s:i}", "name",
@@ -296,8 +338,9 @@ describe(const struct hr_object *object)
 			hr_port_state_name(hr_port_state(interface->port)), "addresses", addresses,
 			"prefixes", prefixes, "gateways", gateways, "macState",
 			hr_neigh_state_name(state), "underlay",
-			hr_ip6_format(&spec->underlay, text), "sourceCheck", spec->source_check,
-			"mtu", spec->mtu);
+			hr_ip6_format(&interface->underlay[0], text), "sourceCheck",
+			spec->source_check, "mtu", spec->mtu);
+	json_object_set_new(item, "formerUnderlayAddresses", former);
 	json_object_set_new(item, "mac",
 			rte_is_zero_ether_addr(&mac) ? json_null() : hr_json_mac(&mac));
 	return item;

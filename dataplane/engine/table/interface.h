@@ -19,7 +19,8 @@ struct hr_interface {
 	struct hr_neigh *neigh; /**< The endpoint; NULL while the device is gone. */
 	struct rte_ether_addr gateway_mac;
 	struct rte_ether_addr learned; /**< Last MAC address of the endpoint; zero if none. */
-	struct hr_ip6 underlay;
+	uint16_t n_underlay;
+	struct hr_ip6 underlay[1 + HR_MAX_FORMER]; /**< Its own, then former ones. */
 };
 
 /** The local Interface with this underlay address, or NULL. */

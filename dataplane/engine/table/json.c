@@ -12,6 +12,14 @@ hr_json_append_addr(json_t *array, const struct hr_addr *addr)
 }
 
 void
+hr_json_append_ip6(json_t *array, const struct hr_ip6 *ip6)
+{
+	char text[HR_ADDR_TEXT];
+
+	json_array_append_new(array, json_string(hr_ip6_format(ip6, text)));
+}
+
+void
 hr_json_append_prefix(json_t *array, const struct hr_prefix *prefix)
 {
 	char text[HR_PREFIX_TEXT];

@@ -3,37 +3,94 @@
 
 #include <stdlib.h>
 
+#include "../control/store.h"
 #include "interface.h"
+#include "underlay.h"
 
 static const struct hr_locals nothing;
 const struct hr_locals *hr_locals = &nothing;
 
-static void
-insert(struct hr_locals *locals, const struct hr_ip6 *addr, uint32_t adj)
+bool
+hr_locals_admit(const struct hr_locals *locals, const struct hr_ip6 *src, const struct hr_ip6 *dst)
 {
-	unsigned i = hr_locals_slot(addr);
+	const struct hr_local *local = hr_locals_find(locals, dst);
+
+	for (uint16_t i = 0; i < local->n; i++)
+		if (memcmp(&locals->endpoints[local->first + i], src, sizeof(*src)) == 0)
+			return true;
+	return false;
+}
+
+static const struct hr_network_spec *
+network_of(const struct hr_interface *interface)
+{
+	const struct hr_interface_spec *spec = interface->object->spec;
+
+	return hr_store_get(HR_KIND_NETWORK, spec->network)->spec;
+}
+
+static void
+insert(struct hr_locals *locals, struct hr_local local)
+{
+	unsigned i = hr_locals_slot(&local.addr);
 
 	while (locals->slot[i].adj != 0)
 		i = (i + 1) % HR_LOCALS_SLOTS;
-	locals->slot[i].addr = *addr;
-	locals->slot[i].adj = adj;
+	locals->slot[i] = local;
+}
+
+/** @return how many endpoints there are now */
+static uint16_t
+insert_all(struct hr_locals *locals, const struct hr_interface *interface, uint16_t n_endpoints)
+{
+	const struct hr_network_spec *network = network_of(interface);
+
+	memcpy(&locals->endpoints[n_endpoints], network->endpoints,
+			network->n_endpoints * sizeof(network->endpoints[0]));
+	for (uint16_t i = 0; i < interface->n_underlay; i++)
+		insert(locals,
+				(struct hr_local){
+						.addr = interface->underlay[i],
+						.adj = interface->adj,
+						.first = n_endpoints,
+						.n = network->n_endpoints,
+				});
+	return n_endpoints + network->n_endpoints;
+}
+
+/** The Interfaces to have in the table. @return how many */
+static unsigned
+present(const struct hr_object *except, const struct hr_interface *interfaces[HR_MAX_PORTS])
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < hr_store_count(HR_KIND_INTERFACE); i++) {
+		const struct hr_object *object = hr_store_at(HR_KIND_INTERFACE, i);
+
+		if (object != except && object->state != NULL)
+			interfaces[n++] = object->state;
+	}
+	return n;
 }
 
 void
 hr_locals_rebuild(const struct hr_object *except)
 {
-	struct hr_locals *locals = calloc(1, sizeof(*locals));
+	const struct hr_interface *interfaces[HR_MAX_PORTS];
+	const unsigned n = present(except, interfaces);
 	const struct hr_locals *old = hr_locals;
+	struct hr_locals *locals;
+	uint16_t n_endpoints = 0;
 
+	for (unsigned i = 0; i < n; i++)
+		n_endpoints += network_of(interfaces[i])->n_endpoints;
+	locals = calloc(1, sizeof(*locals) + n_endpoints * sizeof(locals->endpoints[0]));
 	if (locals == NULL)
 		return; /* The table as it was: what is gone has no adjacency to leave by. */
-	for (size_t i = 0; i < hr_store_count(HR_KIND_INTERFACE); i++) {
-		const struct hr_object *object = hr_store_at(HR_KIND_INTERFACE, i);
-		const struct hr_interface *interface = object->state;
-
-		if (object != except && interface != NULL)
-			insert(locals, &interface->underlay, interface->adj);
-	}
+	locals->source_mask = hr_underlay_source_mask();
+	n_endpoints = 0;
+	for (unsigned i = 0; i < n; i++)
+		n_endpoints = insert_all(locals, interfaces[i], n_endpoints);
 	hr_publish(hr_locals, locals);
 	if (old != &nothing)
 		hr_defer(free, (void *)(uintptr_t)old);

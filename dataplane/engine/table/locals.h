@@ -9,36 +9,46 @@
 #include "../worker.h"
 #include "adj.h"
 
-/** Slots; at most a quarter is taken (HR_MAX_PORTS Interfaces). A power of two. */
-#define HR_LOCALS_SLOTS 256
+/** Slots; at most half is taken (HR_MAX_PORTS Interfaces). A power of two. */
+#define HR_LOCALS_SLOTS 1024
+
+/** One underlay address of an Interface. */
+struct hr_local {
+	struct hr_ip6 addr;
+	uint32_t adj; /**< To the endpoint; 0: free slot. */
+	/** Endpoints of other gear that may send there: endpoints[first] .. [first + n - 1]. */
+	uint16_t first, n;
+	uint32_t _reserved[2];
+};
 
 struct hr_locals {
-	struct {
-		struct hr_ip6 addr;
-		uint32_t adj; /**< To the endpoint; 0: free slot. */
-		uint32_t _reserved[3];
-	} slot[HR_LOCALS_SLOTS];
+	/** Bits in which outer source and destination must agree; none: no source is checked. */
+	struct hr_ip6 source_mask;
+	struct hr_local slot[HR_LOCALS_SLOTS];
+	struct hr_ip6 endpoints[];
 };
-static_assert(HR_MAX_PORTS * 4 <= HR_LOCALS_SLOTS, "room for one Interface per port");
+static_assert(HR_MAX_PORTS * (1 + HR_MAX_FORMER) * 2 <= HR_LOCALS_SLOTS,
+		"room for one Interface per port");
+static_assert(HR_MAX_PORTS * HR_MAX_ENDPOINTS <= UINT16_MAX, "hr_local.first counts them all");
 
 /** The table in force; replaced by pointer swap. Read with hr_read(). Never NULL. */
 extern const struct hr_locals *hr_locals;
 
 struct hr_object;
 
-/** Publish the table anew from all Interfaces but one. Control thread. */
+/** Publish the table anew from all Interfaces but one, and the settings. Control thread. */
 void hr_locals_rebuild(const struct hr_object *except);
 
 static inline unsigned
 hr_locals_slot(const struct hr_ip6 *addr)
 {
-	return (addr->q[0] ^ addr->q[1]) * 0x9e3779b97f4a7c15ULL >> 56;
+	return (addr->q[0] ^ addr->q[1]) * 0x9e3779b97f4a7c15ULL >> 54;
 }
-static_assert(HR_LOCALS_SLOTS == 256, "hr_locals_slot() yields 8 bits");
+static_assert(HR_LOCALS_SLOTS == 1024, "hr_locals_slot() yields 10 bits");
 
-/** The adjacency of a local underlay address, 0 when it is not one. */
-static inline uint32_t
-hr_locals_lookup(const struct hr_locals *locals, const struct hr_ip6 *addr)
+/** A local underlay address; a free slot when it is not one. */
+static inline const struct hr_local *
+hr_locals_find(const struct hr_locals *locals, const struct hr_ip6 *addr)
 {
 	const uint64_t q0 = addr->q[0], q1 = addr->q[1];
 
@@ -46,8 +56,19 @@ hr_locals_lookup(const struct hr_locals *locals, const struct hr_ip6 *addr)
 		if (locals->slot[i].adj == 0 ||
 				(locals->slot[i].addr.q[0] == q0 &&
 						locals->slot[i].addr.q[1] == q1))
-			return locals->slot[i].adj;
+			return &locals->slot[i];
 }
+
+/** The adjacency of a local underlay address, 0 when it is not one. */
+static inline uint32_t
+hr_locals_lookup(const struct hr_locals *locals, const struct hr_ip6 *addr)
+{
+	return hr_locals_find(locals, addr)->adj;
+}
+
+/** Whether other gear with this address may send into the network of a local destination. */
+bool hr_locals_admit(const struct hr_locals *locals, const struct hr_ip6 *src,
+		const struct hr_ip6 *dst);
 
 /** Whether the node answers for this underlay address on this uplink. */
 static inline bool

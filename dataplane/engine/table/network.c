@@ -9,6 +9,8 @@
 #include "../rcu.h"
 #include "adj.h"
 #include "json.h"
+#include "locals.h"
+#include "path.h"
 
 uint32_t
 hr_route_owner(void)
@@ -143,6 +145,13 @@ apply(struct hr_object *object, void *old_spec, void *prepared)
 		object->state = prepared;
 	vrf = object->state;
 	vrf->vni = spec->vni;
+	if (old != NULL && old->vni != spec->vni)
+		hr_path_update_sources();
+	if (old != NULL &&
+			(old->n_endpoints != spec->n_endpoints ||
+					memcmp(old->endpoints, spec->endpoints,
+							sizeof(old->endpoints)) != 0))
+		hr_locals_rebuild(NULL);
 	for (uint16_t i = 0; i < spec->n_gateways; i++) {
 		const struct hr_addr *addr = &spec->gateways[i];
 
@@ -178,13 +187,15 @@ describe(const struct hr_object *object)
 {
 	const struct hr_network_spec *spec = object->spec;
 	const struct hr_vrf *vrf = object->state;
-	json_t *gateways = json_array();
+	json_t *gateways = json_array(), *endpoints = json_array();
 
 	for (uint16_t i = 0; i < spec->n_gateways; i++)
 		hr_json_append_addr(gateways, &spec->gateways[i]);
-	return json_pack("{s:s, s:I, s:o, s:I, s:I, s:I}", "name", object->key, "vni",
-			(json_int_t)spec->vni, "gateways", gateways, "routes4",
-			(json_int_t)hr_fib_count(vrf->fib4), "routes6",
+	for (uint16_t i = 0; i < spec->n_endpoints; i++)
+		hr_json_append_ip6(endpoints, &spec->endpoints[i]);
+	return json_pack("{s:s, s:I, s:o, s:o, s:I, s:I, s:I}", "name", object->key, "vni",
+			(json_int_t)spec->vni, "gateways", gateways, "endpoints", endpoints,
+			"routes4", (json_int_t)hr_fib_count(vrf->fib4), "routes6",
 			(json_int_t)hr_fib_count(vrf->fib6), "bytes",
 			(json_int_t)(hr_fib_bytes(vrf->fib4) + hr_fib_bytes(vrf->fib6)));
 }

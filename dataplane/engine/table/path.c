@@ -7,11 +7,14 @@
 #include "../control/addr.h"
 #include "../control/map.h"
 #include "../control/spec.h"
+#include "../control/store.h"
 #include "../graph/nodes.h"
 #include "../rcu.h"
 #include "adj.h"
 #include "interface.h"
 #include "neigh.h"
+#include "network.h"
+#include "underlay.h"
 #include "uplink.h"
 #include "vrf.h"
 
@@ -21,13 +24,21 @@ enum path_type {
 	PATH_GROUP,
 };
 
+/** Where to, and in which network that was found. Compared as bytes: no padding. */
+struct underlay_key {
+	const struct hr_vrf *vrf;
+	struct hr_ip6 address;
+};
+static_assert(sizeof(struct underlay_key) == sizeof(void *) + sizeof(struct hr_ip6), "no padding");
+
 struct path {
 	uint32_t adj;
 	uint32_t refs;
 	enum path_type type;
 	/* PATH_UNDERLAY */
-	struct hr_ip6 underlay;
-	struct hr_neigh *next_hop; /**< Ours to put; NULL when local or no way. */
+	struct underlay_key underlay;
+	const struct hr_uplink *uplink; /**< That packets leave by; NULL when local or no way. */
+	struct hr_neigh *next_hop;      /**< Ours to put; NULL as well then. */
 	/* PATH_NETWORK */
 	const struct hr_vrf *vrf;
 	const char *network;
@@ -83,24 +94,39 @@ fill_local(struct hr_adj *adj, const struct hr_interface *interface)
 	hr_neigh_bind(interface->neigh, adj - hr_adjs);
 }
 
+/** Byte of an adjacency's rewrite at which the outer source begins, and its VNI. */
+#define SOURCE_AT (HR_L2_LEN + 8)
+#define SOURCE_VNI_AT (SOURCE_AT + 8)
+#define SOURCE_VNI_BYTES 3
+
+static struct hr_ip6
+source_of(const struct path *path)
+{
+	return hr_underlay_source(&path->uplink->source, &path->underlay.address,
+			path->underlay.vrf->vni);
+}
+
 /** Encapsulate, by an uplink, to the next hop that leads to the underlay address. */
 static void
 fill_remote(struct path *path, struct hr_adj *adj)
 {
 	struct hr_ip6 next_hop;
-	const struct hr_uplink *uplink = hr_uplink_choose(&path->underlay, &next_hop);
-	uint8_t *ip = adj->rewrite + HR_L2_LEN;
+	const struct hr_uplink *uplink = hr_uplink_choose(&path->underlay.address, &next_hop);
+	struct hr_ip6 source;
 
 	if (uplink == NULL) {
 		hr_adj_set_op(adj, HR_OP_NO_ROUTE);
 		return;
 	}
+	path->uplink = uplink;
+	source = source_of(path);
 	memset(adj->rewrite, 0, sizeof(adj->rewrite));
 	memcpy(adj->rewrite + 6, uplink->mac.addr_bytes, RTE_ETHER_ADDR_LEN);
 	adj->rewrite[12] = RTE_ETHER_TYPE_IPV6 >> 8;
 	adj->rewrite[13] = RTE_ETHER_TYPE_IPV6 & 0xff;
-	memcpy(ip + 8, uplink->source.b, sizeof(uplink->source.b));
-	memcpy(ip + 24, path->underlay.b, sizeof(path->underlay.b));
+	memcpy(adj->rewrite + SOURCE_AT, source.b, sizeof(source.b));
+	memcpy(adj->rewrite + SOURCE_AT + sizeof(source.b), path->underlay.address.b,
+			sizeof(path->underlay.address.b));
 	adj->mtu = uplink->mtu - HR_UNDERLAY_OVERHEAD;
 	adj->port = uplink->port_id;
 	adj->ready_op = HR_OP_ENCAP;
@@ -112,13 +138,30 @@ fill_remote(struct path *path, struct hr_adj *adj)
 		hr_neigh_bind(path->next_hop, path->adj);
 }
 
+/** The local Interface that has the path's address, or NULL. */
+static const struct hr_interface *
+local_of(const struct path *path)
+{
+	return hr_interface_by_underlay(&path->underlay.address);
+}
+
+static bool
+is_foreign(const struct path *path, const struct hr_interface *interface)
+{
+	const struct hr_interface_spec *spec = interface->object->spec;
+
+	return hr_underlay.source_check && hr_network_vrf(spec->network) != path->underlay.vrf;
+}
+
 static void
 fill(struct path *path)
 {
-	const struct hr_interface *interface = hr_interface_by_underlay(&path->underlay);
+	const struct hr_interface *interface = local_of(path);
 
 	if (interface == NULL)
 		fill_remote(path, &hr_adjs[path->adj]);
+	else if (is_foreign(path, interface))
+		hr_adj_set_op(&hr_adjs[path->adj], HR_OP_FOREIGN);
 	else if (interface->neigh != NULL)
 		fill_local(&hr_adjs[path->adj], interface);
 	else
@@ -134,12 +177,21 @@ hold(struct path *path)
 	if (path->next_hop != NULL)
 		hr_neigh_put(path->next_hop);
 	path->next_hop = NULL;
+	path->uplink = NULL;
+}
+
+static struct path *
+find_underlay(const struct hr_ip6 *underlay, const struct hr_vrf *vrf)
+{
+	const struct underlay_key key = {.vrf = vrf, .address = *underlay};
+
+	return hr_map_get(&by_underlay, &key, sizeof(key));
 }
 
 uint32_t
-hr_path_underlay(const struct hr_ip6 *underlay)
+hr_path_underlay(const struct hr_ip6 *underlay, const struct hr_vrf *vrf)
 {
-	struct path *path = hr_map_get(&by_underlay, underlay->b, sizeof(underlay->b));
+	struct path *path = find_underlay(underlay, vrf);
 
 	if (path != NULL) {
 		path->refs++;
@@ -148,8 +200,8 @@ hr_path_underlay(const struct hr_ip6 *underlay)
 	path = path_new(PATH_UNDERLAY, 0, &by_underlay);
 	if (path == NULL)
 		return 0;
-	path->underlay = *underlay;
-	hr_map_put(&by_underlay, path->underlay.b, sizeof(path->underlay.b), path);
+	path->underlay = (struct underlay_key){.vrf = vrf, .address = *underlay};
+	hr_map_put(&by_underlay, &path->underlay, sizeof(path->underlay), path);
 	fill(path);
 	return path->adj;
 }
@@ -245,7 +297,7 @@ hr_path_put(uint32_t adj)
 		return;
 	switch (path->type) {
 	case PATH_UNDERLAY:
-		hr_map_remove(&by_underlay, path->underlay.b, sizeof(path->underlay.b));
+		hr_map_remove(&by_underlay, &path->underlay, sizeof(path->underlay));
 		hr_neigh_unbind(adj);
 		if (path->next_hop != NULL)
 			hr_neigh_put(path->next_hop);
@@ -264,16 +316,34 @@ hr_path_put(uint32_t adj)
 	free(path);
 }
 
-void
-hr_path_refresh(const struct hr_ip6 *underlay)
+/** Call for all networks' paths to these addresses. @return how many there are */
+static unsigned
+for_each(const struct hr_ip6 *underlay, unsigned n, void (*call)(struct path *path))
 {
-	struct path *path = hr_map_get(&by_underlay, underlay->b, sizeof(underlay->b));
+	unsigned found = 0;
 
-	if (path == NULL)
+	for (size_t i = 0; i < hr_store_count(HR_KIND_NETWORK); i++) {
+		const struct hr_object *network = hr_store_at(HR_KIND_NETWORK, i);
+
+		for (unsigned j = 0; j < n; j++) {
+			struct path *path = find_underlay(&underlay[j], network->state);
+
+			if (path == NULL)
+				continue;
+			call(path);
+			found++;
+		}
+	}
+	return found;
+}
+
+void
+hr_path_refresh(const struct hr_ip6 *underlay, unsigned n)
+{
+	if (for_each(underlay, n, hold) == 0)
 		return;
-	hold(path);
 	hr_rcu_barrier();
-	fill(path);
+	for_each(underlay, n, fill);
 }
 
 void
@@ -296,6 +366,44 @@ hr_path_refresh_all(void)
 	}
 }
 
+/**
+ * Write the source in place: a packet meanwhile has the old one, the new one, or of the two VNIs
+ * some bytes each, which only where sources are not checked yet has been good before.
+ */
+static void
+update_source(struct path *path)
+{
+	struct hr_adj *adj = &hr_adjs[path->adj];
+	const struct hr_ip6 source = source_of(path);
+
+	for (unsigned i = 0; i < SOURCE_VNI_BYTES; i++)
+		__atomic_store_n(&adj->rewrite[SOURCE_VNI_AT + i],
+				source.b[SOURCE_VNI_AT - SOURCE_AT + i], __ATOMIC_RELAXED);
+}
+
+void
+hr_path_update_sources(void)
+{
+	const uint32_t end = hr_adj_end();
+
+	for (uint32_t adj = HR_ADJ_LOCAL + 1; adj < end; adj++) {
+		struct path *path = *path_slot(adj);
+		const struct hr_interface *interface;
+
+		if (path == NULL || path->type != PATH_UNDERLAY)
+			continue;
+		interface = local_of(path);
+		if (path->uplink != NULL)
+			update_source(path);
+		else if (interface != NULL &&
+				is_foreign(path, interface) != (hr_adjs[adj].op == HR_OP_FOREIGN)) {
+			hold(path);
+			hr_rcu_barrier();
+			fill(path);
+		}
+	}
+}
+
 static json_t *
 describe_member(const struct path *path, uint16_t weight)
 {
@@ -305,9 +413,9 @@ describe_member(const struct path *path, uint16_t weight)
 
 	if (path->type == PATH_NETWORK)
 		return json_pack("{s:s, s:i}", "network", path->network, "weight", weight);
-	hop = json_pack("{s:s, s:i}", "underlay", hr_ip6_format(&path->underlay, text), "weight",
-			weight);
-	interface = hr_interface_by_underlay(&path->underlay);
+	hop = json_pack("{s:s, s:i}", "underlay", hr_ip6_format(&path->underlay.address, text),
+			"weight", weight);
+	interface = local_of(path);
 	if (interface != NULL)
 		json_object_set_new(hop, "interface", json_string(interface->object->key));
 	return hop;

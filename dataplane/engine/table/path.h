@@ -3,9 +3,11 @@
  * @file
  * Paths: what routes lead to, as counted adjacencies. Control thread.
  *
- * An underlay address has one path, whoever routes to it. When the address is a local
- * Interface's the path delivers there, else it encapsulates to it by an uplink; which of the two
- * it is may change while routes keep pointing to it.
+ * An underlay address has one path for each network in which routes lead to it, which is its own
+ * network's alone but for endpoints of other gear. When the address is a local Interface's the
+ * path delivers there, else it encapsulates to it by an uplink; which of the two it is may change
+ * while routes keep pointing to it. Where sources are checked, an Interface of another network is
+ * none to deliver to.
  */
 #ifndef HR_PATH_H
 #define HR_PATH_H
@@ -23,10 +25,10 @@ struct hr_path_member {
 };
 
 /**
- * The adjacency to an underlay address; counted.
+ * The adjacency to an underlay address, for packets of a network; counted.
  * @return 0 when there are no more adjacencies
  */
-uint32_t hr_path_underlay(const struct hr_ip6 *underlay);
+uint32_t hr_path_underlay(const struct hr_ip6 *underlay, const struct hr_vrf *vrf);
 /** The adjacency that looks up again in another network; counted. 0 as above. */
 uint32_t hr_path_network(const struct hr_vrf *vrf, const char *name);
 /**
@@ -37,10 +39,12 @@ uint32_t hr_path_group(const struct hr_path_member *members, unsigned n);
 /** Give one count back. Fixed adjacencies may be put any number of times. */
 void hr_path_put(uint32_t adj);
 
-/** Choose again between delivery and encapsulation for this address. */
-void hr_path_refresh(const struct hr_ip6 *underlay);
+/** Choose again between delivery and encapsulation for these addresses. */
+void hr_path_refresh(const struct hr_ip6 *underlay, unsigned n);
 /** Choose again for every path: an uplink came, went or changed. */
 void hr_path_refresh_all(void);
+/** Bring outer sources up to date with settings and VNIs, and nothing else: no packet waits. */
+void hr_path_update_sources(void);
 
 /** The next hops of an adjacency, as in the `route` list; NULL for a blackhole. */
 json_t *hr_path_describe(uint32_t adj);

@@ -34,7 +34,7 @@ static uint32_t
 path_of(const struct hr_routes_spec *spec, const struct hr_next_hop *hop)
 {
 	if (hop->type == HR_NH_UNDERLAY)
-		return hr_path_underlay(&hop->underlay);
+		return hr_path_underlay(&hop->underlay, hr_network_vrf(spec->network));
 	return hr_path_network(hr_network_vrf(spec->networks[hop->network]),
 			hr_store_get(HR_KIND_NETWORK, spec->networks[hop->network])->key);
 }

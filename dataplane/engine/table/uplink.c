@@ -8,6 +8,7 @@
 #include "../worker.h"
 #include "json.h"
 #include "path.h"
+#include "underlay.h"
 
 /** The link-local address that a MAC address makes: RFC 4291 appendix A. */
 static struct hr_ip6
@@ -20,20 +21,10 @@ link_local_of(const struct rte_ether_addr *mac)
 }
 
 static bool
-in_prefix(const struct hr_ip6 *addr, const struct hr_prefix *prefix)
-{
-	const unsigned whole = prefix->len / 8, rest = prefix->len % 8;
-
-	if (memcmp(addr->b, prefix->addr.ip6.b, whole) != 0)
-		return false;
-	return rest == 0 || ((addr->b[whole] ^ prefix->addr.ip6.b[whole]) >> (8 - rest)) == 0;
-}
-
-static bool
 on_link(const struct hr_uplink_spec *spec, const struct hr_ip6 *addr)
 {
 	for (uint16_t i = 0; i < spec->n_on_link; i++)
-		if (in_prefix(addr, &spec->on_link[i]))
+		if (hr_prefix_has6(&spec->on_link[i], addr))
 			return true;
 	return false;
 }
@@ -105,7 +96,20 @@ publish(struct hr_uplink *uplink)
 				.ip6 = spec->addresses[i],
 		};
 	ctx->own[ctx->n_own++] = (struct hr_addr){.family = 6, .ip6 = uplink->link_local};
+	if (hr_underlay_has(&spec->addresses[0]))
+		ctx->own_free = HR_VNI_BITS;
 	hr_port_ctx_set(uplink->port_id, ctx);
+}
+
+void
+hr_uplinks_publish(void)
+{
+	for (size_t i = 0; i < hr_store_count(HR_KIND_UPLINK); i++) {
+		struct hr_uplink *uplink = hr_store_at(HR_KIND_UPLINK, i)->state;
+
+		if (uplink->port_id != HR_PORT_NO_ID)
+			publish(uplink);
+	}
 }
 
 /** Take up the device as it is now: present or gone. */
@@ -203,8 +207,7 @@ describe(const struct hr_object *object)
 	char text[HR_ADDR_TEXT];
 
 	for (uint16_t i = 0; i < spec->n_addresses; i++)
-		json_array_append_new(addresses,
-				json_string(hr_ip6_format(&spec->addresses[i], text)));
+		hr_json_append_ip6(addresses, &spec->addresses[i]);
 	for (uint16_t i = 0; i < spec->n_on_link; i++)
 		hr_json_append_prefix(links, &spec->on_link[i]);
 	item = json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:n}", "name", object->key, "port",

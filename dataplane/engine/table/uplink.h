@@ -15,7 +15,7 @@ struct hr_uplink {
 	uint16_t port_id; /**< HR_PORT_NO_ID while the device is gone. */
 	uint16_t mtu;
 	struct rte_ether_addr mac;
-	struct hr_ip6 source;     /**< Outer source of what leaves by it. */
+	struct hr_ip6 source;     /**< The node's own address: outer source of what leaves by it. */
 	struct hr_ip6 link_local; /**< Source of neighbour solicitations. */
 };
 
@@ -31,5 +31,8 @@ const struct hr_uplink *hr_uplink_choose(const struct hr_ip6 *destination, struc
 /** The MAC address configured for a next hop, or NULL. */
 const struct rte_ether_addr *hr_uplink_fixed_mac(const struct hr_uplink *uplink,
 		const struct hr_ip6 *next_hop);
+
+/** Let workers know again which addresses are the node's own, on every uplink. */
+void hr_uplinks_publish(void);
 
 #endif

@@ -613,6 +613,16 @@ static const struct spec_case spec_cases[] = {
 				"InvalidField"},
 		{"settings", "'idle':'poll','burst':64", "icmpPerSecond", "MissingField"},
 		{"settings", SETTINGS_OK ",'color':1", "color", "UnknownField"},
+		{"settings", SETTINGS_OK ",'underlayPrefix':'fd00::/65'", "underlayPrefix",
+				"InvalidField"},
+		{"settings", SETTINGS_OK ",'underlayPrefix':'::/0'", "underlayPrefix",
+				"InvalidField"},
+		{"settings", SETTINGS_OK ",'underlayPrefix':'10.0.0.0/8'", "underlayPrefix",
+				"InvalidField"},
+		{"settings", SETTINGS_OK ",'underlaySourceCheck':true", "underlaySourceCheck",
+				"InvalidField"},
+		{"settings", SETTINGS_OK ",'underlayPrefix':'fd00::/48','underlaySourceCheck':1",
+				"underlaySourceCheck", "InvalidField"},
 		{"port", "'devargs':'','rxQueues':1,'mtu':1500", "devargs", "InvalidField"},
 		{"port", "'devargs':'a','rxQueues':65,'mtu':1500", "rxQueues", "InvalidField"},
 		{"port", "'devargs':'a','rxQueues':1,'mtu':1279", "mtu", "InvalidField"},
@@ -632,6 +642,10 @@ static const struct spec_case spec_cases[] = {
 				"InvalidField"},
 		{"network", "'vni':7,'gateways':['fd00::1','10.0.0.1','fd00:0::1']", "gateways[2]",
 				"Duplicate"},
+		{"network", "'vni':7,'gateways':[],'endpoints':['10.0.0.1']", "endpoints[0]",
+				"InvalidField"},
+		{"network", "'vni':7,'gateways':[],'endpoints':['fd01::1','fd01:0::1']",
+				"endpoints[1]", "Duplicate"},
 		{"uplink", "'port':'u','mtu':1319,'addresses':['fd00::1'],'onLink':[]", "mtu",
 				"InvalidField"},
 		{"uplink", "'port':'u','mtu':1500,'addresses':[],'onLink':[]", "addresses",
@@ -661,6 +675,13 @@ static const struct spec_case spec_cases[] = {
 				"MissingField"},
 		{"interface", I_WITH(LISTS I_REST ",'mac':'02:00:00:00:00'"), "mac",
 				"InvalidField"},
+		{"interface", I_WITH(LISTS I_REST ",'formerUnderlayAddresses':['fe80::1']"),
+				"formerUnderlayAddresses[0]", "InvalidField"},
+		{"interface",
+				I_WITH(LISTS I_REST ",'formerUnderlayAddresses':"
+						    "['fd00::a','fd00::b','fd00::c','fd00::d',"
+						    "'fd00::e']"),
+				"formerUnderlayAddresses", "LimitExceeded"},
 		{"routes", R_WITH("7"), "routes[0]", "InvalidField"},
 		{"routes", R_WITH("['10.0.0.0/8'],[]"), "routes[1]", "InvalidField"},
 		{"routes", R_WITH("['10.0.0.1/8']"), "routes[0][0]", "InvalidField"},
@@ -773,13 +794,16 @@ test_specs_parsed(void)
 	char buf[HR_PREFIX_TEXT];
 
 	expect_ok(commit(2,
-			PUT("settings", "engine", "2", "'idle':'poll','burst':8,'icmpPerSecond':9"),
+			PUT("settings", "engine", "2",
+					"'idle':'poll','burst':8,'icmpPerSecond':9,"
+					"'underlayPrefix':'fd00::/48','underlaySourceCheck':true"),
 			PUT("port", "p", "2",
 					"'devargs':'0000:3b:02.1','rxQueues':4,'mtu':9216,"
 					"'mac':'02:00:00:00:00:01','netdev':'tap-1',"
 					"'promiscuous':true"),
 			PUT("network", "t/n", "2",
-					"'vni':16777215,'gateways':['10.0.0.1','fd01::1']"),
+					"'vni':16777215,'gateways':['10.0.0.1','fd01::1'],"
+					"'endpoints':['fd09::1','fd09::2']"),
 			PUT("uplink", "up", "2",
 					"'port':'u','mtu':1320,'addresses':['fd00::1','fd00::7'],"
 					"'onLink':['fd00::/48','::/0'],'gateway':'fe80::9'"),
@@ -789,7 +813,8 @@ test_specs_parsed(void)
 					"'fd02::/64'],"
 					"'gateways':['10.0.0.1','fe80::1'],"
 					"'mac':'02:00:00:00:00:05',"
-					"'underlay':'fd00::2','sourceCheck':false,'mtu':1280"),
+					"'underlay':'fd00::2','sourceCheck':false,'mtu':1280,"
+					"'formerUnderlayAddresses':['fd00::3','fd00::4']"),
 			ROUTES("s", "2", "t/n",
 					"['fd02::/64'],['10.1.0.0/16',['fd00::6',3],"
 					"{'network':'t/n','weight':2},'fd00::5'],"
@@ -797,6 +822,8 @@ test_specs_parsed(void)
 
 	settings = hr_store_get(HR_KIND_SETTINGS, "engine")->spec;
 	CHECK(!settings->adaptive && settings->burst == 8 && settings->icmp_per_second == 9);
+	CHECK(settings->has_underlay_prefix && settings->underlay_source_check);
+	CHECK(strcmp(hr_prefix_format(&settings->underlay_prefix, buf), "fd00::/48") == 0);
 
 	port = hr_store_get(HR_KIND_PORT, "p")->spec;
 	CHECK(strcmp(port->devargs, "0000:3b:02.1") == 0 && strcmp(port->netdev, "tap-1") == 0);
@@ -808,6 +835,8 @@ test_specs_parsed(void)
 	network = hr_store_get(HR_KIND_NETWORK, "t/n")->spec;
 	CHECK(network->vni == HR_VNI_MAX && network->n_gateways == 2);
 	CHECK(strcmp(hr_addr_format(&network->gateways[1], buf), "fd01::1") == 0);
+	CHECK(network->n_endpoints == 2);
+	CHECK(strcmp(hr_ip6_format(&network->endpoints[1], buf), "fd09::2") == 0);
 
 	uplink = hr_store_get(HR_KIND_UPLINK, "up")->spec;
 	CHECK(strcmp(uplink->port, "u") == 0 && uplink->mtu == 1320);
@@ -824,6 +853,8 @@ test_specs_parsed(void)
 	CHECK(strcmp(hr_prefix_format(&interface->prefixes[1], buf), "fd02::/64") == 0);
 	CHECK(strcmp(hr_addr_format(&interface->gateways[1], buf), "fe80::1") == 0);
 	CHECK(strcmp(hr_ip6_format(&interface->underlay, buf), "fd00::2") == 0);
+	CHECK(interface->n_former == 2);
+	CHECK(strcmp(hr_ip6_format(&interface->former[1], buf), "fd00::4") == 0);
 	CHECK(interface->has_mac);
 	CHECK(strcmp(hr_mac_format(&interface->mac, buf), "02:00:00:00:00:05") == 0);
 

@@ -18,6 +18,7 @@
 #include "../graph/nd.c"
 #include "../graph/resolve.c"
 #include "../graph/rx.c"
+#include "../table/underlay.h"
 
 #define CHECK(what)                                                                                \
 	do {                                                                                       \
@@ -62,6 +63,8 @@ static const struct hr_ip6 gateway6 = {.b = {0x20, 1, 0xd, 0xb8, [15] = 1}};
 static const struct hr_ip6 far6 = {.b = {0x20, 1, 0xd, 0xb8, [7] = 9, [15] = 9}};
 static const struct hr_ip6 vm_link_local = {.b = {0xfe, 0x80, [15] = 5}};
 static const struct hr_ip6 uplink6 = {.b = {0xfd, [7] = 1, [15] = 1}};
+static const struct hr_ip6 source6 = {.b = {0xfd, [7] = 1, [10] = 7, [15] = 1}};
+static const struct hr_ip6 other6 = {.b = {0xfd, [7] = 1, [11] = 7, [15] = 1}};
 static const struct hr_ip6 underlay6 = {.b = {0xfd, [7] = 1, [15] = 2}};
 static const struct hr_ip6 neighbour6 = {.b = {0xfd, [7] = 2, [15] = 1}};
 #define VM4 RTE_BE32(RTE_IPV4(10, 1, 2, 5))
@@ -542,6 +545,18 @@ test_nd_of_an_uplink(void)
 	m = pass(new_packet(frame, sizeof(frame)), HR_EDGE_ND, HR_EDGE_TX);
 	CHECK(is_advertisement(m, &uplink, &vm_mac, &neighbour6, &underlay6, flags));
 	CHECK(event(&e));
+	/* The node's own address with a VNI in it is ours where the Pipeline's prefix is known. */
+	hr_write_solicitation(frame, NULL, vm_mac, neighbour6, source6);
+	CHECK(drops(frame, sizeof(frame), HR_EDGE_ND, HR_DROP_ND) && event(&e));
+	uplink.own_free = HR_VNI_BITS;
+	m = pass(new_packet(frame, sizeof(frame)), HR_EDGE_ND, HR_EDGE_TX);
+	CHECK(is_advertisement(m, &uplink, &vm_mac, &neighbour6, &source6, flags));
+	CHECK(event(&e));
+	hr_write_advertisement(frame, uplink_mac, vm_mac, source6, source6, flags);
+	CHECK(drops(frame, sizeof(frame), HR_EDGE_ND, HR_DROP_ND) && nothing_learned());
+	hr_write_solicitation(frame, NULL, vm_mac, neighbour6, other6);
+	CHECK(drops(frame, sizeof(frame), HR_EDGE_ND, HR_DROP_ND) && event(&e));
+	uplink.own_free = 0;
 	/* No one else may have our addresses. */
 	hr_write_advertisement(frame, uplink_mac, vm_mac, uplink6, underlay6, flags);
 	CHECK(drops(frame, sizeof(frame), HR_EDGE_ND, HR_DROP_ND) && nothing_learned());
