@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from headrace_api import (
+    UNDERLAY_SOURCE_CHECK,
     Condition,
     ConditionStatus,
     DataplaneConfig,
@@ -49,6 +50,8 @@ _RESYNC_SECONDS = 60.0
 _ORDINARY_MTU = 1960
 _JUMBO_MTU = 9216
 _JUMBO_MEMORY_MIB = 512
+# What this agent understands, of which the engine may understand less.
+_FEATURES = (UNDERLAY_SOURCE_CHECK,)
 # Of an Interface: 1024 of them must fit into one object.
 _MESSAGE_CHARACTERS = 256
 
@@ -356,6 +359,8 @@ def node_status(
         ),
         interfaces=tuple(interfaces),
         networks=networks,
+        # An engine that does not run will be of the agent's own release.
+        features=tuple(f for f in _FEATURES if hello is None or f in hello.features),
     )
 
 

@@ -104,7 +104,10 @@ class Worker(_Reply):
 
 
 class Hello(_Reply):
-    """Who answers: `started` is in seconds since the epoch, `telemetry` a socket's path."""
+    """Who answers: `started` is in seconds since the epoch, `telemetry` a socket's path.
+
+    `features` names what it understands beyond what the first release did.
+    """
 
     protocol: int
     version: str
@@ -114,6 +117,7 @@ class Hello(_Reply):
     telemetry: str
     workers: tuple[Worker, ...] = ()
     started: float = 0
+    features: tuple[str, ...] = ()
 
 
 class Digests(_Reply):
@@ -165,6 +169,7 @@ class Interface(Item):
     mac: str | None = None
     mac_state: str = "unresolved"
     underlay: str = ""
+    former_underlay_addresses: tuple[str, ...] = ()
     source_check: bool = True
     mtu: int = 0
 
@@ -176,6 +181,7 @@ class Network(Item):
     name: str
     vni: int
     gateways: tuple[str, ...] = ()
+    endpoints: tuple[str, ...] = ()
     routes4: int = 0
     routes6: int = 0
     bytes: int = 0

@@ -16,8 +16,10 @@ from headrace_api import (
     Attachment,
     AttachmentType,
     CompiledInterface,
+    CompiledNetwork,
     CompiledUplink,
     DataplaneConfig,
+    DataplaneConfigSpec,
     IdlePolicy,
     Problem,
     RouteSlice,
@@ -184,17 +186,7 @@ def translate(
     Slices that are the very ones of the translation `before` are taken from there.
     """
     spec = config.spec
-    objects = [
-        _put(
-            "settings",
-            "engine",
-            {
-                "idle": "poll" if spec.workers.idle_policy is IdlePolicy.POLL else "adaptive",
-                "burst": spec.workers.burst,
-                "icmpPerSecond": ICMP_PER_SECOND,
-            },
-        )
-    ]
+    objects = [_settings(spec)]
     devices: dict[str, str] = {}
     endpoints: list[str] = []
     directories: set[str] = set()
@@ -216,14 +208,7 @@ def translate(
         objects.append(_port(port, made, queues, uplink.mtu, _stable_mac(uplink)))
         objects.append(_uplink(port, uplink))
 
-    objects += (
-        _put(
-            "network",
-            f"{network.namespace}/{network.name}",
-            {"vni": network.vni, "gateways": list(network.gateways)},
-        )
-        for network in spec.networks
-    )
+    objects += map(_network, spec.networks)
 
     for interface in spec.interfaces:
         port = f"{interface.namespace}/{interface.name}"
@@ -274,6 +259,27 @@ def translate(
 
 def _put(kind: str, key: str, spec: JSONObject) -> Put:
     return Put(kind, key, digest(spec), spec)
+
+
+def _settings(spec: DataplaneConfigSpec) -> Put:
+    settings: JSONObject = {
+        "idle": "poll" if spec.workers.idle_policy is IdlePolicy.POLL else "adaptive",
+        "burst": spec.workers.burst,
+        "icmpPerSecond": ICMP_PER_SECOND,
+    }
+    # Left out when not given, as everything that an engine of an earlier release would refuse.
+    if spec.pipeline_prefix is not None:
+        settings["underlayPrefix"] = spec.pipeline_prefix
+        if spec.underlay_source_check is SourceCheck.ENABLED:
+            settings["underlaySourceCheck"] = True
+    return _put("settings", "engine", settings)
+
+
+def _network(network: CompiledNetwork) -> Put:
+    spec: JSONObject = {"vni": network.vni, "gateways": list(network.gateways)}
+    if network.endpoints:
+        spec["endpoints"] = list(network.endpoints)
+    return _put("network", f"{network.namespace}/{network.name}", spec)
 
 
 def _queues(attachment: Attachment, wanted: int) -> int:
@@ -328,6 +334,8 @@ def _interface(port: str, interface: CompiledInterface) -> Put:
         "sourceCheck": interface.source_check is SourceCheck.ENABLED,
         "mtu": interface.mtu,
     }
+    if interface.former_underlay_addresses:
+        spec["formerUnderlayAddresses"] = list(interface.former_underlay_addresses)
     if interface.mac_address is not None:
         spec["mac"] = interface.mac_address
     return _put("interface", port, spec)

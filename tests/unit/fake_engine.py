@@ -90,6 +90,7 @@ class FakeEngine(_Server):
             "telemetry": str(self.telemetry or ""),
             "workers": [{"worker": 0, "lcore": 1, "cpu": 1}],
             "started": 1700000000,
+            "features": ["UnderlaySourceCheck", "OfALaterEngine"],
         }
 
     def digests(self) -> dict[str, Any]:

@@ -233,9 +233,19 @@ def test_status_says_why_an_interface_is_not_ready() -> None:
     assert "uplink/uplink0" in status.conditions[0].message
 
 
+def test_features_are_those_of_agent_and_engine() -> None:
+    def features(*of_the_engine: str) -> tuple[str, ...]:
+        hello = HELLO.model_copy(update={"features": of_the_engine})
+        return node_status(config(3), (), (), {}, hello, None).features
+
+    assert features() == ()
+    assert features("OfALaterEngine", "UnderlaySourceCheck") == ("UnderlaySourceCheck",)
+
+
 def test_status_without_an_engine() -> None:
     status = node_status(config(3), (), (), {}, "out of hugepages", None)
     assert {i.reason for i in status.interfaces} == {"EngineDown"}
     assert "out of hugepages" in status.conditions[0].message
+    assert status.features == ("UnderlaySourceCheck",)
     later = node_status(config(4), (), (), {}, "out of hugepages", status)
     assert later.conditions[0].last_transition_time == status.conditions[0].last_transition_time

@@ -148,6 +148,30 @@ def test_every_kind_is_translated_exactly() -> None:
     assert all(o.hash == digest(o.spec) for o in done.objects)
 
 
+def test_what_sources_carry_is_translated_where_it_is_given() -> None:
+    """Left out otherwise: see the objects above, which an engine that knows nothing of it takes."""
+    spec = CONFIG["spec"]
+    config = DataplaneConfig.model_validate(
+        {
+            **CONFIG,
+            "spec": {
+                **spec,
+                "pipelinePrefix": "fd00:1::/48",
+                "underlaySourceCheck": "Enabled",
+                "networks": [{**spec["networks"][0], "endpoints": ["fd09::1"]}],
+                "interfaces": [
+                    {**spec["interfaces"][0], "formerUnderlayAddresses": ["fd00:1:0:1::7"]},
+                ],
+            },
+        }
+    )
+    objects = {o.kind: o.spec for o in translate(config, []).objects if o.key != "uplink/uplink0"}
+    assert objects["settings"]["underlayPrefix"] == "fd00:1::/48"
+    assert objects["settings"]["underlaySourceCheck"] is True
+    assert objects["network"]["endpoints"] == ["fd09::1"]
+    assert objects["interface"]["formerUnderlayAddresses"] == ["fd00:1:0:1::7"]
+
+
 def test_slices_that_are_the_same_are_not_translated_again() -> None:
     config = DataplaneConfig.model_validate(CONFIG)
     part = RouteSlice.model_validate(SLICE)
