@@ -40,7 +40,15 @@ from .pipeline import (
     Uplink,
     Workers,
 )
-from .pod import Pod, PodNetwork, pod_device, pod_interface_name, pod_mac, pod_networks
+from .pod import (
+    Pod,
+    PodNetwork,
+    pod_device,
+    pod_interface_name,
+    pod_interfaces,
+    pod_mac,
+    pod_networks,
+)
 from .route_slice import (
     RouteSlice,
     RouteSliceSpec,
@@ -129,6 +137,7 @@ __all__ = [
     "digest",
     "pod_device",
     "pod_interface_name",
+    "pod_interfaces",
     "pod_mac",
     "pod_networks",
     "routes_digest",

@@ -3,6 +3,8 @@
 
 import hashlib
 import json
+import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,10 +17,17 @@ from .types import Name, TenantAddress
 
 #: Annotation of a pod: the networks that it joins (see `pod_networks`).
 NETWORKS_ANNOTATION = f"{GROUP}/networks"
+#: Annotation of a pod: Interfaces of its namespace that name it and are written by hand, by name.
+INTERFACES_ANNOTATION = f"{GROUP}/interfaces"
 #: Annotation of a pod, "true": its Interfaces belong to its StatefulSet, and keep their addresses.
 KEEP_ANNOTATION = f"{GROUP}/keep-addresses"
 #: Label of an Interface that was made of an annotation: name of the pod.
 POD_LABEL = f"{GROUP}/pod"
+#: Annotation of the API server's pod for one of a manifest on a node's disk: the uid that it has on
+#: its node, and so for the container runtime.
+MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
+#: Annotation of an Interface that was made for such a pod: that uid.
+STATIC_POD_ANNOTATION = f"{GROUP}/static-pod-uid"
 
 #: Most networks of one pod.
 POD_NETWORKS = 16
@@ -85,7 +94,7 @@ class PodNetwork(ApiModel):
 
 
 class PodNetworksError(ValueError):
-    """The annotation headrace.dev/networks is wrong; the text says how to mend it."""
+    """An annotation of a pod is wrong; the text says how to mend it."""
 
 
 class _Networks(ApiModel):
@@ -122,6 +131,30 @@ def pod_networks(annotation: str) -> tuple[PodNetwork, ...]:
     return named
 
 
+def pod_interfaces(pod: str, annotations: Mapping[str, str]) -> tuple[str, ...]:
+    """Names of the Interfaces that a pod (its name) is to have, by its annotations.
+
+    Those of headrace.dev/networks, then those that headrace.dev/interfaces names. Raises
+    PodNetworksError, which names the annotation.
+    """
+    found: list[str] = []
+    if (text := annotations.get(NETWORKS_ANNOTATION)) is not None:
+        try:
+            networks = pod_networks(text)
+        except PodNetworksError as error:
+            raise PodNetworksError(f"annotation {NETWORKS_ANNOTATION}: {error}") from None
+        found += (pod_interface_name(pod, network.network) for network in networks)
+    if (text := annotations.get(INTERFACES_ANNOTATION)) is not None:
+        names = [name.strip() for name in text.split(",") if name.strip()]
+        if not 1 <= len(names) <= POD_NETWORKS or not all(map(_NAME.fullmatch, names)):
+            raise PodNetworksError(
+                f"annotation {INTERFACES_ANNOTATION}: {text!r}: write 1 to {POD_NETWORKS} names of "
+                "Interfaces, separated by commas"
+            )
+        found += names
+    return tuple(dict.fromkeys(found))
+
+
 def pod_interface_name(pod: str, network: str) -> str:
     """Name of the Interface that is made for a pod (its name) in a network: at most 63 characters.
 
@@ -152,3 +185,4 @@ def _digest(key: str) -> bytes:
 
 
 _LABEL = 63
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")

@@ -4,7 +4,7 @@
 from pydantic import JsonValue
 
 from headrace_api import Json
-from headrace_api.pod import KEEP_ANNOTATION, NETWORKS_ANNOTATION
+from headrace_api.pod import KEEP_ANNOTATION, MIRROR_ANNOTATION, NETWORKS_ANNOTATION
 
 from .render.raw import items, mapping, number, part, text
 
@@ -19,7 +19,7 @@ _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _LABELLED_METADATA = ("name", "uid", "resourceVersion", "creationTimestamp", "labels")
 #: All that it knows of a pod, of which there may be very many.
 _POD_METADATA = ("name", "namespace", "uid", "resourceVersion")
-_POD_ANNOTATIONS = (NETWORKS_ANNOTATION, KEEP_ANNOTATION)
+_POD_ANNOTATIONS = (NETWORKS_ANNOTATION, KEEP_ANNOTATION, MIRROR_ANNOTATION)
 _POD_SPEC = ("nodeName", "hostNetwork")
 
 

@@ -15,7 +15,14 @@ from headrace_api import (
     pod_networks,
 )
 from headrace_api.attachment import PodAttachment
-from headrace_api.pod import KEEP_ANNOTATION, NETWORKS_ANNOTATION, POD_LABEL, PodNetworksError
+from headrace_api.pod import (
+    KEEP_ANNOTATION,
+    MIRROR_ANNOTATION,
+    NETWORKS_ANNOTATION,
+    POD_LABEL,
+    STATIC_POD_ANNOTATION,
+    PodNetworksError,
+)
 
 from . import objects
 from .render.raw import items, mapping, part, text
@@ -66,7 +73,13 @@ def interfaces(pod: Json, choose: ChoosePipeline) -> dict[str, Json]:
     labels: Json = {objects.MANAGED_BY: objects.MANAGER}
     if len(name) <= _LABEL_LENGTH:
         labels[POD_LABEL] = name
-    owner = _owner(pod, keep == "true")
+    made: Json = {
+        "namespace": namespace,
+        "labels": labels,
+        "ownerReferences": [_owner(pod, keep == "true")],
+    }
+    if mirror := text(annotations.get(MIRROR_ANNOTATION)):
+        made["annotations"] = {STATIC_POD_ANNOTATION: mirror}
     try:
         networks = pod_networks(text(annotations.get(NETWORKS_ANNOTATION)))
     except PodNetworksError as error:
@@ -91,12 +104,7 @@ def interfaces(pod: Json, choose: ChoosePipeline) -> dict[str, Json]:
         found[key] = {
             "apiVersion": API_VERSION,
             "kind": "Interface",
-            "metadata": {
-                "name": own,
-                "namespace": namespace,
-                "labels": labels,
-                "ownerReferences": [owner],
-            },
+            "metadata": {"name": own, **made},
             "spec": spec.to_dict(),
         }
     return found

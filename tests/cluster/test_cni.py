@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace_api import pod_device
-from headrace_dataplane.node.cni import VERSIONS
+from headrace_dataplane.node.cni import POD_ANNOTATIONS, VERSIONS
 from tests.cluster.chart import render
 from tests.cluster.cluster import REPOSITORY, Cluster
 from tests.cluster.conftest import install_crds
@@ -87,6 +87,8 @@ class Host:
         self.interfaces: dict[str, dict[str, Any]] = {}
         """What is compiled, by name."""
         self.ready: set[str] = set()
+        self.networks: dict[str, str] = {}
+        """Of pods, as the runtime gives the annotation."""
         self.conf = self.root.path("/run/cni-conf")
         self.conf.mkdir()
         self.kubeconfig = "/run/cluster/headrace-node"
@@ -138,7 +140,7 @@ class Host:
             "CNI_NETNS": netns,
             "CNI_IFNAME": "eth0",
             "CNI_PATH": "/run/cni-bin",
-            "CNI_ARGS": f"IgnoreUnknown=1;K8S_POD_NAMESPACE={self.namespace};K8S_POD_NAME={pod}",
+            "CNI_ARGS": self.arguments(pod),
         }
         if not pod:
             variables = {"CNI_COMMAND": command, "CNI_PATH": "/run/cni-bin"}
@@ -159,7 +161,7 @@ class Host:
         path = f"/run/netns/{pod}" if netns is None else netns
         done = subprocess.run(
             self.words(command, pod, path, container or f"c-{pod}"),
-            input=self.config(**config) if stdin is None else stdin,
+            input=self.config(pod, **config) if stdin is None else stdin,
             capture_output=True,
             check=False,
             timeout=SECONDS,
@@ -169,7 +171,6 @@ class Host:
 
     def cnitool(self, tools: Path, command: str, pod: str, network: str = "pods") -> Answer:
         """Have the reference implementation's runtime run a list with the plugin alone in it."""
-        arguments = f"IgnoreUnknown=1;K8S_POD_NAMESPACE={self.namespace};K8S_POD_NAME={pod}"
         # What it remembers of results belongs to this sandbox, too.
         inside = 'mkdir -p /run/cni-var && mount --bind /run/cni-var /var/lib && exec "$@"'
         words = self.root.words(
@@ -183,15 +184,26 @@ class Host:
                 "env",
                 "CNI_PATH=/run/cni-bin",
             ),
-            *("NETCONFPATH=/run/cni-lists", f"CNI_ARGS={arguments}", str(tools / "cnitool")),
+            *("NETCONFPATH=/run/cni-lists", f"CNI_ARGS={self.arguments(pod)}"),
+            *(f"CAP_ARGS={json.dumps(self.capabilities(pod))}", str(tools / "cnitool")),
             *(command, network, f"/run/netns/{pod}"),
         )
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=SECONDS)
         return Answer(done.returncode, done.stdout + done.stderr)
 
-    def config(self, **more: Any) -> bytes:
+    def arguments(self, pod: str) -> str:
+        names = {"NAMESPACE": self.namespace, "NAME": pod, "UID": f"uid-of-{pod}"}
+        given = (f"K8S_POD_{name}={value}" for name, value in names.items())
+        return ";".join(("IgnoreUnknown=1", *given))
+
+    def capabilities(self, pod: str) -> Any:
+        networks = self.networks.get(pod)
+        return {POD_ANNOTATIONS: {"headrace.dev/networks": networks} if networks else None}
+
+    def config(self, pod: str, **more: Any) -> bytes:
         defaults = {"cniVersion": "1.0.0", "name": "pods", "type": "headrace-cni"}
-        return json.dumps({**defaults, "timeoutSeconds": 30, **more}).encode()
+        runtime = {"runtimeConfig": self.capabilities(pod)}
+        return json.dumps({**defaults, **runtime, "timeoutSeconds": 30, **more}).encode()
 
     def apply(self, *items: Any, status: bool = False) -> None:
         more = ("--subresource=status",) if status else ()
@@ -199,27 +211,6 @@ class Host:
         self.cluster.kubectl(
             *("apply", "--server-side", "--force-conflicts", "--validate=false", "-f", "-", *more),
             stdin=text,
-        )
-
-    def make_pods(self, *pods: str, annotation: str = "") -> None:
-        annotations = {"headrace.dev/networks": annotation} if annotation else {}
-        self.apply(
-            *(
-                {
-                    "apiVersion": "v1",
-                    "kind": "Pod",
-                    "metadata": {
-                        "name": pod,
-                        "namespace": self.namespace,
-                        "annotations": annotations,
-                    },
-                    "spec": {
-                        "nodeName": NODE,
-                        "containers": [{"name": "c", "image": "localhost/none:1"}],
-                    },
-                }
-                for pod in pods
-            )
         )
 
     def make_interfaces(self, *names: str, allocated: bool = True, **more: Any) -> None:
@@ -328,7 +319,7 @@ class Host:
     def pod(self, name: str, **more: Any) -> str:
         """Make a pod in blue whose dataplane forwards, and its namespace; return its device."""
         self.sandbox(name)
-        self.make_pods(name)
+        self.networks[name] = "blue"
         self.make_interfaces(f"{name}-blue", **more)
         self.compile(f"{name}-blue")
         return self.device(f"{name}-blue")
@@ -354,10 +345,6 @@ class Host:
         return {route["dst"]: route.get("gateway") for route in found}
 
     def clear(self) -> None:
-        """Remove the pods, which no kubelet ends."""
-        self.cluster.kubectl(
-            *("delete", "pod", "--all", "--force", "--grace-period=0", "-n", self.namespace)
-        )
         self.cluster.kubectl("delete", "interfaces", "--all", "-n", self.namespace)
 
 
@@ -383,9 +370,8 @@ def host(control_plane: Cluster, plugin: Path) -> Iterator[Host]:
         for item in render(control_plane, {"nodeAgent": {"enabled": True}}, SYSTEM)
         if item["kind"] != "DaemonSet" and "headrace-node" in json.dumps(item["metadata"])
     ]
-    # Without a kubelet pods are ended by force, and need their node until then.
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": [*rights, node]})
+    assert '"pods"' not in json.dumps(rights)
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": rights})
     control_plane.kubectl("apply", "-f", "-", stdin=text)
     with control_plane.fresh_namespace() as namespace:
         host = Host(control_plane, plugin, namespace)
@@ -519,7 +505,7 @@ def test_the_default_route_only_when_asked(host: Host) -> None:
 
 def test_two_networks(host: Host) -> None:
     host.sandbox("both")
-    host.make_pods("both", annotation="blue,red")
+    host.networks["both"] = "blue,red"
     host.make_interfaces("both-blue")
     host.make_interfaces("both-red", deviceName="net2")
     host.compile("both-blue", "both-red")
@@ -552,24 +538,21 @@ def test_results_are_of_the_version_asked_for(host: Host, version: str) -> None:
 def test_other_pods_pass_through(host: Host) -> None:
     before = host.links()
     host.sandbox("other")
-    host.make_pods("other")
     assert host.cni("ADD", "other", prevResult=PREVIOUS).json == PREVIOUS
     assert host.cni("ADD", "other").json == {"cniVersion": "1.0.0"}
-    # Not known to the API server: of a manifest on the node's disk.
-    assert host.cni("ADD", "none", netns="/run/netns/other", prevResult=PREVIOUS).json == PREVIOUS
     assert host.links() == before
 
 
 def test_add_waits_for_the_operator_and_then_for_the_dataplane(host: Host) -> None:
     host.sandbox("early")
-    host.make_pods("early", annotation="blue")
+    host.networks["early"] = "blue"
     process = subprocess.Popen(
         host.words("ADD", "early", "/run/netns/early", "c-early"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
     assert process.stdin is not None
-    process.stdin.write(host.config())
+    process.stdin.write(host.config("early"))
     process.stdin.close()
     process.stdin = None
     device = host.device("early-blue")
@@ -587,7 +570,7 @@ def test_add_waits_for_the_operator_and_then_for_the_dataplane(host: Host) -> No
 
 def test_networks_of_one_pod_may_not_overlap(host: Host) -> None:
     host.sandbox("overlap")
-    host.make_pods("overlap")
+    host.networks["overlap"] = "blue,red"
     host.make_interfaces("overlap-blue")
     host.make_interfaces("overlap-red", deviceName="net2")
     host.interfaces["overlap-red"]["network"] = host.interfaces["overlap-blue"]["network"]
@@ -601,7 +584,7 @@ def test_networks_of_one_pod_may_not_overlap(host: Host) -> None:
 
 def test_a_change_before_the_pod_runs_is_followed(host: Host) -> None:
     host.sandbox("moved")
-    host.make_pods("moved")
+    host.networks["moved"] = "blue"
     host.make_interfaces("moved-blue")
     host.compile()
     process = subprocess.Popen(
@@ -610,7 +593,7 @@ def test_a_change_before_the_pod_runs_is_followed(host: Host) -> None:
         stdout=subprocess.PIPE,
     )
     assert process.stdin is not None
-    process.stdin.write(host.config())
+    process.stdin.write(host.config("moved"))
     process.stdin.close()
     process.stdin = None
     until(lambda: host.device("moved-blue") in host.links(), "the device is there", SECONDS)
@@ -623,7 +606,7 @@ def test_a_change_before_the_pod_runs_is_followed(host: Host) -> None:
 
 def test_a_timeout_says_what_is_not_ready(host: Host) -> None:
     host.sandbox("late")
-    host.make_pods("late")
+    host.networks["late"] = "blue"
     host.make_interfaces("late-blue")
     host.compile()
     answer = host.cni("ADD", "late", timeoutSeconds=1)
@@ -633,7 +616,7 @@ def test_a_timeout_says_what_is_not_ready(host: Host) -> None:
         "is not ready: DataplaneNotReady: node-a has no dataplane pod"
     )
     host.sandbox("later")
-    host.make_pods("later", annotation="blue")
+    host.networks["later"] = "blue"
     answer = host.cni("ADD", "later", timeoutSeconds=1)
     assert answer.code() == 11
     assert f"Interface {host.namespace}/later-blue is not there" in answer.json["msg"]
@@ -652,7 +635,7 @@ def test_the_interface_of_an_earlier_pod_is_not_taken(host: Host) -> None:
 
 def test_a_wrong_annotation_is_told(host: Host) -> None:
     host.sandbox("wrong")
-    host.make_pods("wrong", annotation="[{}]")
+    host.networks["wrong"] = "[{}]"
     answer = host.cni("ADD", "wrong")
     assert answer.code() == 7
     assert "annotation headrace.dev/networks: [0].network" in answer.json["msg"]
@@ -733,7 +716,8 @@ def test_what_is_not_understood_is_an_error(host: Host) -> None:
 def test_any_input_is_answered(host: Host, stdin: bytes, command: str) -> None:
     answer = host.cni(command, "fuzzed", netns="/proc/self/ns/net", stdin=stdin)
     if answer.status != 0:
-        assert answer.code() in (1, 6, 7)
+        # 11: nothing gives the pod's annotations.
+        assert answer.code() in (1, 6, 7, 11)
         assert answer.json["msg"]
     elif answer.text:
         assert answer.json["cniVersion"] in VERSIONS
@@ -741,14 +725,14 @@ def test_any_input_is_answered(host: Host, stdin: bytes, command: str) -> None:
 
 def test_who_gives_up_leaves_the_agent_well(host: Host) -> None:
     host.sandbox("hasty")
-    host.make_pods("hasty")
+    host.networks["hasty"] = "blue"
     host.make_interfaces("hasty-blue")
     host.compile()
     process = subprocess.Popen(
         host.words("ADD", "hasty", "/run/netns/hasty", "c-hasty"), stdin=subprocess.PIPE
     )
     assert process.stdin is not None
-    process.stdin.write(host.config())
+    process.stdin.write(host.config("hasty"))
     process.stdin.close()
     until(lambda: host.device("hasty-blue") in host.links(), "the device is there", SECONDS)
     # nsenter, which started the plugin, would not pass the signal on.
@@ -764,7 +748,7 @@ def test_cnitool_drives_the_plugin(host: Host) -> None:
     run = partial(host.cnitool, go_tools(Path(__file__).with_name("cni")))
     lists = host.root.path("/run/cni-lists")
     lists.mkdir()
-    plugins = [{"type": "headrace-cni"}]
+    plugins = [{"type": "headrace-cni", "capabilities": {POD_ANNOTATIONS: True}}]
     for name, more in (("pods", {}), ("garbage", {"timeoutSeconds": "soon"})):
         config = {"cniVersion": "1.1.0", "name": name, "plugins": [{**plugins[0], **more}]}
         (lists / f"{name}.conflist").write_text(json.dumps(config))
@@ -808,7 +792,7 @@ def test_latency(host: Host) -> None:
     names = [f"fast{number}" for number in range(50)]
     for name in names:
         host.sandbox(name)
-    host.make_pods(*names)
+    host.networks |= dict.fromkeys(names, "blue")
     host.make_interfaces(*(f"{name}-blue" for name in names))
     host.compile(*(f"{name}-blue" for name in names))
     times = []
@@ -828,7 +812,7 @@ def test_while_the_api_server_is_away(host: Host) -> None:
     assert host.cni("ADD", "offline").status == 0
     host.cluster.stop_api_server()
     try:
-        answer = host.cni("ADD", "offline", container="another")
+        answer = host.cni("ADD", "offline", container="another", timeoutSeconds=1)
         assert answer.code() == 11
         assert "the API server cannot be reached" in answer.json["msg"]
         assert device in host.links()

@@ -381,8 +381,10 @@ def test_an_interface_written_by_hand_outlives_its_pods(tenants: Site, blue: lis
     }
     tenants.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(interface))
     found = []
+    three = manifest("three", "")
+    three["metadata"]["annotations"] = {"headrace.dev/interfaces": "kept"}
     for _ in range(2):
-        with running(tenants, manifest("three", "")) as (pod,):
+        with running(tenants, three) as (pod,):
             found.append(pod.addresses)
             assert pod.link("blue0")["operstate"] == "UP"
             ping(pod, blue[1].addresses[0])

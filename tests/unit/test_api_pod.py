@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from headrace_api import Interface, Pod, pod_device, pod_interface_name, pod_mac, pod_networks
+from headrace_api import (
+    Interface,
+    Pod,
+    pod_device,
+    pod_interface_name,
+    pod_interfaces,
+    pod_mac,
+    pod_networks,
+)
 from headrace_api.base import LABEL_PATTERN
 from headrace_api.pod import PodNetworksError
 from headrace_api.types import MacAddress
@@ -142,3 +150,19 @@ def test_a_pod_is_where_it_is_until_it_completes() -> None:
         {"metadata": metadata, "spec": {"nodeName": "a"}, "status": {"phase": "Failed"}}
     )
     assert (done.node, done.completed) == ("a", True)
+
+
+def test_a_pods_annotations_name_its_interfaces() -> None:
+    assert pod_interfaces("web", {"other": "x"}) == ()
+    names = {"headrace.dev/networks": "blue, red", "headrace.dev/interfaces": "kept, web-red,b"}
+    assert pod_interfaces("web", names) == ("web-blue", "web-red", "kept", "b")
+
+
+@pytest.mark.parametrize(
+    "text", ["", ",", "a b", "A", "-a", "a" * 64, ",".join("abcdefghijklmnopq")]
+)
+def test_wrong_names_of_interfaces_are_told(text: str) -> None:
+    with pytest.raises(
+        PodNetworksError, match=r"^annotation headrace.dev/interfaces: .*: write 1 to"
+    ):
+        pod_interfaces("web", {"headrace.dev/interfaces": text})

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from headrace_dataplane.node.cni import VERSIONS, CNIError, Code, parse, result
 from headrace_dataplane.node.links import Device, Endpoint, Owner
 
+CAPABILITY = "io.kubernetes.cri.pod-annotations"
 CONFIG = {"cniVersion": "1.0.0", "name": "pods", "type": "headrace-cni"}
 VARIABLES = {
     "CNI_COMMAND": "ADD",
@@ -56,6 +57,24 @@ def test_a_request_is_understood() -> None:
     assert request.config.in_use is None
 
 
+@pytest.mark.parametrize(
+    ("given", "annotations"),
+    [
+        ({}, None),
+        ({"runtimeConfig": None}, None),
+        ({"runtimeConfig": {"portMappings": []}}, None),
+        # As containerd says that there are none.
+        ({"runtimeConfig": {CAPABILITY: None}}, {}),
+        ({"runtimeConfig": {CAPABILITY: {}}}, {}),
+        ({"runtimeConfig": {CAPABILITY: {"a": "b"}, "portMappings": []}}, {"a": "b"}),
+    ],
+)
+def test_no_annotations_are_not_those_that_the_runtime_does_not_give(
+    given: Any, annotations: dict[str, str] | None
+) -> None:
+    assert parse(message({**CONFIG, **given})).config.pod_annotations == annotations
+
+
 ONE, TWO = ([{"containerID": name, "ifname": "eth0", "other": 1}] for name in ("c1", "c2"))
 
 
@@ -95,6 +114,7 @@ def test_what_is_in_use_is_known_by_both_names(lists: Any, in_use: set[str] | No
         (message({**CONFIG, "timeoutSeconds": 121}), Code.INVALID_CONFIG, "timeoutSeconds: "),
         (message({**CONFIG, "prevResult": []}), Code.INVALID_CONFIG, "prevResult: "),
         (message({**CONFIG, "prevResult": {"ips": [1]}}), Code.INVALID_CONFIG, "list of objects"),
+        (message({**CONFIG, "runtimeConfig": {CAPABILITY: 1}}), Code.INVALID_CONFIG, "runtimeConf"),
     ],
 )
 def test_what_is_wrong_is_named(given: bytes, code: Code, words: str) -> None:

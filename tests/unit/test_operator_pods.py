@@ -162,3 +162,11 @@ def test_a_long_name_has_no_label() -> None:
     (item,) = interfaces(pod("p" * 64, networks="blue")).values()
     assert "headrace.dev/pod" not in item["metadata"]["labels"]
     assert isinstance(parse("Interface", item), Interface)
+
+
+def test_the_interface_of_a_static_pod_knows_the_uid_that_its_node_knows() -> None:
+    mirror = pod(networks="blue", owner=None)
+    mirror["metadata"]["annotations"]["kubernetes.io/config.mirror"] = "uid-on-the-node"
+    (item,) = interfaces(slim(mirror)).values()
+    assert item["metadata"]["annotations"] == {"headrace.dev/static-pod-uid": "uid-on-the-node"}
+    assert item["metadata"]["ownerReferences"][0]["uid"] == "pod-uid"

@@ -19,6 +19,8 @@ from headrace_dataplane.node.links import Device
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 """That are answered, the latest last."""
 DEFAULT_TIMEOUT_SECONDS = 50
+POD_ANNOTATIONS = "io.kubernetes.cri.pod-annotations"
+"""Capability of a runtime: it gives the pod's annotations, as the kubelet has them."""
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DEVICE = re.compile(r"[^\s/:%]{1,15}")
@@ -58,6 +60,14 @@ class Attachment(BaseModel):
     device: str = Field(alias="ifname")
 
 
+class RuntimeConfig(BaseModel):
+    """What the runtime gives for capabilities that the configuration asks for."""
+
+    annotations: dict[str, str] | None = Field(
+        default=None, alias="io.kubernetes.cri.pod-annotations"
+    )
+
+
 class Config(BaseModel):
     """The network configuration, as far as it is ours; other keys are ignored."""
 
@@ -76,6 +86,15 @@ class Config(BaseModel):
         default=None, alias="cni.dev/attachments"
     )
     """As the first text of version 1.1.0 had it, and the first libcni."""
+
+    runtime: RuntimeConfig | None = Field(default=None, alias="runtimeConfig")
+
+    @property
+    def pod_annotations(self) -> dict[str, str] | None:
+        """Annotations of the pod; None: the runtime does not say. Null is none, as Go writes it."""
+        if self.runtime is None or "annotations" not in self.runtime.model_fields_set:
+            return None
+        return self.runtime.annotations or {}
 
     @property
     def in_use(self) -> frozenset[str] | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from headrace_api import Json
 from headrace_dataplane import logs
 from headrace_dataplane.follow import follow
-from headrace_dataplane.node.cni import DEFAULT_TIMEOUT_SECONDS
+from headrace_dataplane.node.cni import DEFAULT_TIMEOUT_SECONDS, POD_ANNOTATIONS
 from headrace_dataplane.node.configs import Configs
 from headrace_dataplane.node.install import PLUGIN, install_plugin, keep_chained, unchain
 from headrace_dataplane.node.pods import Pods
@@ -59,9 +59,15 @@ async def _run(arguments: argparse.Namespace) -> None:
 async def _live(kube: Kube, daemon_set: "_DaemonSet", arguments: argparse.Namespace) -> None:
     async with asyncio.TaskGroup() as tasks:
         configs = Configs(kube, arguments.namespace or kube.namespace, tasks)
-        tasks.create_task(serve(arguments.socket, Pods(kube, arguments.node, configs).answer))
+        asks = arguments.pod_annotations == "APIServer"
+        pods = Pods(kube, arguments.node, configs, ask_api_server=asks)
+        tasks.create_task(serve(arguments.socket, pods.answer))
         if arguments.conf_dir is not None:
-            entry: Json = {"type": PLUGIN, "timeoutSeconds": arguments.timeout_seconds}
+            entry: Json = {
+                "type": PLUGIN,
+                "timeoutSeconds": arguments.timeout_seconds,
+                "capabilities": {POD_ANNOTATIONS: True},
+            }
             tasks.create_task(keep_chained(arguments.conf_dir, entry))
             tasks.create_task(daemon_set.follow())
 
@@ -131,6 +137,12 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=DEFAULT_TIMEOUT_SECONDS,
         help="how long a pod of the *.conflist waits for its network, 1 to 120; default: 50",
+    )
+    parser.add_argument(
+        "--pod-annotations",
+        choices=("Runtime", "APIServer"),
+        default="Runtime",
+        help="who says them; APIServer is asked where the runtime does not; default: Runtime",
     )
     parser.add_argument(
         "--daemon-set",

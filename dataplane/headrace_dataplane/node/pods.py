@@ -23,13 +23,12 @@ from headrace_api import (
     Json,
     config_name,
     pod_device,
-    pod_interface_name,
-    pod_networks,
+    pod_interfaces,
 )
-from headrace_api.pod import NETWORKS_ANNOTATION, PodNetworksError
+from headrace_api.pod import MIRROR_ANNOTATION, STATIC_POD_ANNOTATION, PodNetworksError
 from headrace_dataplane.follow import follow
 from headrace_dataplane.node import links
-from headrace_dataplane.node.cni import CNIError, Code, Request, result
+from headrace_dataplane.node.cni import POD_ANNOTATIONS, CNIError, Code, Request, result
 from headrace_dataplane.node.configs import Configs
 from headrace_kube import INTERFACES, PODS, Kube, KubeError, Listing
 
@@ -51,7 +50,11 @@ class _Plan:
 class Pods:
     """Answers the commands of the CNI on one node."""
 
-    def __init__(self, kube: Kube, node: str, configs: Configs) -> None:
+    def __init__(
+        self, kube: Kube, node: str, configs: Configs, *, ask_api_server: bool = False
+    ) -> None:
+        """`ask_api_server`: for the annotations of pods, where the runtime does not give them."""
+        self._ask_api_server = ask_api_server
         self._kube = kube
         self._node = node
         self._configs = configs
@@ -81,10 +84,10 @@ class Pods:
         try:
             async with asyncio.timeout(seconds):
                 uid, found = await self._interfaces(request)
-                names += sorted(found)
+                names += found
                 async with asyncio.TaskGroup() as tasks:
                     plugging = [
-                        tasks.create_task(self._device(request, uid, name, found[name], sandbox))
+                        tasks.create_task(self._device(request, uid, name, sandbox))
                         for name in names
                     ]
         except ExceptionGroup as group:
@@ -102,46 +105,51 @@ class Pods:
         devices = [task.result() for task in plugging]
         return result(config.version, config.previous, request.namespace, devices)
 
-    async def _interfaces(self, request: Request) -> tuple[str, dict[str, Json | None]]:
-        """Return the pod's uid, and the Interfaces that it has or (None) shall have, by name."""
+    async def _interfaces(self, request: Request) -> tuple[str, tuple[str, ...]]:
+        """Return the pod's uid on its node, and the names of the Interfaces that it shall have."""
         arguments = request.arguments
         name, namespace = arguments.get("K8S_POD_NAME"), arguments.get("K8S_POD_NAMESPACE")
+        uid = arguments.get("K8S_POD_UID", "")
         if not name or not namespace:
-            return "", {}
+            return "", ()
+        annotations = request.config.pod_annotations
+        if annotations is None:
+            uid, annotations = await self._asked(namespace, name, uid)
         try:
-            pod = await self._kube.get(PODS, name, namespace)
+            found = pod_interfaces(name, annotations)
+        except PodNetworksError as error:
+            raise CNIError(Code.INVALID_CONFIG, f"pod {namespace}/{name}: {error}") from error
+        if found and not uid:
+            message = f"pod {namespace}/{name}: the runtime gives no K8S_POD_UID in CNI_ARGS"
+            raise CNIError(Code.INVALID_ENVIRONMENT, message)
+        return uid, found
+
+    async def _asked(self, namespace: str, name: str, uid: str) -> tuple[str, dict[str, str]]:
+        """Ask the API server for the uid that a pod has on its node, and its annotations."""
+        if not self._ask_api_server:
+            message = (
+                f"pod {namespace}/{name}: the container runtime does not give its annotations "
+                f"({POD_ANNOTATIONS}): set nodeAgent.cni.podAnnotations=APIServer in the chart"
+            )
+            raise CNIError(Code.TRY_AGAIN_LATER, message)
+        try:
+            metadata = _metadata(await self._kube.get(PODS, name, namespace))
         except KubeError as error:
             if error.absent:
                 # Of a manifest on the node's disk, or deleted meanwhile.
                 return "", {}
             raise
-        metadata = _metadata(pod)
-        annotation = (metadata.get("annotations") or {}).get(NETWORKS_ANNOTATION)
-        try:
-            networks = pod_networks(annotation) if annotation is not None else ()
-        except PodNetworksError as error:
-            message = f"pod {namespace}/{name}: annotation {NETWORKS_ANNOTATION}: {error}"
-            raise CNIError(Code.INVALID_CONFIG, message) from error
-        found: dict[str, Json | None] = {
-            pod_interface_name(name, network.network): None for network in networks
-        }
-        fields = f"spec.attachment.pod.name={name}"
-        listing = await self._kube.list(INTERFACES, namespace, fields=fields)
-        found |= {str(_metadata(item)["name"]): item for item in listing.items}
-        uid = str(metadata["uid"])
-        if found and arguments.get("K8S_POD_UID", uid) != uid:
+        annotations = metadata.get("annotations") or {}
+        there = annotations.get(MIRROR_ANNOTATION, str(metadata["uid"]))
+        if uid not in ("", there):
             message = f"pod {namespace}/{name} has been replaced by another of its name"
             raise CNIError(Code.TRY_AGAIN_LATER, message)
-        return uid, found
+        return there, annotations
 
-    async def _device(
-        self, request: Request, uid: str, name: str, item: Json | None, sandbox: int
-    ) -> links.Device:
+    async def _device(self, request: Request, uid: str, name: str, sandbox: int) -> links.Device:
         """Plug the pod into what an Interface leads to, once the dataplane takes part."""
         while True:
-            interface = self._usable(item, request, uid) if item is not None else None
-            if interface is None:
-                interface = await self._allocated(request, uid, name)
+            interface = await self._allocated(request, uid, name)
             config = config_name(interface.spec.pipeline_name, self._node)
             plan = await self._configs.wait(config, partial(_plan, interface))
             endpoint = _endpoint(plan)
@@ -150,7 +158,6 @@ class Pods:
                 while not links.is_read(endpoint.host):
                     await asyncio.sleep(_LOOK_SECONDS)
                 return device
-            item = None
 
     async def _allocated(self, request: Request, uid: str, name: str) -> Interface:
         """Wait until an Interface is this pod's, and has its addresses here."""
@@ -170,9 +177,10 @@ class Pods:
         """The Interface, if it is not that of an earlier pod, and has its addresses here."""
         metadata = _metadata(item)
         owners = metadata.get("ownerReferences") or ()
+        static = (metadata.get("annotations") or {}).get(STATIC_POD_ANNOTATION)
         if metadata.get("deletionTimestamp") or not _names(item, request.arguments["K8S_POD_NAME"]):
             return None
-        if any(owner["kind"] == "Pod" and owner["uid"] != uid for owner in owners):
+        if any(owner["kind"] == "Pod" and uid not in (owner["uid"], static) for owner in owners):
             return None
         try:
             interface = Interface.read(item)
@@ -191,7 +199,7 @@ class Pods:
                 item = await self._kube.get(INTERFACES, name, namespace)
             except KubeError as error:
                 if error.absent:
-                    return f"{what} is not there: the operator makes it; see the pod's events"
+                    return f"{what} is not there: see the pod's events"
                 return error.message
             status = cast("dict[str, Any]", item.get("status") or {})
             for condition in status.get("conditions", ()):

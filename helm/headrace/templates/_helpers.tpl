@@ -72,3 +72,12 @@ seccompProfile:
 {{ .Values.metrics.certificateSecret | default "headrace-metrics-certificate" }}
 {{- end -}}
 {{- end -}}
+
+{{- /* Who gives the node agent the annotations of pods: Multus does not pass on what the runtime says. */ -}}
+{{- define "headrace.podAnnotations" -}}
+{{- if .Values.nodeAgent.cni.chained -}}
+{{- .Values.nodeAgent.cni.podAnnotations | default "Runtime" -}}
+{{- else -}}
+APIServer
+{{- end -}}
+{{- end -}}
