@@ -4,6 +4,7 @@
 import asyncio
 import json
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ from hypothesis import strategies as st
 
 from headrace_api import Json
 from headrace_dataplane.node import install
-from headrace_dataplane.node.install import PLUGIN, chain, install_plugin, keep_chained, unchain
+from headrace_dataplane.node.install import (
+    OWN,
+    PLUGIN,
+    chain,
+    install_plugin,
+    keep_chained,
+    unchain,
+)
 
 ENTRY: Json = {"type": PLUGIN, "timeoutSeconds": 50}
 BRIDGE: Json = {"type": "bridge", "bridge": "cni0"}
@@ -47,16 +55,18 @@ def test_the_plugin_comes_last_in_the_first_conflist(tmp_path: Path) -> None:
     assert read(first)["disableCheck"] is True
     assert first.stat().st_mode & 0o777 == 0o640
     assert second.read_bytes() == other
-    assert sorted(os.listdir(tmp_path)) == ["10-a.conflist", "20-b.conflist"]
+    assert sorted(os.listdir(tmp_path)) == [OWN, "10-a.conflist", "20-b.conflist"]
+    assert (tmp_path / OWN).read_bytes() == first.read_bytes()
+    assert (tmp_path / OWN).stat().st_mode & 0o777 == 0o640
 
 
 def test_a_second_time_nothing_is_written(tmp_path: Path) -> None:
     path = tmp_path / "10-a.conflist"
     write(path, BRIDGE)
-    chain(tmp_path, ENTRY)
-    before = path.stat()
-    chain(tmp_path, ENTRY)
-    assert path.stat().st_ino == before.st_ino
+    assert chain(tmp_path, ENTRY) == 2
+    before = [each.stat().st_ino for each in (path, tmp_path / OWN)]
+    assert chain(tmp_path, ENTRY) == 0
+    assert [each.stat().st_ino for each in (path, tmp_path / OWN)] == before
 
 
 def test_it_is_put_back_and_kept_up_to_date(tmp_path: Path) -> None:
@@ -87,6 +97,7 @@ def test_taking_it_out_keeps_what_others_did(tmp_path: Path) -> None:
     for _ in range(2):
         unchain(tmp_path)
         assert read(path) == before
+        assert os.listdir(tmp_path) == [path.name]
     write(path, BRIDGE, ENTRY, {"type": "tuning"})
     unchain(tmp_path)
     assert plugins(path) == [BRIDGE, {"type": "tuning"}]
@@ -138,25 +149,131 @@ def test_whatever_is_there_in_and_out_again_is_the_same(
     assert read(path) == before
 
 
+def taken(folder: Path) -> list[str]:
+    """Types of the plugins that a runtime calls: those of the first file by name."""
+    first = min(path for path in folder.iterdir() if path.suffix == ".conflist")
+    return [plugin["type"] for plugin in plugins(first)]
+
+
+def replace(path: Path, *plugins: Json) -> None:
+    """Write it anew, at once, as networks of clusters do."""
+    fresh = path.with_suffix(".new")
+    write(fresh, *plugins)
+    fresh.rename(path)
+
+
+def test_what_the_owner_writes_while_no_agent_runs_lets_no_pod_pass(tmp_path: Path) -> None:
+    path = tmp_path / "10-a.conflist"
+    write(path, BRIDGE)
+    chain(tmp_path, ENTRY)
+    replace(path, {"type": "calico"})
+    assert taken(tmp_path) == ["bridge", PLUGIN]
+    chain(tmp_path, ENTRY)
+    assert taken(tmp_path) == ["calico", PLUGIN]
+    path.unlink()
+    assert chain(tmp_path, ENTRY) is None
+    assert taken(tmp_path) == ["calico", PLUGIN]
+
+
+def test_it_keeps_out_of_the_way_of_what_comes_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "10-a.conflist"
+    write(path, BRIDGE)
+    chain(tmp_path, ENTRY)
+    (tmp_path / "00-multus.conf").write_text("{}")
+    chain(tmp_path, ENTRY)
+    assert not (tmp_path / OWN).exists()
+    assert "00-multus.conf comes before" in caplog.text
+    (tmp_path / "00-multus.conf").unlink()
+    write(tmp_path / "00-a.conflist", BRIDGE)
+    chain(tmp_path, ENTRY)
+    assert not (tmp_path / OWN).exists()
+    assert taken(tmp_path) == ["bridge", PLUGIN]
+    assert "00-a.conflist comes before" in caplog.text
+
+
+def keep(folder: Path, meanwhile: Callable[[], Awaitable[None]]) -> None:
+    async def run() -> None:
+        keeping = asyncio.create_task(keep_chained(folder, ENTRY))
+        try:
+            async with asyncio.timeout(30):
+                await meanwhile()
+        finally:
+            keeping.cancel()
+            await asyncio.wait((keeping,))
+
+    asyncio.run(run())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.01)
+
+
+def test_the_kernel_says_when_it_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "_LOOK_SECONDS", 1000.0)
+    path = tmp_path / "10-a.conflist"
+    write(path, BRIDGE)
+
+    async def rewrite() -> None:
+        for kind in ("bridge", "flannel", "calico"):
+            replace(path, {"type": kind})
+            await until(lambda: plugins(path)[-1] == ENTRY)
+            await until(lambda: taken(tmp_path) == [kind, PLUGIN])  # noqa: B023
+
+    keep(tmp_path, rewrite)
+
+
+def test_who_takes_our_file_away_again_and_again_gets_his_way(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, copy = tmp_path / "10-a.conflist", tmp_path / OWN
+    write(path, BRIDGE)
+
+    async def remove() -> None:
+        while "somebody removes" not in caplog.text:
+            if copy.exists():
+                copy.rename(tmp_path / "backup")
+            await asyncio.sleep(0.01)
+        await until(lambda: plugins(path)[-1] == ENTRY)
+        replace(path, BRIDGE)
+        await until(lambda: plugins(path)[-1] == ENTRY)
+
+    keep(tmp_path, remove)
+    assert not copy.exists()
+
+
+def test_the_copy_goes_when_the_clusters_own_network_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(install, "_GONE_SECONDS", 0.02)
+    path, copy = tmp_path / "10-a.conflist", tmp_path / OWN
+    write(path, BRIDGE)
+
+    async def uninstall() -> None:
+        await until(copy.exists)
+        path.unlink()
+        await until(lambda: not copy.exists())
+
+    keep(tmp_path, uninstall)
+
+
 def test_without_a_conflist_it_says_so_and_waits(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "10-a.conf").write_text("{}")
-    monkeypatch.setattr(install, "_LOOK_SECONDS", 0.01)
     path = tmp_path / "20-b.conflist"
 
     async def watch() -> None:
-        keeping = asyncio.create_task(keep_chained(tmp_path, ENTRY))
-        async with asyncio.timeout(30):
-            while "has no *.conflist yet" not in caplog.text:
-                await asyncio.sleep(0.01)
-            write(path, BRIDGE)
-            while len(plugins(path)) < 2:
-                await asyncio.sleep(0.01)
-        keeping.cancel()
-        await asyncio.wait((keeping,))
+        await until(lambda: "has no *.conflist yet" in caplog.text)
+        write(path, BRIDGE)
+        await until(lambda: len(plugins(path)) == 2)
 
-    asyncio.run(watch())
+    keep(tmp_path, watch)
     assert plugins(path) == [BRIDGE, ENTRY]
     assert "10-a.conf comes before" in caplog.text
 
