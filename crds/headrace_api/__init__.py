@@ -59,7 +59,13 @@ from .route_slice import (
     slice_revision,
 )
 from .selector import LabelSelector
-from .sockets import SOCKET_NAMES, SOCKETS_DIRECTORY, socket_directory, with_socket
+from .sockets import (
+    SOCKET_NAMES,
+    SOCKETS_DIRECTORY,
+    SOCKETS_VARIABLE,
+    socket_directory,
+    with_socket,
+)
 from .virtual_network import (
     NextHop,
     Route,
@@ -78,6 +84,7 @@ __all__ = [
     "PIPELINE_LABEL",
     "RUNTIME_DIRECTORY",
     "SOCKETS_DIRECTORY",
+    "SOCKETS_VARIABLE",
     "SOCKET_BYTES",
     "SOCKET_NAMES",
     "SUPPORTED_TYPES",

@@ -7,6 +7,8 @@ from .attachment import Attachment, AttachmentType
 
 #: Where the directories are, unless the chart's dataplane.hostDirectory says otherwise.
 SOCKETS_DIRECTORY = "/var/lib/headrace/sockets"
+#: Environment variable that tells an agent of another place.
+SOCKETS_VARIABLE = "HEADRACE_SOCKETS_DIRECTORY"
 #: Name of the socket in the Interface's directory, by type of attachment; other types have none.
 SOCKET_NAMES: Mapping[AttachmentType, str] = {
     AttachmentType.MEMIF: "memif.sock",

@@ -10,8 +10,10 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 from headrace_api import (
+    SOCKETS_DIRECTORY,
     UNDERLAY_SOURCE_CHECK,
     Condition,
     ConditionStatus,
@@ -65,16 +67,19 @@ class Agent:
         source: ConfigSource,
         cpus: set[int],
         state: AgentState | None = None,
+        sockets: Path = Path(SOCKETS_DIRECTORY),
     ) -> None:
         """`cpus` are those that the control thread and the workers may be chosen from.
 
-        `state` is what to keep up to date, where others have a part in it.
+        `state` is what to keep up to date, where others have a part in it; `sockets` has the
+        directories of Interfaces' sockets.
         """
         self.state = state or AgentState()
         self.engine = EngineProcess(runtime, self._engine_changed)
         self._runtime = runtime
         self._source = source
         self._cpus = cpus
+        self._sockets = sockets
         self._wake = asyncio.Event()
         self._endpoints: frozenset[str] = frozenset()
         """Kernel devices of Interfaces, there or not."""
@@ -180,7 +185,7 @@ class Agent:
         states: Mapping[str, Interface] = {}
         due = isolation_due = 0.0
         appeared = -math.inf
-        directories = SocketDirectories()
+        directories: SocketDirectories | None = None
         failure = ""
         with EngineClient(self._runtime.socket) as client:
             while True:
@@ -201,6 +206,9 @@ class Agent:
                 if await self._isolate(translation.endpoints) and reconciler is not None:
                     reconciler.retry()
                     due, appeared = 0.0, time.monotonic()
+                if directories is None:
+                    owner = snapshot.config.metadata.name
+                    directories = SocketDirectories(self._sockets, owner, time.monotonic())
                 await asyncio.to_thread(directories.keep, translation.directories, time.monotonic())
                 hello = self.engine.hello
                 if hello is None:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
+from headrace_api import SOCKETS_DIRECTORY
 from headrace_dataplane.agent import Agent
 from headrace_dataplane.engine import RuntimeDirectory, engine_name, find_engine
 from headrace_dataplane.http import HTTPServer, Protection
@@ -72,15 +73,17 @@ async def serve(
     *helpers: Callable[[], Coroutine[None, None, None]],
     state: AgentState | None = None,
     protection: Protection | None = None,
+    sockets: Path = Path(SOCKETS_DIRECTORY),
 ) -> None:
     """Be an agent until SIGTERM or SIGINT, which end the engine too; `helpers` run beside it.
 
-    `state` is the agent's, where a helper has a part in it; `protection` is that of /metrics.
+    `state` is the agent's, where a helper has a part in it; `protection` is that of /metrics;
+    `sockets` has the directories of Interfaces' sockets.
 
     Raises what the agent or a helper raises (then the engine runs on: the next agent adopts it),
     and AgentError when `address` ("host:port", "" for none) cannot be listened on.
     """
-    agent = Agent(runtime, source, cpus, state)
+    agent = Agent(runtime, source, cpus, state, sockets)
     server = None
     if address:
         try:

@@ -8,8 +8,14 @@ import functools
 import logging
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
-from headrace_api import LEASE_SECONDS, LEASE_SECONDS_VARIABLE
+from headrace_api import (
+    LEASE_SECONDS,
+    LEASE_SECONDS_VARIABLE,
+    SOCKETS_DIRECTORY,
+    SOCKETS_VARIABLE,
+)
 from headrace_dataplane.daemon import AgentError, check, parse_cpus, runtime_directory, serve
 from headrace_dataplane.engine import RuntimeDirectory
 from headrace_dataplane.http import Protection
@@ -62,7 +68,10 @@ async def _run(arguments: argparse.Namespace, beat: int) -> None:
         beating = functools.partial(_beat, beat)
         address = arguments.metrics_address
         await serve(
-            runtime, source, cpus, address, source.run, beating, state=state, protection=protection
+            *(runtime, source, cpus, address, source.run, beating),
+            state=state,
+            protection=protection,
+            sockets=Path(os.environ.get(SOCKETS_VARIABLE, SOCKETS_DIRECTORY)),
         )
 
 

@@ -3,11 +3,20 @@
 
 Whoever has one mounted, a pod for example, has it as it is now, not one of the same name that
 comes later: so it outlives an Interface that is deleted and made again, or is wrong for a moment.
+
+A file beside them says which are this agent's: the next agent removes those whose Interfaces went
+while none ran. The root is the node's, so it outlives the pod, and Pipelines share it.
 """
 
 import contextlib
+import errno
+import fcntl
+import json
 import logging
-from collections.abc import Iterable
+import os
+import socket
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -16,39 +25,105 @@ KEEP_SECONDS = 30.0
 
 
 class SocketDirectories:
-    """Those of the Interfaces that this node has, and had a moment ago."""
+    """Those of the Interfaces that this node has, and had a moment ago or when an agent ended."""
 
-    def __init__(self) -> None:
-        self._wanted: dict[str, float] = {}
+    def __init__(self, root: Path, owner: str, now: float) -> None:
+        """`root` has the directories of all agents, `owner` names this one.
+
+        `now` is of a clock in seconds that does not go back.
+        """
+        self._root = root
+        self._record = root / f".{owner}"
+        self._wanted: dict[str, float] = dict.fromkeys(_read(self._record), now)
         """Directory -> when it was last wanted."""
-        self._failure = ""
+        self._told: set[str] = set()
 
     def keep(self, wanted: Iterable[str], now: float) -> None:
         """Make those that are wanted, and remove others that have long not been; logs failures.
 
-        `now` is a clock in seconds that does not go back. Files that somebody left in a directory
-        keep it.
+        Files that somebody left in a directory keep it; sockets that nobody listens at do not.
         """
-        for directory in wanted:
-            self._make(Path(directory))
-            self._wanted[directory] = now
-        for directory, last in list(self._wanted.items()):
-            if now - last > KEEP_SECONDS:
-                del self._wanted[directory]
-                _remove(Path(directory))
+        before = set(self._wanted)
+        self._wanted |= dict.fromkeys(wanted, now)
+        old = [path for path, last in self._wanted.items() if now - last > KEEP_SECONDS]
+        if old or self._wanted.keys() != before:
+            with self._telling(), self._alone():
+                # Before they are made: an agent that dies then has not forgotten them.
+                self._write()
+                self._remove(old, now)
+        for path, last in self._wanted.items():
+            if last == now:
+                with self._telling():
+                    Path(path).mkdir(parents=True, exist_ok=True)
 
-    def _make(self, path: Path) -> None:
+    def _remove(self, old: Iterable[str], now: float) -> None:
+        others = self._others()
+        for path in old:
+            del self._wanted[path]
+            if path not in others and not _remove(Path(path)):
+                # Another time: somebody still has something there.
+                self._wanted[path] = now
+        self._write()
+
+    def _others(self) -> frozenset[str]:
+        """Directories that agents of other Pipelines have made."""
+        records = [each for each in self._root.glob(".*") if each != self._record]
+        return frozenset(path for record in records for path in _read(record))
+
+    def _write(self) -> None:
+        if not self._wanted:
+            self._record.unlink(missing_ok=True)
+            return
+        new = self._record.with_name(f"{self._record.name}~")
+        new.write_text(json.dumps(sorted(self._wanted)))
+        new.replace(self._record)
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Log a failure, once."""
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            yield
         except OSError as error:
-            failure = f"{path} for an Interface's socket: {error.strerror}"
-            if failure != self._failure:
-                log.error("%s", failure)
-            self._failure = failure
+            line = f"{error.filename or self._root} for an Interface's socket: {error.strerror}"
+            if line not in self._told:
+                log.error("%s", line)
+            self._told.add(line)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep agents of other Pipelines from removing at the same time."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
 
-def _remove(path: Path) -> None:
+def _read(record: Path) -> list[str]:
+    try:
+        found = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return []
+    return [path for path in found if isinstance(path, str)] if isinstance(found, list) else []
+
+
+def _remove(path: Path) -> bool:
+    """Remove the directory, and whether it is gone."""
     with contextlib.suppress(OSError):
+        for file in path.iterdir():
+            if stat.S_ISSOCK(file.lstat().st_mode) and _dead(file):
+                file.unlink()
         path.rmdir()
         # The namespace's.
         path.parent.rmdir()
+    return not path.exists()
+
+
+def _dead(file: Path) -> bool:
+    """Whether it is a socket that an engine left that did not end well."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as ours:
+        ours.setblocking(False)
+        # EPROTOTYPE is of one that lives and is of another type.
+        return ours.connect_ex(str(file)) == errno.ECONNREFUSED

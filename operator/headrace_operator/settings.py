@@ -8,7 +8,12 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-from headrace_api import LEASE_SECONDS, LEASE_SECONDS_VARIABLE, RUNTIME_DIRECTORY
+from headrace_api import (
+    LEASE_SECONDS,
+    LEASE_SECONDS_VARIABLE,
+    RUNTIME_DIRECTORY,
+    SOCKETS_VARIABLE,
+)
 from headrace_api.base import ApiModel, field_error
 from headrace_api.device import DEFAULT_DEVICES, Device
 from headrace_api.errors import violations
@@ -17,7 +22,10 @@ from headrace_api.types import Name, Subdomain
 #: Prefixes of the labels and annotations that say what a dataplane pod is.
 RESERVED_KEYS = ("headrace.dev/", "app.kubernetes.io/")
 #: Environment, volumes and mounts that a dataplane pod cannot do without.
-RESERVED_ENV = ("NODE_NAME", "POD_NAME", "POD_NAMESPACE", "POD_IP", LEASE_SECONDS_VARIABLE)
+RESERVED_ENV = (
+    *("NODE_NAME", "POD_NAME", "POD_NAMESPACE", "POD_IP"),
+    *(LEASE_SECONDS_VARIABLE, SOCKETS_VARIABLE),
+)
 RESERVED_VOLUMES = ("engine", "state", "tmp", "sockets", "tun", "metrics-certificate")
 #: Prefix of the volumes of devices of type Pcap.
 DEVICE_VOLUME = "device-"

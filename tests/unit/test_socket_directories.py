@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An Interface's socket is in a directory of its own: given out, checked, made and removed."""
 
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +178,8 @@ def test_directories_that_the_agent_makes() -> None:
 
 
 def test_a_directory_is_there_from_before_its_socket_until_some_time_after(tmp_path: Path) -> None:
-    fast, slow = (tmp_path / "sockets/blue" / name for name in ("fast", "slow"))
-    directories = SocketDirectories()
+    fast, slow = (tmp_path / "blue" / name for name in ("fast", "slow"))
+    directories = SocketDirectories(tmp_path, "router.node-a", now=0.0)
     directories.keep([str(fast), str(slow)], now=0.0)
     assert fast.is_dir()
     assert slow.is_dir()
@@ -194,12 +195,59 @@ def test_a_directory_is_there_from_before_its_socket_until_some_time_after(tmp_p
     assert not fast.exists()
     assert slow.is_dir()
     directories.keep([], now=2 * later)
-    assert not slow.parent.exists()
+    assert not [*tmp_path.iterdir()]
+
+
+def test_what_went_while_no_agent_ran_is_removed_by_the_next(tmp_path: Path) -> None:
+    gone, stays, others = (tmp_path / "blue" / name for name in ("gone", "stays", "others"))
+    SocketDirectories(tmp_path, "router.node-a", 0.0).keep([str(gone), str(stays)], 0.0)
+    SocketDirectories(tmp_path, "edge.node-a", 0.0).keep([str(others)], 0.0)
+    # Its engine was killed, and left the socket.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as dead:
+        dead.bind(str(gone / "memif.sock"))
+        dead.listen()
+
+    after = SocketDirectories(tmp_path, "router.node-a", now=100.0)
+    after.keep([str(stays)], now=100.0)
+    assert gone.is_dir()
+    after.keep([str(stays)], now=101.0 + KEEP_SECONDS)
+    assert not gone.exists()
+    assert stays.is_dir()
+    assert others.is_dir()
+
+
+def test_a_directory_that_another_pipeline_has_by_now_stays(tmp_path: Path) -> None:
+    """An Interface was deleted and made again, in another Pipeline."""
+    moved = tmp_path / "blue/moved"
+    before = SocketDirectories(tmp_path, "router.node-a", 0.0)
+    before.keep([str(moved)], 0.0)
+    after = SocketDirectories(tmp_path, "edge.node-a", 0.0)
+    after.keep([str(moved)], 1.0)
+    before.keep([], 1.0 + KEEP_SECONDS)
+    assert moved.is_dir()
+    after.keep([], 2.0 + KEEP_SECONDS)
+    assert not moved.exists()
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_SEQPACKET])
+def test_a_socket_that_somebody_listens_at_keeps_its_directory(
+    tmp_path: Path, kind: socket.SocketKind
+) -> None:
+    fast = tmp_path / "blue/fast"
+    directories = SocketDirectories(tmp_path, "router.node-a", 0.0)
+    directories.keep([str(fast)], now=0.0)
+    with socket.socket(socket.AF_UNIX, kind) as alive:
+        alive.bind(str(fast / "vhost-user.sock"))
+        alive.listen()
+        directories.keep([], now=KEEP_SECONDS + 1)
+        assert (fast / "vhost-user.sock").is_socket()
+    directories.keep([], now=2 * KEEP_SECONDS + 2)
+    assert not fast.exists()
 
 
 def test_what_somebody_left_in_a_directory_stays(tmp_path: Path) -> None:
     fast = tmp_path / "blue/fast"
-    directories = SocketDirectories()
+    directories = SocketDirectories(tmp_path, "router.node-a", 0.0)
     directories.keep([str(fast)], now=0.0)
     (fast / "notes").write_text("dear to somebody")
     directories.keep([], now=KEEP_SECONDS + 1)
@@ -210,9 +258,10 @@ def test_a_directory_that_cannot_be_made_is_told_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "blue").write_text("no directory")
-    directories = SocketDirectories()
+    directories = SocketDirectories(tmp_path, "router.node-a", 0.0)
     for now in (0.0, 1.0):
-        directories.keep([str(tmp_path / "blue/fast")], now)
+        directories.keep([str(tmp_path / "blue/fast"), str(tmp_path / "red/fast")], now)
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path}/blue/fast for an Interface's socket: Not a directory"
     ]
+    assert (tmp_path / "red/fast").is_dir()

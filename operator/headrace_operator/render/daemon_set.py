@@ -13,6 +13,8 @@ from headrace_api import (
     LEASE_SECONDS_VARIABLE,
     PIPELINE_LABEL,
     RUNTIME_DIRECTORY,
+    SOCKETS_DIRECTORY,
+    SOCKETS_VARIABLE,
     AttachmentType,
     Json,
     Pipeline,
@@ -202,7 +204,7 @@ def _container(
             _downward("POD_NAME", "metadata.name"),
             _downward("POD_NAMESPACE", "metadata.namespace"),
             _downward("POD_IP", "status.podIP"),
-            *_lease(settings),
+            *_told(settings),
             *(variable.to_dict() for variable in settings.env),
         ],
         "ports": [{"name": "metrics", "containerPort": metrics_port, "protocol": "TCP"}],
@@ -229,10 +231,17 @@ def _container(
     }
 
 
-def _lease(settings: DataplaneSettings) -> list[Json]:
-    if settings.lease_seconds == LEASE_SECONDS:
-        return []
-    return [{"name": LEASE_SECONDS_VARIABLE, "value": str(settings.lease_seconds)}]
+def _told(settings: DataplaneSettings) -> list[Json]:
+    """What the agent is to have otherwise than by default: an older one does not mind."""
+    values = {
+        LEASE_SECONDS_VARIABLE: (str(settings.lease_seconds), str(LEASE_SECONDS)),
+        SOCKETS_VARIABLE: (settings.sockets, SOCKETS_DIRECTORY),
+    }
+    return [
+        {"name": name, "value": value}
+        for name, (value, default) in values.items()
+        if value != default
+    ]
 
 
 def _types(spec: PipelineSpec) -> frozenset[AttachmentType]:
