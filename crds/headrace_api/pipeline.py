@@ -265,6 +265,15 @@ class Uplink(ApiModel):
         return self
 
 
+class Limits(ApiModel):
+    """What one namespace may have: what a ResourceQuota cannot count."""
+
+    routes_per_namespace: int | None = Field(default=None, ge=1, le=10_000_000)
+    """Most routes of a namespace, in all its networks together: those of its VirtualNetworks, and
+    the addresses and prefixes of its Interfaces. Absent: any number. What is there stays when the
+    limit is lowered."""
+
+
 class PipelineSpec(ApiModel):
     """What runs and where."""
 
@@ -326,6 +335,8 @@ class PipelineSpec(ApiModel):
     """All that Interfaces may name of a node, at most 64 entries. The dataplane pod gets the
     privileges that their types and the uplinks need, and no more. Absent: an entry of type Pod
     where the chart's node agent is enabled; empty: nothing. Uplinks need no entry."""
+    limits: Limits = Limits()
+    """What one namespace may have."""
     underlay_prefix: NodePool
     """IPv6 prefix of length 64 or less from which every node gets a /64, e.g. fd00:1::/48;
     immutable. The first /64 of a longer range stays free for the fabric's own addresses."""

@@ -112,6 +112,7 @@ def pipelines(draw: st.DrawFn) -> Pipeline:
         "underlayPrefix": draw(st.sampled_from(["fd00:1::/48", "fd00:1::/62", "fd00:2::/64"])),
         "allowedNamespaces": draw(st.sampled_from([{}, {}, TEAM])),
         "devices": draw(st.sampled_from([DEVICES, DEVICES[:1], NARROW])),
+        "limits": draw(st.sampled_from([{}, {"routesPerNamespace": 6}])),
     }
     device = draw(st.sampled_from(["up0", "up1", "tap3"]))
     uplink = {"type": "Tap", "tap": {"deviceName": device}}

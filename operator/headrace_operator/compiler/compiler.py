@@ -35,14 +35,15 @@ from headrace_api import (
 )
 
 from . import interface, network, nodes
-from .addresses import node_number
+from .addresses import host_prefix, node_number
 from .allocations import Allocations, InterfaceAllocation, NetworkAllocation, NodeAllocation
 from .claims import Claims, Owner, OwnerKind
 from .config import compiled_network, dataplane_config
 from .nodes import pn_key, pn_parts
 from .outcome import Fault, problem
+from .quota import Quota
 from .routing import Routing
-from .store import Entry, Place, Store
+from .store import Entry, Place, Store, namespace_of
 
 _EMPTY = Allocations()
 
@@ -104,6 +105,7 @@ class Compiler:
         self._store = Store()
         self._claims = Claims()
         self._routing = Routing(namespace)
+        self._quota = Quota()
         self._dirty: dict[OwnerKind, set[str]] = {"pn": set(), "net": set(), "ifc": set()}
         self._dirty_configs: set[str] = set()
 
@@ -225,6 +227,8 @@ class Compiler:
         _put(self._store.networks, key, entry)
         self._dirty["net"].add(key)
         self._routing.resolve([key])
+        most = len(entry.spec.routes) if entry else 0
+        self._wake(self._quota.shrink(Owner("net", key), most))
         if old and entry and network.same_but_routes(old.spec, entry.spec):
             return
         self._dirty["ifc"] |= self._store.by_network[key]
@@ -239,6 +243,7 @@ class Compiler:
         held = {key for key in self._pns if pn_parts(key)[0] == name}
         self._dirty["pn"] |= held | {pn_key(name, node) for node in self._store.nodes}
         self._dirty["ifc"] |= self._store.by_pipeline[name]
+        self._wake(self._quota.reconsider())
 
     def _put_node(self, name: str, labels: Mapping[str, str] | None) -> None:
         if self._store.nodes.get(name) == labels:
@@ -252,6 +257,7 @@ class Compiler:
             return
         _put(self._store.namespaces, name, None if labels is None else dict(labels))
         self._dirty["ifc"] |= self._store.by_namespace[name]
+        self._wake(self._quota.reconsider(name))
 
     def _put_interface(self, key: str, entry: Entry[InterfaceSpec] | None) -> None:
         if self._store.put_interface(key, entry):
@@ -275,9 +281,13 @@ class Compiler:
         self._keep(changes)
         self._claim_nodes(changes, looked_at)
         self._claim_networks(changes, looked_at)
-        self._claim_interfaces(changes, looked_at)
+        while self._dirty["ifc"]:
+            # Again for those who waited for routes that others had.
+            self._claim_interfaces(changes, looked_at)
         self._leave_out()
-        written = self._routing.write(self._store.network, self._ready_vnis, self._endpoint)
+        written = self._routing.write(
+            self._store.network, self._ready_vnis, self._endpoint, self._admit
+        )
         changes.slices = written.slices
         for key, faults in written.faults.items():
             self._set_faults(("VirtualNetwork", key), "routes", faults, looked_at)
@@ -355,6 +365,8 @@ class Compiler:
     def _wake(self, owners: Iterable[Owner]) -> None:
         for owner in owners:
             self._dirty[owner.kind].add(owner.key)
+            if owner.kind == "net":
+                self._routing.resolve([owner.key])
 
     # 2. and 3. Claim
 
@@ -388,6 +400,8 @@ class Compiler:
         for key in todo:
             self._set_faults(("VirtualNetwork", key), "", faults[key], looked_at)
             vni = self._vnis.get(key)
+            if vni is None:
+                self._wake(self._quota.shrink(Owner("net", key), 0))
             if self._ready_vnis.get(key) != vni:
                 _put(self._ready_vnis, key, vni)
                 self._dirty["ifc"] |= self._store.by_network[key]
@@ -398,6 +412,7 @@ class Compiler:
         todo = self._take_dirty("ifc")
         contexts: dict[str, interface.Context] = {}
         faults: dict[str, tuple[Fault, ...]] = {}
+        self._remember_routes(todo)
         for key in todo:
             spec = self._store.interface(key)
             if spec is None:
@@ -406,8 +421,12 @@ class Compiler:
             if isinstance(found, Fault):
                 faults[key] = (found,)
                 continue
-            faults[key] = interface.claim_given(self._claims, key, spec, found, self._sockets)
+            wanted = interface.route_count(spec, found.network_spec)
+            faults[key] = self._too_many_routes(key, spec, found, wanted) or interface.claim_given(
+                self._claims, key, spec, found, self._sockets
+            )
             if not faults[key]:
+                self._quota.hold(Owner("ifc", key), wanted)
                 contexts[key] = found
         for key in todo:
             accepted = None
@@ -421,6 +440,48 @@ class Compiler:
                     accepted = interface.accept(key, spec, contexts[key], record)
             self._set_faults(("Interface", key), "", faults.get(key, ()), looked_at)
             self._accept(key, accepted)
+            if key not in self._records:
+                self._wake(self._quota.shrink(Owner("ifc", key), 0))
+
+    def _remember_routes(self, interfaces: Iterable[str]) -> None:
+        """Count what Interfaces had in an earlier run, before any that is new."""
+        for key in interfaces:
+            spec, record = self._store.interface(key), self._records.get(key)
+            if spec is None or record is None or record.underlay_address is None:
+                continue
+            routes = (*map(host_prefix, record.addresses), *spec.prefixes)
+            if self._routing.had(record.network, routes):
+                self._quota.hold(Owner("ifc", key), len(routes))
+
+    def _too_many_routes(
+        self, key: str, spec: InterfaceSpec, context: interface.Context, wanted: int
+    ) -> tuple[Fault, ...]:
+        owner, limit = Owner("ifc", key), context.pipeline.limits.routes_per_namespace
+        if wanted <= self._quota.room(owner, limit):
+            return ()
+        self._quota.wait(owner)
+        message = (
+            f"namespace {namespace_of(key)} has {self._quota.total(namespace_of(key))} routes,"
+            f" this Interface would add {wanted}, and Pipeline {spec.pipeline_name} takes {limit}:"
+            " delete some, or have its spec.limits.routesPerNamespace raised"
+        )
+        return (Fault("spec.prefixes" if spec.prefixes else "", "RouteLimitExceeded", message),)
+
+    def _admit(self, network: str, old: int, new: int) -> tuple[int, int | None]:
+        """How many new routes of its own a network may have beside the old, and the limit."""
+        owner = Owner("net", network)
+        labels = self._store.namespace_labels(network)
+        limits = (
+            entry.spec.limits.routes_per_namespace
+            for entry in self._store.pipelines.values()
+            if entry.spec.admits(labels)
+        )
+        limit = min((each for each in limits if each is not None), default=None)
+        admitted = min(old + new, max(old, self._quota.room(owner, limit)))
+        self._wake(self._quota.hold(owner, int(admitted)))
+        if admitted < old + new:
+            self._quota.wait(owner)
+        return int(admitted) - old, limit
 
     def _accept(self, key: str, accepted: interface.Accepted | None) -> None:
         old = self._accepted.get(key)

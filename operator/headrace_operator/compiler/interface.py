@@ -223,6 +223,11 @@ def _usable(subnet: SubnetRange, number: int) -> bool:
     return subnet.first <= number <= subnet.last and number != subnet.gateway_number
 
 
+def route_count(spec: InterfaceSpec, network: VirtualNetworkSpec) -> int:
+    """How many routes the Interface announces, once it has its addresses."""
+    return (len(spec.addresses) or len(network.subnets)) + len(spec.prefixes)
+
+
 def claim_given(
     claims: Claims, key: str, spec: InterfaceSpec, context: Context, sockets: str | None
 ) -> tuple[Fault, ...]:

@@ -5,7 +5,7 @@ A route stays in its slice for as long as it exists, so that one change rewrites
 (the EndpointSlice pattern). The routes of one Interface are put together where there is room.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import NamedTuple
 
 from headrace_api import API_VERSION, Json, slice_name
@@ -83,6 +83,14 @@ class RouteTable:
                 if prefix not in self._routes:
                     self._place(prefix, number)
                     self._orphans.add(prefix)
+
+    def __contains__(self, prefix: str) -> bool:
+        """Whether there is a route for the prefix."""
+        return prefix in self._routes
+
+    def had(self, prefixes: Iterable[str]) -> bool:
+        """Whether an earlier run placed all of these, and nobody has announced any since."""
+        return self._orphans.issuperset(prefixes)
 
     def numbers(self) -> tuple[int, ...]:
         """Numbers of the slices."""

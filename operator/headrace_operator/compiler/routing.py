@@ -95,6 +95,11 @@ class Routing:
                 self._table(network).reconsider(_OWN)
             self._to_write |= {accepted.network} | networks
 
+    def had(self, network: str, prefixes: Iterable[str]) -> bool:
+        """Whether an earlier run had all of these, and nobody has announced them since."""
+        table = self._tables.get(network)
+        return table is not None and table.had(prefixes)
+
     def numbers(self, network: str) -> tuple[int, ...]:
         """Numbers of the network's slices."""
         table = self._tables.get(network)
@@ -126,8 +131,13 @@ class Routing:
         spec: Callable[[str], VirtualNetworkSpec | None],
         vnis: Mapping[str, int],
         endpoint: Callable[[str], Endpoint | None],
+        admit: Callable[[str, int, int], tuple[int, int | None]],
     ) -> RouteChanges:
-        """Write what changed. `vnis` has the accepted networks, `endpoint` the Interfaces."""
+        """Write what changed. `vnis` has the accepted networks, `endpoint` the Interfaces.
+
+        `admit` is asked how many new routes of its own a network may have: network, how many there
+        are and how many are new; it returns that, and the limit.
+        """
         changes = RouteChanges()
         networks = sorted(self._to_resolve)
         for network in networks:
@@ -137,6 +147,7 @@ class Routing:
             resolved = ResolvedRoutes({}, frozenset(), ())
             if found:
                 resolved = resolve_routes(network, found, endpoint, vnis.__contains__)
+            resolved = self._admitted(network, resolved, admit)
             self._resolved[network] = resolved
             self._table(network).withdraw(_OWN, resolved.hops)
             if resolved.peers != before:
@@ -154,6 +165,29 @@ class Routing:
         self._to_write.clear()
         self._to_announce.clear()
         return changes
+
+    def _admitted(
+        self,
+        network: str,
+        resolved: ResolvedRoutes,
+        admit: Callable[[str, int, int], tuple[int, int | None]],
+    ) -> ResolvedRoutes:
+        """The routes without those above the limit: the last that came."""
+        table = self._table(network)
+        new = [prefix for prefix in resolved.hops if prefix not in table]
+        room, limit = admit(network, len(resolved.hops) - len(new), len(new))
+        if room >= len(new):
+            return resolved
+        left_out = dict.fromkeys(new[room:])
+        message = (
+            f"{len(left_out)} routes are left out, from {new[room]} on: the namespace may have"
+            f" {limit} (spec.limits.routesPerNamespace of a Pipeline): delete some, or have it"
+            " raised"
+        )
+        return resolved._replace(
+            hops={prefix: hops for prefix, hops in resolved.hops.items() if prefix not in left_out},
+            faults=(*resolved.faults, Fault("spec.routes", "RouteLimitExceeded", message)),
+        )
 
     def _write_network(self, network: str, vni: int | None, changes: RouteChanges) -> None:
         table = self._table(network)
