@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every model shares: strictness, camelCase in YAML, object metadata, conditions, CEL."""
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import ClassVar, Self
 
@@ -34,6 +35,17 @@ def field_error(field: str, message: str) -> PydanticCustomError:
     """
     # The message goes in whole: pydantic would take its braces for placeholders.
     return PydanticCustomError("rule", "{text}", {"text": message, "field": field})
+
+
+#: Every item once. Not list-type set: who applies the list replaces it whole.
+UNIQUE = cel(("self.all(one, self.exists_one(other, other == one))", "every item once"))
+
+
+def refuse_duplicates(field: str, values: Sequence[str]) -> None:
+    """Raise the error of the first item that is listed twice."""
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise field_error(f"{field}[{index}]", f"{value} is listed twice")
 
 
 class ApiModel(BaseModel):

@@ -11,7 +11,8 @@ from .base import ApiModel, ObjectStatus, Resource, StatusModel, column
 from .interface import SourceCheck
 from .pipeline import Hugepages, UplinkNeighbor, Workers
 from .types import (
-    Address,
+    GatewayAddress,
+    LinkAddress,
     MacAddress,
     Name,
     NetworkKey,
@@ -59,7 +60,7 @@ class CompiledUplink(ApiModel):
     """The node's own addresses on the link."""
     on_link_prefixes: tuple[UnderlayPrefix, ...] = Field(max_length=16)
     """Destinations that are neighbours on the link."""
-    gateway: UnderlayAddress | None = None
+    gateway: LinkAddress | None = None
     """Next hop of everything else."""
     neighbors: tuple[UplinkNeighbor, ...] = Field(default=(), max_length=64)
     """Next hops that are not asked for their MAC address."""
@@ -103,7 +104,7 @@ class CompiledInterface(ApiModel):
     """Its addresses, given or allocated."""
     prefixes: tuple[TenantPrefix, ...] = Field(default=(), max_length=64)
     """Prefixes routed to it besides its addresses."""
-    gateways: tuple[Address, ...] = Field(default=(), max_length=INTERFACE_GATEWAYS)
+    gateways: tuple[GatewayAddress, ...] = Field(default=(), max_length=INTERFACE_GATEWAYS)
     """Gateways to answer for: those of its network in the families that it has, at most 15."""
     mac_address: MacAddress | None = None
     """MAC address of the endpoint. Absent: learned."""

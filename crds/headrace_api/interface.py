@@ -7,11 +7,17 @@ from typing import Self
 from pydantic import ConfigDict, Field, model_validator
 
 from .attachment import Attachment, AttachmentType, ObjectRef
-from .base import ApiModel, ObjectStatus, Resource, cel, column, field_error
+from .base import (
+    UNIQUE,
+    ApiModel,
+    ObjectStatus,
+    Resource,
+    cel,
+    column,
+    field_error,
+    refuse_duplicates,
+)
 from .types import MacAddress, Name, NodeName, TenantAddress, TenantPrefix, UnderlayAddress
-
-#: Every item once. Not list-type set: who applies the list replaces it whole.
-UNIQUE = cel(("self.all(one, self.exists_one(other, other == one))", "every item once"))
 
 
 class SourceCheck(StrEnum):
@@ -77,10 +83,8 @@ class InterfaceSpec(ApiModel):
 
     @model_validator(mode="after")
     def _no_duplicates(self) -> Self:
-        for field, values in (("addresses", self.addresses), ("prefixes", self.prefixes)):
-            for index, value in enumerate(values):
-                if value in values[:index]:
-                    raise field_error(f"{field}[{index}]", f"{value} is listed twice")
+        refuse_duplicates("addresses", self.addresses)
+        refuse_duplicates("prefixes", self.prefixes)
         return self
 
 

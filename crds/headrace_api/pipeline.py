@@ -8,11 +8,21 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from .attachment import MEMBERS, Attachment, AttachmentType
-from .base import ApiModel, ObjectStatus, Resource, StatusModel, cel, column, field_error
+from .base import (
+    UNIQUE,
+    ApiModel,
+    ObjectStatus,
+    Resource,
+    StatusModel,
+    cel,
+    column,
+    field_error,
+    refuse_duplicates,
+)
 from .device import Device
 from .selector import LabelKey, LabelSelector, LabelValue
 from .sockets import SOCKET_NAMES
-from .types import MacAddress, Name, NodeName, NodePool, UnderlayAddress, UnderlayPrefix
+from .types import LinkAddress, MacAddress, Name, NodeName, NodePool, UnderlayPrefix
 
 INT32 = 0x7FFFFFFF
 
@@ -211,7 +221,7 @@ class NodeOverride(ApiModel):
 class UplinkNeighbor(ApiModel):
     """A next hop whose MAC address is given, for an underlay without neighbour discovery."""
 
-    address: UnderlayAddress
+    address: LinkAddress
     """Its IPv6 address; may be link-local."""
     mac_address: MacAddress
     """Its MAC address."""
@@ -228,10 +238,12 @@ class Uplink(ApiModel):
     """The device on every selected node."""
     mtu: int = Field(default=1500, ge=1320, le=9216)
     """Largest IP packet of the underlay in bytes, 1320 to 9216. Default 1500."""
-    on_link_prefixes: tuple[UnderlayPrefix, ...] | None = Field(default=None, max_length=16)
+    on_link_prefixes: tuple[UnderlayPrefix, ...] | None = Field(
+        default=None, max_length=16, json_schema_extra=UNIQUE
+    )
     """Destinations that are neighbours on the link (RFC 4861), at most 16 prefixes. Default:
     underlayPrefix when there is no gateway, none otherwise."""
-    gateway: UnderlayAddress | None = None
+    gateway: LinkAddress | None = None
     """Next hop of everything that is not on the link; may be link-local."""
     neighbors: tuple[UplinkNeighbor, ...] = Field(
         default=(),
@@ -258,6 +270,7 @@ class Uplink(ApiModel):
         for index, name in enumerate(names):
             if name in names[:index]:
                 raise field_error(f"nodeOverrides[{index}].nodeName", f"{name} is listed twice")
+        refuse_duplicates("onLinkPrefixes", self.on_link_prefixes or ())
         addresses = [neighbor.address for neighbor in self.neighbors]
         for index, address in enumerate(addresses):
             if address in addresses[:index]:
@@ -338,7 +351,7 @@ class PipelineSpec(ApiModel):
     limits: Limits = Limits()
     """What one namespace may have."""
     underlay_prefix: NodePool
-    """IPv6 prefix of length 64 or less from which every node gets a /64, e.g. fd00:1::/48;
+    """IPv6 prefix of length 8 to 64 from which every node gets a /64, e.g. fd00:1::/48;
     immutable. The first /64 of a longer range stays free for the fabric's own addresses."""
     uplinks: tuple[Uplink, ...] = Field(
         default=(),

@@ -9,7 +9,14 @@ from pydantic import ConfigDict, Field, model_validator
 from .attachment import ObjectRef
 from .base import ApiModel, ObjectStatus, Resource, cel, column, field_error
 from .pipeline import INT32
-from .types import Prefix, TenantAddress, TenantPrefix, UnderlayAddress, Vni, parse_prefix
+from .types import (
+    SubnetPrefix,
+    TenantAddress,
+    TenantPrefix,
+    UnderlayAddress,
+    Vni,
+    parse_prefix,
+)
 
 
 class Subnet(ApiModel):
@@ -24,20 +31,16 @@ class Subnet(ApiModel):
         )
     )
 
-    prefix: TenantPrefix
-    """IPv4 prefix of length 8 to 32 or IPv6 prefix of length 16 to 128; host bits must be zero."""
+    prefix: SubnetPrefix
+    """IPv4 prefix of length 8 to 32 or IPv6 prefix of length 16 to 128; host bits must be zero.
+    Not of 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/3, ::/80, fe80::/10 or ff00::/8."""
     gateway: TenantAddress | None = None
     """Address of the gateway. Default: the first address after the network address."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         network = parse_prefix(self.prefix)
-        shortest = 8 if network.version == 4 else 16
-        if network.prefixlen < shortest:
-            raise field_error("prefix", f"length at least {shortest} for IPv{network.version}")
-        if self.gateway is None:
-            return self
-        gateway = ipaddress.ip_address(self.gateway)
+        gateway = ipaddress.ip_address(self.gateway_address)
         if gateway not in network:
             raise field_error("gateway", f"{gateway} is not in {network}")
         ends = (network.network_address, network.broadcast_address)
@@ -94,8 +97,9 @@ class Route(ApiModel):
         )
     )
 
-    prefix: Prefix
-    """Destinations; host bits must be zero. 0.0.0.0/0 and ::/0 are the default routes."""
+    prefix: TenantPrefix
+    """Destinations; host bits must be zero; not in a range of which no subnet may be. 0.0.0.0/0
+    and ::/0 are the default routes."""
     blackhole: Literal[True] | None = None
     """Drop what goes there, as long as no Interface offers the same prefix."""
     next_hops: tuple[NextHop, ...] | None = Field(default=None, min_length=1, max_length=16)

@@ -77,6 +77,25 @@ CLUSTER_WIDE = {"Pipeline"}
 BAD = [
     ("VirtualNetwork", "subnets", [], "spec.subnets: .* at least 1 items"),
     ("VirtualNetwork", "subnets/0/prefix", "10.0.0.7/24", r"spec.subnets\[0\].*host bits"),
+    ("VirtualNetwork", "subnets/0", {"prefix": "10.0.0.0/7"}, "length of at least 8 for IPv4"),
+    ("VirtualNetwork", "subnets/1/prefix", "fc00::/15", "at least 8 for IPv4, 16 for IPv6"),
+    *(
+        ("VirtualNetwork", "subnets/1/prefix", prefix, r"spec.subnets\[1\].prefix: .*must not")
+        for prefix in ("::/64", "::/16", "::/127", "fe80::/64", "febf::/16", "ff00::/16")
+    ),
+    *(
+        ("VirtualNetwork", "subnets/1/prefix", prefix, r"spec.subnets\[1\].prefix: .*class E")
+        for prefix in ("240.1.0.0/24", "0.1.0.0/16", "0.0.0.0/31", "255.255.255.254/31")
+    ),
+    ("VirtualNetwork", "subnets/1/prefix", "::ffff:10.0.0.0/120", r"spec.subnets\[1\].prefix"),
+    ("VirtualNetwork", "routes/0/prefix", "127.0.0.0/16", r"spec.routes\[0\].prefix: .*loopback"),
+    ("VirtualNetwork", "routes/0/prefix", "fe80::/10", r"spec.routes\[0\].prefix: .*link-local"),
+    (
+        "VirtualNetwork",
+        "routes/1/nextHops/0/underlayAddress",
+        "fe80::5",
+        r"spec.routes\[1\].nextHops\[0\].underlayAddress: .*link-local",
+    ),
     ("VirtualNetwork", "subnets/0/gateway", "10.0.1.1", r"spec.subnets\[0\].*gateway must be"),
     ("VirtualNetwork", "vni", 1 << 24, "spec.vni: .*16777215"),
     ("VirtualNetwork", "routes/0/nextHops", [{}], r"spec.routes\[0\].*exactly one of blackhole"),
@@ -87,6 +106,16 @@ BAD = [
         r"spec.routes\[1\].nextHops\[0\].*exactly one of interfaceRef",
     ),
     ("Interface", "addresses/0", "10.0.0.2/24", r"spec.addresses\[0\].*IPv4 or IPv6 address"),
+    *(
+        ("Interface", "addresses/0", address, r"spec.addresses\[0\]: .*address of a host")
+        for address in ("240.0.0.1", "0.0.0.1", "127.0.0.1", "224.0.0.1", "255.255.255.255")
+    ),
+    *(
+        ("Interface", "addresses/0", address, r"spec.addresses\[0\]: .*address of a host")
+        for address in ("::", "::1", "fe80::1", "febf::1", "ff02::1")
+    ),
+    ("Interface", "addresses/0", "::ffff:10.0.0.1", r"spec.addresses\[0\]: .*IPv4 or IPv6"),
+    ("Interface", "prefixes", ["224.0.0.0/4"], r"spec.prefixes\[0\]: .*multicast"),
     ("Interface", "macAddress", "01:00:00:00:00:01", "spec.macAddress"),
     ("Interface", "mtu", 500, "spec.mtu: .*1280"),
     ("Interface", "nodeName", "Node_1", "spec.nodeName"),
@@ -96,6 +125,13 @@ BAD = [
     ("Interface", "unheard", "of", 'unknown field "spec.unheard"'),
     ("Pipeline", "underlayPrefix", "fd00:1::/65", "spec.underlayPrefix"),
     ("Pipeline", "underlayPrefix", "10.0.0.0/8", "spec.underlayPrefix"),
+    *(
+        ("Pipeline", "underlayPrefix", prefix, "spec.underlayPrefix: .*must not")
+        for prefix in ("::/64", "::/48", "fe80::/48", "ff00::/48")
+    ),
+    ("Pipeline", "underlayPrefix", "fc00::/7", "spec.underlayPrefix: .*length 8 to 64"),
+    ("Pipeline", "uplinks/0/gateway", "::1", r"spec.uplinks\[0\].gateway: .*address of a host"),
+    ("Pipeline", "uplinks/0/onLinkPrefixes", ["fd00::/64"] * 2, "every item once"),
     ("Pipeline", "workers", {"count": 0}, "spec.workers.count: .*greater than or equal to 1"),
     ("Pipeline", "hugepages/amount", "64MB", "spec.hugepages.amount"),
     ("Pipeline", "uplinks/0/gateway", "192.0.2.1", r"spec.uplinks\[0\].gateway: .*IPv6 address"),

@@ -10,9 +10,12 @@ from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from headrace_api import DataplaneConfig, Interface, Json, Pipeline, VirtualNetwork
 from headrace_api.types import (
+    GatewayAddress,
+    LinkAddress,
     MacAddress,
     NodePool,
     Prefix,
+    SubnetPrefix,
     TenantAddress,
     TenantPrefix,
     UnderlayAddress,
@@ -29,7 +32,9 @@ def parse(kind: Any, text: object) -> str:
     [
         (TenantAddress, "10.0.0.5", "10.0.0.5"),
         (TenantAddress, "2001:DB8:0:0::05", "2001:db8::5"),
-        (UnderlayAddress, "FE80::1", "fe80::1"),
+        (UnderlayAddress, "FD80::1", "fd80::1"),
+        (LinkAddress, "FE80::1", "fe80::1"),
+        (GatewayAddress, "FE80::1", "fe80::1"),
         (Prefix, "0.0.0.0/0", "0.0.0.0/0"),
         (TenantPrefix, "2001:DB8:0::/48", "2001:db8::/48"),
         (NodePool, "fd00:1::/64", "fd00:1::/64"),
@@ -48,7 +53,14 @@ def test_values_are_kept_in_canonical_form(kind: Any, text: str, canonical: str)
         (TenantAddress, "10.0.0.5/24", "without a prefix length"),
         (TenantAddress, "fe80::1", "link-local"),
         (TenantAddress, "224.0.0.1", "multicast"),
-        (TenantAddress, "255.255.255.255", "broadcast"),
+        (TenantAddress, "240.0.0.1", "class E"),
+        (TenantAddress, "febf::1", "link-local"),
+        (UnderlayAddress, "fe80::1", "link-local"),
+        (LinkAddress, "192.0.2.1", "the underlay is IPv6"),
+        (SubnetPrefix, "0.0.0.0/7", "at least 8 for IPv4"),
+        (SubnetPrefix, "fd00::/15", "at least 16 for IPv6"),
+        (SubnetPrefix, "::/64", "must not overlap ::/80"),
+        (NodePool, "::/48", "must not overlap ::/80"),
         (TenantAddress, "::ffff:10.0.0.1", "IPv4-mapped"),
         (TenantAddress, "fd00::1%eth0", "zone"),
         (TenantAddress, 10.5, "in quotes"),
@@ -107,7 +119,6 @@ def network(**spec: object) -> object:
         ),
         (network(subnets=[{"prefix": "10.0.0.0/24", "gateway": "10.0.1.1"}]), "gateway", "not in"),
         (network(subnets=[{"prefix": "10.0.0.0/24", "gateway": "10.0.0.0"}]), "gateway", "network"),
-        (network(subnets=[{"prefix": "0.0.0.0/0"}]), "prefix", "at least 8"),
         (network(routes=[{"prefix": "::/0"}]), "", "exactly one of blackhole and nextHops"),
         (
             network(routes=[{"prefix": "::/0", "blackhole": True}] * 2),

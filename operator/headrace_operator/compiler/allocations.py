@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from headrace_api.types import Prefix, TenantAddress, UnderlayAddress, UnderlayPrefix, Vni
+from headrace_api.types import Address, Prefix, UnderlayPrefix, Vni
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class InterfaceAllocation:
     pipeline: str
     node: str | None
     """None: it is nowhere for now, and its addresses are kept."""
-    underlay_address: UnderlayAddress | None
+    underlay_address: Address | None
     """/128 of the node's /64."""
-    addresses: tuple[TenantAddress, ...]
+    addresses: tuple[Address, ...]
     """Tenant addresses, given by the user or allocated."""
     device: str | None = None
     """What its attachment occupies on the node (Attachment.device)."""
