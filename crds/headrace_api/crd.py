@@ -117,7 +117,8 @@ def schema(resource: type[Resource]) -> Json:
         "properties": properties,
     }
     if resource.COMPILED:
-        _drop_rules(result)
+        _drop(result, "x-kubernetes-validations")
+        _drop(properties["spec"], "default")
     else:
         result["x-kubernetes-validations"] = [
             {
@@ -220,12 +221,15 @@ def _inline(node: Json, definitions: dict[str, Json], path: str) -> Json:
     return node
 
 
-def _drop_rules(node: JsonValue) -> None:
-    """Compiled objects are large and checked by the models: the API server need not."""
+def _drop(node: JsonValue, keyword: str) -> None:
+    """Compiled objects are large, checked by the models, and compared with what was written.
+
+    The API server need not check them, and must not add to them.
+    """
     if isinstance(node, dict):
-        node.pop("x-kubernetes-validations", None)
+        node.pop(keyword, None)
         for value in node.values():
-            _drop_rules(value)
+            _drop(value, keyword)
 
 
 def _require(result: Json, bound: str, path: str) -> None:

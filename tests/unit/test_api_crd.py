@@ -126,6 +126,12 @@ def test_a_fresh_object_reads_as_in_progress(kind: str) -> None:
     assert set(required) <= condition.keys()
 
 
+@pytest.mark.parametrize("kind", ["DataplaneConfig", "RouteSlice"])
+def test_the_api_server_adds_nothing_to_what_is_compiled(kind: str) -> None:
+    spec = version(kind)["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    assert not [path for path, node in schemas(spec) if "default" in node]
+
+
 def rules(kind: str) -> set[str]:
     schema = version(kind)["schema"]["openAPIV3Schema"]
     return {
