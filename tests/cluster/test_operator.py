@@ -256,8 +256,9 @@ def test_what_the_api_server_refuses_is_not_ready(world: World, start: Any) -> N
     with start() as operator, world.agents():
         until(lambda: world.ready(*vms), "every Interface is Ready", SECONDS)
         idle(operator)
-        world.refuse("dataplaneconfigs", "size(object.spec.interfaces) < 2")
+        world.refuse("dataplaneconfigs", "size(object.spec.interfaces) == 0")
         try:
+            until(lambda: denied(world), "the policy is in force", SECONDS)
             world.put(interface("more", "blue", "n1"))
 
             def refused() -> bool:
@@ -270,6 +271,16 @@ def test_what_the_api_server_refuses_is_not_ready(world: World, start: Any) -> N
         finally:
             world.admit()
         until(lambda: world.ready("default/more"), "it is Ready", SECONDS)
+
+
+def denied(world: World) -> bool:
+    """Whether the API server takes no change of n1's DataplaneConfig."""
+    words = ("label", "dpc", "router.n1", "-n", NAMESPACE, "test=1", "--dry-run=server")
+    try:
+        world.api.kubectl(*words)
+    except CommandError:
+        return True
+    return False
 
 
 def test_conditions_of_others_stay(world: World, start: Any) -> None:
