@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,13 +27,15 @@ from headrace_api import (
 from headrace_cli.errors import CommandError
 from headrace_cli.manifests import ManifestReader, Manifests
 from headrace_dataplane.source import Snapshot
-from headrace_operator.compiler import Allocations, Compilation
+from headrace_operator.compiler import REST, Allocations, Compilation
 from headrace_operator.compiler import compile as compile_objects
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
 """A look is one stat() a file."""
+AGAIN_SECONDS = 60.0
+"""Between two compilations while something rests: what is released must come free some day."""
 
 
 class _Revision(BaseModel):
@@ -42,6 +45,8 @@ class _Revision(BaseModel):
 
     generation: int
     digest: str
+    at: int = 0
+    """When the node last compiled while something rested, in seconds since 1970."""
 
 
 class LocalState(BaseModel):
@@ -137,6 +142,8 @@ class LocalSource:
         self._last: Snapshot | None = None
         self._manifests: Manifests | None = None
         """Read and not compiled yet."""
+        self._again: tuple[Manifests, float] | None = None
+        """What to compile again, and when: something rests."""
         self._failure = ""
         self._logged: frozenset[str] = frozenset()
         self._unready: frozenset[str] = frozenset()
@@ -145,6 +152,8 @@ class LocalSource:
         """Wait for manifests that compile to something else than before."""
         while True:
             self._manifests = await asyncio.to_thread(self._reader.read) or self._manifests
+            if self._manifests is None and self._again and self._again[1] < time.monotonic():
+                self._manifests = self._again[0]
             if self._manifests is not None:
                 found = await asyncio.to_thread(self._try, self._manifests)
                 if found is not None and found != self._last:
@@ -188,12 +197,23 @@ class LocalSource:
     def _compile(self, manifests: Manifests) -> Snapshot | None:
         with self._state.locked():
             state = self._state.load()
-            compiled = compile_objects(localized(manifests.objects, self._node), state.allocations)
+            now = int(time.time())
+            # Who has compiled since a value was released does not use it.
+            free = min(now - REST, *(revision.at for revision in state.nodes.values()), now)
+            compiled = compile_objects(
+                localized(manifests.objects, self._node),
+                state.allocations,
+                now=now,
+                free=free,
+                settled=True,
+            )
             self._say(manifests, compiled.problems)
             new = state.model_copy(update={"allocations": compiled.allocations})
+            resting = bool(compiled.allocations.resting)
+            self._again = (manifests, time.monotonic() + AGAIN_SECONDS) if resting else None
             found = snapshot(compiled, self._node)
             if found is not None:
-                new, found = self._numbered(new, *found)
+                new, found = self._numbered(new, *found, now if resting else None)
             if new != state:
                 self._state.save(new)
         if found is None:
@@ -207,9 +227,16 @@ class LocalSource:
         return Snapshot(found[0].metadata.generation, *found)
 
     def _numbered(
-        self, state: LocalState, config: DataplaneConfig, slices: tuple[RouteSlice, ...]
+        self,
+        state: LocalState,
+        config: DataplaneConfig,
+        slices: tuple[RouteSlice, ...],
+        at: int | None,
     ) -> tuple[LocalState, tuple[DataplaneConfig, tuple[RouteSlice, ...]]]:
-        """Give the configuration its generation: the same for the same contents."""
+        """Give the configuration its generation: the same for the same contents.
+
+        `at` is the time where it matters that the node has compiled.
+        """
         content = digest(
             {"config": config.spec.to_dict(), "slices": [part.spec.to_dict() for part in slices]}
         )
@@ -217,7 +244,10 @@ class LocalSource:
         generation = before.generation if before is not None else 0
         if before is None or before.digest != content:
             generation += 1
-        nodes = {**state.nodes, self._node: _Revision(generation=generation, digest=content)}
+        if at is None:
+            at = before.at if before is not None else 0
+        revision = _Revision(generation=generation, digest=content, at=at)
+        nodes = {**state.nodes, self._node: revision}
         metadata = config.metadata.model_copy(update={"generation": generation})
         numbered = config.model_copy(update={"metadata": metadata})
         return state.model_copy(update={"nodes": nodes}), (numbered, slices)

@@ -48,7 +48,7 @@ from headrace_kube import (
 from . import objects, pods
 from .agents import PATIENCE, News
 from .cache import Cache
-from .compiler import Changes, Compiler, InterfaceAllocation, NodeAllocation
+from .compiler import REST, Changes, Compiler, InterfaceAllocation, NodeAllocation, Rest
 from .liveness import Liveness, PipelineNode, State
 from .metrics import Metrics, gauges
 from .ports import COUNT, Ports, port_in_use
@@ -56,6 +56,7 @@ from .render import (
     Settings,
     Transition,
     daemon_sets,
+    features,
     interface_status,
     load_allocations,
     network_status,
@@ -83,6 +84,8 @@ _UNSETTLED = frozenset({"PodNotFound", "PodNotScheduled"})
 _PODLESS = _UNSETTLED | {"PodCompleted"}
 #: Seconds between two looks at the status of a Pipeline or a network whose nodes report.
 GATHER = 0.5
+#: Seconds between two looks at what rests.
+TEND = 1.0
 
 HASH = "headrace.dev/template-hash"
 _LABELS: Json = {
@@ -142,6 +145,8 @@ class Controller:
         self._gateways: dict[str, tuple[str, ...]] = {}
         self._nodes: dict[str, dict[str, NodeAllocation]] = {}
         self._interfaces: dict[str, InterfaceAllocation] = {}
+        # Pipelines whose nodes check where overlay packets come from.
+        self._checked: set[str] = set()
         self._pipelines: dict[str, Pipeline] = {}
         self._daemon_sets: dict[str, list[str]] = {}
         # Pod -> Interfaces that it is to have; pod -> why it cannot have what it asks for.
@@ -158,16 +163,16 @@ class Controller:
 
     # Start
 
-    async def load(self) -> None:
+    async def load(self, resting: Iterable[Rest] = ()) -> None:
         """Compile everything in the cache for the first time, and queue what differs.
 
         What was given out is read back from the objects, so nothing moves. The cache must not
         change meanwhile.
         """
         with self._metrics.compile_seconds.time():
-            await self._load()
+            await self._load(resting)
 
-    async def _load(self) -> None:
+    async def _load(self, resting: Iterable[Rest]) -> None:
         held = {kind: [item for _, item in self.cache.all(kind)] for kind in (*INPUTS, *OUTPUTS)}
         # A thread: with 10,000 objects this takes longer than the Lease can wait.
         # What an earlier operator has withdrawn stays so: this one knows nothing better yet.
@@ -179,13 +184,14 @@ class Controller:
         self.liveness.resume(withdrawn)
         self._standing.states = dict.fromkeys(withdrawn, State.NODE_UNREACHABLE)
         first = await asyncio.to_thread(
-            _compile_all, held, self._namespace, self._settings, withdrawn
+            _compile_all, held, self._namespace, self._settings, withdrawn, resting
         )
         self._compiler, self._invalid = first.compiler, first.invalid
         allocations = first.compiler.allocations()
         self._vnis = {key: record.vni for key, record in allocations.networks.items()}
         self._interfaces = allocations.interfaces
         self._nodes = allocations.nodes
+        self._checked = {*allocations.checked}
         self._load_ports(held[DAEMON_SETS])
         for model in first.parsed:
             self._learn(model)
@@ -226,8 +232,44 @@ class Controller:
                 await asyncio.sleep(left)
             self._dirty.clear()
             with self._metrics.compile_seconds.time():
-                changes = self._compiler.flush()
+                changes = self._compiler.flush(int(time.time()))
             self._take(changes)
+
+    async def tend(self) -> None:
+        """Let go of what some node may still use, once none does, for ever."""
+        while True:
+            await asyncio.sleep(TEND)
+            changed = False
+            for pipeline, networks in self._compiler.moving().items():
+                if not self._compiler.unaware(pipeline) and all(map(self._is_everywhere, networks)):
+                    changed |= self._compiler.settle(pipeline)
+            before = int(time.time()) - REST
+            due = any(rest.since < before for rest in self._compiler.resting())
+            if due and self._is_acknowledged():
+                changed |= self._compiler.free(before)
+            if changed:
+                self._compile_soon()
+
+    def _is_everywhere(self, network: str) -> bool:
+        """Whether every node that has the network has the newest of it."""
+        spread, passing = self._standing.network(network)
+        return not (spread.unwritten or spread.lacking or spread.unreachable or passing)
+
+    def _is_acknowledged(self) -> bool:
+        """Whether every agent has its newest configuration and all routes of its networks."""
+        return all(
+            number(part(item, "status").get("observedGeneration")) >= objects.generation(item)
+            for _, item in self.cache.all(DATAPLANE_CONFIGS)
+        ) and all(map(self._is_everywhere, self._vnis))
+
+    def _compile_soon(self) -> None:
+        self._last_change = time.monotonic()
+        self._dirty.set()
+
+    @property
+    def resting(self) -> tuple[Rest, ...]:
+        """What nobody gets yet."""
+        return self._compiler.resting()
 
     def _changed(self, kind: Kind, key: str, before: Json | None, after: Json | None) -> None:
         if not self._live:
@@ -241,15 +283,21 @@ class Controller:
                 self._look_at_interface(key, before, after)
         else:
             self.queue.add(Work(kind, key))
+            if kind is DATAPLANE_CONFIGS and after:
+                self._hear(after)
             if kind in (DATAPLANE_CONFIGS, ROUTE_SLICES):
                 self._tell(self._standing.see(kind, key, after))
             pipeline = objects.label(after or before, PIPELINE_LABEL)
             if pipeline in self._pipelines:
                 self.queue.add(Work(PIPELINES, pipeline, status=True), GATHER)
 
-    def _compile_soon(self) -> None:
-        self._last_change = time.monotonic()
-        self._dirty.set()
+    def _hear(self, config: Json) -> None:
+        """Have what an agent understands sent to it, and nothing else."""
+        spec = part(config, "spec")
+        pipeline, node = text(spec.get("pipelineName")), text(spec.get("nodeName"))
+        if self._compiler.agent(pipeline, node, features(config)):
+            self._touched.add(Work(PIPELINES, pipeline))
+            self._compile_soon()
 
     def _input(self, kind: Kind, key: str, item: Json | None) -> None:
         self._touched.add(Work(kind, key))
@@ -375,6 +423,7 @@ class Controller:
         elif kind is PIPELINES:
             self._pipelines.pop(key, None)
             self._nodes.pop(key, None)
+            self._checked.discard(key)
             self._want_sets(key, [])
             self._look_at_outputs(key)
             self._look_at_pods()
@@ -415,6 +464,8 @@ class Controller:
             for name, item in found.items():
                 self._want(kind, f"{self._namespace}/{name}", item)
                 about |= self._standing.want(kind, f"{self._namespace}/{name}", item)
+        self._checked |= changes.checked
+        touched |= {Work(PIPELINES, name) for name in changes.checked}
         for key, vni in changes.vnis.items():
             _put(self._vnis, key, vni)
             touched.add(Work(VIRTUAL_NETWORKS, key))
@@ -584,6 +635,8 @@ class Controller:
             self._ports.get(work.key),
             now,
             compiled=(work.kind.name, work.key) not in self._invalid,
+            checked=work.key in self._checked,
+            unaware=self._compiler.unaware(work.key),
         )
 
     def _interface_status(
@@ -705,6 +758,7 @@ def _compile_all(
     namespace: str,
     settings: Settings,
     withdrawn: Set[PipelineNode],
+    resting: Iterable[Rest],
 ) -> _First:
     allocations = load_allocations(
         held[VIRTUAL_NETWORKS],
@@ -713,6 +767,7 @@ def _compile_all(
         held[DATAPLANE_CONFIGS],
         held[ROUTE_SLICES],
         held[PODS],
+        resting,
     )
     compiler = Compiler(allocations, namespace, settings.dataplane.sockets)
     compiler.set_unreachable(withdrawn)
@@ -728,7 +783,7 @@ def _compile_all(
                 compiler.upsert(found)
                 if not isinstance(found, Interface | Node | Pod | Namespace):
                     parsed.append(found)
-    return _First(compiler, compiler.flush(), parsed, invalid)
+    return _First(compiler, compiler.flush(int(time.time())), parsed, invalid)
 
 
 def _same_spec(before: Json, after: Json) -> bool:

@@ -42,6 +42,8 @@ from .events import Events
 from .heartbeats import Heartbeats
 from .metrics import Metrics, counters
 from .render import Settings, SettingsError
+from .resting import RestKeeper
+from .resting import read as read_resting
 from .resync import Resync
 from .server import Server
 from .watch import Watch
@@ -197,8 +199,8 @@ class _Replica:
         return 0
 
     async def _acquire(self) -> None:
-        owner = await self._owner()
-        self._election.owners = (owner,)
+        found = await self._owner()
+        self._election.owners = (self._reference(found),)
         await self._election.acquire()
 
     async def _lead(self) -> None:
@@ -228,7 +230,8 @@ class _Replica:
                     controller.cache.put(kind, item)
 
             await resync.first()
-            await controller.load()
+            # Read once nobody else writes it.
+            await controller.load(read_resting(await self._owner()))
             # What is there now stays: looking through it again and again costs more.
             gc.collect()
             gc.freeze()
@@ -252,15 +255,22 @@ class _Replica:
                 controller.look_at_nodes,
                 self._metrics,
             )
-            for task in (controller.run, resync.run, events.run, writer.run, heartbeats.run):
+            keeper = RestKeeper(
+                self._kube,
+                self._namespace,
+                self._settings.owner,
+                lambda: controller.resting,
+                lambda: self._election.leading,
+            )
+            tasks = (controller.run, controller.tend, resync.run, events.run, writer.run)
+            for task in (*tasks, heartbeats.run, keeper.run):
                 group.create_task(task())
 
     async def _owner(self) -> Json:
-        """Reference to the ConfigMap with which everything goes."""
+        """The ConfigMap with which everything goes."""
         while True:
             try:
-                found = await self._kube.get(CONFIG_MAPS, self._settings.owner, self._namespace)
-                break
+                return await self._kube.get(CONFIG_MAPS, self._settings.owner, self._namespace)
             except KubeError as error:
                 self._metrics.failed("get", error)
                 if error.absent:
@@ -273,11 +283,14 @@ class _Replica:
                 else:
                     _log.warning("ConfigMap %s: %s", self._settings.owner, error)
                 await asyncio.sleep(RETRY)
+
+    def _reference(self, owner: Json) -> Json:
+        """The ownerReference to it."""
         return {
             "apiVersion": CONFIG_MAPS.api_version,
             "kind": CONFIG_MAPS.name,
             "name": self._settings.owner,
-            "uid": objects.uid(found),
+            "uid": objects.uid(owner),
             "controller": True,
         }
 

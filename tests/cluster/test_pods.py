@@ -176,11 +176,12 @@ def test_a_pod_sends_as_nobody_else(
         / ICMPv6NDOptPrefixInfo(prefix="fd00:66::")
         / Raw(MARK)
     )
+    underlay = underlay_addresses(tenants)
     forged: dict[str, list[Packet]] = {
         "source": [
             *(four(source) for source in (to4, "10.0.0.9", "10.0.0.1", forger.address)),
             *(four(source) for source in (forger.node.address, UNSPECIFIED, "127.0.0.1")),
-            *(six(source) for source in (to6, "fd00:10::9", "fd00:10::1", "fd00:1:0:2::2")),
+            *(six(source) for source in (to6, "fd00:10::9", "fd00:10::1", underlay[0])),
         ],
         "source_mac": [
             *(
@@ -227,6 +228,13 @@ def test_a_pod_sends_as_nobody_else(
     ping(red[0], red[1].addresses[0])
 
 
+def underlay_addresses(site: Site) -> list[str]:
+    """Those of every Interface."""
+    found = [item["status"]["underlayAddress"] for item in site.get("interfaces", "-A")]
+    assert len(set(found)) == len(found) > 0
+    return found
+
+
 def test_a_pod_reaches_its_network_and_nothing_else(
     tenants: Site, blue: list[Pod], red: list[Pod], database: Pod
 ) -> None:
@@ -239,8 +247,9 @@ def test_a_pod_reaches_its_network_and_nothing_else(
         *(pod.address for pod in (other, *red)),
         *(SERVICE, "10.244.1.1", "10.0.0.9", "169.254.169.254"),
     )
-    # Underlay addresses of pods, and the other tenant's.
-    elsewhere6 = ("fd00:1:0:1::2", "fd00:1:0:2::2", "fd00:1:0:1::3", "fd00:10::9")
+    # Underlay addresses of pods, its own and the other tenant's.
+    underlay = underlay_addresses(tenants)
+    elsewhere6 = (*underlay, "fd00:10::9")
     inner = IP(src="10.0.0.2", dst="10.0.0.9") / ICMP() / Raw(MARK)
     packets: list[Packet] = [
         *(IP(src=own4, dst=address) / UDP(dport=PORT) / Raw(MARK) for address in elsewhere),
@@ -248,7 +257,7 @@ def test_a_pod_reaches_its_network_and_nothing_else(
         # As another node's dataplane would.
         *(
             IPv6(src=source, dst=address, nh=4) / inner
-            for source in (own6, "fd00:1:0:2::2")
+            for source in (own6, *underlay)
             for address in elsewhere6
         ),
         *(

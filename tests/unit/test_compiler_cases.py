@@ -23,6 +23,7 @@ from headrace_api import (
 )
 from headrace_operator.compiler import Allocations, Changes, Compilation, Compiler
 from headrace_operator.compiler import compile as compile_all
+from headrace_operator.compiler.addresses import host_part, identity, underlay_address
 
 DEVICES: list[dict[str, Any]] = [
     {"name": "taps", "type": "Tap", "deviceNames": ["*"]},
@@ -104,6 +105,16 @@ def routes(
     }
 
 
+def underlay(name: str, prefix: str, vni: int, uid: str = "", attempt: int = 0) -> str:
+    """Address of an Interface: its node's /64, the VNI, and who it is."""
+    host = host_part(vni, identity(f"default/{name}", uid, attempt))
+    return underlay_address(prefix, host)
+
+
+NODE_A, NODE_B = "fd00:1:0:1::/64", "fd00:1:0:2::/64"
+VM1, VM2 = (underlay(name, NODE_A, 1) for name in ("vm1", "vm2"))
+
+
 def test_one_interface_gets_all_that_it_needs() -> None:
     result = run(interface())
     assert result.problems == ()
@@ -120,6 +131,8 @@ def test_one_interface_gets_all_that_it_needs() -> None:
         },
         "underlayPrefix": "fd00:1:0:1::/64",
         "underlayAddress": "fd00:1:0:1::1",
+        "pipelinePrefix": "fd00:1::/48",
+        "underlaySourceCheck": "Enabled",
         "uplinks": [
             {
                 "name": "uplink0",
@@ -150,7 +163,7 @@ def test_one_interface_gets_all_that_it_needs() -> None:
                 "addresses": ["10.0.0.2", "2001:db8::2"],
                 "prefixes": [],
                 "gateways": ["10.0.0.1", "2001:db8::1"],
-                "underlayAddress": "fd00:1:0:1::2",
+                "underlayAddress": VM1,
                 "sourceCheck": "Enabled",
                 "mtu": 1460,
             }
@@ -163,8 +176,8 @@ def test_one_interface_gets_all_that_it_needs() -> None:
         "headrace.dev/vni": "1",
     }
     assert routes(result) == {
-        "10.0.0.2/32": [("fd00:1:0:1::2", 1)],
-        "2001:db8::2/128": [("fd00:1:0:1::2", 1)],
+        "10.0.0.2/32": [(VM1, 1)],
+        "2001:db8::2/128": [(VM1, 1)],
     }
 
 
@@ -294,8 +307,9 @@ def test_networks_may_use_the_same_addresses() -> None:
         networks=(network("blue"), network("green")),
     )
     assert result.problems == ()
-    assert routes(result) == {"10.0.0.9/32": [("fd00:1:0:1::2", 1)]}
-    assert routes(result, "default.green.0") == {"10.0.0.9/32": [("fd00:1:0:1::3", 1)]}
+    assert routes(result) == {"10.0.0.9/32": [(VM1, 1)]}
+    green = underlay("vm2", NODE_A, 2)
+    assert routes(result, "default.green.0") == {"10.0.0.9/32": [(green, 1)]}
 
 
 def test_pipelines_with_one_underlay_prefix_share_no_node_prefix() -> None:
@@ -304,17 +318,157 @@ def test_pipelines_with_one_underlay_prefix_share_no_node_prefix() -> None:
     assert sorted(prefixes) == [f"fd00:1:0:{number}::/64" for number in (1, 2, 3, 4)]
 
 
-def test_a_node_change_takes_a_new_underlay_address_and_gives_the_old_one_back() -> None:
+def test_a_node_change_takes_a_new_underlay_address() -> None:
     first = run(interface("vm1"), interface("vm2"))
     second = run(
         interface("vm1", nodeName="node-b"), interface("vm2"), allocations=first.allocations
     )
-    moved = second.allocations.interfaces["default/vm1"]
-    assert moved.underlay_address == "fd00:1:0:2::2"
-    assert moved.addresses == first.allocations.interfaces["default/vm1"].addresses
-    third = run(interface("vm2"), interface("vm3"), allocations=second.allocations)
-    assert third.allocations.interfaces["default/vm3"].underlay_address == "fd00:1:0:1::2"
-    assert third.allocations.interfaces["default/vm2"].underlay_address == "fd00:1:0:1::3"
+    before, moved = (found.allocations.interfaces["default/vm1"] for found in (first, second))
+    assert before.underlay_address == VM1
+    assert moved.underlay_address == underlay("vm1", NODE_B, 1)
+    assert moved.addresses == before.addresses
+
+
+def test_an_underlay_address_is_never_another_interfaces() -> None:
+    first = run(interface("vm1"))
+    second = run(interface("vm2"), allocations=first.allocations)
+    assert second.allocations.interfaces["default/vm2"].underlay_address != VM1
+    # An Interface of the same name made anew is another one.
+    metadata = {"name": "vm1", "namespace": "default", "uid": "b1a2"}
+    again = Interface.model_validate({"metadata": metadata, "spec": interface().spec.to_dict()})
+    third = run(again, allocations=second.allocations)
+    address = third.allocations.interfaces["default/vm1"].underlay_address
+    assert address == underlay("vm1", NODE_A, 1, "b1a2")
+
+
+def test_two_interfaces_of_one_identity_get_two_addresses() -> None:
+    held = {
+        "network": "default/blue",
+        "pipeline": "router",
+        "node": "node-a",
+        "underlay_address": VM1,
+        "addresses": ["10.0.0.9"],
+    }
+    allocations = Allocations.model_validate(
+        {
+            "networks": {"default/blue": {"vni": 1, "slices": {}}},
+            "nodes": {"router": {"node-a": {"underlay_prefix": NODE_A}}},
+            "interfaces": {"default/vm2": held},
+        }
+    )
+    found = run(interface("vm1"), interface("vm2"), allocations=allocations).allocations.interfaces
+    assert found["default/vm2"].underlay_address == VM1
+    assert found["default/vm1"].underlay_address == underlay("vm1", NODE_A, 1, attempt=1)
+
+
+def test_a_vni_rests_before_another_network_gets_it() -> None:
+    compiler = _compiler(network("blue"))
+    compiler.delete("VirtualNetwork", "default/blue")
+    compiler.upsert(network("red"))
+    compiler.upsert(network("thief", vni=1))
+    changes = compiler.flush(now=1000)
+    assert changes.vnis == {"default/blue": None, "default/red": 2}
+    (problem,) = changes.problems["VirtualNetwork", "default/thief"]
+    assert problem.reason == "VniConflict"
+    assert "was VirtualNetwork default/blue's until 00:16:40 UTC" in problem.message
+    compiler = Compiler(compiler.allocations())
+    red, thief = network("red"), network("thief", vni=1)
+    for item in (pipeline(), node("node-a"), node("node-b"), red, thief):
+        compiler.upsert(item)
+    compiler.free(before=1000)
+    assert compiler.flush(now=4600).problems["VirtualNetwork", "default/thief"]
+    compiler.free(before=1001)
+    assert compiler.flush(now=4601).vnis == {"default/thief": 1}
+    assert compiler.allocations().resting == ()
+
+
+def test_who_had_a_vni_may_name_it_again() -> None:
+    compiler = _compiler(network("blue", vni=7))
+    compiler.delete("VirtualNetwork", "default/blue")
+    compiler.flush(now=1000)
+    compiler.upsert(network("blue", vni=7))
+    assert compiler.flush(now=1001).vnis == {"default/blue": 7}
+    assert compiler.allocations().resting == ()
+
+
+def test_the_prefix_of_a_node_rests_before_another_gets_it() -> None:
+    compiler = _compiler()
+    compiler.delete("Node", "node-a")
+    compiler.upsert(node("node-c"))
+    compiler.flush(now=1000)
+    assert compiler.allocations().nodes["router"]["node-c"].underlay_prefix == "fd00:1:0:3::/64"
+    compiler.free(before=1001)
+    compiler.upsert(node("node-d"))
+    compiler.flush(now=4601)
+    assert compiler.allocations().nodes["router"]["node-d"].underlay_prefix == NODE_A
+
+
+def first_release() -> Allocations:
+    """What the first release gave out to vm1 on node-a and vm2 on node-b; their agents' words."""
+    record = {"network": "default/blue", "pipeline": "router", "addresses": ["10.0.0.2"]}
+    one = {**record, "node": "node-a", "underlay_address": "fd00:1:0:1::2"}
+    two = {**record, "node": "node-b", "underlay_address": "fd00:1:0:2::2"}
+    return Allocations.model_validate(
+        {
+            "networks": {"default/blue": {"vni": 1, "slices": {}}},
+            "nodes": {
+                "router": {
+                    "node-a": {"underlay_prefix": NODE_A},
+                    "node-b": {"underlay_prefix": NODE_B},
+                }
+            },
+            "interfaces": {"default/vm1": one, "default/vm2": {**two, "addresses": ["10.0.0.3"]}},
+            "unaware": {"router": ["node-a", "node-b"]},
+        }
+    )
+
+
+def test_an_upgrade_changes_underlay_addresses_node_by_node_and_checks_at_the_end() -> None:
+    new = {"pipelinePrefix", "underlaySourceCheck", "formerUnderlayAddresses"}
+
+    def node_spec(name: str) -> dict[str, Any]:
+        return specs(compiler.snapshot())[f"router.{name}"]
+
+    compiler = Compiler(first_release())
+    blue = network(subnets=[{"prefix": "10.0.0.0/24"}])
+    for item in (blue, pipeline(), node("node-a"), node("node-b"), interface("vm1")):
+        compiler.upsert(item)
+    compiler.upsert(interface("vm2", nodeName="node-b"))
+    compiler.flush()
+    for name in ("node-a", "node-b"):
+        spec = node_spec(name)
+        assert not new & {*spec, *spec["interfaces"][0]}
+        assert spec["interfaces"][0]["underlayAddress"] == spec["underlayPrefix"][:-3] + "2"
+    # The first node's agent is new.
+    assert compiler.agent("router", "node-a", ["UnderlaySourceCheck"])
+    assert set(compiler.flush().interfaces) == {"default/vm1"}
+    (vm1,) = node_spec("node-a")["interfaces"]
+    assert (vm1["underlayAddress"], vm1["formerUnderlayAddresses"]) == (VM1, ["fd00:1:0:1::2"])
+    assert node_spec("node-a")["underlaySourceCheck"] == "Disabled"
+    assert routes(compiler.snapshot())["10.0.0.2/32"] == [(VM1, 1)]
+    assert routes(compiler.snapshot())["10.0.0.3/32"] == [("fd00:1:0:2::2", 1)]
+    # The last one, too; a restart meanwhile changes nothing.
+    compiler.agent("router", "node-b", ["UnderlaySourceCheck"])
+    assert compiler.flush().checked == set()
+    before = compiler.snapshot()
+    compiler = Compiler(before.allocations)
+    for item in (blue, pipeline(), node("node-a"), node("node-b"), interface("vm1")):
+        compiler.upsert(item)
+    compiler.upsert(interface("vm2", nodeName="node-b"))
+    compiler.flush()
+    assert compiler.snapshot() == before
+    # All nodes have the new routes: the old addresses end, and the check begins.
+    assert compiler.settle("router")
+    assert compiler.flush().checked == {"router"}
+    for name in ("node-a", "node-b"):
+        spec = node_spec(name)
+        assert spec["underlaySourceCheck"] == "Enabled"
+        assert "formerUnderlayAddresses" not in spec["interfaces"][0]
+    # It does not end with an agent that falls back: that one cannot be told, the others are safe.
+    compiler.agent("router", "node-b", [])
+    compiler.flush()
+    assert node_spec("node-a")["underlaySourceCheck"] == "Enabled"
+    assert not new & {*node_spec("node-b")}
 
 
 def test_a_conflict_ends_when_the_holder_goes() -> None:
@@ -346,14 +500,14 @@ def test_routes_of_the_network() -> None:
     )
     assert routes(result) == {
         "0.0.0.0/0": [("default/green", 1)],
-        "10.0.0.2/32": [("fd00:1:0:1::2", 1)],
-        "10.0.0.3/32": [("fd00:1:0:1::3", 1)],
-        "10.6.0.0/16": [("fd00:1:0:1::2", 1), ("fd00:1:0:1::3", 1)],
+        "10.0.0.2/32": [(VM1, 1)],
+        "10.0.0.3/32": [(VM2, 1)],
+        "10.6.0.0/16": sorted([(VM1, 1), (VM2, 1)]),
         "10.7.0.0/16": [],
-        "10.8.0.0/16": [("fd00:1:0:1::2", 1)],
-        "10.9.0.0/16": [("fd00:1:0:1::2", 3), ("fd99::1", 1)],
-        "2001:db8::2/128": [("fd00:1:0:1::2", 1)],
-        "2001:db8::3/128": [("fd00:1:0:1::3", 1)],
+        "10.8.0.0/16": [(VM1, 1)],
+        "10.9.0.0/16": [(VM1, 3), ("fd99::1", 1)],
+        "2001:db8::2/128": [(VM1, 1)],
+        "2001:db8::3/128": [(VM2, 1)],
     }
     assert next(iter(routes(result))) == "0.0.0.0/0"
     names = [item["name"] for item in specs(result)["router.node-a"]["networks"]]
@@ -379,7 +533,7 @@ def test_next_hops_on_unreachable_nodes_are_left_out_where_others_remain() -> No
         compiler.upsert(each)
     compiler.flush()
     everything = routes(compiler.snapshot())
-    vm1, vm2 = ("fd00:1:0:1::2", 1), ("fd00:1:0:2::2", 1)
+    vm1, vm2 = (VM1, 1), (underlay("vm2", NODE_B, 1), 1)
     assert everything["10.6.0.0/16"] == everything["10.9.0.0/16"] == [vm1, vm2]
 
     compiler.set_unreachable({("router", "node-a"), ("router", "unknown")})
@@ -393,8 +547,8 @@ def test_next_hops_on_unreachable_nodes_are_left_out_where_others_remain() -> No
     # An Interface that moves away from there is a next hop again.
     compiler.upsert(interface(nodeName="node-b", prefixes=["10.6.0.0/16"]))
     compiler.flush()
-    moved = ("fd00:1:0:2::3", 1)
-    assert routes(compiler.snapshot())["10.6.0.0/16"] == [vm2, moved]
+    moved = (underlay("vm1", NODE_B, 1), 1)
+    assert routes(compiler.snapshot())["10.6.0.0/16"] == sorted([vm2, moved])
     compiler.upsert(interface(prefixes=["10.6.0.0/16"]))
     compiler.flush()
     assert routes(compiler.snapshot())["10.6.0.0/16"] == [vm2]
@@ -520,10 +674,10 @@ def test_a_gateway_that_moves_frees_its_old_address() -> None:
 def test_a_route_follows_the_interface_that_it_names() -> None:
     own = [{"prefix": "10.9.0.0/16", "nextHops": [{"interfaceRef": {"name": "vm1"}}]}]
     compiler = _compiler(network(routes=own), interface())
-    assert routes(compiler.snapshot())["10.9.0.0/16"] == [("fd00:1:0:1::2", 1)]
+    assert routes(compiler.snapshot())["10.9.0.0/16"] == [(VM1, 1)]
     compiler.upsert(interface(nodeName="node-b"))
     compiler.flush()
-    assert routes(compiler.snapshot())["10.9.0.0/16"] == [("fd00:1:0:2::2", 1)]
+    assert routes(compiler.snapshot())["10.9.0.0/16"] == [(underlay("vm1", NODE_B, 1), 1)]
     compiler.delete("Interface", "default/vm1")
     changes = compiler.flush()
     assert routes(compiler.snapshot()) == {"10.9.0.0/16": []}
@@ -540,9 +694,10 @@ def test_another_underlay_prefix_renumbers_the_underlay_alone() -> None:
         allocations=first.allocations,
     )
     before, after = (found.allocations.interfaces["default/vm1"] for found in (first, second))
-    assert after.underlay_address == "fd00:2:0:1::2"
+    renumbered = underlay("vm1", "fd00:2:0:1::/64", 1)
+    assert after.underlay_address == renumbered
     assert after.addresses == before.addresses
-    assert routes(second)["10.0.0.2/32"] == [("fd00:2:0:1::2", 1)]
+    assert routes(second)["10.0.0.2/32"] == [(renumbered, 1)]
 
 
 def test_what_left_with_its_network_comes_back_with_it() -> None:
@@ -556,9 +711,10 @@ def test_what_left_with_its_network_comes_back_with_it() -> None:
     compiler.upsert(network())
     compiler.flush()
     after = compiler.snapshot()
-    assert (
-        after.allocations.interfaces["default/vm2"] == before.allocations.interfaces["default/vm2"]
-    )
+    old, new = (found.allocations.interfaces["default/vm2"] for found in (before, after))
+    assert new.addresses == old.addresses
+    # Another network of that name: what is on its way to the first must not arrive.
+    assert new.underlay_address == underlay("vm2", NODE_A, 2)
     assert sorted(routes(after)) == ["10.0.0.3/32", "2001:db8::3/128"]
 
 
@@ -581,7 +737,7 @@ def test_allocations_that_do_not_fit_are_replaced() -> None:
     assert result.problems == ()
     found = result.allocations.interfaces
     assert list(found) == ["default/vm1"]
-    assert found["default/vm1"].underlay_address == "fd00:1:0:7::2"
+    assert found["default/vm1"].underlay_address == underlay("vm1", "fd00:1:0:7::/64", 9)
     assert found["default/vm1"].addresses == ("10.0.0.2", "2001:db8::2")
     assert list(result.slices) == ["default.blue.3"]
 

@@ -59,6 +59,7 @@ def load(found: dict[str, list[Json]], result: Compilation) -> Allocations:
         result.configs.values(),
         result.slices.values(),
         found["Pod"],
+        result.allocations.resting,
     )
 
 
@@ -80,6 +81,8 @@ def without_devices_of_the_left_out(held: Allocations, result: Compilation) -> A
             for key, record in held.interfaces.items()
             if key in working or record.addresses or record.underlay_address
         },
+        resting=held.resting,
+        checked=held.checked,
     )
 
 

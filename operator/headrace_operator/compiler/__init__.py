@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The compiler: pure functions from objects and allocations to DataplaneConfigs and RouteSlices."""
 
-from .allocations import Allocations, InterfaceAllocation, NetworkAllocation, NodeAllocation
+from .allocations import (
+    REST,
+    Allocations,
+    InterfaceAllocation,
+    NetworkAllocation,
+    NodeAllocation,
+    Rest,
+)
 from .compiler import Changes, Compilation, Compiler, compile  # noqa: A004
 
 __all__ = [
+    "REST",
     "Allocations",
     "Changes",
     "Compilation",
@@ -12,5 +20,6 @@ __all__ = [
     "InterfaceAllocation",
     "NetworkAllocation",
     "NodeAllocation",
+    "Rest",
     "compile",
 ]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Arithmetic on addresses: subnets as ranges of numbers, /64s of nodes, /128s of Interfaces."""
 
+import hashlib
 import ipaddress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,9 +12,12 @@ from headrace_api import Subnet, VirtualNetworkSpec
 #: Keeps IPv6 numbers apart from IPv4 numbers.
 _IPV6 = 1 << 128
 
-#: Host part of a node's own underlay address; Interfaces follow.
+#: Host part of a node's own underlay address.
 NODE_HOST = 1
-FIRST_HOST = 2
+#: Bits of the host part of an Interface's underlay address below those of its VNI.
+IDENTITY_BITS = 40
+#: Identities below are the node's: with identity 1 it sends into the network.
+FIRST_IDENTITY = 2
 
 
 def address_number(address: str) -> int:
@@ -109,6 +113,23 @@ def node_number(prefix: str) -> int:
 def underlay_address(prefix: str, host: int) -> str:
     """The address with this host part in a node's /64."""
     return str(ipaddress.IPv6Address((node_number(prefix) << 64) | host))
+
+
+def identity(key: str, uid: str, attempt: int) -> int:
+    """An identity for the object, 40 bits; another one for each attempt."""
+    found = hashlib.sha256(f"{key} {uid} {attempt}".encode()).digest()
+    number = int.from_bytes(found[: IDENTITY_BITS // 8], "big")
+    return FIRST_IDENTITY + number % ((1 << IDENTITY_BITS) - FIRST_IDENTITY)
+
+
+def host_part(vni: int, number: int) -> int:
+    """The host part of the underlay address of an Interface with this identity."""
+    return vni << IDENTITY_BITS | number
+
+
+def host_vni(host: int) -> int:
+    """The VNI in the host part of an underlay address; 0 in those of the first release."""
+    return host >> IDENTITY_BITS
 
 
 def underlay_host(address: str) -> int:

@@ -5,10 +5,14 @@ Local mode keeps it in a state file; in a cluster it lives in statuses and compi
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from headrace_api.types import Address, Prefix, UnderlayPrefix, Vni
+
+#: Seconds that a value rests at least, and then until every node is known not to use it.
+REST = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,21 @@ class InterfaceAllocation:
     """Tenant addresses, given by the user or allocated."""
     device: str | None = None
     """What its attachment occupies on the node (Attachment.device)."""
+    former: tuple[Address, ...] = ()
+    """Underlay addresses that it had before, while nodes may still send to them."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Rest:
+    """A value that somebody had and that is not given to anybody else yet."""
+
+    kind: Literal["vni", "node"]
+    value: int
+    """A VNI, or the upper 64 bits of a node's /64."""
+    owner: str
+    """Who had it: namespace/name of the network, or pipeline/node. May have it again."""
+    since: int
+    """Second of its release, since 1970."""
 
 
 class Allocations(BaseModel):
@@ -56,3 +75,9 @@ class Allocations(BaseModel):
     nodes: dict[str, dict[str, NodeAllocation]] = Field(default_factory=dict)
     """Pipeline -> node -> what it has there."""
     interfaces: dict[str, InterfaceAllocation] = Field(default_factory=dict)
+    resting: tuple[Rest, ...] = ()
+    """Sorted."""
+    unaware: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    """Pipeline -> nodes whose agents do not understand UNDERLAY_SOURCE_CHECK."""
+    checked: tuple[str, ...] = ()
+    """Pipelines whose nodes check where overlay packets come from: for good, once they do."""

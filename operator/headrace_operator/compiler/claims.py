@@ -2,7 +2,8 @@
 """Who holds what: VNIs, /64s, underlay and tenant addresses, devices. One holder for each.
 
 A claim once taken stays until it is released, whoever asks: that is what keeps addresses from
-moving. Those who asked in vain wait, and are named when the claim is released.
+moving. Those who asked in vain wait, and are named when the claim is released. A value that some
+node may still use after its release rests first: only who had it gets it back meanwhile.
 """
 
 from typing import Literal, NamedTuple
@@ -32,11 +33,21 @@ class Space(NamedTuple):
     scope: str = ""
 
 
+class Rest(NamedTuple):
+    """A value that nobody else gets for now."""
+
+    owner: Owner
+    """Who had it last."""
+    since: int
+    """Second of its release, since 1970."""
+
+
 class Claims:
     """The registry of claims. Numbers are given out lowest first."""
 
     def __init__(self) -> None:
         self._held: dict[Space, dict[int | str, Owner]] = {}
+        self._resting: dict[Space, dict[int | str, Rest]] = {}
         self._waiting: dict[Space, dict[int | str | None, set[Owner]]] = {}
         # Start of a range -> a value below which nothing of that range is free.
         self._hints: dict[Space, dict[int, int]] = {}
@@ -45,8 +56,17 @@ class Claims:
         """Who holds the value."""
         return self._held.get(space, {}).get(value)
 
+    def count(self, space: Space) -> int:
+        """How many values of the space are held."""
+        return len(self._held.get(space, {}))
+
     def take(self, space: Space, value: int | str, owner: Owner) -> bool:
-        """Take the value; False when another holds it."""
+        """Take the value; False when another holds it, or had it and it rests."""
+        resting = self._resting.get(space, {})
+        rest = resting.get(value)
+        if rest and rest.owner != owner:
+            return False
+        resting.pop(value, None)
         return self._held.setdefault(space, {}).setdefault(value, owner) == owner
 
     def take_lowest(
@@ -59,9 +79,10 @@ class Claims:
     ) -> int | None:
         """Take the lowest free value of first..last but the reserved; None when there is none."""
         held = self._held.setdefault(space, {})
+        resting = self._resting.get(space, {})
         hints = self._hints.setdefault(space, {})
         value = hints.get(first, first)
-        while value in held or value in reserved:
+        while value in held or value in resting or value in reserved:
             value += 1
         if value > last:
             hints[first] = last + 1
@@ -76,6 +97,34 @@ class Claims:
         if held.get(value) != owner:
             return set()
         del held[value]
+        return self._freed(space, value)
+
+    def retire(self, space: Space, value: int | str, owner: Owner, now: int) -> None:
+        """Give the value back to rest, if the owner holds it."""
+        held = self._held.get(space, {})
+        if held.get(value) == owner:
+            del held[value]
+            self.lay(space, value, Rest(owner, now))
+
+    def lay(self, space: Space, value: int | str, rest: Rest) -> None:
+        """Let a value rest that nobody holds."""
+        if self.holder(space, value) is None:
+            self._resting.setdefault(space, {})[value] = rest
+
+    def resting(self, space: Space) -> dict[int | str, Rest]:
+        """The values of the space that rest."""
+        return self._resting.get(space, {})
+
+    def free(self, space: Space, before: int) -> set[Owner]:
+        """End the rest of what was released before that second; returns who waited for it."""
+        resting = self._resting.get(space, {})
+        woken: set[Owner] = set()
+        for value in [value for value, rest in resting.items() if rest.since < before]:
+            del resting[value]
+            woken |= self._freed(space, value)
+        return woken
+
+    def _freed(self, space: Space, value: int | str) -> set[Owner]:
         if isinstance(value, int):
             for first, hint in self._hints.get(space, {}).items():
                 if first <= value < hint:

@@ -13,11 +13,14 @@ Who holds a value keeps it; so what was compiled before is compiled the same aga
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
+from typing import Literal, TypeVar
 
 from headrace_api import (
     SYSTEM_NAMESPACE,
+    UNDERLAY_SOURCE_CHECK,
     Interface,
     InterfaceSpec,
     Json,
@@ -34,9 +37,15 @@ from headrace_api import (
     config_name,
 )
 
-from . import interface, network, nodes
-from .addresses import host_prefix, node_number
-from .allocations import Allocations, InterfaceAllocation, NetworkAllocation, NodeAllocation
+from . import claims, interface, network, nodes
+from .addresses import host_prefix, host_vni, node_number, underlay_host
+from .allocations import (
+    Allocations,
+    InterfaceAllocation,
+    NetworkAllocation,
+    NodeAllocation,
+    Rest,
+)
 from .claims import Claims, Owner, OwnerKind
 from .config import compiled_network, dataplane_config
 from .nodes import pn_key, pn_parts
@@ -46,6 +55,8 @@ from .routing import Routing
 from .store import Entry, Place, Store, namespace_of
 
 _EMPTY = Allocations()
+#: What rests after its release, by the kind of a Rest.
+_RESTING: dict[Literal["vni", "node"], claims.Space] = {"vni": network.VNIS, "node": nodes.NODES}
 
 Key = TypeVar("Key")
 Name = TypeVar("Name")
@@ -77,6 +88,8 @@ class Changes:
     """Network -> VNI."""
     nodes: dict[tuple[str, str], NodeAllocation | None] = field(default_factory=dict)
     """(Pipeline, node) -> what it has there."""
+    checked: set[str] = field(default_factory=set)
+    """Pipelines whose nodes check where overlay packets come from, from now on."""
     interfaces: dict[str, InterfaceAllocation | None] = field(default_factory=dict)
     """Interface -> what it has."""
     problems: dict[tuple[str, str], tuple[Problem, ...]] = field(default_factory=dict)
@@ -108,6 +121,7 @@ class Compiler:
         self._quota = Quota()
         self._dirty: dict[OwnerKind, set[str]] = {"pn": set(), "net": set(), "ifc": set()}
         self._dirty_configs: set[str] = set()
+        self._now = 0
 
         # What is held, by owners that are accepted and by others.
         self._pns: dict[str, NodeAllocation] = {}
@@ -116,6 +130,10 @@ class Compiler:
 
         # (kind, key) of what exists and cannot be read.
         self._unread: set[tuple[str, str]] = set()
+
+        # Where agents do not understand UNDERLAY_SOURCE_CHECK; Pipelines whose nodes do it.
+        self._unaware: set[str] = set()
+        self._checked: set[str] = set()
 
         # What is accepted: pn -> its /64; network -> its VNI; Interface.
         self._ready_pns: dict[str, str] = {}
@@ -146,6 +164,14 @@ class Compiler:
         for key, record in sorted(allocations.interfaces.items()):
             self._records[key] = record
             interface.install(self._claims, key, record)
+        for rest in allocations.resting:
+            kind: OwnerKind = "net" if rest.kind == "vni" else "pn"
+            laid = claims.Rest(Owner(kind, rest.owner), rest.since)
+            self._claims.lay(_RESTING[rest.kind], rest.value, laid)
+        self._unaware = {
+            pn_key(name, node) for name, found in allocations.unaware.items() for node in found
+        }
+        self._checked = {*allocations.checked}
         self._dirty = {"pn": {*self._pns}, "net": {*self._vnis}, "ifc": {*self._records}}
 
     # Input
@@ -187,7 +213,9 @@ class Compiler:
                 self._put_network(item.key, Entry(item.metadata.creation_timestamp, item.spec))
             case Interface():
                 spec = interface.placed(item.key, item.spec, self._sockets)
-                self._put_interface(item.key, Entry(item.metadata.creation_timestamp, spec))
+                metadata = item.metadata
+                entry = Entry(metadata.creation_timestamp, spec, metadata.uid)
+                self._put_interface(item.key, entry)
             case Pipeline():
                 self._put_pipeline(item.key, Entry(item.metadata.creation_timestamp, item.spec))
             case Node():
@@ -239,6 +267,8 @@ class Compiler:
     def _put_pipeline(self, name: str, entry: Entry[PipelineSpec] | None) -> None:
         if self._store.pipelines.get(name) == entry:
             return
+        if entry is None:
+            self._checked.discard(name)
         _put(self._store.pipelines, name, entry)
         held = {key for key in self._pns if pn_parts(key)[0] == name}
         self._dirty["pn"] |= held | {pn_key(name, node) for node in self._store.nodes}
@@ -272,10 +302,73 @@ class Compiler:
             # What is wrong with it may be something else now.
             self._dirty["ifc"].add(interface_key)
 
+    def agent(self, pipeline: str, node: str, features: Iterable[str] | None) -> bool:
+        """Hear what the agent of a Pipeline on a node understands; None: it has said nothing yet.
+
+        Returns whether that is news.
+        """
+        key = pn_key(pipeline, node)
+        unaware = features is not None and UNDERLAY_SOURCE_CHECK not in features
+        if unaware == (key in self._unaware):
+            return False
+        (self._unaware.add if unaware else self._unaware.discard)(key)
+        self._dirty["pn"].add(key)
+        self._dirty["ifc"] |= self._store.by_pipeline[pipeline] & self._store.by_node[node]
+        return True
+
+    def unaware(self, pipeline: str) -> tuple[str, ...]:
+        """Nodes of the Pipeline whose agents do not understand UNDERLAY_SOURCE_CHECK."""
+        held = sorted(pn_parts(key) for key in self._unaware if key in self._pns)
+        return tuple(node for name, node in held if name == pipeline)
+
+    def moving(self) -> dict[str, set[str]]:
+        """Pipeline -> networks of those of its Interfaces that have former addresses."""
+        found: defaultdict[str, set[str]] = defaultdict(set)
+        if not self._store.pipelines.keys() <= self._checked:
+            for record in self._records.values():
+                if record.former:
+                    found[record.pipeline].add(record.network)
+        return found
+
+    def resting(self) -> tuple[Rest, ...]:
+        """What nobody gets yet, sorted."""
+        return tuple(
+            sorted(
+                Rest(kind, int(value), rest.owner.key, rest.since)
+                for kind, space in _RESTING.items()
+                for value, rest in self._claims.resting(space).items()
+            )
+        )
+
+    def settle(self, pipeline: str) -> bool:
+        """Hear that all nodes of the Pipeline send to where its Interfaces are now.
+
+        Former addresses end with that. Returns whether there was any.
+        """
+        found = False
+        for key in self._store.by_pipeline[pipeline]:
+            record = self._records.get(key)
+            if record and record.former and record.pipeline == pipeline:
+                self._wake(interface.release_former(self._claims, key, record))
+                self._records[key] = replace(record, former=())
+                self._dirty["ifc"].add(key)
+                found = True
+        return found
+
+    def free(self, before: int) -> bool:
+        """Let what was released before that second be given out again, as no node uses it.
+
+        Returns whether somebody waited for it.
+        """
+        woken = {each for space in _RESTING.values() for each in self._claims.free(space, before)}
+        self._wake(woken)
+        return bool(woken)
+
     # Output
 
-    def flush(self) -> Changes:
-        """Compile what changed since the last flush."""
+    def flush(self, now: int = 0) -> Changes:
+        """Compile what changed since the last flush; `now` is in seconds since 1970."""
+        self._now = now
         changes = Changes()
         looked_at: set[tuple[str, str]] = set()
         self._keep(changes)
@@ -293,6 +386,7 @@ class Compiler:
             self._set_faults(("VirtualNetwork", key), "routes", faults, looked_at)
         for key in written.touched:
             self._touch(key)
+        self._check_sources(changes)
         self._write_configs(changes)
         changes.problems = {subject: self._problems(subject) for subject in sorted(looked_at)}
         return changes
@@ -310,6 +404,12 @@ class Compiler:
             },
             nodes=per_pipeline,
             interfaces={key: self._records[key] for key in sorted(self._records)},
+            resting=self.resting(),
+            unaware={
+                name: tuple(node for _, node in found)
+                for name, found in groupby(map(pn_parts, sorted(self._unaware)), itemgetter(0))
+            },
+            checked=tuple(sorted(self._checked)),
         )
 
     def snapshot(self) -> Compilation:
@@ -343,11 +443,12 @@ class Compiler:
         if self._is_held(owner):
             return set()
         if owner.kind == "pn" and key in self._pns:
-            held, woken = nodes.keep(self._store, self._claims, key, self._pns[key])
+            held, woken = nodes.keep(self._store, self._claims, key, self._pns[key], self._now)
             _record(self._pns, key, held, changes.nodes, pn_parts(key))
         elif owner.kind == "net" and key in self._vnis:
-            vni, woken = network.keep(self._store, self._claims, key, self._vnis[key])
+            vni = network.keep(self._store, self._claims, key, self._vnis[key], self._now)
             _record(self._vnis, key, vni, changes.vnis, key)
+            woken = set()
         elif owner.kind == "ifc" and key in self._records:
             spec = self._store.interface(key)
             pn = None
@@ -417,7 +518,9 @@ class Compiler:
             spec = self._store.interface(key)
             if spec is None:
                 continue
-            found = interface.refer(self._store, key, spec, self._ready_vnis, self._ready_pns)
+            found = interface.refer(
+                self._store, key, spec, self._ready_vnis, self._ready_pns, self._unaware
+            )
             if isinstance(found, Fault):
                 faults[key] = (found,)
                 continue
@@ -431,9 +534,9 @@ class Compiler:
         for key in todo:
             accepted = None
             if key in contexts:
-                spec = self._store.interfaces[key].spec
+                spec, uid = self._store.interfaces[key].spec, self._store.interfaces[key].uid
                 record, faults[key] = interface.claim_any(
-                    self._claims, key, spec, contexts[key], self._records.get(key)
+                    self._claims, key, spec, uid, contexts[key], self._records.get(key)
                 )
                 _record(self._records, key, record, changes.interfaces, key)
                 if not faults[key]:
@@ -519,6 +622,22 @@ class Compiler:
                 frozenset(there.values()), ((key, self._accepted[key]) for key in members)
             )
 
+    def _check_sources(self, changes: Changes) -> None:
+        """Have sources checked where every node understands it and nothing old is in use."""
+        unchecked = self._store.pipelines.keys() - self._checked
+        if not unchecked:
+            return
+        unchecked -= {pn_parts(key)[0] for key in self._unaware if key in self._pns}
+        unchecked -= {
+            record.pipeline
+            for record in self._records.values()
+            if record.former
+            or (record.underlay_address and not host_vni(underlay_host(record.underlay_address)))
+        }
+        self._checked |= unchecked
+        changes.checked = unchecked
+        self._dirty_configs |= {key for key in self._pns if pn_parts(key)[0] in unchecked}
+
     def _touch(self, key: str) -> None:
         """Write the configs again that the network is in."""
         for name in self._routing.reaching(key):
@@ -553,7 +672,8 @@ class Compiler:
             for key in sorted(reached)
         ]
         compiled = [self._accepted[key].compiled for key in members]
-        return dataplane_config(pn, spec, prefix, networks, compiled, self._namespace)
+        checked = None if pn in self._unaware else pipeline in self._checked
+        return dataplane_config(pn, spec, prefix, networks, compiled, self._namespace, checked)
 
     # Problems
 
@@ -580,8 +700,15 @@ def compile(  # noqa: A001 - the word for it; nobody compiles Python here
     allocations: Allocations = _EMPTY,
     namespace: str = SYSTEM_NAMESPACE,
     sockets: str | None = None,
+    now: int = 0,
+    *,
+    free: int = 0,
+    settled: bool = False,
 ) -> Compilation:
     """Compile all objects from scratch: a pure function of its arguments, which are a Compiler's.
+
+    `now` is in seconds since 1970; what was released before `free` may be given out again.
+    `settled`: every node sends to where Interfaces are as soon as they are there.
 
     Give the allocations of the last result to the next compilation, and nothing moves. A broken
     object is left out and becomes a Problem; it never raises and hurts no other.
@@ -589,7 +716,10 @@ def compile(  # noqa: A001 - the word for it; nobody compiles Python here
     compiler = Compiler(allocations, namespace, sockets)
     for item in objects.all():
         compiler.upsert(item)
-    compiler.flush()
+    compiler.free(free)
+    compiler.flush(now)
+    if settled and any([compiler.settle(pipeline) for pipeline in compiler.moving()]):
+        compiler.flush(now)
     return compiler.snapshot()
 
 

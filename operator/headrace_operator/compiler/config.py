@@ -8,6 +8,7 @@ from headrace_api import (
     PIPELINE_LABEL,
     Json,
     PipelineSpec,
+    SourceCheck,
     VirtualNetworkSpec,
     config_name,
     slice_name,
@@ -41,8 +42,12 @@ def dataplane_config(
     networks: Sequence[Json],
     interfaces: Sequence[Json],
     namespace: str,
+    checked: bool | None,
 ) -> Json:
-    """The object; networks and interfaces come sorted by key."""
+    """The object; networks and interfaces come sorted by key.
+
+    `checked`: whether the node checks sources; None: its agent does not understand the field.
+    """
     pipeline, node = pn_parts(pn)
     own = underlay_address(underlay_prefix, NODE_HOST)
     body: Json = {
@@ -55,6 +60,10 @@ def dataplane_config(
         "networks": [*networks],
         "interfaces": [*interfaces],
     }
+    if checked is not None:
+        body["pipelinePrefix"] = spec.underlay_prefix
+        check = SourceCheck.ENABLED if checked else SourceCheck.DISABLED
+        body["underlaySourceCheck"] = check.value
     if spec.hugepages:
         body["hugepages"] = spec.hugepages.to_dict()
     return {

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An Interface: its device, its tenant addresses and its underlay address."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from headrace_api import (
@@ -21,10 +22,12 @@ from headrace_api.attachment import MEMBERS
 from headrace_api.dataplane_config import INTERFACE_GATEWAYS, NODE_INTERFACES
 
 from .addresses import (
-    FIRST_HOST,
     SubnetRange,
     address_number,
+    host_part,
     host_prefix,
+    host_vni,
+    identity,
     node_number,
     number_address,
     subnet_ranges,
@@ -83,6 +86,8 @@ class Context:
     underlay_prefix: str
     labels: Mapping[str, str]
     """Of the Interface's namespace."""
+    aware: bool
+    """Whether the node's agent understands UNDERLAY_SOURCE_CHECK."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +112,25 @@ def install(claims: Claims, key: str, record: InterfaceAllocation) -> None:
             claims.take(device_space(record.node), device, owner)
     for address in record.addresses:
         claims.take(address_space(record.network), address_number(address), owner)
-    if record.underlay_address and record.node:
-        pn = pn_key(record.pipeline, record.node)
-        claims.take(underlay_space(pn), underlay_host(record.underlay_address), owner)
+    for address in _underlay(record):
+        claims.take(_underlay_space(record), underlay_host(address), owner)
+
+
+def release_former(claims: Claims, key: str, record: InterfaceAllocation) -> set[Owner]:
+    """Give the former addresses of the record back; returns who waited for one."""
+    owner, space = Owner("ifc", key), _underlay_space(record)
+    hosts = map(underlay_host, record.former)
+    return {each for host in hosts for each in claims.release(space, host, owner)}
+
+
+def _underlay(record: InterfaceAllocation) -> tuple[str, ...]:
+    """All underlay addresses of the record; its own first."""
+    own = (record.underlay_address,) if record.underlay_address else ()
+    return (*own, *record.former) if record.node else ()
+
+
+def _underlay_space(record: InterfaceAllocation) -> Space:
+    return underlay_space(pn_key(record.pipeline, record.node or ""))
 
 
 def keep(
@@ -127,7 +148,7 @@ def keep(
     spec = store.interface(key)
     device = None
     addresses: tuple[str, ...] = ()
-    underlay = None
+    underlay: tuple[str, ...] = ()
     if spec:
         if (
             record.node
@@ -151,28 +172,24 @@ def keep(
             ]
             addresses = _still_wanted(spec, store.network(record.network), held)
         if (
-            record.node
-            and record.underlay_address
-            and underlay_prefix
+            underlay_prefix
             and (spec.pipeline_name, spec.node_name) == (record.pipeline, record.node)
-            and node_number(record.underlay_address) == node_number(underlay_prefix)
-            and claims.holder(
-                underlay_space(pn_key(record.pipeline, record.node)),
-                underlay_host(record.underlay_address),
-            )
-            == owner
+            and network_key(key, spec) == record.network
         ):
-            underlay = record.underlay_address
+            underlay = tuple(
+                address
+                for address in _underlay(record)
+                if node_number(address) == node_number(underlay_prefix)
+                and claims.holder(_underlay_space(record), underlay_host(address)) == owner
+            )
     woken: set[Owner] = set()
     if record.node and record.device and not device:
         for each in occupied(key, record.device):
             woken |= claims.release(device_space(record.node), each, owner)
     for address in set(record.addresses) - set(addresses):
         woken |= claims.release(address_space(record.network), address_number(address), owner)
-    if record.node and record.underlay_address and not underlay:
-        pn = pn_key(record.pipeline, record.node)
-        host = underlay_host(record.underlay_address)
-        woken |= claims.release(underlay_space(pn), host, owner)
+    for address in set(_underlay(record)) - set(underlay):
+        woken |= claims.release(_underlay_space(record), underlay_host(address), owner)
     if not spec or not (device or addresses or underlay):
         return None, woken
     return (
@@ -180,9 +197,10 @@ def keep(
             network=network_key(key, spec),
             pipeline=spec.pipeline_name,
             node=spec.node_name,
-            underlay_address=underlay,
+            underlay_address=next((a for a in underlay if a == record.underlay_address), None),
             addresses=addresses,
             device=device,
+            former=tuple(a for a in underlay if a in record.former),
         ),
         woken,
     )
@@ -324,6 +342,7 @@ def claim_any(
     claims: Claims,
     key: str,
     spec: InterfaceSpec,
+    uid: str,
     context: Context,
     record: InterfaceAllocation | None,
 ) -> tuple[InterfaceAllocation, tuple[Fault, ...]]:
@@ -352,17 +371,26 @@ def claim_any(
             found.append(address)
         addresses = tuple(found)
     underlay = record.underlay_address if record else None
+    former = record.former if record else ()
+    if underlay and not _is_current(underlay, context):
+        if host_vni(underlay_host(underlay)):
+            # Of another network of that name: nothing that is on its way to it may arrive.
+            claims.release(underlay_space(context.pn), underlay_host(underlay), owner)
+        else:
+            former = (underlay, *former)
+        underlay = None
     if underlay is None:
-        last = FIRST_HOST + NODE_INTERFACES - 1
-        host = claims.take_lowest(underlay_space(context.pn), FIRST_HOST, last, owner)
-        if host is None:
-            claims.wait(underlay_space(context.pn), None, owner)
+        space = underlay_space(context.pn)
+        if claims.count(space) - len(former) >= NODE_INTERFACES:
+            claims.wait(space, None, owner)
             message = (
                 f"Pipeline {spec.pipeline_name} has {NODE_INTERFACES} Interfaces on node"
                 f" {context.node}, as many as it can: use another node or Pipeline"
             )
             faults.append(Fault("spec.nodeName", "NodeFull", message))
         else:
+            hosts = (host_part(context.vni, identity(key, uid, n)) for n in itertools.count())
+            host = next(host for host in hosts if claims.take(space, host, owner))
             underlay = underlay_address(context.underlay_prefix, host)
     return (
         InterfaceAllocation(
@@ -372,9 +400,16 @@ def claim_any(
             underlay_address=underlay,
             addresses=addresses,
             device=device_of(key, spec),
+            former=former,
         ),
         tuple(faults),
     )
+
+
+def _is_current(underlay: str, context: Context) -> bool:
+    """Whether the address is as it is to be: with its network's VNI, where that is understood."""
+    vni = host_vni(underlay_host(underlay))
+    return vni == context.vni or (vni == 0 and not context.aware)
 
 
 def accept(
@@ -401,6 +436,8 @@ def accept(
         compiled["macAddress"] = mac
     if spec.queues:
         compiled["queues"] = spec.queues
+    if record.former and context.aware:
+        compiled["formerUnderlayAddresses"] = list(record.former)
     here = (Hop(underlay, 1),)
     return Accepted(
         network=context.network,
@@ -431,8 +468,12 @@ def refer(
     spec: InterfaceSpec,
     vnis: dict[str, int],
     ready: dict[str, str],
+    unaware: Set[str],
 ) -> Context | Fault:
-    """Resolve what the Interface names. `ready`: Pipeline-on-node key -> its /64, if it runs."""
+    """Resolve what the Interface names. `ready`: Pipeline-on-node key -> its /64, if it runs.
+
+    `unaware` has the keys where agents do not understand UNDERLAY_SOURCE_CHECK.
+    """
     network = network_key(key, spec)
     network_spec = store.network(network)
     if network_spec is None:
@@ -467,7 +508,8 @@ def refer(
     if prefix is None:
         message = f"Pipeline {name} does not run on node {node}: see its conditions"
         return Fault("spec.pipelineName", "PipelineNotReady", message)
-    return Context(network, network_spec, vni, node, pn, pipeline, prefix, labels)
+    aware = pn not in unaware
+    return Context(network, network_spec, vni, node, pn, pipeline, prefix, labels, aware)
 
 
 def _nowhere(store: Store, key: str) -> Fault:

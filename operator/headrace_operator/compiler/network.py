@@ -7,7 +7,7 @@ from typing import NamedTuple
 from headrace_api import VirtualNetworkSpec
 
 from .claims import Claims, Owner, Space
-from .outcome import Fault, taken
+from .outcome import Fault, resting, taken
 from .store import Store, sibling
 
 VNIS = Space("vni")
@@ -35,13 +35,14 @@ def same_but_routes(spec: VirtualNetworkSpec, other: VirtualNetworkSpec) -> bool
     return (spec.vni, spec.subnets, spec.mtu) == (other.vni, other.subnets, other.mtu)
 
 
-def keep(store: Store, claims: Claims, key: str, vni: int) -> tuple[int | None, set[Owner]]:
-    """The recorded VNI if it stays, and who waited for it if not."""
+def keep(store: Store, claims: Claims, key: str, vni: int, now: int) -> int | None:
+    """The recorded VNI if it stays; else it rests."""
     spec = store.network(key)
     owner = Owner("net", key)
     if spec and spec.vni in (None, vni) and claims.holder(VNIS, vni) == owner:
-        return vni, set()
-    return None, claims.release(VNIS, vni, owner)
+        return vni
+    claims.retire(VNIS, vni, owner, now)
+    return None
 
 
 def claim_given(
@@ -54,14 +55,16 @@ def claim_given(
     if claims.take(VNIS, spec.vni, owner):
         return spec.vni, ()
     claims.wait(VNIS, spec.vni, owner)
-    holder = claims.holder(VNIS, spec.vni)
-    return None, (taken("spec.vni", "VniConflict", f"vni {spec.vni}", holder),)
+    what = f"vni {spec.vni}"
+    if rest := claims.resting(VNIS).get(spec.vni):
+        return None, (resting("spec.vni", "VniConflict", what, rest),)
+    return None, (taken("spec.vni", "VniConflict", what, claims.holder(VNIS, spec.vni)),)
 
 
 def claim_any(
     claims: Claims, key: str, _spec: VirtualNetworkSpec
 ) -> tuple[int | None, tuple[Fault, ...]]:
-    """Take the lowest free VNI."""
+    """Take the lowest VNI that is free and does not rest."""
     owner = Owner("net", key)
     vni = claims.take_lowest(VNIS, 1, MAX_VNI, owner)
     if vni is None:

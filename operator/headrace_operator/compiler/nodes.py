@@ -66,9 +66,9 @@ def install(claims: Claims, key: str, record: NodeAllocation) -> None:
 
 
 def keep(
-    store: Store, claims: Claims, key: str, record: NodeAllocation
+    store: Store, claims: Claims, key: str, record: NodeAllocation, now: int
 ) -> tuple[NodeAllocation | None, set[Owner]]:
-    """What stays of the record, and who waited for what was released."""
+    """What stays of the record, and who waited for what was released; the /64 rests."""
     pipeline, node = pn_parts(key)
     owner = Owner("pn", key)
     number = node_number(record.underlay_prefix)
@@ -89,7 +89,8 @@ def keep(
     for device in set(record.devices) - set(devices):
         woken |= claims.release(device_space(node), device, owner)
     if not stays:
-        return None, woken | claims.release(NODES, number, owner)
+        claims.retire(NODES, number, owner, now)
+        return None, woken
     return NodeAllocation(record.underlay_prefix, devices), woken
 
 
@@ -130,7 +131,10 @@ def claim(
         number = claims.take_lowest(NODES, *node_range(spec.underlay_prefix), owner)
         if number is None:
             claims.wait(NODES, None, owner)
-            message = f"no /64 of {spec.underlay_prefix} is free for node {node}: use a shorter one"
+            message = (
+                f"no /64 of {spec.underlay_prefix} is free for node {node} (one that a node had"
+                " is free again an hour later): use a shorter one"
+            )
             return None, (Fault("spec.underlayPrefix", "UnderlayPrefixExhausted", message),)
         record = NodeAllocation(node_prefix(number))
     for device in devices:

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Words for what is wrong: a Fault is a Problem before it knows its object."""
 
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from headrace_api import Problem
 
-from .claims import Owner
+from .claims import Owner, Rest
 
 
 class Fault(NamedTuple):
@@ -25,3 +26,13 @@ def problem(kind: str, key: str, fault: Fault) -> Problem:
 def taken(field: str, reason: str, what: str, holder: Owner | None) -> Fault:
     """A value that another holds."""
     return Fault(field, reason, f"{what} is in use by {holder}: choose another, or free it there")
+
+
+def resting(field: str, reason: str, what: str, rest: Rest) -> Fault:
+    """A value that another had a short while ago."""
+    since = datetime.fromtimestamp(rest.since, UTC).strftime("%H:%M:%S")
+    message = (
+        f"{what} was {rest.owner}'s until {since} UTC, and nodes may still use it: it is free an"
+        " hour later; choose another, or wait"
+    )
+    return Fault(field, reason, message)

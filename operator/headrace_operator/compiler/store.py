@@ -19,11 +19,12 @@ Spec = TypeVar("Spec")
 
 @dataclass(frozen=True, slots=True)
 class Entry(Generic[Spec]):
-    """An object's creation time and spec: all of it that the compiler reads."""
+    """All of an object that the compiler reads."""
 
     created: str
     """RFC 3339, or empty: text order is age order."""
     spec: Spec
+    uid: str = ""
 
 
 class Place(NamedTuple):

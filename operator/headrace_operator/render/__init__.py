@@ -7,7 +7,7 @@ from .allocations import load_allocations
 from .conditions import Transition, Verdict, left_over, same, transition
 from .daemon_set import class_name, daemon_sets
 from .raw import parse
-from .report import NetworkReport, Report, interface_reports, network_reports, silence
+from .report import NetworkReport, Report, features, interface_reports, network_reports, silence
 from .status import (
     Spread,
     interface_status,
@@ -28,6 +28,7 @@ __all__ = [
     "Verdict",
     "class_name",
     "daemon_sets",
+    "features",
     "interface_reports",
     "interface_status",
     "left_over",

@@ -11,8 +11,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
-from headrace_api import Attachment, Json, Uplink, slice_name
-from headrace_api.dataplane_config import NODE_INTERFACES
+from headrace_api import UNDERLAY_SOURCE_CHECK, Attachment, Json, SourceCheck, Uplink, slice_name
 from headrace_api.route_slice import SLICE_ROUTES
 from headrace_api.types import (
     Name,
@@ -29,11 +28,19 @@ from headrace_operator.compiler import (
     InterfaceAllocation,
     NetworkAllocation,
     NodeAllocation,
+    Rest,
 )
-from headrace_operator.compiler.addresses import FIRST_HOST, node_number, underlay_host
+from headrace_operator.compiler.addresses import (
+    IDENTITY_BITS,
+    NODE_HOST,
+    host_vni,
+    node_number,
+    underlay_host,
+)
 from headrace_operator.compiler.nodes import uplink_attachment
 
 from .raw import items, key_of, mapping, part, text
+from .report import features
 
 Value = TypeVar("Value")
 Model = TypeVar("Model", bound=BaseModel)
@@ -46,16 +53,20 @@ def load_allocations(
     configs: Iterable[Json],
     slices: Iterable[Json],
     pods: Iterable[Json] = (),
+    resting: Iterable[Rest] = (),
 ) -> Allocations:
     """Allocations of raw objects: DataplaneConfigs and RouteSlices win, statuses add the rest.
 
     Never raises: what does not parse, or is given out twice, is ignored.
     """
     loader = _Loader()
-    interfaces, compiled = [*interfaces], [part(config, "spec") for config in configs]
+    interfaces, configs = [*interfaces], [*configs]
+    compiled = [part(config, "spec") for config in configs]
     # An Interface that moved may be in the configs of both nodes: the one it names now is right.
     at = {key_of(raw): text(part(raw, "spec").get("nodeName")) for raw in pods}
     named = {key_of(raw): _place(raw, at) for raw in interfaces}
+    for config in configs:
+        loader.agent(part(config, "spec"), features(config))
     for spec in compiled:
         loader.node(spec)
     for spec in compiled:
@@ -73,7 +84,7 @@ def load_allocations(
         loader.pipeline(raw)
     for raw in interfaces:
         loader.interface(raw)
-    return loader.allocations()
+    return loader.allocations(resting)
 
 
 class _Loader:
@@ -85,8 +96,10 @@ class _Loader:
         self._slices: dict[str, dict[int, tuple[str, ...]]] = {}
         self._nodes: dict[str, dict[str, NodeAllocation]] = {}
         self._interfaces: dict[str, InterfaceAllocation] = {}
+        self._unaware: dict[str, set[str]] = {}
+        self._checked: set[str] = set()
 
-    def allocations(self) -> Allocations:
+    def allocations(self, resting: Iterable[Rest]) -> Allocations:
         """All that was taken."""
         return Allocations.model_construct(
             networks={
@@ -97,9 +110,25 @@ class _Loader:
                 name: dict(sorted(found.items())) for name, found in sorted(self._nodes.items())
             },
             interfaces=dict(sorted(self._interfaces.items())),
+            resting=tuple(sorted(resting)),
+            unaware={name: tuple(sorted(found)) for name, found in sorted(self._unaware.items())},
+            checked=tuple(sorted(self._checked)),
         )
 
     # DataplaneConfigs and RouteSlices
+
+    def agent(self, spec: Json, understood: frozenset[str] | None) -> None:
+        """What the agent of a DataplaneConfig understands, and whether it was told to check."""
+        name, node = (
+            _parse(_NAME, spec.get("pipelineName")),
+            _parse(_NODE_NAME, spec.get("nodeName")),
+        )
+        if not (name and node):
+            return
+        if spec.get("underlaySourceCheck") == SourceCheck.ENABLED:
+            self._checked.add(name)
+        if understood is not None and UNDERLAY_SOURCE_CHECK not in understood:
+            self._unaware.setdefault(name, set()).add(node)
 
     def node(self, spec: Json) -> None:
         """The /64 and the uplinks' devices of a DataplaneConfig."""
@@ -169,6 +198,10 @@ class _Loader:
         node = text(status.get("nodeName")) or None
         if not (node or items(status.get("addresses"))):
             return
+        underlay = _parse(_UNDERLAY_ADDRESS, status.get("underlayAddress"))
+        if underlay and not host_vni(underlay_host(underlay)):
+            # One of the first release that no DataplaneConfig has is in nobody's use.
+            status = {**status, "underlayAddress": None}
         namespace = text(part(raw, "metadata").get("namespace"))
         network = f"{namespace}/{text(part(spec, 'networkRef').get('name'))}"
         pipeline = text(spec.get("pipelineName"))
@@ -210,16 +243,26 @@ class _Loader:
         addresses = [
             address for address in found if address and self._take(("address", of), address)
         ]
-        underlay = _parse(_UNDERLAY_ADDRESS, source.get("underlayAddress"))
-        if underlay and not (
-            node
-            and FIRST_HOST <= underlay_host(underlay) < FIRST_HOST + NODE_INTERFACES
-            and self._take(("underlay", pipeline, node), underlay_host(underlay))
-        ):
-            underlay = None
+        space = "underlay", pipeline, node or ""
+        underlay, *former = (
+            address
+            if address
+            and node
+            # The lowest bits alone are the node's own.
+            and underlay_host(address) & _IDENTITY > NODE_HOST
+            and self._take(space, underlay_host(address))
+            else None
+            for address in (
+                _parse(_UNDERLAY_ADDRESS, value)
+                for value in (
+                    source.get("underlayAddress"),
+                    *items(source.get("formerUnderlayAddresses")),
+                )
+            )
+        )
         if device and not (node and self._take(("device", node), device)):
             device = None
-        if addresses or underlay or device:
+        if addresses or underlay or device or any(former):
             self._interfaces[key] = InterfaceAllocation(
                 network=of,
                 pipeline=pipeline,
@@ -227,6 +270,7 @@ class _Loader:
                 underlay_address=underlay,
                 addresses=tuple(addresses),
                 device=device,
+                former=tuple(address for address in former if address),
             )
 
     def _take(self, space: tuple[str, ...], value: int | str) -> bool:
@@ -245,6 +289,7 @@ _ADDRESS: TypeAdapter[str] = TypeAdapter(TenantAddress)
 _UNDERLAY_ADDRESS: TypeAdapter[str] = TypeAdapter(UnderlayAddress)
 _UNDERLAY_PREFIX: TypeAdapter[str] = TypeAdapter(UnderlayPrefix)
 _VNI: TypeAdapter[int] = TypeAdapter(Vni)
+_IDENTITY = (1 << IDENTITY_BITS) - 1
 #: Of a slice's number: no network has a million.
 _SLICE_DIGITS = 6
 

@@ -8,7 +8,7 @@ kstatus reads them so: Stalled=True is Failed; otherwise Ready=True is Current, 
 progress. So Stalled is there while a person must act on this very object, and only then.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
@@ -22,7 +22,7 @@ _MESSAGE_LENGTH = 4096
 _NOTE_BYTES = 1024
 
 #: What this module writes.
-OWN = frozenset({"Ready", "Stalled", "Accepted", "ResolvedRefs", "Programmed"})
+OWN = frozenset({"Ready", "Stalled", "Accepted", "ResolvedRefs", "Programmed", "SourcesChecked"})
 #: Reasons that pass when another object comes or turns ready: what an object refers to.
 _WAITING = ("NotFound", "NotReady", "NodeNotSelected", "PodNotScheduled", "PodCompleted")
 #: Nothing is known yet: worth no event.
@@ -39,6 +39,9 @@ class Verdict(NamedTuple):
     reason: str
     message: str
     stalled: bool = False
+
+
+_NO_OTHERS: Mapping[str, Verdict] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +85,12 @@ def status(
     programmed: Verdict,
     now: datetime,
     accepted: Verdict | None = None,
+    others: Mapping[str, Verdict] = _NO_OTHERS,
 ) -> Json:
     """The observedGeneration and conditions of a status; times stay where nothing turned.
 
-    `accepted` is what Accepted says as long as nothing is wrong with the object itself.
+    `accepted` is what Accepted says as long as nothing is wrong with the object itself; `others`
+    are conditions that Ready does not depend on.
     """
     waiting = [each for each in problems if each.reason.endswith(_WAITING)]
     wrong = [each for each in problems if each not in waiting]
@@ -105,7 +110,7 @@ def status(
         found = {"Stalled": summary._replace(status=ConditionStatus.TRUE), **found}
     conditions = [
         _condition(raw, kind, verdict, now)
-        for kind, verdict in ({"Ready": summary} | found).items()
+        for kind, verdict in ({"Ready": summary} | found | {**others}).items()
     ]
     return {"observedGeneration": generation(raw), "conditions": [*conditions]}
 

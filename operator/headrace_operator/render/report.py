@@ -48,6 +48,15 @@ class NetworkReport:
     """What is left out, for people."""
 
 
+def features(config: Json) -> frozenset[str] | None:
+    """What the agent of a DataplaneConfig understands; None: it has not said anything yet."""
+    status = part(config, "status")
+    known = conditions.find(status, "Ready")
+    if "observedGeneration" not in status and (not known or known.get("reason") == "Pending"):
+        return None
+    return frozenset(map(text, items(status.get("features"))))
+
+
 def interface_reports(config: Json) -> dict[str, Report]:
     """Interface (namespace/name) -> what the agent says of it, whatever the config holds now."""
     return {

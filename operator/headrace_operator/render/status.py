@@ -174,13 +174,16 @@ def pipeline_status(
     now: datetime,
     *,
     compiled: bool = True,
+    checked: bool = True,
+    unaware: Sequence[str] = (),
 ) -> Json:
     """Status of a Pipeline.
 
     `nodes` are the selected nodes; `daemon_sets` the watched ones that the Pipeline wants, with
     status; `silent` node -> why it does not forward as the Pipeline now is; `states` node
     -> what is known of it, where it is not alive. `compiled` is whether this generation could be
-    read.
+    read. `checked` is whether the nodes check where overlay packets come from; `unaware`
+    nodes do not know how.
     """
     states = {node: state for node, state in sorted(states.items()) if node in nodes}
     gone = {node: state for node, state in states.items() if not state.reachable}
@@ -196,7 +199,8 @@ def pipeline_status(
             or _missing_pods(raw, len(nodes), daemon_sets, silent, len(gone))
             or _forwarding(nodes.keys(), gone)
         )
-    found = conditions.status(raw, problems, programmed, now, accepted)
+    others = {"SourcesChecked": _sources(checked, unaware)}
+    found = conditions.status(raw, problems, programmed, now, accepted, others)
     found["nodes"] = [
         {
             "name": node,
@@ -221,6 +225,19 @@ def withdrawn_nodes(raw: Json) -> frozenset[str]:
     return frozenset(
         text(each.get("name")) for each in known if text(each.get("state")) in withdrawn
     )
+
+
+def _sources(checked: bool, unaware: Sequence[str]) -> Verdict:
+    if unaware:
+        message = (
+            f"The agents of {_some(sorted(unaware))} are of a release that does not know how:"
+            " replace their pods"
+        )
+        return conditions.not_ready("AgentTooOld", message)
+    if not checked:
+        message = "Nodes are being told of the new underlay addresses of the Interfaces"
+        return conditions.not_ready("AddressesMoving", message)
+    return conditions.ready("Enforced", "Packets from a wrong source are dropped on every node")
 
 
 def _forwarding(nodes: Collection[str], gone: Mapping[str, State]) -> Verdict:
