@@ -215,6 +215,9 @@ def _inline(node: Json, definitions: dict[str, Json], path: str) -> Json:
         node = {**target, **node}
         if rules:
             node["x-kubernetes-validations"] = rules
+    default = node.get("default")
+    if isinstance(default, dict):
+        node["default"] = {name: value for name, value in default.items() if value is not None}
     if node.get("default", ...) == [] or node.get("default", ...) == {}:
         # Nothing is what absence means already.
         del node["default"]

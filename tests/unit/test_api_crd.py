@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CRDs: structural, bounded, and what the models say."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,6 +131,13 @@ def test_a_fresh_object_reads_as_in_progress(kind: str) -> None:
 def test_the_api_server_adds_nothing_to_what_is_compiled(kind: str) -> None:
     spec = version(kind)["schema"]["openAPIV3Schema"]["properties"]["spec"]
     assert not [path for path, node in schemas(spec) if "default" in node]
+
+
+@pytest.mark.parametrize("kind", CRDS)
+def test_no_default_is_nothing(kind: str) -> None:
+    """The API server takes no null in a default."""
+    for where, node in schemas(version(kind)["schema"]["openAPIV3Schema"]):
+        assert "default" not in node or "null" not in json.dumps(node["default"]), where
 
 
 def rules(kind: str) -> set[str]:
