@@ -935,6 +935,11 @@ test_conflicts(void)
 			"interface", "t/j", "underlay", "Conflict");
 	expect_refused(commit(2, PORT("q", "1"), INTERFACE("t/j", "1", "q", "t/n", "fd00::1")),
 			"interface", "t/j", "underlay", "Conflict");
+	expect_refused(commit(2, PORT("q", "1"),
+				       PUT("interface", "t/j", "1",
+						       INTERFACE_SPEC("q", "t/n",
+								       "fd00::3") ",'formerUnderlayAddresses':['fd00::2']")),
+			"interface", "t/j", "formerUnderlayAddresses[0]", "Conflict");
 	expect_refused(commit(2, PORT("q", "1"), UPLINK("up2", "1", "q", "fd00::2")), "uplink",
 			"up2", "addresses[0]", "Conflict");
 	expect_refused(commit(2, NETWORK("t/m", "1", "7"), NETWORK("t/o", "1", "7")), "network",
