@@ -37,8 +37,8 @@ from headrace_kube import (
     KubeError,
 )
 from headrace_operator.compiler import compile as compile_objects
-from headrace_operator.render import load_allocations, parse
-from headrace_operator.render.raw import part, text
+from headrace_operator.render import load_allocations, parse, withdrawn_nodes
+from headrace_operator.render.raw import key_of, part, text
 from headrace_operator.settings import DataplaneSettings, Settings
 
 _SETTINGS = "headrace-operator"
@@ -85,7 +85,10 @@ def look(arguments: argparse.Namespace) -> Live:
     )
     allocations = load_allocations(networks, interfaces, pipelines, configs, slices)
     objects, problems = _parse([*networks, *interfaces, *pipelines, *nodes, *namespaces], settings)
-    compiled = compile_objects(objects, allocations, system, settings.dataplane.sockets)
+    unreachable = {(key_of(item), node) for item in pipelines for node in withdrawn_nodes(item)}
+    compiled = compile_objects(
+        objects, allocations, system, settings.dataplane.sockets, unreachable=unreachable
+    )
     return Live(
         [*compiled.configs.values(), *compiled.slices.values()],
         [*problems, *compiled.problems],

@@ -30,22 +30,31 @@ class Heartbeat:
         self._seconds = seconds
         self._name = config_name(pipeline, node)
         self._uid = ""
-        self._begin = asyncio.Event()
+        self._begun = False
+        self._due = asyncio.Event()
+
+    def begin(self) -> None:
+        """Begin: next hops may come back, as the engine has its configuration."""
+        self._begun = True
+        self._look()
 
     def saw(self, config: Json | None) -> None:
         """Take note of the DataplaneConfig at the API server; None: it is gone, and so no Lease."""
         self._uid = ObjectMeta.model_validate(config["metadata"]).uid if config else ""
-        if self._uid:
-            self._begin.set()
+        self._look()
+
+    def _look(self) -> None:
+        if self._begun and self._uid:
+            self._due.set()
         else:
-            self._begin.clear()
+            self._due.clear()
 
     async def run(self) -> None:
-        """Renew until cancelled, whenever there is a DataplaneConfig."""
+        """Renew until cancelled, once begun and whenever there is a DataplaneConfig."""
         interval = self._seconds / _RENEWALS
         trouble = ""
         while True:
-            await self._begin.wait()
+            await self._due.wait()
             try:
                 # An answer that takes longer is as good as none: the next attempt is due.
                 async with asyncio.timeout(interval):

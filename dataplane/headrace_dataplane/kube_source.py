@@ -115,6 +115,7 @@ class KubeSource:
     async def report(self, status: DataplaneConfigStatus) -> None:
         """Have the status written; returns at once."""
         self._status = status
+        self._heartbeat.begin()
         self._want_status()
 
     async def run(self) -> None:

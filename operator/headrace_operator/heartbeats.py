@@ -64,12 +64,12 @@ class Heartbeats:
         found: dict[PipelineNode, str] = {}
         async for page in self._kube.pages(LEASES, self._namespace, PIPELINE_LABEL):
             for item in page.items:
-                if pn := _whose(item):
+                if pn := renewed_by(item):
                     found[pn] = text(part(item, "spec").get("renewTime"))
         return found
 
 
-def _whose(lease: Json) -> PipelineNode | None:
+def renewed_by(lease: Json) -> PipelineNode | None:
     """Whose agent renews it; None: it is not what it seems."""
     pipeline = objects.label(lease, PIPELINE_LABEL)
     node = text(part(lease, "spec").get("holderIdentity"))

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 import pytest
 
+from headrace_api import Json
+from headrace_operator.heartbeats import renewed_by
 from headrace_operator.liveness import LONGEST_HOLD, MEMORY, Liveness, PipelineNode, State
 
 SECONDS = 40
@@ -267,3 +269,20 @@ def test_a_node_that_is_selected_again_starts_anew(cluster: Cluster) -> None:
     cluster.nodes = nodes
     assert cluster.spend(LOOK) == {}
     cluster.until(NODE)
+
+
+@pytest.mark.parametrize(
+    ("name", "pipeline", "node", "found"),
+    [
+        ("edge.a", "edge", "a", PipelineNode("edge", "a")),
+        ("edge.a.example", "edge", "a.example", PipelineNode("edge", "a.example")),
+        ("edge.a", "edge", "b", None),
+        ("edge.a", "core", "a", None),
+        ("headrace-operator", "", "headrace-operator-1", None),
+    ],
+)
+def test_a_lease_is_of_whom_its_name_says(
+    name: str, pipeline: str, node: str, found: PipelineNode | None
+) -> None:
+    metadata: Json = {"name": name, "labels": {"headrace.dev/pipeline": pipeline}}
+    assert renewed_by({"metadata": metadata, "spec": {"holderIdentity": node}}) == found

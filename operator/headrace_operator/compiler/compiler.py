@@ -704,6 +704,7 @@ def compile(  # noqa: A001 - the word for it; nobody compiles Python here
     *,
     free: int = 0,
     settled: bool = False,
+    unreachable: Set[tuple[str, str]] = frozenset(),
 ) -> Compilation:
     """Compile all objects from scratch: a pure function of its arguments, which are a Compiler's.
 
@@ -714,6 +715,7 @@ def compile(  # noqa: A001 - the word for it; nobody compiles Python here
     object is left out and becomes a Problem; it never raises and hurts no other.
     """
     compiler = Compiler(allocations, namespace, sockets)
+    compiler.set_unreachable(unreachable)
     for item in objects.all():
         compiler.upsert(item)
     compiler.free(free)
