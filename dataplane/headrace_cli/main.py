@@ -26,6 +26,8 @@ COMMANDS = {
     "neighbors": "endpoints and routers that the engine has resolved",
     "drops": "dropped packets by reason",
     "connectivity": "see that pods of a cluster reach one another, and nothing else",
+    "backup": "write what a cluster has of Headrace, and what was given out, into a file",
+    "restore": "bring back a backup, with the values that it had",
     "bench": "measure the engine (in a checkout)",
     "version": "versions of Headrace and of the engine",
 }

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a backup holds of an object, and what it is in another cluster."""
+
+import json
+from typing import Any
+
+import pytest
+
+from headrace_cli.errors import CommandError
+from headrace_cli.saved import KINDS, Backup, kept_by, owned
+
+OWNER: Any = {"apiVersion": "v1", "kind": "ConfigMap", "name": "headrace-operator", "uid": "new"}
+
+
+def raw(kind: str, **fields: Any) -> dict[str, Any]:
+    metadata = {
+        "name": "one",
+        "namespace": "blue",
+        "uid": "old",
+        "resourceVersion": "7",
+        "generation": 3,
+        "managedFields": [],
+        "annotations": {
+            "kubectl.kubernetes.io/last-applied-configuration": "{}",
+            "example.com/note": "stays",
+        },
+        **fields.pop("metadata", {}),
+    }
+    return {"apiVersion": "headrace.dev/v1alpha1", "kind": kind, "metadata": metadata, **fields}
+
+
+def test_an_object_is_saved_without_what_is_this_clusters() -> None:
+    status = {"vni": 7, "observedGeneration": 3, "conditions": [{"type": "Ready"}]}
+    (item,) = Backup.of_objects([raw("VirtualNetwork", spec={"subnets": []}, status=status)]).items
+    assert item == {
+        "apiVersion": "headrace.dev/v1alpha1",
+        "kind": "VirtualNetwork",
+        "metadata": {
+            "name": "one",
+            "namespace": "blue",
+            "annotations": {"example.com/note": "stays"},
+        },
+        "spec": {"subnets": []},
+        "status": {"vni": 7},
+    }
+
+
+def test_a_compiled_object_has_its_new_owner_and_no_report() -> None:
+    old = [{"kind": "ConfigMap", "uid": "old"}]
+    (item,) = Backup.of_objects(
+        [raw("DataplaneConfig", metadata={"ownerReferences": old}, spec={"a": 1}, status={"b": 2})]
+    ).items
+    found: Any = owned(item, "elsewhere", OWNER)
+    assert "status" not in found
+    assert found["spec"] == {"a": 1}
+    assert found["metadata"]["ownerReferences"] == [OWNER]
+    assert found["metadata"]["namespace"] == "elsewhere"
+
+
+def test_interfaces_of_pods_are_left_out_but_for_kept_ones() -> None:
+    labels = {"app.kubernetes.io/managed-by": "headrace-operator", "a": "b"}
+    of_set = {"labels": labels, "ownerReferences": [{"kind": "StatefulSet", "name": "db"}]}
+    of_pod = {"labels": labels, "ownerReferences": [{"kind": "Pod", "name": "db-0"}]}
+    backup = Backup.of_objects(
+        [raw("Interface", metadata=of_pod), raw("Interface", metadata=of_set), raw("Interface")]
+    )
+    kept: Any
+    by_hand: Any
+    kept, by_hand = backup.items
+    assert "ownerReferences" not in by_hand["metadata"]
+    again: Any = kept_by(kept, OWNER)
+    assert again["metadata"]["ownerReferences"] == [OWNER]
+    # The operator takes what is labelled so away with a pod that is not there.
+    nobodys: Any = kept_by(kept, None)
+    assert nobodys["metadata"]["labels"] == {"a": "b"}
+    assert "ownerReferences" not in nobodys["metadata"]
+
+
+def test_what_was_saved_is_loaded() -> None:
+    backup = Backup.of_objects([raw("Interface", spec={"nodeName": "n1"})])
+    assert Backup.load("f", backup.dump()) == backup
+    assert backup.counts() == {"Interface": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "f is no backup: Expecting value"),
+        ("[]", "it has no list `items`"),
+        (json.dumps({"items": [1]}), "items[0]: is no object"),
+        (json.dumps({"items": [{"kind": "Pod"}]}), "items[0]: kind 'Pod' is in no backup"),
+        (
+            json.dumps({"items": [{"kind": "Interface", "apiVersion": "v1"}]}),
+            "must be headrace.dev/v1alpha1",
+        ),
+        (
+            json.dumps({"items": [raw("Interface", metadata={"namespace": ""})]}),
+            "metadata.namespace",
+        ),
+    ],
+)
+def test_another_file_is_refused(content: str, said: str) -> None:
+    with pytest.raises(CommandError, match="is no backup") as error:
+        Backup.load("f", content)
+    assert said in str(error.value)
+
+
+def test_what_gives_values_out_comes_before_what_has_them() -> None:
+    order = [*KINDS]
+    assert order[0] == "Namespace"
+    assert order.index("DataplaneConfig") < order.index("Pipeline") < order.index("Interface")
