@@ -254,3 +254,26 @@ def compiled(release: Release, node: str) -> None:
             },
         }
     )
+
+
+def rights(objects: Sequence[Json]) -> list[str]:
+    """Lines of the table in docs/install.md: what each service account of these objects may."""
+    everything: Any = objects
+    roles = {
+        (item["kind"], item["metadata"]["name"]): item["rules"]
+        for item in everything
+        if item["kind"] in ("Role", "ClusterRole")
+    }
+    lines = set()
+    for item in everything:
+        if not item["kind"].endswith("RoleBinding"):
+            continue
+        where = "its namespace" if item["kind"] == "RoleBinding" else "everywhere"
+        for subject in item["subjects"]:
+            for rule in roles[item["roleRef"]["kind"], item["roleRef"]["name"]]:
+                what = ", ".join(rule.get("resources") or rule["nonResourceURLs"])
+                if names := rule.get("resourceNames"):
+                    what += f" named {', '.join(names)}"
+                verbs = ", ".join(rule["verbs"])
+                lines.add(f"| `{subject['name']}` | {where} | {what} | {verbs} |")
+    return sorted(lines)

@@ -22,6 +22,7 @@ from tests.cluster.chart import (
     of_kind,
     only,
     render,
+    rights,
 )
 from tests.cluster.cluster import Api
 from tests.cluster.sandbox import CommandError
@@ -187,6 +188,19 @@ def test_the_pod_monitor_gives_the_labels_of_deploy(api: Api) -> None:
     assert given == {key: of for key, of in wanted.items() if key not in ("namespace", "pod")}
     assert spec["jobLabel"] == "app.kubernetes.io/name"
     assert job["job_name"] == "headrace"
+
+
+def test_the_docs_list_every_right_of_every_account(api: Api) -> None:
+    """And none that nobody has; those of an upgrade are looked at with it."""
+    values: Json = {
+        **VALUES["metrics by token"],
+        "nodeAgent": {"enabled": True, "cni": {"chained": False}},
+    }
+    page = (REPOSITORY / "docs/install.md").read_text()
+    lines = page.splitlines()
+    listed = [line for line in lines if line.startswith("| `headrace-") and line.count("|") == 5]
+    found = rights(render(api, values))
+    assert found == [line for line in listed if not line.startswith("| `headrace-upgrade`")]
 
 
 def test_metrics_by_token_are_so_everywhere(api: Api) -> None:
