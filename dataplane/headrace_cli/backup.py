@@ -24,7 +24,8 @@ StatefulSet keeps."""
   headrace backup headrace.json
   headrace backup - | zstd > headrace-$(date +%F).json.zst
 
-Rights: list namespaces and all kinds of headrace.dev."""
+Rights: list namespaces and all kinds of headrace.dev; in Headrace's namespace get the ConfigMap
+headrace-operator."""
     parser.add_argument("file", metavar="FILE", help='written whole or not at all; "-": stdout')
     add_cluster(parser)
 

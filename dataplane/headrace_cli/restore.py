@@ -33,8 +33,8 @@ Running it again does no harm. Namespaces that are missing are made. Nothing is 
 in the file stays.
 
 Rights: list, create and update all kinds of headrace.dev and their statuses; list nodes, list and
-create namespaces, get statefulsets; in Headrace's namespace get the ConfigMap, get, create and
-update the Lease headrace-operator."""
+create namespaces, get statefulsets; in Headrace's namespace get and patch the ConfigMap,
+get, create and update the Lease headrace-operator."""
     parser.add_argument("file", metavar="FILE", help='of `headrace backup`; "-": stdin')
     parser.add_argument(
         "--overwrite",

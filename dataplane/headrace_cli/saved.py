@@ -9,8 +9,8 @@ from headrace_api import API_VERSION, DataplaneConfig, Json, RouteSlice
 from headrace_api.base import Resource
 from headrace_api.manifests import KINDS as MODELS
 from headrace_cli.errors import CommandError
-from headrace_kube import NAMESPACES, Kind
-from headrace_operator import objects, pods
+from headrace_kube import CONFIG_MAPS, NAMESPACES, Kind
+from headrace_operator import objects, pods, resting
 from headrace_operator.render.raw import items, mapping, part, text
 
 
@@ -27,7 +27,9 @@ WRITTEN = tuple(
 """What people write: of the whole cluster first."""
 COMPILED = (_kind(DataplaneConfig), _kind(RouteSlice))
 """What gives values out. Who starts reads it back."""
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (NAMESPACES, *COMPILED, *WRITTEN)}
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind for kind in (NAMESPACES, CONFIG_MAPS, *COMPILED, *WRITTEN)
+}
 """In the order of restoring."""
 
 _METADATA = ("name", "namespace", "labels", "annotations")
@@ -46,6 +48,9 @@ def saved(item: Json) -> Json:
     if set_name := stateful_set(item):
         metadata["ownerReferences"] = [{"kind": "StatefulSet", "name": set_name}]
     found: Json = {"apiVersion": item["apiVersion"], "kind": item["kind"], "metadata": metadata}
+    if item["kind"] == CONFIG_MAPS.name:
+        data = part(item, "data")
+        return {**found, "data": {k: v for k, v in data.items() if k == resting.KEY}}
     if "spec" in item and item["kind"] != NAMESPACES.name:
         found["spec"] = item["spec"]
     if status := allocated(item):

@@ -56,6 +56,8 @@ def read(arguments: argparse.Namespace) -> Backup:
             found += await _listed(kube, kind)
         for kind in COMPILED:
             found += await _listed(kube, kind, system)
+        # What nobody gets yet.
+        found.append(await _anchor(kube, system))
         spaces = {text(part(item, "metadata").get("namespace")) for item in found} - {"", system}
         named = [each for each in await _listed(kube, NAMESPACES) if objects.key(each) in spaces]
         return Backup.of_objects([*named, *found])
@@ -72,7 +74,13 @@ def write(arguments: argparse.Namespace, backup: Backup) -> Done:
 
     async def work(kube: Kube) -> Done:
         system = arguments.system_namespace
-        owner = await _owner(kube, system)
+        anchor = await _anchor(kube, system)
+        owner: Json = {
+            "apiVersion": CONFIG_MAPS.api_version,
+            "kind": CONFIG_MAPS.name,
+            "name": _OWNER,
+            "uid": objects.uid(anchor),
+        }
         restoration = _Restoration(kube, backup, system, owner, arguments.overwrite)
         async with _lease(kube, system, owner):
             await restoration.run()
@@ -81,9 +89,10 @@ def write(arguments: argparse.Namespace, backup: Backup) -> Done:
     return ask(arguments, work)
 
 
-async def _owner(kube: Kube, system: str) -> Json:
+async def _anchor(kube: Kube, system: str) -> Json:
+    """The ConfigMap that owns all that the operator makes. Raises CommandError."""
     try:
-        anchor = await kube.get(CONFIG_MAPS, _OWNER, system)
+        found = await kube.get(CONFIG_MAPS, _OWNER, system)
     except KubeError as error:
         if error.absent:
             raise CommandError(
@@ -92,12 +101,7 @@ async def _owner(kube: Kube, system: str) -> Json:
                 "--set operator.replicas=0, or name the namespace with --system-namespace"
             ) from error
         raise
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "name": _OWNER,
-        "uid": objects.uid(anchor),
-    }
+    return {"apiVersion": CONFIG_MAPS.api_version, "kind": CONFIG_MAPS.name, **found}
 
 
 @asynccontextmanager
@@ -157,6 +161,7 @@ class _Restoration:
         await self._look_at_nodes()
         await self._each("namespaces", self._backup.of(NAMESPACES), self._namespace)
         # First: an operator that starts too early finds the values, if not their users.
+        await self._each("what rests", self._backup.of(CONFIG_MAPS), self._resting)
         await self._each("compiled objects", self._backup.of(*COMPILED), self._compiled)
         for kind in WRITTEN:
             await self._each(kind.plural, self._backup.of(kind), self._written)
@@ -221,6 +226,14 @@ class _Restoration:
         if self._there(item):
             return False
         await self._kube.create(NAMESPACES, item)
+        return True
+
+    async def _resting(self, item: Json) -> bool:
+        change: Json = {"data": part(item, "data")}
+        there = await self._kube.get(CONFIG_MAPS, _OWNER, self._system)
+        if objects.covers(part(there, "data"), change["data"]):
+            return False
+        await self._kube.merge(CONFIG_MAPS, _OWNER, self._system, change, objects.MANAGER)
         return True
 
     async def _compiled(self, item: Json) -> bool:

@@ -22,7 +22,8 @@ from .render.raw import part, text
 PERIOD = 1.0
 #: Most values that are remembered; beyond, the oldest are forgotten (a ConfigMap holds 1 MiB).
 MOST = 8192
-_KEY = "resting"
+#: Where in the ConfigMap.
+KEY = "resting"
 _RESTS: TypeAdapter[tuple[Rest, ...]] = TypeAdapter(tuple[Rest, ...])
 
 _log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 def read(config_map: Json) -> tuple[Rest, ...]:
     """What rests, as the ConfigMap has it; nothing where that cannot be read."""
-    found = text(part(config_map, "data").get(_KEY))
+    found = text(part(config_map, "data").get(KEY))
     try:
         return _RESTS.validate_json(found) if found else ()
     except ValidationError as error:
@@ -62,7 +63,7 @@ class RestKeeper:
         while True:
             found = sorted(self._resting(), key=lambda rest: rest.since)[-MOST:]
             if found != self._written and self._leading():
-                data: Json = {_KEY: _RESTS.dump_json(tuple(found)).decode()}
+                data: Json = {KEY: _RESTS.dump_json(tuple(found)).decode()}
                 where = self._name, self._namespace
                 try:
                     await self._kube.merge(CONFIG_MAPS, *where, {"data": data}, objects.MANAGER)
