@@ -39,7 +39,7 @@ from headrace_dataplane.sockets import SocketDirectories
 from headrace_dataplane.source import ConfigSource, Snapshot
 from headrace_dataplane.state import AgentState
 from headrace_dataplane.sync import Outcome, Reconciler
-from headrace_dataplane.translate import Translation, translate
+from headrace_dataplane.translate import Translation, kernel_device, translate
 
 log = logging.getLogger(__name__)
 
@@ -282,6 +282,7 @@ class Agent:
             hello if hello is not None and not failure else problem,
             self._reported,
             networks,
+            self._endpoints.difference(self._isolated),
         )
         self.state.interfaces = {f"{s.namespace}/{s.name}": s.ready for s in status.interfaces}
         self.state.networks = {
@@ -305,10 +306,12 @@ def node_status(
     engine: Hello | str,
     before: DataplaneConfigStatus | None,
     networks: tuple[NetworkState, ...] = (),
+    absent: frozenset[str] = frozenset(),
 ) -> DataplaneConfigStatus:
     """Return the status of a node; conditions that `before` has alike keep their time.
 
-    `engine` is the running one, or why there is none; `networks` what it has of each.
+    `engine` is the running one, or why there is none; `networks` what it has of each; `absent`
+    names kernel devices that this node does not have.
     """
     hello = engine if isinstance(engine, Hello) else None
     down = "EngineDown", f"The engine does not run: {engine}" if engine else "The engine starts"
@@ -318,8 +321,11 @@ def node_status(
     for interface in config.spec.interfaces:
         key = f"{interface.namespace}/{interface.name}"
         state = states.get(key)
+        device = kernel_device(key, interface.attachment)
+        missing = device in absent and hello is not None and (state is None or state.state != "up")
         bad = (
             unattached.get((interface.namespace, interface.name))
+            or (("DeviceGone", f"There is no device {device}") if missing else None)
             or by_key.get(("port", key))
             or by_key.get(("interface", key))
         )

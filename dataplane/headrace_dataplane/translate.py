@@ -104,14 +104,21 @@ def device(port: str, attachment: Attachment, queues: int, mtu: int) -> Device:
     return made
 
 
+def kernel_device(port: str, attachment: Attachment) -> str | None:
+    """Name of the kernel device that an attachment reads, if somebody else makes it."""
+    if attachment.af_packet:
+        return attachment.af_packet.device_name
+    return pod_device(port) if attachment.pod else None
+
+
 def _device(port: str, attachment: Attachment, queues: int, mtu: int) -> Device:
     if attachment.sriov and attachment.sriov.pci_address:
         return Device(attachment.sriov.pci_address, "")
     if attachment.tap:
         name = _safe(attachment.tap.device_name)
         return _virtual("net_tap", port, f"iface={name},mac={_mac(port)}")
-    if attachment.af_packet or attachment.pod:
-        name = _safe(attachment.af_packet.device_name) if attachment.af_packet else pod_device(port)
+    if netdev := kernel_device(port, attachment):
+        name = _safe(netdev)
         arguments = f"iface={name},qpairs={queues},qdisc_bypass=1,framecnt={_PACKET_FRAMES}"
         if mtu + _PACKET_OVERHEAD > _PACKET_FRAME:
             frame = -(-(mtu + _PACKET_OVERHEAD) // 16) * 16

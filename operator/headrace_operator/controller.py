@@ -64,6 +64,7 @@ from .render import (
     pipeline_status,
     withdrawn_nodes,
 )
+from .render.conditions import not_ready
 from .render.raw import items, mapping, number, part, text
 from .standing import Standing
 from .workqueue import WorkQueue
@@ -152,6 +153,8 @@ class Controller:
         # Pod -> Interfaces that it is to have; pod -> why it cannot have what it asks for.
         self._pod_interfaces: dict[str, frozenset[str]] = {}
         self._unmade: dict[str, Transition] = {}
+        # Pod -> one of its Interfaces whose device it runs without, and what to tell of that.
+        self._unplugged: dict[str, tuple[str, Transition]] = {}
         self._ports = Ports(settings.dataplane.metrics_port)
         # Output -> why the API server does not take it.
         self._refused: dict[Work, str] = {}
@@ -305,6 +308,11 @@ class Controller:
         subject = (kind.name, key)
         if kind is PODS:
             self._want_interfaces(key, item)
+            for interface in pods.interface_keys(item) if item else ():
+                # Of one that runs without its device more is to be said.
+                self.queue.add(Work(INTERFACES, interface, status=True))
+            if item is None:
+                self._unplugged.pop(key, None)
         if item is None:
             self._compiler.delete(kind.name, key)
             self._invalid.pop(subject, None)
@@ -417,7 +425,10 @@ class Controller:
 
     def _forget(self, kind: Kind, key: str) -> None:
         self._settling.pop(Work(kind, key), None)
-        if kind is VIRTUAL_NETWORKS:
+        if kind is INTERFACES:
+            for pod in [pod for pod, (name, _) in self._unplugged.items() if name == key]:
+                del self._unplugged[pod]
+        elif kind is VIRTUAL_NETWORKS:
             self._gateways.pop(key, None)
             self._standing.forget(key)
         elif kind is PIPELINES:
@@ -506,8 +517,10 @@ class Controller:
         return (PIPELINES.name, objects.label(item, PIPELINE_LABEL)) in self._invalid
 
     def complaint(self, pod: str) -> Transition | None:
-        """What is wrong with the annotations of a pod."""
-        return self._unmade.get(pod)
+        """What is wrong with the annotations of a pod, or with what it was started with."""
+        if pod in self._unmade:
+            return self._unmade[pod]
+        return self._unplugged[pod][1] if pod in self._unplugged else None
 
     def applied(self, work: Work, item: Json, there: Json) -> None:
         """Hear what the API server made of an output that was written."""
@@ -654,7 +667,32 @@ class Controller:
             waits = bool(obstacle) or report.ready is None
         if self._settles(work, bool(problems or allocation) and waits):
             return None
+        gone = report is not None and not obstacle and report.reason == "DeviceGone"
+        if missed := self._missed(work.key, raw, gone):
+            obstacle = not_ready(missed.reason, missed.note)
         return interface_status(raw, allocation, problems, report, now, obstacle)
+
+    def _missed(self, interface: str, raw: Json, gone: bool) -> Transition | None:
+        """What to tell of a pod that runs without the Interface's device; None: it does not."""
+        key = pods.pod_key(raw)
+        pod = self.cache.get(PODS, key)
+        told = self._unplugged.get(key)
+        if not (gone and pod and pods.is_plugged(pod)):
+            if told and told[0] == interface:
+                del self._unplugged[key]
+                self.queue.add(Work(PODS, key, status=True))
+            return None
+        what = Transition(
+            "Warning",
+            "PodWithoutDevice",
+            f"Pod {key} runs without the device of Interface {interface}: it started when its node"
+            " asked nobody for it, or the device was removed: delete the pod, so that it is started"
+            " again",
+        )
+        if not told:
+            self._unplugged[key] = interface, what
+            self.queue.add(Work(PODS, key, status=True))
+        return what
 
     def _settles(self, work: Work, waits: bool) -> bool:
         """Whether the status is put off, because what it waits for may come in a moment."""

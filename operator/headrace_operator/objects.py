@@ -4,7 +4,12 @@
 from pydantic import JsonValue
 
 from headrace_api import Json
-from headrace_api.pod import KEEP_ANNOTATION, MIRROR_ANNOTATION, NETWORKS_ANNOTATION
+from headrace_api.pod import (
+    INTERFACES_ANNOTATION,
+    KEEP_ANNOTATION,
+    MIRROR_ANNOTATION,
+    NETWORKS_ANNOTATION,
+)
 
 from .render.raw import items, mapping, number, part, text
 
@@ -19,8 +24,15 @@ _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _LABELLED_METADATA = ("name", "uid", "resourceVersion", "creationTimestamp", "labels")
 #: All that it knows of a pod, of which there may be very many.
 _POD_METADATA = ("name", "namespace", "uid", "resourceVersion")
-_POD_ANNOTATIONS = (NETWORKS_ANNOTATION, KEEP_ANNOTATION, MIRROR_ANNOTATION)
+_POD_ANNOTATIONS = (
+    NETWORKS_ANNOTATION,
+    INTERFACES_ANNOTATION,
+    KEEP_ANNOTATION,
+    MIRROR_ANNOTATION,
+)
 _POD_SPEC = ("nodeName", "hostNetwork")
+#: Condition of a pod: its sandbox is there, with what CNI plugins gave it.
+POD_PLUGGED = "PodReadyToStartContainers"
 
 
 def key(item: Json) -> str:
@@ -103,8 +115,18 @@ def _slim_pod(item: Json) -> Json:
         "kind": "Pod",
         "metadata": kept,
         "spec": _some(part(item, "spec"), _POD_SPEC),
-        "status": _some(part(item, "status"), ("phase",)),
+        "status": _slim_pod_status(part(item, "status")),
     }
+
+
+def _slim_pod_status(status: Json) -> Json:
+    kept = _some(status, ("phase",))
+    plugged = [
+        _some(condition, ("type", "status"))
+        for condition in map(mapping, items(status.get("conditions")))
+        if condition.get("type") == POD_PLUGGED
+    ]
+    return kept | ({"conditions": [*plugged]} if plugged else {})
 
 
 def _some(values: Json, names: tuple[str, ...]) -> Json:

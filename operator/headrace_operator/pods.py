@@ -12,6 +12,7 @@ from headrace_api import (
     ObjectRef,
     Pod,
     pod_interface_name,
+    pod_interfaces,
     pod_networks,
 )
 from headrace_api.attachment import PodAttachment
@@ -50,6 +51,26 @@ def is_annotated(pod: Json) -> bool:
 def is_completed(pod: Json) -> bool:
     """Whether all of the pod's containers have ended for good."""
     return Pod.model_validate(pod).completed
+
+
+def is_plugged(pod: Json) -> bool:
+    """Whether the pod runs, and its node's network plugins have given it all that they will."""
+    status = part(pod, "status")
+    conditions = map(mapping, items(status.get("conditions")))
+    plugged = [each.get("status") for each in conditions if each.get("type") == objects.POD_PLUGGED]
+    # Kubernetes before 1.29 has no such condition.
+    return status.get("phase") == "Running" and plugged in ([], ["True"])
+
+
+def interface_keys(pod: Json) -> tuple[str, ...]:
+    """Interfaces that the pod's annotations name; none where they cannot be read."""
+    metadata = part(pod, "metadata")
+    annotations = {name: text(value) for name, value in part(metadata, "annotations").items()}
+    try:
+        names = pod_interfaces(text(metadata.get("name")), annotations)
+    except PodNetworksError:
+        return ()
+    return tuple(f"{text(metadata.get('namespace'))}/{name}" for name in names)
 
 
 def interfaces(pod: Json, choose: ChoosePipeline) -> dict[str, Json]:

@@ -165,6 +165,25 @@ def test_a_pod_costs_four_writes(world: World, operator: Operator) -> None:
     }
 
 
+def test_a_pod_that_runs_without_its_device_is_named(world: World, operator: Operator) -> None:
+    """It was started while its node asked nobody for its network."""
+    name = f"{'early-' * 40}pod"
+    world.put(pod(name, "n1", networks="[{}]"))
+    until(lambda: ("Warning", "InvalidAnnotation") in told(world, name), "its name fits", SECONDS)
+    world.delete(PODS, f"default/{name}")
+    key = "default/early-blue"
+    world.put(pod("early", "n1", networks="blue"))
+    ready(world, key)
+    world.report(ready=False, reason="DeviceGone")
+    until(lambda: reason(world, key) == "DeviceGone", "it waits for the pod", SECONDS)
+    world.end("default/early", "Running")
+    until(lambda: reason(world, key) == "PodWithoutDevice", "the Interface says it", SECONDS)
+    assert "delete the pod" in condition(world.get(INTERFACES, key))["message"]
+    until(lambda: ("Warning", "PodWithoutDevice") in told(world, "early"), "and the pod", SECONDS)
+    world.report()
+    ready(world, key)
+
+
 def test_a_pod_may_join_two_networks(world: World, operator: Operator) -> None:
     asked = (
         '[{"network": "blue", "addresses": ["10.0.0.9"], "defaultRoute": true},'

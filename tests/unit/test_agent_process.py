@@ -233,6 +233,17 @@ def test_status_says_why_an_interface_is_not_ready() -> None:
     assert "uplink/uplink0" in status.conditions[0].message
 
 
+def test_a_device_that_the_node_does_not_have_is_named() -> None:
+    refused = (Refusal("port", "a/vm1", "devargs", "PortFailed", "the driver refused it"),)
+    status = node_status(config(3), (), refused, {}, HELLO, None, (), frozenset({"veth1"}))
+    assert [(i.name, i.reason, i.message) for i in status.interfaces] == [
+        ("vm1", "DeviceGone", "There is no device veth1"),
+        ("vm2", "Pending", "The engine does not have it yet"),
+    ]
+    down = node_status(config(3), (), refused, {}, "it starts", None, (), frozenset({"veth1"}))
+    assert down.interfaces[0].reason == "PortFailed"
+
+
 def test_features_are_those_of_agent_and_engine() -> None:
     def features(*of_the_engine: str) -> tuple[str, ...]:
         hello = HELLO.model_copy(update={"features": of_the_engine})

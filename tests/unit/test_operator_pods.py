@@ -11,6 +11,7 @@ from headrace_operator.objects import slim
 from headrace_operator.pods import PodError, is_annotated, is_kept, pod_key
 from headrace_operator.render import parse
 
+READY = "PodReadyToStartContainers"
 SET: Json = {
     "apiVersion": "apps/v1",
     "kind": "StatefulSet",
@@ -170,3 +171,26 @@ def test_the_interface_of_a_static_pod_knows_the_uid_that_its_node_knows() -> No
     (item,) = interfaces(slim(mirror)).values()
     assert item["metadata"]["annotations"] == {"headrace.dev/static-pod-uid": "uid-on-the-node"}
     assert item["metadata"]["ownerReferences"][0]["uid"] == "pod-uid"
+
+
+@pytest.mark.parametrize(
+    ("status", "plugged"),
+    [
+        ({"phase": "Running"}, True),
+        ({"phase": "Pending"}, False),
+        ({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}, True),
+        ({"phase": "Running", "conditions": [{"type": READY, "status": "True"}]}, True),
+        # Its node was rebooted: what it had is gone, and it has nothing new yet.
+        ({"phase": "Running", "conditions": [{"type": READY, "status": "False"}]}, False),
+    ],
+)
+def test_a_pod_that_runs_gets_no_more_devices(status: Any, plugged: bool) -> None:
+    assert pods.is_plugged(slim({**pod(networks="blue"), "status": status})) == plugged
+
+
+def test_a_pod_names_its_interfaces() -> None:
+    item = pod(networks="blue,red")
+    item["metadata"]["annotations"]["headrace.dev/interfaces"] = "kept"
+    assert pods.interface_keys(slim(item)) == ("ns/web-0-blue", "ns/web-0-red", "ns/kept")
+    assert pods.interface_keys(pod(networks="[{}]")) == ()
+    assert pods.interface_keys(pod()) == ()
