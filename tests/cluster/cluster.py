@@ -38,6 +38,8 @@ STATE = REPOSITORY / "build/cluster"
 HOME = "/run/cluster"
 """Of all that a cluster writes; a path of the inside (in memory), see Namespace.path."""
 IMAGE = "localhost/probe:1"
+STATIC_PODS = "/var/static"
+"""Folder of a node: pods that its kubelet runs by itself."""
 """On every node, see probe.c: `/probe` sleeps, `/probe serve PORT TEXT`, `/probe cat FILE`,
 `/probe hugepages MIB`."""
 HUGEPAGES = 512
@@ -205,7 +207,7 @@ class Node:
 
     def _make_disk(self) -> None:
         var = self._cluster.sandbox.root.path(f"{self._home}/var")
-        for folder in ("lib", "log", "tmp", "cache", "cni/bin", "cni/net.d"):
+        for folder in ("lib", "log", "tmp", "cache", "cni/bin", "cni/net.d", "static"):
             (var / folder).mkdir(parents=True)
         (var / "run").symlink_to("/run")
         for program in Path("/usr/lib/cni").iterdir():
@@ -292,6 +294,7 @@ class Node:
             "failSwapOn": False,
             # Adjusting it needs CAP_SYS_RESOURCE.
             "oomScoreAdj": 0,
+            "staticPodPath": STATIC_PODS,
             "reservedSystemCPUs": ",".join(map(str, sorted(self._reserved))),
             "resolvConf": "",
             "syncFrequency": "10s",

@@ -28,7 +28,7 @@ from scapy.packet import Packet, Raw
 
 from headrace_api import pod_device
 from tests.cluster.chart import NAMESPACE
-from tests.cluster.cluster import Cluster, Node
+from tests.cluster.cluster import STATIC_PODS, Cluster, Node
 from tests.cluster.pods import (
     GATEWAY_MAC,
     TOOLBOX,
@@ -399,6 +399,67 @@ def test_an_interface_written_by_hand_outlives_its_pods(tenants: Site, blue: lis
             ping(pod, blue[1].addresses[0])
     assert found[0] == found[1]
     tenants.cluster.kubectl("delete", "interface", "kept", "-n", "blue")
+
+
+def test_a_static_pod_joins_its_network(tenants: Site, blue: list[Pod]) -> None:
+    """Its node knows it by another uid than the API server."""
+    node = blue[0].node
+    item = manifest("static", "blue", image=TOOLBOX, terminationGracePeriodSeconds=1)
+    path = node.namespace.path(f"{STATIC_PODS}/static.json")
+    path.write_text(json.dumps(item))
+
+    def mirrors() -> list[Any]:
+        return tenants.pods("-n", "blue", "-l", "test=static")
+
+    try:
+        until(lambda: bool(mirrors()), "its mirror is there", SECONDS)
+        wait(tenants, f"pod/static-{node.name}", "-n", "blue")
+        (pod,) = pods(tenants, "blue", "test=static")
+        ping(pod, blue[1].addresses[0])
+    finally:
+        path.unlink()
+    until(lambda: not mirrors(), "it is gone", SECONDS)
+
+
+def test_no_pod_starts_without_its_network_while_no_agent_runs(
+    tenants: Site, blue: list[Pod]
+) -> None:
+    """As at boot: and the cluster's own network writes its configuration meanwhile."""
+    node = blue[0].node
+    patch = ("patch", "daemonset/headrace-node", "-n", NAMESPACE, "--type=merge", "-p")
+
+    def place(label: str | None) -> None:
+        spec = {"template": {"spec": {"nodeSelector": {"example.com/nobody": label}}}}
+        tenants.cluster.kubectl(*patch, json.dumps({"spec": spec}))
+
+    def agents() -> list[Any]:
+        return tenants.pods("-n", NAMESPACE, "-l", "app.kubernetes.io/component=node")
+
+    def refused() -> bool:
+        return "is the pod headrace-node of this node running?" in tenants.cluster.kubectl(
+            "describe", "pod/early", "-n", "blue"
+        )
+
+    early = manifest(
+        "early", "blue", nodeName=node.name, image=TOOLBOX, terminationGracePeriodSeconds=1
+    )
+    place("has-this")
+    try:
+        until(lambda: not agents(), "no agent runs", SECONDS)
+        path = node.namespace.path(CONFLIST)
+        config = json.loads(path.read_text())
+        config["plugins"] = [each for each in config["plugins"] if each["type"] == "bridge"]
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(config))
+        fresh.rename(path)
+        tenants.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(early))
+        until(refused, "its pod waits for the agent", SECONDS)
+    finally:
+        place(None)
+    rolled_out(tenants, "daemonset/headrace-node", NAMESPACE)
+    assert plugins(node) == ["bridge", "headrace-cni"]
+    with running(tenants, early) as (pod,):
+        ping(pod, blue[1].addresses[0])
 
 
 def served(site: Site, node: Node) -> set[str]:
