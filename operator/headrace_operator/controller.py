@@ -308,7 +308,7 @@ class Controller:
         subject = (kind.name, key)
         if kind is PODS:
             self._want_interfaces(key, item)
-            for interface in pods.interface_keys(item) if item else ():
+            for interface in pods.interface_keys(item) if item and pods.is_plugged(item) else ():
                 # Of one that runs without its device more is to be said.
                 self.queue.add(Work(INTERFACES, interface, status=True))
             if item is None:
