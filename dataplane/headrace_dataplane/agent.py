@@ -31,7 +31,7 @@ from headrace_dataplane.engine import (
     choose_cpus,
     engine_name,
 )
-from headrace_dataplane.netdev import indexes, isolate, link_events, release
+from headrace_dataplane.netdev import indexes, isolate, link_events
 from headrace_dataplane.network_state import network_states
 from headrace_dataplane.preflight import memory_lock_problem, on_ordinary_pages
 from headrace_dataplane.protocol import EngineClient, EngineError, Hello, Interface, Refusal
@@ -118,15 +118,13 @@ class Agent:
 
     async def _isolate(self, endpoints: tuple[str, ...]) -> bool:
         """Keep the host out of devices that are new; return whether one was waited for."""
-        appeared, gone = self._appeared(), self._endpoints.difference(endpoints)
+        appeared = self._appeared()
         self._isolated = indexes(endpoints)
         new = appeared | (self._isolated.keys() - self._endpoints)
         self._endpoints = frozenset(endpoints)
-        if gone:
-            await asyncio.to_thread(release, gone)
         if new:
             await asyncio.to_thread(isolate, new)
-        return bool(appeared - gone)
+        return not appeared.isdisjoint(endpoints)
 
     def _engine_changed(self) -> None:
         hello = self.engine.hello

@@ -12,7 +12,7 @@ import struct
 from contextlib import suppress
 
 # linux/rtnetlink.h and linux/netlink.h
-_RTM_NEWQDISC, _RTM_NEWTFILTER, _RTM_DELTFILTER = 36, 44, 45
+_RTM_NEWQDISC, _RTM_NEWTFILTER = 36, 44
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
 _NLMSG_ERROR = 2
 _HEADER = struct.Struct("=IHHII")
@@ -37,17 +37,8 @@ def drop_ingress(device: str) -> None:
     """
     with suppress(_GoneError), _netlink() as kernel:
         index = _index(device)
-        create = _NLM_F_CREATE | _NLM_F_EXCL
-        with suppress(FileExistsError):
-            _ask(kernel, _RTM_NEWQDISC, create, _qdisc(index))
-        with suppress(FileExistsError):
-            _ask(kernel, _RTM_NEWTFILTER, create, _filter(index) + _program())
-
-
-def pass_ingress(device: str) -> None:
-    """Undo drop_ingress. Raises OSError."""
-    with suppress(_GoneError, FileNotFoundError), _netlink() as kernel:
-        _ask(kernel, _RTM_DELTFILTER, 0, _filter(_index(device)))
+        _ask(kernel, _RTM_NEWQDISC, _qdisc(index))
+        _ask(kernel, _RTM_NEWTFILTER, _filter(index))
 
 
 class _GoneError(Exception):
@@ -67,17 +58,17 @@ def _qdisc(index: int) -> bytes:
 
 def _filter(index: int) -> bytes:
     info = _PRIORITY << 16 | socket.htons(_ETH_P_ALL)
-    return _tcmsg(index, _HANDLE, _INGRESS, info) + _attribute(_TCA_KIND, b"bpf\0")
-
-
-def _program() -> bytes:
     options = (
         (_TCA_BPF_OPS_LEN, struct.pack("=H", 1)),
         (_TCA_BPF_OPS, _RETURN),
         (_TCA_BPF_NAME, b"headrace_drop\0"),
         (_TCA_BPF_FLAGS, struct.pack("=I", _ACT_DIRECT)),
     )
-    return _attribute(_TCA_OPTIONS, b"".join(_attribute(*option) for option in options))
+    return (
+        _tcmsg(index, _HANDLE, _INGRESS, info)
+        + _attribute(_TCA_KIND, b"bpf\0")
+        + _attribute(_TCA_OPTIONS, b"".join(_attribute(*option) for option in options))
+    )
 
 
 def _tcmsg(index: int, handle: int, parent: int, info: int) -> bytes:
@@ -92,14 +83,14 @@ def _netlink() -> socket.socket:
     return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
 
 
-def _ask(kernel: socket.socket, kind: int, flags: int, body: bytes) -> None:
-    """Send a request and read the answer. Raises OSError, _GoneError."""
-    flags |= _NLM_F_REQUEST | _NLM_F_ACK
+def _ask(kernel: socket.socket, kind: int, body: bytes) -> None:
+    """Have something made; that it is there already is well. Raises OSError, _GoneError."""
+    flags = _NLM_F_REQUEST | _NLM_F_ACK | _NLM_F_CREATE | _NLM_F_EXCL
     kernel.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body)
     answer = kernel.recv(1 << 16)
     _, what, *_ = _HEADER.unpack_from(answer)
     number = -struct.unpack_from("=i", answer, _HEADER.size)[0] if what == _NLMSG_ERROR else 0
     if number == errno.ENODEV:
         raise _GoneError
-    if number:
+    if number not in (0, errno.EEXIST):
         raise OSError(number, os.strerror(number))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from headrace_dataplane.ingress import drop_ingress, pass_ingress
+from headrace_dataplane.ingress import drop_ingress
 
 log = logging.getLogger(__name__)
 
@@ -63,15 +63,6 @@ def isolate(devices: Iterable[str], root: Path = SYSCTL) -> None:
                 continue
             except OSError as error:
                 _warn_once(f"{setting}: {error.strerror}: the host may speak on {device}")
-
-
-def release(devices: Iterable[str]) -> None:
-    """Let the host's stack hear these devices again, whose endpoints are gone."""
-    for device in devices:
-        try:
-            pass_ingress(device)
-        except OSError as error:
-            _warn_once(f"{device}: the host hears nothing from it: {error.strerror}")
 
 
 def indexes(devices: Iterable[str]) -> Mapping[str, int]:
