@@ -19,9 +19,7 @@ from typing import NamedTuple, TypeVar
 from prometheus_client.core import Metric
 
 from headrace_api import (
-    NAMESPACE_NAME_LABEL,
     PIPELINE_LABEL,
-    AttachmentType,
     Interface,
     Json,
     Namespace,
@@ -389,34 +387,13 @@ class Controller:
         self.queue.add(Work(PODS, pod, status=True))
 
     def _choose_pipeline(self, interface: str) -> str:
-        """The Pipeline that an Interface of a pod has, or else the only one that allows Pod."""
-        found = self.cache.get(INTERFACES, interface)
-        chosen = text(part(found, "spec").get("pipelineName"))
-        if found and objects.ours(found) and chosen in self._pipelines:
-            return chosen
         namespace, _ = objects.name_of(interface)
-        there = part(self.cache.get(NAMESPACES, namespace), "metadata", "labels")
-        labels = {name: text(value) for name, value in there.items()}
-        labels[NAMESPACE_NAME_LABEL] = namespace
-        able = sorted(
-            name
-            for name, item in self._pipelines.items()
-            if item.spec.admits(labels) and item.spec.devices_for(AttachmentType.POD, labels)
+        return pods.choose_pipeline(
+            namespace,
+            self.cache.get(INTERFACES, interface),
+            self.cache.get(NAMESPACES, namespace),
+            self._pipelines,
         )
-        if len(able) == 1:
-            return able[0]
-        if not able:
-            message = (
-                f"No Pipeline allows type Pod in namespace {namespace}: one needs an"
-                " allowedNamespaces that selects it, and an entry of type Pod in its devices"
-            )
-            raise pods.PodError("NoPipeline", message)
-        named = ", ".join(able)
-        message = (
-            f"Several Pipelines allow type Pod in namespace {namespace} ({named}): name one in the"
-            " annotation"
-        )
-        raise pods.PodError("SeveralPipelines", message)
 
     def _look_at_outputs(self, pipeline: str) -> None:
         """Delete what is left of the Pipeline, if anything."""
