@@ -10,22 +10,23 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headrace_api import (
-    DataplaneConfig,
     DataplaneConfigStatus,
+    Json,
     LabelSelector,
     Node,
     ObjectMeta,
     Objects,
     Problem,
-    RouteSlice,
     digest,
 )
 from headrace_cli.errors import CommandError
 from headrace_cli.manifests import ManifestReader, Manifests
+from headrace_dataplane.reading import read_config, read_slice
 from headrace_dataplane.source import Snapshot
 from headrace_operator.compiler import REST, Allocations, Compilation
 from headrace_operator.compiler import compile as compile_objects
@@ -151,14 +152,10 @@ class LocalSource:
     async def next(self) -> Snapshot:
         """Wait for manifests that compile to something else than before."""
         while True:
-            self._manifests = await asyncio.to_thread(self._reader.read) or self._manifests
-            if self._manifests is None and self._again and self._again[1] < time.monotonic():
-                self._manifests = self._again[0]
-            if self._manifests is not None:
-                found = await asyncio.to_thread(self._try, self._manifests)
-                if found is not None and found != self._last:
-                    self._last = found
-                    return found
+            found = await asyncio.to_thread(self._look)
+            if found is not None and found != self._last:
+                self._last = found
+                return found
             await asyncio.sleep(POLL_SECONDS)
 
     async def report(self, status: DataplaneConfigStatus) -> None:
@@ -174,6 +171,35 @@ class LocalSource:
             log.info("Interface %s is ready or gone", name)
         self._unready = frozenset(unready)
 
+    def _look(self) -> Snapshot | None:
+        """Return what is read and compiled newly, if anything.
+
+        Raises CommandError where a start cannot succeed; whatever else goes wrong is said, and
+        the last good state goes on.
+        """
+        try:
+            self._manifests = self._reader.read() or self._manifests
+            if self._manifests is None and self._again and self._again[1] < time.monotonic():
+                self._manifests = self._again[0]
+            return self._try(self._manifests) if self._manifests is not None else None
+        except CommandError as error:
+            if self._last is None:
+                raise
+            self._fails(f"{error}; trying again")
+        except Exception as error:  # one object's fault must end no node
+            self._fails(
+                f"the manifests cannot be compiled: {type(error).__name__}: {error}; "
+                "what was there before stays in force until they change"
+            )
+            self._manifests = self._again = None
+        return None
+
+    def _fails(self, message: str) -> None:
+        line = " ".join(message.split())
+        if line != self._failure:
+            log.error("%s", line)
+        self._failure = line
+
     def _try(self, manifests: Manifests) -> Snapshot | None:
         if self._last is None and manifests.incomplete:
             # What the unreadable file holds would lose its addresses, here and on other nodes.
@@ -181,15 +207,7 @@ class LocalSource:
             log.warning("waiting until every manifest can be read")
             self._manifests = None
             return None
-        try:
-            found = self._compile(manifests)
-        except CommandError as error:
-            if self._last is None:
-                raise
-            if str(error) != self._failure:
-                log.error("%s; trying again", error)
-            self._failure = str(error)
-            return None
+        found = self._compile(manifests)
         self._failure = ""
         self._manifests = None
         return found
@@ -207,16 +225,17 @@ class LocalSource:
                 free=free,
                 settled=True,
             )
-            self._say(manifests, compiled.problems)
             new = state.model_copy(update={"allocations": compiled.allocations})
             resting = bool(compiled.allocations.resting)
             self._again = (manifests, time.monotonic() + AGAIN_SECONDS) if resting else None
-            found = snapshot(compiled, self._node)
+            found = snapshot(compiled, self._node, self._last)
             if found is not None:
-                new, found = self._numbered(new, *found, now if resting else None)
+                self._say(manifests, (*compiled.problems, *found.problems))
+                new, found = self._numbered(new, found, now if resting else None)
             if new != state:
                 self._state.save(new)
         if found is None:
+            self._say(manifests, compiled.problems)
             log.warning("no Pipeline selects node %s: nothing to do", self._node)
             return None
         interfaces = manifests.objects.interfaces
@@ -224,21 +243,20 @@ class LocalSource:
         if elsewhere and self._node not in elsewhere and self._last is None:
             names = ", ".join(sorted(elsewhere))
             log.warning("no Interface is on node %s; --node may be one of: %s", self._node, names)
-        return Snapshot(found[0].metadata.generation, *found)
+        return found
 
     def _numbered(
-        self,
-        state: LocalState,
-        config: DataplaneConfig,
-        slices: tuple[RouteSlice, ...],
-        at: int | None,
-    ) -> tuple[LocalState, tuple[DataplaneConfig, tuple[RouteSlice, ...]]]:
+        self, state: LocalState, found: Snapshot, at: int | None
+    ) -> tuple[LocalState, Snapshot]:
         """Give the configuration its generation: the same for the same contents.
 
         `at` is the time where it matters that the node has compiled.
         """
         content = digest(
-            {"config": config.spec.to_dict(), "slices": [part.spec.to_dict() for part in slices]}
+            {
+                "config": found.config.spec.to_dict(),
+                "slices": [part.spec.to_dict() for part in found.slices],
+            }
         )
         before = state.nodes.get(self._node)
         generation = before.generation if before is not None else 0
@@ -248,9 +266,10 @@ class LocalSource:
             at = before.at if before is not None else 0
         revision = _Revision(generation=generation, digest=content, at=at)
         nodes = {**state.nodes, self._node: revision}
-        metadata = config.metadata.model_copy(update={"generation": generation})
-        numbered = config.model_copy(update={"metadata": metadata})
-        return state.model_copy(update={"nodes": nodes}), (numbered, slices)
+        metadata = found.config.metadata.model_copy(update={"generation": generation})
+        config = found.config.model_copy(update={"metadata": metadata})
+        numbered = replace(found, generation=generation, config=config)
+        return state.model_copy(update={"nodes": nodes}), numbered
 
     def _say(self, manifests: Manifests, problems: tuple[Problem, ...]) -> None:
         lines = frozenset(str(manifests.located(p)) for p in (*manifests.problems, *problems))
@@ -261,22 +280,28 @@ class LocalSource:
         self._logged = lines
 
 
-def snapshot(
-    compiled: Compilation, node: str
-) -> tuple[DataplaneConfig, tuple[RouteSlice, ...]] | None:
+def snapshot(compiled: Compilation, node: str, before: Snapshot | None = None) -> Snapshot | None:
     """Return a node's part of what was compiled, None when no Pipeline has the node.
 
+    Its generation is 0. What the agent cannot read stays as it was `before`, or is left out.
     Raises CommandError when several have it: local mode runs one engine.
     """
-    configs = [DataplaneConfig.model_validate(each) for each in compiled.configs.values()]
-    own = [config for config in configs if config.spec.node_name == node]
+    own = [item for item in compiled.configs.values() if _spec(item).get("nodeName") == node]
     if not own:
         return None
     if len(own) > 1:
-        names = ", ".join(config.spec.pipeline_name for config in own)
+        names = ", ".join(str(_spec(item).get("pipelineName")) for item in own)
         raise CommandError(f"several Pipelines select node {node} ({names}): leave one")
-    named = {name for network in own[0].spec.networks for name in network.route_slices}
-    return own[0], tuple(
-        RouteSlice.model_validate(compiled.slices[name])
-        for name in sorted(named & compiled.slices.keys())
-    )
+    config, problems = read_config(own[0], before.config if before is not None else None)
+    had = {part.metadata.name: part for part in (before.slices if before is not None else ())}
+    named = {name for network in config.spec.networks for name in network.route_slices}
+    slices = []
+    for name in sorted(named & compiled.slices.keys()):
+        part, found = read_slice(compiled.slices[name], had.get(name))
+        slices.append(part)
+        problems += found
+    return Snapshot(0, config, tuple(slices), problems)
+
+
+def _spec(item: Json) -> Json:
+    return cast(Json, item["spec"])

@@ -136,7 +136,7 @@ def _stamps(path: Path) -> Iterator[tuple[Path, tuple[int, ...]]]:
 def _read(path: Path, stamp: tuple[int, ...], before: _File | None) -> _File:
     try:
         objects, problems = loads(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
+    except Exception as error:  # whatever is in a file, the others are read
         message = f"cannot be read: {getattr(error, 'strerror', None) or error}"
         objects, problems = (
             Objects(),

@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,7 +39,7 @@ from headrace_dataplane.protocol import EngineClient, EngineError, Hello, Interf
 from headrace_dataplane.sockets import SocketDirectories
 from headrace_dataplane.source import ConfigSource, Snapshot
 from headrace_dataplane.state import AgentState
-from headrace_dataplane.sync import Outcome, Reconciler
+from headrace_dataplane.sync import ObjectID, Outcome, Reconciler
 from headrace_dataplane.translate import Translation, kernel_device, translate
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,32 @@ _JUMBO_MEMORY_MIB = 512
 _FEATURES = (UNDERLAY_SOURCE_CHECK,)
 # Of an Interface: 1024 of them must fit into one object.
 _MESSAGE_CHARACTERS = 256
+
+
+@dataclass
+class _Progress:
+    """How far the engine has been brought, and when it is looked at again."""
+
+    translated: tuple[Snapshot, Translation] | None = None
+    reconciler: Reconciler | None = None
+    accepted: tuple[ObjectID, ...] = ()
+    """What the engine before had, in the order in which it came."""
+
+    pid: int = 0
+    outcome: Outcome | None = None
+    networks: tuple[NetworkState, ...] = ()
+    states: Mapping[str, Interface] = field(default_factory=dict)
+    due: float = 0.0
+    isolation_due: float = 0.0
+    appeared: float = -math.inf
+    directories: SocketDirectories | None = None
+    failure: str = ""
+
+    def engine_gone(self) -> None:
+        """Forget all of the engine but what it had."""
+        if self.reconciler is not None:
+            self.accepted = self.reconciler.accepted
+        self.reconciler, self.outcome, self.states, self.failure = None, None, {}, ""
 
 
 class Agent:
@@ -88,6 +115,7 @@ class Agent:
         self._snapshot: Snapshot | None = None
         self._reported: DataplaneConfigStatus | None = None
         self._logged = ""
+        self._error = ""
 
     async def run(self) -> None:
         """Run until cancelled; the engine is left running.
@@ -148,7 +176,7 @@ class Agent:
                 self.state.wanted_generation = snapshot.generation
             try:
                 self.engine.want(self._options(snapshot.config))
-            except EngineError as error:
+            except Exception as error:  # whatever it is, the engine that runs goes on
                 log.error("%s", error)
                 self.engine.problem = str(error)
             self._wake.set()
@@ -175,76 +203,96 @@ class Agent:
         )
 
     async def _reconcile(self) -> None:
-        reconciler: Reconciler | None = None
-        pid = 0
-        outcome: Outcome | None = None
-        networks: tuple[NetworkState, ...] = ()
-        translated: tuple[Snapshot, Translation] | None = None
-        states: Mapping[str, Interface] = {}
-        due = isolation_due = 0.0
-        appeared = -math.inf
-        directories: SocketDirectories | None = None
-        failure = ""
+        progress = _Progress()
         with EngineClient(self._runtime.socket) as client:
             while True:
-                soon = time.monotonic() < appeared + _REPORT_SECONDS
+                soon = time.monotonic() < progress.appeared + _REPORT_SECONDS
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(
                         self._wake.wait(), _SOON_SECONDS if soon else _REPORT_SECONDS
                     )
-                    due = 0.0
-                self._wake.clear()
+                # Not by how the wait ended: a wake-up may come at the very end of it.
+                if self._wake.is_set():
+                    self._wake.clear()
+                    progress.due = 0.0
                 snapshot = self._snapshot
                 if snapshot is None:
                     continue
-                if translated is None or translated[0] is not snapshot:
-                    before = translated[1] if translated is not None else None
-                    translated = snapshot, translate(snapshot.config, snapshot.slices, before)
-                translation = translated[1]
-                if await self._isolate(translation.endpoints) and reconciler is not None:
-                    reconciler.retry()
-                    due, appeared = 0.0, time.monotonic()
-                if directories is None:
-                    owner = snapshot.config.metadata.name
-                    directories = SocketDirectories(self._sockets, owner, time.monotonic())
-                await asyncio.to_thread(directories.keep, translation.directories, time.monotonic())
-                hello = self.engine.hello
-                if hello is None:
-                    reconciler, outcome, states, failure = None, None, {}, ""
-                else:
-                    if reconciler is None or hello.pid != pid:
-                        client.close()
-                        reconciler, pid, outcome, due = Reconciler(client), hello.pid, None, 0.0
-                    now = time.monotonic()
-                    try:
-                        if now >= due:
-                            outcome = await asyncio.to_thread(
-                                reconciler.reconcile,
-                                translation.objects,
-                                snapshot.generation,
-                                now,
-                            )
-                            networks = network_states(snapshot, outcome.refused)
-                            due = min(outcome.retry_at or math.inf, now + _RESYNC_SECONDS)
-                            self._reached(outcome, translation)
-                        states = await asyncio.to_thread(_interfaces, client)
-                        failure = ""
-                    except EngineError as error:
-                        log.warning("%s", error)
-                        due = now + _RETRY_SECONDS
-                        # Once is what an engine does that ends: that is told soon.
-                        again, failure = bool(failure), str(error)
-                        if not again:
-                            continue
-                if hello is None or outcome is None or failure:
-                    networks = ()
-                await self._report(snapshot, translation, hello, outcome, states, networks, failure)
-                if time.monotonic() >= isolation_due:
-                    # Again and again: a device that was made anew has forgotten it.
-                    await asyncio.to_thread(isolate, translation.endpoints)
-                    isolation_due = time.monotonic() + _REPORT_SECONDS
+                try:
+                    await self._round(progress, snapshot, client)
+                    self._error = ""
+                except Exception as error:  # whatever it is, the engine goes on with what it has
+                    line = " ".join(f"{type(error).__name__}: {error}".split())
+                    if line != self._error:
+                        log.error(
+                            "generation %d cannot be brought to the engine: %s; what it has "
+                            "stays in force",
+                            snapshot.generation,
+                            line,
+                        )
+                    self._error = line
+                    await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _round(self, progress: _Progress, snapshot: Snapshot, client: EngineClient) -> None:
+        """Bring the engine to the snapshot where that is due, and report."""
+        if progress.translated is None or progress.translated[0] is not snapshot:
+            before = progress.translated[1] if progress.translated is not None else None
+            made = translate(snapshot.config, snapshot.slices, before)
+            progress.translated = snapshot, made
+            progress.due = 0.0
+        translation = progress.translated[1]
+        if await self._isolate(translation.endpoints) and progress.reconciler is not None:
+            progress.reconciler.retry()
+            progress.due, progress.appeared = 0.0, time.monotonic()
+        if progress.directories is None:
+            owner = snapshot.config.metadata.name
+            progress.directories = SocketDirectories(self._sockets, owner, time.monotonic())
+        await asyncio.to_thread(
+            progress.directories.keep, translation.directories, time.monotonic()
+        )
+        hello = self.engine.hello
+        if hello is None:
+            progress.engine_gone()
+        else:
+            if progress.reconciler is None or hello.pid != progress.pid:
+                client.close()
+                progress.engine_gone()
+                progress.reconciler = Reconciler(client, progress.accepted)
+                progress.pid, progress.due = hello.pid, 0.0
+            now = time.monotonic()
+            try:
+                if now >= progress.due:
+                    outcome = await asyncio.to_thread(
+                        progress.reconciler.reconcile,
+                        translation.objects,
+                        snapshot.generation,
+                        now,
+                    )
+                    progress.outcome = outcome
+                    progress.networks = network_states(snapshot, outcome.refused)
+                    progress.due = min(outcome.retry_at or math.inf, now + _RESYNC_SECONDS)
+                    self._reached(outcome, translation)
+                progress.states = await asyncio.to_thread(_interfaces, client)
+                progress.failure = ""
+            except EngineError as error:
+                log.warning("%s", error)
+                progress.due = now + _RETRY_SECONDS
+                # Once is what an engine does that ends: that is told soon.
+                again, progress.failure = bool(progress.failure), str(error)
+                if not again:
+                    return
+        if hello is None or progress.outcome is None or progress.failure:
+            progress.networks = ()
+        await self._report(progress, snapshot, translation, hello)
+        if time.monotonic() >= progress.isolation_due:
+            # Again and again: a device that was made anew has forgotten it.
+            await asyncio.to_thread(isolate, translation.endpoints)
+            progress.isolation_due = time.monotonic() + _REPORT_SECONDS
 
     def _reached(self, outcome: Outcome, translation: Translation) -> None:
+        for refusal in outcome.refused:
+            if refusal.kind in ("network", "routes") and refusal not in self.state.refused:
+                log.warning("refused: %s", refusal)
         self.state.ports = translation.devices
         self.state.refused = outcome.refused
         self.state.active_generation = outcome.generation
@@ -259,14 +307,12 @@ class Agent:
 
     async def _report(
         self,
+        progress: _Progress,
         snapshot: Snapshot,
         translation: Translation,
         hello: Hello | None,
-        outcome: Outcome | None,
-        states: Mapping[str, Interface],
-        networks: tuple[NetworkState, ...],
-        failure: str,
     ) -> None:
+        outcome, failure = progress.outcome, progress.failure
         problem = failure or self.engine.problem
         if hello is None and not problem:
             # It starts: what was said last says more.
@@ -274,12 +320,12 @@ class Agent:
         locked = memory_lock_problem(snapshot.config)
         status = node_status(
             snapshot.config,
-            translation.problems if locked is None else (*translation.problems, locked),
+            (*snapshot.problems, *translation.problems, *([] if locked is None else [locked])),
             outcome.refused if outcome is not None else (),
-            states,
+            progress.states,
             hello if hello is not None and not failure else problem,
             self._reported,
-            networks,
+            progress.networks,
             self._endpoints.difference(self._isolated),
         )
         self.state.interfaces = {f"{s.namespace}/{s.name}": s.ready for s in status.interfaces}
@@ -314,7 +360,9 @@ def node_status(
     hello = engine if isinstance(engine, Hello) else None
     down = "EngineDown", f"The engine does not run: {engine}" if engine else "The engine starts"
     by_key = {(r.kind, r.key): (r.reason or "Refused", r.message) for r in refused}
-    unattached = {(p.namespace, p.name): (p.reason, p.message) for p in problems}
+    unattached = {
+        (p.namespace, p.name): (p.reason, p.message) for p in problems if p.kind == "Interface"
+    }
     interfaces = []
     for interface in config.spec.interfaces:
         key = f"{interface.namespace}/{interface.name}"
@@ -345,9 +393,28 @@ def node_status(
             )
         )
 
-    general = [str(p) for p in problems if p.kind != "Interface"]
+    present = {(interface.namespace, interface.name) for interface in config.spec.interfaces}
+    interfaces += [
+        InterfaceState(
+            namespace=namespace,
+            name=name,
+            ready=False,
+            reason=reason,
+            message=message[:_MESSAGE_CHARACTERS],
+        )
+        for (namespace, name), (reason, message) in unattached.items()
+        if namespace and name and (namespace, name) not in present
+    ]
+    # One tenant's network is that network's matter (NetworkState), and no fault of the node.
+    general = [str(p) for p in problems if p.kind not in ("Interface", "VirtualNetwork")]
     own = {f"{interface.namespace}/{interface.name}" for interface in config.spec.interfaces}
-    general += [str(r) for r in refused if r.kind not in ("interface", "port") or r.key not in own]
+    general += [
+        str(r)
+        for r in refused
+        if r.kind not in ("network", "routes", "interface", "port")
+        or (r.kind in ("interface", "port") and r.key not in own)
+    ]
+    incomplete = [network for network in networks if network.reason]
     if hello is None:
         verdict = ConditionStatus.FALSE, *down
     elif general:
@@ -357,6 +424,12 @@ def node_status(
             ConditionStatus.TRUE,
             "InterfacesNotReady",
             f"{unready} of {len(interfaces)} Interfaces are not ready",
+        )
+    elif incomplete:
+        verdict = (
+            ConditionStatus.TRUE,
+            "NetworksIncomplete",
+            f"{len(incomplete)} of {len(networks)} networks lack something",
         )
     else:
         verdict = ConditionStatus.TRUE, "Forwarding", "The engine has the whole configuration"

@@ -8,8 +8,9 @@ that is not understood, or is gone while the configuration still names it, stays
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -23,6 +24,7 @@ from headrace_api import (
     DataplaneConfigStatus,
     Json,
     ObjectMeta,
+    Problem,
     RouteSlice,
     config_name,
 )
@@ -32,6 +34,7 @@ from headrace_api.route_slice import VNI_LABEL
 from headrace_dataplane.follow import follow
 from headrace_dataplane.heartbeat import Heartbeat
 from headrace_dataplane.metrics import package_version
+from headrace_dataplane.reading import read_config, read_slice
 from headrace_dataplane.snapshot_file import SnapshotFile
 from headrace_dataplane.source import Snapshot
 from headrace_dataplane.state import AgentState
@@ -90,6 +93,8 @@ class KubeSource:
         """Slices that were deleted while the configuration names them."""
         self._refused: dict[tuple[str, str], tuple[str, str]] = {}
         """Kind and name -> the version that is not understood, and why."""
+        self._unread: dict[tuple[str, str], tuple[Problem, ...]] = {}
+        """Kind and name -> what of it could not be read."""
         self._refused_generation = 0
         self._vnis: frozenset[int] | None = None
         self._more_vnis = asyncio.Event()
@@ -200,13 +205,15 @@ class KubeSource:
         )
         # A watch that is older than the CRD lacks what this has made known: a list does not.
         if listed or not same:
-            config = self._understand(DataplaneConfig, item, version)
-            if config is None:
+            understood = self._understand(DataplaneConfig, item, version, read_config, before)
+            if understood is None:
                 self._refused_generation = metadata.generation
                 self._want_status()
                 return
+            config, problems = understood
             if before is None or not same or config.spec != before.spec:
                 self._config = config
+            self._note(_CONFIG, metadata.name, problems)
         named = self._named()
         for name in self._kept - named:
             self._forget(name)
@@ -265,11 +272,22 @@ class KubeSource:
             metadata.resource_version,
         ):
             return
-        part = self._understand(RouteSlice, item, f"{metadata.uid} {metadata.resource_version}")
-        if part is not None:
-            self._slices[metadata.name] = part
-        else:
+        version = f"{metadata.uid} {metadata.resource_version}"
+        understood = self._understand(RouteSlice, item, version, read_slice, before)
+        if understood is None:
             self._want_status()
+            return
+        self._slices[metadata.name], problems = understood
+        self._note(_SLICE, metadata.name, problems)
+
+    def _note(self, kind: str, name: str, problems: tuple[Problem, ...]) -> None:
+        """Remember what of an object could not be read, and say it once."""
+        before = self._unread.pop((kind, name), ())
+        if problems:
+            self._unread[kind, name] = problems
+        for problem in problems:
+            if problem not in before:
+                log.error("%s %s: %s", kind, name, problem)
 
     def _drop_slices(self, names: Iterable[str]) -> None:
         """Forget slices that are gone, when the configuration does not name them any more.
@@ -287,6 +305,7 @@ class KubeSource:
     def _forget(self, name: str) -> None:
         self._kept.discard(name)
         self._slices.pop(name, None)
+        self._unread.pop((_SLICE, name), None)
         if self._refused.pop((_SLICE, name), None) is not None:
             self._want_status()
 
@@ -297,20 +316,26 @@ class KubeSource:
         """The slices that the configuration names."""
         return {name for network in self._networks() for name in network.route_slices}
 
-    def _understand(self, model: type[ResourceT], item: Json, version: str) -> ResourceT | None:
-        """Return the object without its status, None when this release does not understand it."""
+    def _understand(
+        self,
+        model: type[ResourceT],
+        item: Json,
+        version: str,
+        read: Callable[[Json, ResourceT | None], tuple[ResourceT, tuple[Problem, ...]]],
+        before: ResourceT | None,
+    ) -> tuple[ResourceT, tuple[Problem, ...]] | None:
+        """Return what can be read of the object, None when that is nothing; never raises."""
         name = _name(item)
         key = model.__name__, name
         known = self._refused.get(key)
         if known is not None and known[0] == version:
             return None
         try:
-            found = model.read({k: v for k, v in item.items() if k != "status"})
-        except ValidationError as error:
-            first = next(violations(model, error))
+            found = read(item, before)
+        except Exception as error:  # whatever it is, the node goes on with what it has
             message = (
                 f"{model.__name__} {name} is not understood by release {package_version()}: "
-                f"{first.path}: {first.message}; what was there before stays in force: bring the "
+                f"{_why(model, error)}; what was there before stays in force: bring the "
                 "operator and the dataplane's image to one release"
             )
             log.error("%s", message)
@@ -359,17 +384,33 @@ class KubeSource:
             if (part := self._slices.get(name)) is not None and part.spec.vni == network.vni
         )
         last = self._last
-        if last is None or last.config is not self._config or not _same(slices, last.slices):
+        unread = [self._unread.get((_SLICE, part.metadata.name), ()) for part in slices]
+        problems = tuple(
+            chain(self._unread.get((_CONFIG, self._name), ()), chain.from_iterable(unread))
+        )
+        if (
+            last is None
+            or last.config is not self._config
+            or not _same(slices, last.slices)
+            or problems != last.problems
+        ):
             newest = max(_version(item.metadata) for item in (self._config, *slices))
             before = last.generation if last is not None else 0
             generation = max(before + 1, self._running, newest)
-            self._last = last = Snapshot(generation, self._config, slices)
+            self._last = last = Snapshot(generation, self._config, slices, problems)
             self._unsaved.set()
         self._offer(last)
 
     def _offer(self, snapshot: Snapshot) -> None:
         self._offered = snapshot
         self._offer_changed.set()
+
+
+def _why(model: type[Resource], error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = next(violations(model, error))
+        return f"{first.path}: {first.message}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _name(item: Json) -> str:

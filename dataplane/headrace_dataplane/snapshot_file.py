@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 
-from headrace_api import DataplaneConfig, RouteSlice
+from headrace_dataplane.reading import read_config, read_slice
 from headrace_dataplane.source import Snapshot
 
 log = logging.getLogger(__name__)
@@ -26,11 +26,13 @@ class SnapshotFile:
         try:
             with self.path.open() as file:
                 head = json.loads(file.readline())
-                config = DataplaneConfig.read(json.loads(file.readline()))
-                slices = tuple(RouteSlice.read(json.loads(line)) for line in file)
-            if len(slices) != head["slices"]:
-                raise ValueError(f"{len(slices)} of {head['slices']} RouteSlices")
-            return Snapshot(int(head["generation"]), config, slices)
+                config, problems = read_config(json.loads(file.readline()))
+                read = [read_slice(json.loads(line)) for line in file]
+            if len(read) != head["slices"]:
+                raise ValueError(f"{len(read)} of {head['slices']} RouteSlices")
+            slices = tuple(part for part, _ in read)
+            problems += tuple(problem for _, found in read for problem in found)
+            return Snapshot(int(head["generation"]), config, slices, problems)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:

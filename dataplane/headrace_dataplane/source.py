@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from headrace_api import DataplaneConfig, DataplaneConfigStatus, RouteSlice
+from headrace_api import DataplaneConfig, DataplaneConfigStatus, Problem, RouteSlice
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,8 @@ class Snapshot:
     generation: int
     config: DataplaneConfig
     slices: tuple[RouteSlice, ...]
+    problems: tuple[Problem, ...] = ()
+    """What could not be read, and is not as it was written."""
 
 
 class ConfigSource(Protocol):

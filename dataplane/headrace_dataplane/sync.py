@@ -2,20 +2,28 @@
 """Brings the engine's objects to the wanted ones: only the difference, in bounded commits.
 
 What the engine refuses is left out, with what cannot stand without it, and tried again later;
-everything else goes in. A refused change of an object leaves its last accepted state in force.
+everything else goes in. A refused change of an object leaves its last accepted state in force; of
+routes, those that are refused are left out alone.
+
+Where there is no room for all, who was first keeps it, in a new engine too: what an engine had goes
+before what it had not.
 """
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
+from headrace_api import digest
 from headrace_dataplane.protocol import (
+    JSON,
     KINDS,
     Change,
     Delete,
     EngineClient,
+    JSONObject,
     Put,
     Refusal,
     RefusedError,
@@ -63,12 +71,27 @@ class _Held:
     retry_at: float
 
 
+@dataclass(frozen=True)
+class _Part(Put):
+    """A put without the routes that were refused, in place of the `whole`, which is held."""
+
+    whole: str
+    """Hash of that."""
+
+
 class Reconciler:
     """Remembers what the engine refused, between reconciliations of one engine."""
 
-    def __init__(self, client: EngineClient) -> None:
+    def __init__(self, client: EngineClient, earlier: Iterable[ObjectID] = ()) -> None:
+        """`earlier` is what engines before this one had, in the order in which it came."""
         self._client = client
         self._held: dict[ObjectID, _Held] = {}
+        self._rank = {object_id: None for object_id in earlier}
+
+    @property
+    def accepted(self) -> tuple[ObjectID, ...]:
+        """What engines have had, in the order in which it came."""
+        return tuple(self._rank)
 
     def reconcile(self, wanted: Sequence[Put], generation: int, now: float) -> Outcome:
         """Bring the engine to `wanted` and `generation`; `now` is of any steady clock, seconds.
@@ -77,7 +100,14 @@ class Reconciler:
         """
         have = self._client.digests()
         present = {(kind, key) for kind, hashes in have.digests.items() for key in hashes}
-        changes = list(_difference(wanted, have.digests))
+        kept = {(put.kind, put.key) for put in wanted}
+        self._rank = {object_id: None for object_id in self._rank if object_id in kept}
+        self._rank |= dict.fromkeys((p.kind, p.key) for p in wanted if (p.kind, p.key) in present)
+        rank = {object_id: place for place, object_id in enumerate(self._rank)}
+        changes = sorted(
+            _difference(wanted, have.digests),
+            key=lambda change: rank.get((change.kind, change.key), len(rank)),
+        )
         ids = {(change.kind, change.key) for change in changes}
         self._held = {object_id: held for object_id, held in self._held.items() if object_id in ids}
         due = [change for change in changes if not self._is_held(change, now)]
@@ -87,7 +117,7 @@ class Reconciler:
         batches = list(_batches(due, present))
         for number, batch in enumerate(batches, 1):
             target = generation if number == len(batches) else active
-            committed = self._commit(batch, present, target, now)
+            committed = self._commit(batch, present, have.digests, target, now)
             changed += committed
             active = target if committed else active
         if active != generation:
@@ -115,34 +145,56 @@ class Reconciler:
         self._held[change.kind, change.key] = _Held(refusal, _digest_of(change), wait, now + wait)
 
     def _commit(
-        self, batch: list[Change], present: set[ObjectID], generation: int, now: float
+        self,
+        batch: list[Change],
+        present: set[ObjectID],
+        have: Mapping[str, Mapping[str, str]],
+        generation: int,
+        now: float,
     ) -> int:
         """Commit what of the batch the engine takes, and bring `present` up to date."""
         while True:
             batch = self._without_dangling(batch, present, now)
+            batch = [c for c in batch if not _is_there(c, have)]
             if not batch:
                 return 0
             try:
                 self._client.commit(generation, batch)
             except RefusedError as error:
-                named = {(refusal.kind, refusal.key): refusal for refusal in error.refusals}
-                refused = [change for change in batch if (change.kind, change.key) in named]
-                if not refused:
-                    # Nobody to blame: hold them all rather than ask the same again at once.
-                    refused = batch
-                for change in refused:
-                    whole = Refusal(change.kind, change.key, "", "Refused", str(error))
-                    self._hold(change, named.get((change.kind, change.key), whole), now)
-                out = set(map(id, refused))
-                batch = [change for change in batch if id(change) not in out]
+                batch = self._without_refused(batch, error, now)
                 continue
             for change in batch:
-                self._held.pop((change.kind, change.key), None)
+                if not isinstance(change, _Part):
+                    self._held.pop((change.kind, change.key), None)
                 if isinstance(change, Put):
                     present.add((change.kind, change.key))
+                    self._rank.setdefault((change.kind, change.key))
                 else:
                     present.discard((change.kind, change.key))
             return len(batch)
+
+    def _without_refused(
+        self, batch: list[Change], error: RefusedError, now: float
+    ) -> list[Change]:
+        """Hold back what was refused; of routes, only those that were."""
+        named: dict[ObjectID, list[Refusal]] = {}
+        for refusal in error.refusals:
+            named.setdefault((refusal.kind, refusal.key), []).append(refusal)
+        # Nobody to blame: hold them all rather than ask the same again at once.
+        blind = not any((change.kind, change.key) in named for change in batch)
+        rest: list[Change] = []
+        for change in batch:
+            refusals = named.get((change.kind, change.key), [])
+            if not refusals and not blind:
+                rest.append(change)
+                continue
+            part = _without_routes(change, refusals)
+            whole = Refusal(change.kind, change.key, "", "Refused", str(error))
+            first = refusals[0] if refusals else whole
+            self._hold(change, part[1] if part is not None else first, now)
+            if part is not None:
+                rest.append(part[0])
+        return rest
 
     def _without_dangling(
         self, batch: list[Change], present: set[ObjectID], now: float
@@ -155,8 +207,11 @@ class Reconciler:
             if isinstance(change, Put):
                 missing = next((r for r in references(change) if r not in after), None)
                 if missing is not None:
+                    part = _without_hops(change, after)
                     self._hold(change, self._dangling(change, missing), now)
-                    continue
+                    if part is None:
+                        continue
+                    change = part
                 after.add((change.kind, change.key))
             kept.append(change)
         return kept
@@ -171,7 +226,75 @@ class Reconciler:
 
 
 def _digest_of(change: Change) -> str:
+    if isinstance(change, _Part):
+        return change.whole
     return change.hash if isinstance(change, Put) else ""
+
+
+def _is_there(change: Change, have: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether it is a part that the engine has already."""
+    return isinstance(change, _Part) and have.get(change.kind, {}).get(change.key) == change.hash
+
+
+def _routes_of(put: Put) -> list[list[JSON]]:
+    routes = put.spec.get("routes") if put.kind == "routes" else None
+    return [route for route in routes if isinstance(route, list)] if _is_list(routes) else []
+
+
+def _is_list(value: JSON) -> TypeGuard[list[JSON]]:
+    return isinstance(value, list)
+
+
+def _part(put: Put, routes: Iterable[list[JSON] | None]) -> _Part:
+    """The put with these routes, a list for each that it has; None: without that one."""
+    spec: JSONObject = {**put.spec, "routes": [route for route in routes if route is not None]}
+    return _Part(put.kind, put.key, digest(spec), spec, _digest_of(put))
+
+
+# As the engine names what is wrong with a route: routes[INDEX][0] is its prefix, next hops follow.
+_ROUTE_FIELD = re.compile(r"routes\[(\d+)\](?:\[(\d+)\])?")
+
+
+def _without_routes(change: Change, refusals: Sequence[Refusal]) -> tuple[_Part, Refusal] | None:
+    """What is left of routes, and why; None when it was not for single ones.
+
+    A route that loses its last next hop drops: what it would catch must not take a shorter one.
+    """
+    routes = _routes_of(change) if isinstance(change, Put) else []
+    bad: dict[int, set[int]] = {}
+    messages = []
+    for refusal in refusals:
+        found = _ROUTE_FIELD.match(refusal.field)
+        if found is None or int(found[1]) >= len(routes):
+            return None
+        index = int(found[1])
+        bad.setdefault(index, set()).add(int(found[2] or 0))
+        messages.append(f"route {routes[index][0]} is left out: {refusal.message}")
+    if not isinstance(change, Put) or not bad:
+        return None
+    left = (
+        None
+        if 0 in bad.get(index, ())
+        else [each for place, each in enumerate(route) if place not in bad.get(index, ())]
+        for index, route in enumerate(routes)
+    )
+    first = refusals[0]
+    message = "; ".join(messages)
+    return _part(change, left), Refusal(
+        change.kind, change.key, first.field, first.reason or "Refused", message
+    )
+
+
+def _without_hops(put: Put, there: Container[ObjectID]) -> _Part | None:
+    """Routes without the next hops in networks that are not there; None when it cannot be."""
+    if put.kind != "routes" or ("network", put.spec.get("network")) not in there:
+        return None
+
+    def leads(hop: JSON) -> bool:
+        return not isinstance(hop, dict) or ("network", hop.get("network")) in there
+
+    routes = _routes_of(put)
+    return _part(put, ([route[0], *filter(leads, route[1:])] for route in routes))
 
 
 def _difference(wanted: Iterable[Put], have: Mapping[str, Mapping[str, str]]) -> Iterator[Change]:

@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 
 from headrace_api import LEASE_SECONDS_VARIABLE
-from headrace_cli.errors import CommandError
 from headrace_dataplane.engine import RuntimeDirectory, find_engine
 from headrace_dataplane.protocol import EngineClient, EngineError, Hello, Interface, Network, Route
 from headrace_dataplane.status_writer import REPORT_SECONDS
@@ -521,45 +520,45 @@ def test_a_spoilt_file_is_left_aside(server: Cluster, pod: Pod) -> None:
     assert pod.said("cannot be used and is left aside") == 1
 
 
-@pytest.fixture
-def newer_crds(server: Cluster) -> Iterator[None]:
-    """The CRD of a release whose DataplaneConfigs have a field more."""
-    path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/firewall"
-    newer = [{"op": "add", "path": path, "value": {"type": "string"}}]
-    older = [{"op": "remove", "path": path}]
-    crds = "crd/dataplaneconfigs.headrace.dev"
-    server.kubectl("patch", crds, "--type=json", f"--patch={json.dumps(newer)}")
-
-    def known() -> bool:
-        try:
-            apply(server, strange())
-        except CommandError:
-            # It is refused until the new schema is in use.
-            return False
-        return "firewall" in got(server)["spec"]
-
-    until(known, "the API server keeps the field", SECONDS)
-    server.kubectl("delete", "dpc", CONFIG, "-n", NAMESPACE)
-    yield
-    server.kubectl("patch", crds, "--type=json", f"--patch={json.dumps(older)}")
-
-
-def strange() -> dict[str, Any]:
-    made = config("vm2", "vm3")
-    made["spec"]["firewall"] = "strict"
-    return made
-
-
-@pytest.mark.usefixtures("newer_crds")
-def test_a_configuration_of_a_newer_release_is_refused_and_named(server: Cluster, pod: Pod) -> None:
+def test_what_cannot_be_read_is_left_out_alone_and_named(server: Cluster, pod: Pod) -> None:
     apply(server, route_slice("blue", 3), config("vm2"))
     pod.start()
     pod.forwards("vm2", blue=3)
     reports(server, "True", "Forwarding")
-    apply(server, strange())
+    # The API server takes it, the models do not: nobody is delivered to at a link-local address.
+    made = config("vm2", "vm3", "vm4")
+    made["spec"]["interfaces"][1]["underlayAddress"] = "fe80::3"
+    part = route_slice("blue", 5)
+    part["spec"]["routes"][3]["nextHops"][0]["underlayAddress"] = "fe80::4"
+    part["spec"]["routes"][4]["prefix"] = "10.9.0.5/99"
+    apply(server, made, part)
+    # A route without a next hop drops.
+    pod.forwards("vm2", "vm4", blue=4)
+    reports(server, "True", "InterfacesNotReady")
+    status = got(server)["status"]
+    ready = {each["name"]: (each["ready"], each["reason"]) for each in status["interfaces"]}
+    forwards = (True, "Forwarding")
+    assert ready == {"vm2": forwards, "vm4": forwards, "vm3": (False, "NotUnderstood")}
+    (network,) = status["networks"]
+    assert (network["name"], network["reason"]) == ("blue", "NotUnderstood")
+    assert "10.9.0.4/32" in network["message"]
+    apply(server, config("vm2", "vm3"), route_slice("blue", 5))
+    pod.forwards("vm2", "vm3", blue=5)
+    reports(server, "True", "Forwarding")
+
+
+def test_a_configuration_that_cannot_be_read_at_all_changes_nothing(
+    server: Cluster, pod: Pod
+) -> None:
+    apply(server, route_slice("blue", 3), config("vm2"))
+    pod.start()
+    pod.forwards("vm2", blue=3)
+    made = config("vm2", "vm3")
+    made["spec"]["underlayAddress"] = "fe80::1"
+    apply(server, made)
     reports(server, "False", "NotUnderstood")
     status = got(server)["status"]
-    assert "spec.firewall: no such field" in status["conditions"][0]["message"]
+    assert "spec.underlayAddress" in status["conditions"][0]["message"]
     assert [(i["name"], i["ready"]) for i in status["interfaces"]] == [("vm2", True)]
     assert pod.interfaces() == {"a/vm2"}
     assert pod.get("/readyz")[0] == 200

@@ -4,7 +4,7 @@
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,8 @@ class FakeEngine(_Server):
         self.generation = 0
         self.commits: list[dict[str, Any]] = []
         self.refuse: dict[tuple[str, str], str] = {}
+        self.refuse_in_routes: set[str] = set()
+        self.most: dict[str, int] = {}
         self.lists: dict[str, list[dict[str, Any]]] = {}
         self.telemetry = telemetry
         self.pid = pid
@@ -103,6 +105,8 @@ class FakeEngine(_Server):
             for o in objects
             if (reason := self.refuse.get((o["kind"], o["key"])))
         ]
+        errors += self._bad_routes(objects)
+        errors += self._too_many(objects)
         if errors:
             return {"ok": False, "errors": errors}
         after = {kind: dict(specs) for kind, specs in self.objects.items()}
@@ -135,6 +139,34 @@ class FakeEngine(_Server):
                 self.hashes[each["kind"]][each["key"]] = each["hash"]
         self.generation = generation
         return {"ok": True, "generation": generation}
+
+    def _bad_routes(self, objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for each in objects:
+            for index, route in enumerate(each.get("spec", {}).get("routes", ())):
+                for place, item in enumerate(route):
+                    if isinstance(item, str) and item in self.refuse_in_routes:
+                        yield {
+                            "kind": each["kind"],
+                            "key": each["key"],
+                            "field": f"routes[{index}][{place}]",
+                            "reason": "InvalidField",
+                            "message": f"not {item}",
+                        }
+
+    def _too_many(self, objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """As the engine counts: what it has, then what comes, in its order."""
+        count = {kind: len(specs) for kind, specs in self.objects.items()}
+        for each in objects:
+            kind, key = each["kind"], each["key"]
+            if each.get("delete"):
+                count[kind] -= key in self.objects[kind]
+        for each in objects:
+            kind, key = each["kind"], each["key"]
+            if each.get("delete") or key in self.objects[kind]:
+                continue
+            count[kind] += 1
+            if count[kind] > self.most.get(kind, 1 << 30):
+                yield {"kind": kind, "key": key, "field": "", "reason": "LimitExceeded"}
 
     def list(  # its arguments are the message's fields
         self,

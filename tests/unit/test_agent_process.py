@@ -5,14 +5,15 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headrace_api import DataplaneConfig, DataplaneConfigStatus
+from headrace_api import DataplaneConfig, DataplaneConfigStatus, NetworkState, Problem
+from headrace_dataplane.agent import _REPORT_SECONDS as REPORT_SECONDS
 from headrace_dataplane.agent import Agent, node_status
 from headrace_dataplane.engine import (
     EngineOptions,
@@ -23,6 +24,7 @@ from headrace_dataplane.engine import (
 )
 from headrace_dataplane.protocol import EngineError, Hello, Interface, Refusal
 from headrace_dataplane.source import Snapshot
+from headrace_dataplane.translate import Translation, translate
 from tests.unit.test_agent_translate import CONFIG
 
 ENGINE = f"""#!{sys.executable}
@@ -202,6 +204,78 @@ def test_an_agent_brings_its_engine_to_the_configuration(runtime: RuntimeDirecto
         os.sched_setaffinity(0, cpus)
 
 
+def test_a_wake_up_at_the_very_end_of_a_wait_is_not_lost(
+    runtime: RuntimeDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpus = os.sched_getaffinity(0)
+    workers = {"count": 1, "shareControlCore": True}
+    wait_for = asyncio.wait_for
+
+    async def test() -> None:
+        source = Source()
+        agent = Agent(runtime, source, cpus)
+        late: list[Snapshot] = []
+
+        async def timed_out(wait: Coroutine[Any, Any, bool], seconds: float) -> bool:
+            """The next configuration comes when the time is up, and the wait says just that."""
+            if not late or seconds != REPORT_SECONDS:
+                return await wait_for(wait, seconds)
+            wait.close()
+            source.snapshots.put_nowait(late.pop())
+            await until(lambda: agent.state.wanted_generation == 5)
+            raise TimeoutError
+
+        monkeypatch.setattr(asyncio, "wait_for", timed_out)
+        task = asyncio.create_task(agent.run())
+        source.snapshots.put_nowait(Snapshot(4, config(4, workers=workers), ()))
+        await until(lambda: bool(source.reports) and source.reports[-1].interfaces[0].ready)
+        late.append(Snapshot(5, config(5, workers=workers, interfaces=[]), ()))
+        await until(lambda: source.reports[-1].observed_generation == 5)
+        # What is reported as observed has been brought to the engine.
+        assert agent.state.active_generation == 5
+        assert not source.reports[-1].interfaces
+        await end(task)
+        await agent.engine.stop()
+
+    try:
+        run(test)
+    finally:
+        os.sched_setaffinity(0, cpus)
+
+
+def test_an_error_that_nobody_expected_ends_no_agent(
+    runtime: RuntimeDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cpus = os.sched_getaffinity(0)
+    workers = {"count": 1, "shareControlCore": True}
+
+    def strange(config: DataplaneConfig, *rest: Any) -> Translation:
+        if config.metadata.generation == 5:
+            raise KeyError("what is this?")
+        return translate(config, *rest)
+
+    async def test() -> None:
+        source = Source()
+        agent = Agent(runtime, source, cpus)
+        task = asyncio.create_task(agent.run())
+        source.snapshots.put_nowait(Snapshot(4, config(4, workers=workers), ()))
+        await until(lambda: agent.state.active_generation == 4)
+        source.snapshots.put_nowait(Snapshot(5, config(5, workers=workers), ()))
+        await until(lambda: "generation 5 cannot be brought to the engine" in caplog.text)
+        assert "KeyError: 'what is this?'" in caplog.text
+        assert agent.state.active_generation == 4
+        source.snapshots.put_nowait(Snapshot(6, config(6, workers=workers), ()))
+        await until(lambda: agent.state.active_generation == 6)
+        await end(task)
+        await agent.engine.stop()
+
+    monkeypatch.setattr("headrace_dataplane.agent.translate", strange)
+    try:
+        run(test)
+    finally:
+        os.sched_setaffinity(0, cpus)
+
+
 HELLO = Hello(
     protocol=1, version="0.1.0", dpdk="DPDK 22.11.11", pid=1, generation=1, telemetry="/t"
 )
@@ -227,6 +301,21 @@ def test_status_says_why_an_interface_is_not_ready() -> None:
         "PrepareFailed",
         "no such device",
     )
+    # A tenant's network is no fault of the node.
+    bad = NetworkState(namespace="a", name="blue", reason="VniInUse", message="no")
+    refused = (Refusal("network", "a/blue", "vni", "VniInUse", "no"),)
+    up = {**states, "a/vm1": interface("a/vm1", "up")}
+    status = node_status(config(3), (), refused, up, HELLO, status, (bad,))
+    assert (status.conditions[0].status, status.conditions[0].reason) == (
+        "True",
+        "NetworksIncomplete",
+    )
+    assert status.networks == (bad,)
+    # An Interface that cannot be read is named, there or not.
+    unread = (Problem("Interface", "a", "vm9", "mtu", "NotUnderstood", "mtu: too small"),)
+    status = node_status(config(3), unread, (), up, HELLO, status)
+    assert [(i.name, i.ready) for i in status.interfaces][2:] == [("vm9", False)]
+
     refused = (Refusal("port", "uplink/uplink0", "devargs", "PrepareFailed", "no such device"),)
     status = node_status(config(3), (), refused, states, HELLO, status)
     assert (status.conditions[0].status, status.conditions[0].reason) == ("False", "Refused")

@@ -190,6 +190,76 @@ def test_long_changes_are_split_and_the_generation_comes_last(
     assert engine.generation == 6
 
 
+def test_a_refused_route_is_left_out_alone(engine: FakeEngine, reconciler: Reconciler) -> None:
+    routes = [
+        ["10.0.0.0/8", "fd00::1", "fe80::1"],
+        ["10.1.0.0/16", "fe80::1"],
+        ["240.0.0.0/8", "fd00::1"],
+        ["10.2.0.0/16", "fd00::2"],
+    ]
+    whole = put("routes", "a.blue.0", network="a/blue", routes=routes)
+    engine.refuse_in_routes = {"fe80::1", "240.0.0.0/8"}
+    outcome = reconciler.reconcile([NETWORK, whole], 1, 0)
+    # Without a next hop it drops, and nothing shorter gets what it was for.
+    left = [["10.0.0.0/8", "fd00::1"], ["10.1.0.0/16"], ["10.2.0.0/16", "fd00::2"]]
+    assert engine.objects["routes"]["a.blue.0"]["routes"] == left
+    (refusal,) = outcome.refused
+    assert (refusal.kind, refusal.key, refusal.reason) == ("routes", "a.blue.0", "InvalidField")
+    for prefix in ("10.0.0.0/8", "10.1.0.0/16", "240.0.0.0/8"):
+        assert f"route {prefix} is left out" in refusal.message
+    # Tried again when it is due, without a change when it is refused again.
+    engine.commits.clear()
+    assert reconciler.reconcile([NETWORK, whole], 1, 0.5).refused == outcome.refused
+    assert engine.commits == []
+    assert reconciler.reconcile([NETWORK, whole], 1, 1).changed == 0
+    assert engine.objects["routes"]["a.blue.0"]["routes"] == left
+    engine.refuse_in_routes = set()
+    assert reconciler.reconcile([NETWORK, whole], 1, 10).refused == ()
+    assert engine.objects["routes"]["a.blue.0"]["routes"] == routes
+
+
+def test_a_next_hop_in_a_refused_network_takes_no_other_route_along(
+    engine: FakeEngine, reconciler: Reconciler
+) -> None:
+    routes = [["10.0.0.0/8", "fd00::1"], ["10.1.0.0/16", {"network": "a/red", "weight": 1}]]
+    whole = put("routes", "a.blue.0", network="a/blue", routes=routes)
+    red = put("network", "a/red", vni=2)
+    engine.refuse["network", "a/red"] = "InvalidField"
+    outcome = reconciler.reconcile([NETWORK, red, whole], 1, 0)
+    assert engine.objects["routes"]["a.blue.0"]["routes"] == [routes[0], ["10.1.0.0/16"]]
+    assert [(r.kind, r.key) for r in outcome.refused] == [
+        ("network", "a/red"),
+        ("routes", "a.blue.0"),
+    ]
+    engine.refuse.clear()
+    assert reconciler.reconcile([NETWORK, red, whole], 1, 5).refused == ()
+    assert engine.objects["routes"]["a.blue.0"]["routes"] == routes
+
+
+def test_the_one_too_many_is_the_last_that_came_in_the_next_engine_too(
+    engine: FakeEngine, tmp_path: Path
+) -> None:
+    first, second, third = (put("network", f"a/{name}", vni=1) for name in ("c", "b", "a"))
+    engine.most["network"] = 2
+    with EngineClient(engine.path) as client:
+        reconciler = Reconciler(client)
+        reconciler.reconcile([first], 1, 0)
+        reconciler.reconcile([second, first], 2, 0)
+        (refusal,) = reconciler.reconcile([third, second, first], 3, 0).refused
+        assert refusal.key == "a/a"
+    another = FakeEngine(tmp_path / "another.sock")
+    another.most["network"] = 2
+    with EngineClient(another.path) as client:
+        again = Reconciler(client, reconciler.accepted)
+        (refusal,) = again.reconcile([third, second, first], 3, 0).refused
+        assert refusal.key == "a/a"
+        # Room goes to who waits, and what is gone has no place any more.
+        again.reconcile([third, second], 4, 10)
+        assert set(another.hashes["network"]) == {"a/a", "a/b"}
+        assert again.accepted == (("network", "a/b"), ("network", "a/a"))
+    another.close()
+
+
 def test_references_of_routes_include_peer_networks() -> None:
     routes = put(
         "routes",

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from headrace_api import (
-    DataplaneConfig,
     Interface,
     Json,
     Node,
@@ -184,15 +183,14 @@ def test_what_the_api_takes_the_engine_takes(commit: Commit, objects: Objects) -
     compiled = compile_all(localized(objects, "node-a"))
     found = snapshot(compiled, "node-a")
     assert found is not None
-    config, slices = found
     # Whatever does not forward is a problem of its own object.
-    forward = {(each.namespace, each.name) for each in config.spec.interfaces}
+    forward = {(each.namespace, each.name) for each in found.config.spec.interfaces}
     named = {(each.namespace, each.name) for each in compiled.problems if each.kind == "Interface"}
     assert {(each.metadata.namespace, each.metadata.name) for each in objects.interfaces} == (
         forward | named
     )
-    assert config == DataplaneConfig.model_validate(config.to_dict())
-    translation = translate(config, slices)
+    assert not found.problems
+    translation = translate(found.config, found.slices)
     assert not translation.problems
     assert commit([put.wire() for put in translation.objects]) == []
 
