@@ -66,6 +66,7 @@ from .sockets import (
     socket_directory,
     with_socket,
 )
+from .underlay_endpoint import UnderlayEndpoint, UnderlayEndpointSpec
 from .virtual_network import (
     NextHop,
     Route,
@@ -133,6 +134,8 @@ __all__ = [
     "SliceRoute",
     "SourceCheck",
     "Subnet",
+    "UnderlayEndpoint",
+    "UnderlayEndpointSpec",
     "Uplink",
     "VirtualNetwork",
     "VirtualNetworkSpec",

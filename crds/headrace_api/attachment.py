@@ -276,7 +276,7 @@ class Attachment(ApiModel):
 
 
 class ObjectRef(ApiModel):
-    """A reference to an object of the same namespace."""
+    """A reference to an object of the same namespace, or to a cluster-scoped one."""
 
     name: Name
     """Name of the object."""

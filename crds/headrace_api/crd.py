@@ -18,12 +18,14 @@ from .dataplane_config import DataplaneConfig
 from .interface import Interface
 from .pipeline import Pipeline
 from .route_slice import RouteSlice
+from .underlay_endpoint import UnderlayEndpoint
 from .virtual_network import VirtualNetwork
 
 RESOURCES: tuple[type[Resource], ...] = (
     VirtualNetwork,
     Interface,
     Pipeline,
+    UnderlayEndpoint,
     DataplaneConfig,
     RouteSlice,
 )

@@ -18,13 +18,22 @@ from .namespace import Namespace
 from .node import Node
 from .objects import Object, Objects, Problem
 from .pipeline import Pipeline
+from .underlay_endpoint import UnderlayEndpoint
 from .virtual_network import VirtualNetwork
 
 #: What may be in a manifest; objects of other groups are passed over.
 KINDS: dict[
     str,
-    type[VirtualNetwork] | type[Interface] | type[Pipeline] | type[Node] | type[Namespace],
-] = {kind.__name__: kind for kind in (VirtualNetwork, Interface, Pipeline, Node, Namespace)}
+    type[VirtualNetwork]
+    | type[Interface]
+    | type[Pipeline]
+    | type[UnderlayEndpoint]
+    | type[Node]
+    | type[Namespace],
+] = {
+    kind.__name__: kind
+    for kind in (VirtualNetwork, Interface, Pipeline, UnderlayEndpoint, Node, Namespace)
+}
 
 _SEPARATOR = re.compile(r"^---(?:[ \t].*)?$", re.MULTILINE)
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
@@ -110,7 +119,7 @@ def load(
         except (OSError, UnicodeDecodeError) as error:
             message = f"cannot be read: {getattr(error, 'strerror', None) or error}"
             result.problems.append(Problem("", "", "", "", "Unreadable", message, str(path)))
-    return _objects(result.objects.values()), tuple(result.problems)
+    return Objects.of(result.objects.values()), tuple(result.problems)
 
 
 def loads(
@@ -119,7 +128,7 @@ def loads(
     """Load manifests from text; `source` is what problems name as the file."""
     result = _Result()
     _load_text(text, source, namespace, result)
-    return _objects(result.objects.values()), tuple(result.problems)
+    return Objects.of(result.objects.values()), tuple(result.problems)
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -127,17 +136,6 @@ def _files(path: Path) -> Iterator[Path]:
         yield from sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
     else:
         yield path
-
-
-def _objects(items: Iterable[Object]) -> Objects:
-    found = list(items)
-    return Objects(
-        networks=tuple(item for item in found if isinstance(item, VirtualNetwork)),
-        interfaces=tuple(item for item in found if isinstance(item, Interface)),
-        pipelines=tuple(item for item in found if isinstance(item, Pipeline)),
-        nodes=tuple(item for item in found if isinstance(item, Node)),
-        namespaces=tuple(item for item in found if isinstance(item, Namespace)),
-    )
 
 
 def _load_text(text: str, source: str, namespace: str, result: _Result) -> None:

@@ -22,7 +22,15 @@ from .base import (
 from .device import Device
 from .selector import LabelKey, LabelSelector, LabelValue
 from .sockets import SOCKET_NAMES
-from .types import LinkAddress, MacAddress, Name, NodeName, NodePool, UnderlayPrefix
+from .types import (
+    LinkAddress,
+    MacAddress,
+    Name,
+    NodeName,
+    NodePool,
+    UnderlayAddress,
+    UnderlayPrefix,
+)
 
 INT32 = 0x7FFFFFFF
 
@@ -426,6 +434,8 @@ class PipelineNode(StatusModel):
     """The node."""
     underlay_prefix: UnderlayPrefix
     """The node's /64."""
+    underlay_address: UnderlayAddress | None = None
+    """The node's own address: what it sends from to UnderlayEndpoints."""
     state: Literal["AgentUnreachable", "NodeUnreachable", "NodeReturning"] | None = None
     """Absent: alive. AgentUnreachable: the agent is silent, packets flow. NodeUnreachable: agent
     and kubelet are silent, routes with other next hops do without those here. NodeReturning: it

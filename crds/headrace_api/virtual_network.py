@@ -13,7 +13,6 @@ from .types import (
     SubnetPrefix,
     TenantAddress,
     TenantPrefix,
-    UnderlayAddress,
     Vni,
     parse_prefix,
 )
@@ -59,22 +58,22 @@ class Subnet(ApiModel):
 
 
 class NextHop(ApiModel):
-    """Where a route leads: exactly one of interfaceRef, underlayAddress and networkRef."""
+    """Where a route leads: exactly one of interfaceRef, endpointRef and networkRef."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
             (
-                "[has(self.interfaceRef), has(self.underlayAddress), has(self.networkRef)]"
+                "[has(self.interfaceRef), has(self.endpointRef), has(self.networkRef)]"
                 ".exists_one(present, present)",
-                "exactly one of interfaceRef, underlayAddress and networkRef",
+                "exactly one of interfaceRef, endpointRef and networkRef",
             )
         )
     )
 
     interface_ref: ObjectRef | None = None
     """An Interface of this network."""
-    underlay_address: UnderlayAddress | None = None
-    """Underlay IPv6 address of an endpoint outside the cluster."""
+    endpoint_ref: ObjectRef | None = None
+    """An UnderlayEndpoint, outside the cluster, that admits this network."""
     network_ref: ObjectRef | None = None
     """Another VirtualNetwork of the namespace, in which the destination is looked up again."""
     weight: int = Field(default=1, ge=1, le=100)
@@ -82,9 +81,9 @@ class NextHop(ApiModel):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        given = (self.interface_ref, self.underlay_address, self.network_ref)
+        given = (self.interface_ref, self.endpoint_ref, self.network_ref)
         if sum(member is not None for member in given) != 1:
-            raise field_error("", "exactly one of interfaceRef, underlayAddress and networkRef")
+            raise field_error("", "exactly one of interfaceRef, endpointRef and networkRef")
         return self
 
 

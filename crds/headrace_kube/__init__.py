@@ -14,6 +14,7 @@ from .kinds import (
     PIPELINES,
     PODS,
     ROUTE_SLICES,
+    UNDERLAY_ENDPOINTS,
     VIRTUAL_NETWORKS,
     Kind,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "PIPELINES",
     "PODS",
     "ROUTE_SLICES",
+    "UNDERLAY_ENDPOINTS",
     "VIRTUAL_NETWORKS",
     "Event",
     "Kind",

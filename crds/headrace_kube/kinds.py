@@ -9,6 +9,7 @@ from headrace_api import (
     Interface,
     Pipeline,
     RouteSlice,
+    UnderlayEndpoint,
     VirtualNetwork,
 )
 from headrace_api.base import Resource
@@ -41,6 +42,7 @@ def _own(resource: type[Resource]) -> Kind:
 VIRTUAL_NETWORKS = _own(VirtualNetwork)
 INTERFACES = _own(Interface)
 PIPELINES = _own(Pipeline)
+UNDERLAY_ENDPOINTS = _own(UnderlayEndpoint)
 DATAPLANE_CONFIGS = _own(DataplaneConfig)
 ROUTE_SLICES = _own(RouteSlice)
 

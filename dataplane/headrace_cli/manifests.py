@@ -10,14 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headrace_api import (
-    Interface,
-    Namespace,
-    Node,
     Object,
     Objects,
-    Pipeline,
     Problem,
-    VirtualNetwork,
 )
 from headrace_api.manifests import loads
 
@@ -109,15 +104,7 @@ class ManifestReader:
                 wrong.append(
                     Problem(kind, namespace, name, "metadata.name", "Duplicate", message, str(path))
                 )
-        every = found.values()
-        objects = Objects(
-            networks=tuple(item for item in every if isinstance(item, VirtualNetwork)),
-            interfaces=tuple(item for item in every if isinstance(item, Interface)),
-            pipelines=tuple(item for item in every if isinstance(item, Pipeline)),
-            nodes=tuple(item for item in every if isinstance(item, Node)),
-            namespaces=tuple(item for item in every if isinstance(item, Namespace)),
-        )
-        return Manifests(objects, tuple(wrong), files)
+        return Manifests(Objects.of(found.values()), tuple(wrong), files)
 
 
 def _stamps(path: Path) -> Iterator[tuple[Path, tuple[int, ...]]]:

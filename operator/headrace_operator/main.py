@@ -28,6 +28,7 @@ from headrace_kube import (
     PIPELINES,
     PODS,
     ROUTE_SLICES,
+    UNDERLAY_ENDPOINTS,
     VIRTUAL_NETWORKS,
     Kind,
     Kube,
@@ -49,7 +50,15 @@ from .server import Server
 from .watch import Watch
 from .writer import NotLeadingError, Writer
 
-_EVERYWHERE = (VIRTUAL_NETWORKS, INTERFACES, PIPELINES, NAMESPACES, NODES, PODS)
+_EVERYWHERE = (
+    VIRTUAL_NETWORKS,
+    INTERFACES,
+    PIPELINES,
+    UNDERLAY_ENDPOINTS,
+    NAMESPACES,
+    NODES,
+    PODS,
+)
 _OWN_NAMESPACE = (DATAPLANE_CONFIGS, ROUTE_SLICES, DAEMON_SETS)
 
 _log = logging.getLogger("headrace_operator.main")
@@ -246,7 +255,7 @@ class _Replica:
                 resync.soon(kind)
             events = Events(self._kube, self._election.identity, self._metrics)
             writer = Writer(
-                self._kube, controller, events, lambda: self._election.left, self._metrics
+                self._kube, controller, events, lambda: self._election.leading, self._metrics
             )
             heartbeats = Heartbeats(
                 self._kube,

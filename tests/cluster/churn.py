@@ -13,8 +13,9 @@ from typing import Any, Literal, Self
 
 from pydantic import JsonValue
 
-from headrace_api import Json, Object, Objects, Problem
+from headrace_api import Json, Object, Objects, Problem, UnderlayEndpoint
 from headrace_kube import (
+    CONFIG_MAPS,
     DAEMON_SETS,
     DATAPLANE_CONFIGS,
     INTERFACES,
@@ -22,10 +23,12 @@ from headrace_kube import (
     NODES,
     PIPELINES,
     ROUTE_SLICES,
+    UNDERLAY_ENDPOINTS,
     VIRTUAL_NETWORKS,
     Kind,
     KubeError,
 )
+from headrace_operator import resting
 from headrace_operator.compiler import Compilation
 from headrace_operator.compiler import compile as compile_all
 from headrace_operator.render import load_allocations, parse
@@ -34,6 +37,7 @@ from tests.cluster.operators import (
     Operator,
     World,
     condition,
+    endpoint,
     interface,
     key_of,
     network,
@@ -118,6 +122,7 @@ class Walk(World):
         for name in CHURNED:
             self.put(_namespace(name))
         self.put(*(node(f"{STABLE}-{number}", **{STABLE: "yes"}) for number in range(2)))
+        self.put(endpoint("edge", "fd00:99::1"))
         selector = {"matchLabels": {STABLE: "yes"}}
         self.put(pipeline(STABLE, "fd00:9::/48", nodeSelector=selector, devices=_ANY_DEVICE))
         self.put(network(STABLE, STABLE, subnets=[{"prefix": "10.0.0.0/24"}]))
@@ -225,7 +230,7 @@ class Walk(World):
         hops: list[Json] = [
             {"networkRef": {"name": self._any(others)}},
             {"interfaceRef": {"name": f"vm{self.random.randrange(8)}"}},
-            {"underlayAddress": "fd00:99::1"},
+            {"endpointRef": {"name": "edge"}},
         ]
         if self._chance(0.3):
             return {"prefix": prefix, "blackhole": True}
@@ -524,27 +529,33 @@ class Picture:
 
     def __init__(self, world: World) -> None:
         self.objects = {kind: world.all(kind) for kind in (*OUTPUTS, *INPUTS)}
+        self._endpoints = world.all(UNDERLAY_ENDPOINTS)
+        self._resting = resting.read(world.get(CONFIG_MAPS, f"{NAMESPACE}/headrace-operator"))
         self.invalid: dict[Key, tuple[Problem, ...]] = {}
         self.compiled = self._compile()
 
     def _compile(self) -> Compilation:
         raw = {kind: [*found.values()] for kind, found in self.objects.items()}
-        models: dict[Kind, list[Object]] = {kind: [] for kind in INPUTS}
+        models: list[Object] = [
+            UnderlayEndpoint.model_validate({**item, "status": None})
+            for item in self._endpoints.values()
+        ]
         for kind in INPUTS:
             for key, item in self.objects[kind].items():
                 found = parse(kind.name, item)
                 if isinstance(found, tuple):
                     self.invalid[kind, key] = found
                 else:
-                    models[kind].append(found)
+                    models.append(found)
         allocations = load_allocations(
-            *(raw[kind] for kind in (VIRTUAL_NETWORKS, INTERFACES, PIPELINES)),
-            *(raw[kind] for kind in (DATAPLANE_CONFIGS, ROUTE_SLICES)),
+            raw[VIRTUAL_NETWORKS],
+            raw[INTERFACES],
+            raw[PIPELINES],
+            raw[DATAPLANE_CONFIGS],
+            raw[ROUTE_SLICES],
+            resting=self._resting,
         )
-        objects: Any = [
-            tuple(models[kind]) for kind in (VIRTUAL_NETWORKS, INTERFACES, PIPELINES, NODES)
-        ]
-        return compile_all(Objects(*objects), allocations, NAMESPACE)
+        return compile_all(Objects.of(models), allocations, NAMESPACE)
 
     def complaints(self) -> list[str]:
         """What is wrong in a cluster that has settled."""

@@ -18,8 +18,9 @@ from typing import Any, Self, TypeVar
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from headrace_api import Json
+from headrace_api import UNDERLAY_SOURCE_CHECK, Json, routes_digest, slice_revision
 from headrace_kube import (
+    CONFIG_MAPS,
     DAEMON_SETS,
     DATAPLANE_CONFIGS,
     EVENTS,
@@ -30,6 +31,7 @@ from headrace_kube import (
     PIPELINES,
     PODS,
     ROUTE_SLICES,
+    UNDERLAY_ENDPOINTS,
     VIRTUAL_NETWORKS,
     Kind,
     Kube,
@@ -50,6 +52,13 @@ _TEMPLATES = ("configmap", "rbac-operator", "serviceaccounts")
 
 def node(name: str, **labels: str) -> Json:
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {**labels}}}
+
+
+def endpoint(name: str, address: str, **spec: Any) -> Json:
+    """For all networks."""
+    return _object(
+        "UnderlayEndpoint", name, "", {"address": address, "namespaceSelector": {}, **spec}
+    )
 
 
 def pipeline(name: str = "router", prefix: str = "fd00:1::/48", **spec: Any) -> Json:
@@ -224,11 +233,15 @@ class World:
             INTERFACES,
             VIRTUAL_NETWORKS,
             PIPELINES,
+            UNDERLAY_ENDPOINTS,
             NODES,
             *WRITTEN[:3],
         ):
             self.delete(kind, *self.all(kind))
         self.delete(LEASES, LEASE)
+        # What one test used another may use at once.
+        anchor: Json = {"data": {"resting": None}}
+        self._run(self.kube.merge(CONFIG_MAPS, "headrace-operator", NAMESPACE, anchor, "test"))
 
     def bind(self, pod: str, node: str) -> None:
         """Put the pod on a node, as the scheduler does."""
@@ -254,10 +267,10 @@ class World:
 
     def report(self, *keys: str, ready: bool = True, reason: str = "Forwarding") -> None:
         """Say, as the agents of these DataplaneConfigs do (default: of all), what they made."""
-        configs = self.all(DATAPLANE_CONFIGS)
+        configs, slices = self.all(DATAPLANE_CONFIGS), self.all(ROUTE_SLICES)
         self._run(
             self._each(
-                [_reported(configs[key], ready, reason) for key in keys or configs],
+                [_reported(configs[key], slices, ready, reason) for key in keys or configs],
                 lambda item: self.kube.apply(
                     DATAPLANE_CONFIGS, item, "headrace-agent", subresource="status"
                 ),
@@ -389,24 +402,24 @@ class Agents:
         self._process.wait()
 
 
+_SAID = ("observedGeneration", "networks", "features")
+
+
 async def _be_agents() -> None:
     async with await Kube.connect() as kube:
         while True:
             try:
-                listing = await kube.list(DATAPLANE_CONFIGS)
-                for item in listing.items:
-                    await _say(kube, item)
-                async for event in kube.watch(DATAPLANE_CONFIGS, listing.resource_version):
-                    if event.type in ("ADDED", "MODIFIED"):
-                        await _say(kube, event.object)
+                slices = {key_of(item): item for item in (await kube.list(ROUTE_SLICES)).items}
+                for item in (await kube.list(DATAPLANE_CONFIGS)).items:
+                    await _say(kube, item, slices)
+                await asyncio.sleep(0.2)
             except KubeError:
                 await asyncio.sleep(0.5)
 
 
-async def _say(kube: Kube, config: Any) -> None:
-    status = config.get("status", {})
-    if status.get("observedGeneration") != config["metadata"]["generation"]:
-        item = _reported(config, True, "Forwarding")
+async def _say(kube: Kube, config: Any, slices: dict[str, Any]) -> None:
+    item: Any = _reported(config, slices, True, "Forwarding")
+    if any(config.get("status", {}).get(name) != item["status"][name] for name in _SAID):
         try:
             await kube.apply(DATAPLANE_CONFIGS, item, "headrace-agent", subresource="status")
         except KubeError as error:
@@ -414,7 +427,13 @@ async def _say(kube: Kube, config: Any) -> None:
                 raise
 
 
-def _reported(config: Any, ready: bool, reason: str) -> Json:
+def _reported(config: Any, slices: dict[str, Any], ready: bool, reason: str) -> Json:
+    """What an agent of this release says of its config, and of all slices that it names."""
+
+    def revision(name: str) -> int:
+        metadata = slices[f"{NAMESPACE}/{name}"]["metadata"]
+        return slice_revision(name, metadata["uid"], metadata["generation"])
+
     generation = config["metadata"]["generation"]
     names = ("name", "namespace")
     return {
@@ -441,6 +460,18 @@ def _reported(config: Any, ready: bool, reason: str) -> Json:
                     "message": "It forwards" if ready else "It does not forward",
                 }
                 for each in config["spec"]["interfaces"]
+            ],
+            "features": [UNDERLAY_SOURCE_CHECK],
+            "networks": [
+                {
+                    **{name: each[name] for name in names},
+                    "digest": routes_digest(
+                        revision(name)
+                        for name in each["routeSlices"]
+                        if f"{NAMESPACE}/{name}" in slices
+                    ),
+                }
+                for each in config["spec"].get("networks", ())
             ],
         },
     }

@@ -104,7 +104,7 @@ class Site:
 
     def ready(self) -> None:
         """Wait until every object of Headrace's is Ready."""
-        for kind in ("pipelines", "virtualnetworks", "interfaces"):
+        for kind in ("pipelines", "underlayendpoints", "virtualnetworks", "interfaces"):
             if not self.get(kind, "-A"):
                 continue
             try:

@@ -25,7 +25,14 @@ from tests.cluster.sandbox import CommandError, until
 
 SECONDS = 60.0
 WITH_NODE_AGENT = ("--set", "nodeAgent.enabled=true")
-CRDS = {"virtualnetworks", "interfaces", "pipelines", "dataplaneconfigs", "routeslices"}
+CRDS = {
+    "virtualnetworks",
+    "interfaces",
+    "pipelines",
+    "underlayendpoints",
+    "dataplaneconfigs",
+    "routeslices",
+}
 IN_NAMESPACE = (
     "deployments,daemonsets,pods,services,serviceaccounts,configmaps,roles,rolebindings,"
     "poddisruptionbudgets,networkpolicies"

@@ -23,7 +23,7 @@ GOOD: dict[str, Json] = {
         "subnets": [{"prefix": "10.0.0.0/24", "gateway": "10.0.0.1"}, {"prefix": "fd00:10::/64"}],
         "routes": [
             {"prefix": "192.0.2.0/24", "blackhole": True},
-            {"prefix": "0.0.0.0/0", "nextHops": [{"underlayAddress": "fd00:1:9::1", "weight": 3}]},
+            {"prefix": "0.0.0.0/0", "nextHops": [{"endpointRef": {"name": "edge"}, "weight": 3}]},
         ],
     },
     "Interface": {
@@ -59,6 +59,12 @@ GOOD: dict[str, Json] = {
             }
         ],
     },
+    "UnderlayEndpoint": {
+        "address": "fd99::5",
+        "encapsulation": {"type": "IPInIPv6"},
+        "namespaceSelector": {"matchLabels": {"net": "tenant"}},
+        "networkSelector": {},
+    },
     "DataplaneConfig": {
         "pipelineName": "router",
         "nodeName": "node-a",
@@ -72,7 +78,7 @@ GOOD: dict[str, Json] = {
         "routes": [{"prefix": "10.0.0.2/32", "nextHops": [{"underlayAddress": "fd00:1:0:1::1"}]}],
     },
 }
-CLUSTER_WIDE = {"Pipeline"}
+CLUSTER_WIDE = {"Pipeline", "UnderlayEndpoint"}
 # Kind, path of the field that is changed, its value, and what the refusal says.
 BAD = [
     ("VirtualNetwork", "subnets", [], "spec.subnets: .* at least 1 items"),
@@ -90,12 +96,8 @@ BAD = [
     ("VirtualNetwork", "subnets/1/prefix", "::ffff:10.0.0.0/120", r"spec.subnets\[1\].prefix"),
     ("VirtualNetwork", "routes/0/prefix", "127.0.0.0/16", r"spec.routes\[0\].prefix: .*loopback"),
     ("VirtualNetwork", "routes/0/prefix", "fe80::/10", r"spec.routes\[0\].prefix: .*link-local"),
-    (
-        "VirtualNetwork",
-        "routes/1/nextHops/0/underlayAddress",
-        "fe80::5",
-        r"spec.routes\[1\].nextHops\[0\].underlayAddress: .*link-local",
-    ),
+    ("UnderlayEndpoint", "address", "fe80::5", "spec.address: .*link-local"),
+    ("UnderlayEndpoint", "encapsulation/type", "Geneve", "spec.encapsulation.type.*IPInIPv6"),
     ("VirtualNetwork", "subnets/0/gateway", "10.0.1.1", r"spec.subnets\[0\].*gateway must be"),
     ("VirtualNetwork", "vni", 1 << 24, "spec.vni: .*16777215"),
     ("VirtualNetwork", "routes/0/nextHops", [{}], r"spec.routes\[0\].*exactly one of blackhole"),
@@ -174,6 +176,7 @@ COLUMNS = {
     "vnet": ["NAME", "VNI", "READY", "REASON", "AGE"],
     "ifc": ["NAME", "NETWORK", "NODE", "TYPE", "READY", "REASON", "AGE"],
     "pl": ["NAME", "NODES", "READY NODES", "UNDERLAY", "READY", "REASON", "AGE"],
+    "uep": ["NAME", "ADDRESS", "ENCAPSULATION", "READY", "REASON", "AGE"],
     "dpc": ["NAME", "PIPELINE", "NODE", "READY", "REASON", "AGE"],
     "rsl": ["NAME", "NETWORK", "VNI", "AGE"],
 }

@@ -107,12 +107,15 @@ def test_names_and_columns(kind: str) -> None:
         "VirtualNetwork": "vnet",
         "Interface": "ifc",
         "Pipeline": "pl",
+        "UnderlayEndpoint": "uep",
         "DataplaneConfig": "dpc",
         "RouteSlice": "rsl",
     }
     assert names["shortNames"] == [expected[kind]]
     assert CRDS[kind]["metadata"]["name"] == f"{names['plural']}.headrace.dev"
-    assert CRDS[kind]["spec"]["scope"] == ("Cluster" if kind == "Pipeline" else "Namespaced")
+    assert CRDS[kind]["spec"]["scope"] == (
+        "Cluster" if kind in ("Pipeline", "UnderlayEndpoint") else "Namespaced"
+    )
     columns = [column["name"] for column in version(kind)["additionalPrinterColumns"]]
     assert columns[-3:] == ["Ready", "Reason", "Age"] or kind not in WITH_STATUS
     assert version(kind).get("subresources") == ({"status": {}} if kind in WITH_STATUS else None)

@@ -128,7 +128,7 @@ def network(**spec: object) -> object:
         (
             network(routes=[{"prefix": "::/0", "nextHops": [{"weight": 2}]}]),
             "",
-            "exactly one of interfaceRef, underlayAddress and networkRef",
+            "exactly one of interfaceRef, endpointRef and networkRef",
         ),
         (
             network(routes=[{"prefix": "::/0", "nextHops": [{"networkRef": {"name": "a"}}]}]),

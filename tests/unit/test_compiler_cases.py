@@ -10,11 +10,13 @@ from pydantic import ValidationError
 
 from headrace_api import (
     Interface,
+    Namespace,
     Node,
     Objects,
     Pipeline,
     Pod,
     RouteSlice,
+    UnderlayEndpoint,
     VirtualNetwork,
     canonical_json,
     config_name,
@@ -77,6 +79,7 @@ def run(
     *interfaces: Interface,
     networks: tuple[VirtualNetwork, ...] = (),
     pipelines: tuple[Pipeline, ...] = (),
+    endpoints: tuple[UnderlayEndpoint, ...] = (),
     allocations: Allocations | None = None,
 ) -> Compilation:
     objects = Objects(
@@ -84,6 +87,7 @@ def run(
         interfaces=interfaces,
         pipelines=pipelines or (pipeline(),),
         nodes=(node("node-a"), node("node-b")),
+        endpoints=endpoints,
     )
     return compile_all(objects, allocations or Allocations())
 
@@ -485,18 +489,19 @@ def test_a_conflict_ends_when_the_holder_goes() -> None:
 
 
 def test_routes_of_the_network() -> None:
-    hops = [{"interfaceRef": {"name": "vm1"}, "weight": 3}, {"underlayAddress": "fd99::1"}]
+    hops = [{"interfaceRef": {"name": "vm1"}, "weight": 3}, {"endpointRef": {"name": "one"}}]
     own = [
         {"prefix": "0.0.0.0/0", "nextHops": [{"networkRef": {"name": "green"}}]},
         {"prefix": "10.9.0.0/16", "nextHops": hops},
         {"prefix": "10.8.0.0/16", "blackhole": True},
         {"prefix": "10.7.0.0/16", "nextHops": [{"interfaceRef": {"name": "none"}}]},
-        {"prefix": "10.0.0.2/32", "nextHops": [{"underlayAddress": "fd99::2"}]},
+        {"prefix": "10.0.0.2/32", "nextHops": [{"endpointRef": {"name": "two"}}]},
     ]
     result = run(
         interface(prefixes=["10.6.0.0/16", "10.8.0.0/16"]),
         interface("vm2", prefixes=["10.6.0.0/16"]),
         networks=(network(routes=own), network("green")),
+        endpoints=(endpoint("one", "fd99::1"), endpoint("two", "fd99::2")),
     )
     assert routes(result) == {
         "0.0.0.0/0": [("default/green", 1)],
@@ -932,3 +937,97 @@ def test_a_pod_is_no_uplink() -> None:
     uplink = {"name": "up", "attachment": {"type": "Pod", "pod": {"name": "web"}}}
     result = run(pipelines=(pipeline(uplinks=[uplink]),))
     assert {problem.reason for problem in result.problems} == {"AttachmentUnsupported"}
+
+
+# UnderlayEndpoints.
+
+
+def endpoint(name: str, address: str, **spec: Any) -> UnderlayEndpoint:
+    spec = {"address": address, "namespaceSelector": {}, **spec}
+    return UnderlayEndpoint.model_validate({"metadata": {"name": name}, "spec": spec})
+
+
+def to_router(name: str = "blue", **labels: str) -> VirtualNetwork:
+    route = {"prefix": "0.0.0.0/0", "nextHops": [{"endpointRef": {"name": "router"}}]}
+    found = network(name, routes=[route])
+    metadata = found.metadata.model_copy(update={"labels": labels})
+    return found.model_copy(update={"metadata": metadata})
+
+
+def heard(compiler: Compiler) -> dict[str, list[str]]:
+    """Network -> what may send into it from outside, on node-a."""
+    networks = specs(compiler.snapshot())["router.node-a"]["networks"]
+    return {each["name"]: each["endpoints"] for each in networks if "endpoints" in each}
+
+
+def test_an_endpoint_admits_the_networks_that_it_selects() -> None:
+    selector = {"matchLabels": {"uplink": "yes"}}
+    compiler = _compiler(to_router(), interface())
+    assert reasons(compiler) == {"blue": "EndpointNotFound"}
+    assert routes(compiler.snapshot())["0.0.0.0/0"] == []
+    compiler.upsert(endpoint("router", "fd99::1", networkSelector=selector))
+    compiler.flush()
+    assert reasons(compiler) == {"blue": "EndpointNotFound"}
+    assert heard(compiler) == {}
+    compiler.upsert(to_router(uplink="yes"))
+    changes = compiler.flush()
+    assert reasons(compiler) == {}
+    assert (list(changes.configs), list(changes.slices)) == (["router.node-a"], ["default.blue.0"])
+    assert routes(compiler.snapshot())["0.0.0.0/0"] == [("fd99::1", 1)]
+    assert heard(compiler) == {"blue": ["fd99::1"]}
+    compiler.upsert(endpoint("router", "fd99::2", networkSelector=selector))
+    compiler.flush()
+    assert routes(compiler.snapshot())["0.0.0.0/0"] == [("fd99::2", 1)]
+    compiler.delete("UnderlayEndpoint", "router")
+    compiler.flush()
+    assert routes(compiler.snapshot())["0.0.0.0/0"] == []
+    assert heard(compiler) == {}
+
+
+def test_an_endpoint_admits_by_namespace_and_nobody_unless_it_says_so() -> None:
+    tenant = {"matchLabels": {"net": "tenant"}}
+    for selector, labels, admitted in (
+        (None, {}, False),
+        (tenant, {}, False),
+        (tenant, {"net": "tenant"}, True),
+        ({"matchLabels": {"kubernetes.io/metadata.name": "default"}}, {}, True),
+    ):
+        compiler = _compiler(to_router(), interface())
+        compiler.upsert(endpoint("router", "fd99::1", namespaceSelector=selector))
+        compiler.flush()
+        metadata = {"name": "default", "labels": labels}
+        compiler.upsert(Namespace.model_validate({"metadata": metadata}))
+        compiler.flush()
+        assert (heard(compiler) == {"blue": ["fd99::1"]}) == admitted
+        assert (reasons(compiler) == {}) == admitted
+
+
+def test_no_route_leads_to_an_interface_by_its_address() -> None:
+    """Not even an administrator's: it would pass all of the network's isolation."""
+    compiler = _compiler(to_router(), interface())
+    compiler.upsert(endpoint("router", VM1))
+    compiler.flush()
+    assert reasons(compiler) == {
+        "blue": "EndpointNotFound",
+        "router": "AddressInsideUnderlayPrefix",
+    }
+    assert routes(compiler.snapshot())["0.0.0.0/0"] == []
+    assert heard(compiler) == {}
+    # Another Pipeline makes it wrong, too.
+    compiler.upsert(endpoint("router", "fd99::1"))
+    compiler.flush()
+    assert reasons(compiler) == {}
+    compiler.upsert(pipeline("other", underlayPrefix="fd99::/48", uplinks=[]))
+    compiler.flush()
+    assert reasons(compiler)["router"] == "AddressInsideUnderlayPrefix"
+
+
+def test_an_agent_that_does_not_know_endpoints_is_told_of_none() -> None:
+    compiler = _compiler(to_router(), interface())
+    compiler.upsert(endpoint("router", "fd99::1"))
+    compiler.agent("router", "node-a", [])
+    compiler.flush()
+    assert heard(compiler) == {}
+    compiler.agent("router", "node-a", ["UnderlaySourceCheck"])
+    compiler.flush()
+    assert heard(compiler) == {"blue": ["fd99::1"]}

@@ -20,6 +20,7 @@ from headrace_api import (
     Pod,
     Problem,
     RouteSlice,
+    UnderlayEndpoint,
     VirtualNetwork,
 )
 from headrace_operator.compiler import Allocations, Changes, Compilation, Compiler
@@ -28,6 +29,7 @@ from headrace_operator.compiler import compile as compile_all
 NETWORKS = ("net-a", "net-b", "net-c")
 NODES = ("node-a", "node-b", "node-c")
 PIPELINES = ("pipe-a", "pipe-b")
+ENDPOINTS = ("router-a", "router-b")
 PODS = ("web-0", "web-1")
 INTERFACES = tuple(f"vm{number}" for number in range(7))
 CREATED = st.sampled_from(["", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"])
@@ -46,7 +48,7 @@ NARROW: list[dict[str, Any]] = [
 _hop = st.one_of(
     st.sampled_from(INTERFACES).map(lambda name: {"interfaceRef": {"name": name}}),
     st.sampled_from(NETWORKS).map(lambda name: {"networkRef": {"name": name}}),
-    st.integers(1, 3).map(lambda n: {"underlayAddress": f"fd99::{n}", "weight": n}),
+    st.sampled_from(ENDPOINTS).map(lambda name: {"endpointRef": {"name": name}, "weight": 2}),
 )
 _prefixes = ["0.0.0.0/0", "10.9.0.0/24", "10.0.0.2/32"]
 _route = st.one_of(
@@ -170,9 +172,21 @@ DELETE = st.one_of(
     st.tuples(st.just("VirtualNetwork"), st.sampled_from([f"ns/{name}" for name in NETWORKS])),
     st.tuples(st.just("Pipeline"), st.sampled_from(PIPELINES)),
     st.tuples(st.just("Node"), st.sampled_from(NODES)),
+    st.tuples(st.just("UnderlayEndpoint"), st.sampled_from(ENDPOINTS)),
     st.tuples(st.just("Pod"), st.sampled_from([f"ns/{name}" for name in PODS])),
 )
 Step = Object | tuple[str, str] | None
+
+
+@st.composite
+def endpoints(draw: st.DrawFn) -> UnderlayEndpoint:
+    spec: dict[str, object] = {
+        "address": draw(st.sampled_from(["fd99::1", "fd99::2", "fd00:1::9"]))
+    }
+    if draw(st.integers(0, 3)):
+        spec["namespaceSelector"] = {}
+    metadata = {"name": draw(st.sampled_from(ENDPOINTS))}
+    return UnderlayEndpoint.model_validate({"metadata": metadata, "spec": spec})
 
 
 @st.composite
@@ -207,18 +221,6 @@ STEPS = _worlds(False)
 
 def world(items: Iterable[Object]) -> dict[tuple[str, str], Object]:
     return {(item.kind, item.key): item for item in items}
-
-
-def objects(items: Iterable[Object]) -> Objects:
-    found = list(items)
-    return Objects(
-        networks=tuple(item for item in found if isinstance(item, VirtualNetwork)),
-        interfaces=tuple(item for item in found if isinstance(item, Interface)),
-        pipelines=tuple(item for item in found if isinstance(item, Pipeline)),
-        nodes=tuple(item for item in found if isinstance(item, Node)),
-        pods=tuple(item for item in found if isinstance(item, Pod)),
-        namespaces=tuple(item for item in found if isinstance(item, Namespace)),
-    )
 
 
 def play(steps: list[Step]) -> tuple[Compiler, dict[tuple[str, str], Object], list[Changes]]:
@@ -258,9 +260,9 @@ def accepted(result: Compilation) -> list[dict[str, Any]]:
 @settings(max_examples=60)
 def test_order_of_objects_has_no_meaning(items: list[Object], shuffle: random.Random) -> None:
     unique = list(world(items).values())
-    first = compile_all(objects(unique))
+    first = compile_all(Objects.of(unique))
     shuffle.shuffle(unique)
-    assert compile_all(objects(unique)) == first
+    assert compile_all(Objects.of(unique)) == first
 
 
 @given(STEPS)
@@ -268,7 +270,7 @@ def test_order_of_objects_has_no_meaning(items: list[Object], shuffle: random.Ra
 def test_incremental_is_from_scratch_with_the_same_allocations(steps: list[Step]) -> None:
     compiler, left, _ = play(steps)
     result = compiler.snapshot()
-    scratch = compile_all(objects(left.values()), result.allocations)
+    scratch = compile_all(Objects.of(left.values()), result.allocations)
     assert scratch.configs == result.configs
     assert scratch.slices == result.slices
     assert scratch.allocations == result.allocations
@@ -342,9 +344,9 @@ def test_no_interface_has_a_device_that_its_namespace_may_not_name(steps: list[S
 @settings(max_examples=60)
 def test_what_is_allocated_does_not_move(before: list[Object], after: list[Interface]) -> None:
     old = world(before)
-    first = compile_all(objects(old.values()))
+    first = compile_all(Objects.of(old.values()))
     new = {**world(after), **{key: item for key, item in old.items()}}
-    second = compile_all(objects(new.values()), first.allocations)
+    second = compile_all(Objects.of(new.values()), first.allocations)
     working = {(item["namespace"], item["name"]): item for item in accepted(second)}
     for item in accepted(first):
         assert working[(item["namespace"], item["name"])] == item
@@ -387,8 +389,8 @@ def test_a_broken_interface_hurts_only_itself(
     metadata = {"name": "broken", "namespace": "ns"}
     item = Interface.model_validate({"metadata": metadata, "spec": spec})
     good = world(items)
-    alone = compile_all(objects(good.values()))
-    both = compile_all(objects([*good.values(), item]))
+    alone = compile_all(Objects.of(good.values()))
+    both = compile_all(Objects.of([*good.values(), item]))
     assert (both.configs, both.slices) == (alone.configs, alone.slices)
     assert [found for found in both.problems if found.name != "broken"] == list(alone.problems)
     assert [found.name for found in both.problems].count("broken") == 1

@@ -19,6 +19,8 @@ from headrace_api import (
     Objects,
     Pipeline,
     RouteSlice,
+    UnderlayEndpoint,
+    UnderlayEndpointSpec,
     VirtualNetwork,
 )
 from headrace_api.pipeline import Uplink
@@ -76,14 +78,14 @@ def subnets(draw: st.DrawFn) -> Json:
 
 @st.composite
 def routes(draw: st.DrawFn) -> Json:
-    hops = st.one_of(
-        st.builds(lambda address: {"underlayAddress": address}, addresses()),
+    hops: st.SearchStrategy[Json] = st.one_of(
+        st.just({"endpointRef": {"name": "edge"}}),
         st.just({"networkRef": {"name": "other"}}),
         st.just({"interfaceRef": {"name": "vm0"}}),
     )
     found: Json = {"prefix": draw(prefixes())}
     if draw(st.booleans()):
-        found["nextHops"] = draw(st.lists(hops, min_size=1, max_size=3))
+        found["nextHops"] = [*draw(st.lists(hops, min_size=1, max_size=3))]
     else:
         found["blackhole"] = True
     return found
@@ -137,11 +139,17 @@ def worlds(draw: st.DrawFn) -> Objects:
     if not valid(Pipeline, item):
         cast(dict[str, Any], item["spec"])["underlayPrefix"] = "fd00:1::/48"
     node = Node.model_validate({"metadata": {"name": "node-a"}})
+    edge = {
+        "metadata": {"name": "edge"},
+        "spec": {"address": draw(addresses()), "namespaceSelector": {}},
+    }
+    endpoints = [UnderlayEndpoint.model_validate(edge)] if valid(UnderlayEndpoint, edge) else []
     return Objects(
         networks=tuple(networks),
         interfaces=tuple(interfaces),
         pipelines=(Pipeline.model_validate(item),),
         nodes=(node,),
+        endpoints=tuple(endpoints),
     )
 
 
@@ -209,8 +217,7 @@ def test_what_nobody_can_have_is_refused() -> None:
     for prefix in ("10.0.0.0/8", "10.0.0.4/31", "10.0.0.4/32", "fd00::/16", "fd00::/127"):
         assert valid(Subnet, {"prefix": prefix}), prefix
     for address in ("fe80::5", "ff02::1", "::1", "::ffff:10.0.0.1", "10.0.0.1", "fe80::1%eth0"):
-        hop = {"underlayAddress": address}
-        assert not valid(Route, {"prefix": "10.0.0.0/8", "nextHops": [hop]}), address
+        assert not valid(UnderlayEndpointSpec, {"address": address}), address
 
 
 @pytest.mark.parametrize(("kind", "path", "value"), [bad[:3] for bad in BAD])
@@ -219,6 +226,7 @@ def test_what_the_api_server_refuses_the_models_refuse(kind: str, path: str, val
         "VirtualNetwork": VirtualNetwork,
         "Interface": Interface,
         "Pipeline": Pipeline,
+        "UnderlayEndpoint": UnderlayEndpoint,
     }
     model = models[kind]
     assert valid(model, example(kind, "default"))

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace_api import Json, Object
+from headrace_api import Json, Object, Objects
 from headrace_operator.compiler import Allocations, Compilation
 from headrace_operator.compiler import compile as compile_all
 from headrace_operator.render import (
@@ -17,7 +17,7 @@ from headrace_operator.render import (
     network_status,
     pipeline_status,
 )
-from tests.unit.test_compiler_properties import STEPS, Step, accepted, objects, play, specs
+from tests.unit.test_compiler_properties import STEPS, Step, accepted, play, specs
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -91,7 +91,7 @@ def without_devices_of_the_left_out(held: Allocations, result: Compilation) -> A
 def test_a_restart_changes_nothing(steps: list[Step]) -> None:
     compiler, world, _ = play(steps)
     before = compiler.snapshot()
-    after = compile_all(objects(world.values()), load(raws(world, before), before))
+    after = compile_all(Objects.of(world.values()), load(raws(world, before), before))
     assert after.configs == before.configs
     assert after.slices == before.slices
     assert without_devices_of_the_left_out(
@@ -146,7 +146,7 @@ def test_garbage_hurts_nobody(
         found["Pod"],
     )
     assert Allocations.model_validate_json(loaded.model_dump_json()) == loaded
-    after = compile_all(objects(world.values()), loaded)
+    after = compile_all(Objects.of(world.values()), loaded)
     # What works goes on as it did.
     assert {(item["namespace"], item["name"]): item for item in accepted(before)}.items() <= {
         (item["namespace"], item["name"]): item for item in accepted(after)

@@ -468,8 +468,8 @@ def test_a_pipeline_forwards_when_every_node_does() -> None:
     assert brief(raw["status"]) == ("True", "Forwarding")
     status = raw["status"]
     assert status["nodes"] == [
-        {"name": "a", "underlayPrefix": "fd00:1:0:2::/64"},
-        {"name": "b", "underlayPrefix": "fd00:1:0:1::/64"},
+        {"name": "a", "underlayPrefix": "fd00:1:0:2::/64", "underlayAddress": "fd00:1:0:2::1"},
+        {"name": "b", "underlayPrefix": "fd00:1:0:1::/64", "underlayAddress": "fd00:1:0:1::1"},
     ]
     assert (status["selectedNodes"], status["readyNodes"], status["metricsPort"]) == (2, 2, 9478)
 

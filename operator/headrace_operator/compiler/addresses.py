@@ -115,6 +115,11 @@ def underlay_address(prefix: str, host: int) -> str:
     return str(ipaddress.IPv6Address((node_number(prefix) << 64) | host))
 
 
+def node_address(prefix: str) -> str:
+    """The own address of the node with this /64."""
+    return underlay_address(prefix, NODE_HOST)
+
+
 def identity(key: str, uid: str, attempt: int) -> int:
     """An identity for the object, 40 bits; another one for each attempt."""
     found = hashlib.sha256(f"{key} {uid} {attempt}".encode()).digest()

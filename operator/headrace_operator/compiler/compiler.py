@@ -32,6 +32,7 @@ from headrace_api import (
     PipelineSpec,
     Pod,
     Problem,
+    UnderlayEndpoint,
     VirtualNetwork,
     VirtualNetworkSpec,
     config_name,
@@ -48,6 +49,7 @@ from .allocations import (
 )
 from .claims import Claims, Owner, OwnerKind
 from .config import compiled_network, dataplane_config
+from .endpoints import Endpoints
 from .nodes import pn_key, pn_parts
 from .outcome import Fault, problem
 from .quota import Quota
@@ -118,6 +120,7 @@ class Compiler:
         self._store = Store()
         self._claims = Claims()
         self._routing = Routing(namespace)
+        self._endpoints = Endpoints(self._store)
         self._quota = Quota()
         self._dirty: dict[OwnerKind, set[str]] = {"pn": set(), "net": set(), "ifc": set()}
         self._dirty_configs: set[str] = set()
@@ -210,12 +213,16 @@ class Compiler:
         self._release(item.kind, item.key)
         match item:
             case VirtualNetwork():
-                self._put_network(item.key, Entry(item.metadata.creation_timestamp, item.spec))
+                metadata = item.metadata
+                entry = Entry(metadata.creation_timestamp, item.spec, labels=metadata.labels)
+                self._put_network(item.key, entry)
+            case UnderlayEndpoint():
+                created = item.metadata.creation_timestamp
+                self._endpoints.put(item.key, Entry(created, item.spec))
             case Interface():
                 spec = interface.placed(item.key, item.spec, self._sockets)
-                metadata = item.metadata
-                entry = Entry(metadata.creation_timestamp, spec, metadata.uid)
-                self._put_interface(item.key, entry)
+                created, uid = item.metadata.creation_timestamp, item.metadata.uid
+                self._put_interface(item.key, Entry(created, spec, uid))
             case Pipeline():
                 self._put_pipeline(item.key, Entry(item.metadata.creation_timestamp, item.spec))
             case Node():
@@ -241,6 +248,9 @@ class Compiler:
                 self._put_pod(key, None)
             case "Namespace":
                 self._put_namespace(key, None)
+            case "UnderlayEndpoint":
+                self._endpoints.put(key, None)
+                self._faults.pop((kind, key), None)
             case _:
                 raise ValueError(f"the compiler reads no {kind}")
 
@@ -255,6 +265,7 @@ class Compiler:
         _put(self._store.networks, key, entry)
         self._dirty["net"].add(key)
         self._routing.resolve([key])
+        self._endpoints.look_at([key])
         most = len(entry.spec.routes) if entry else 0
         self._wake(self._quota.shrink(Owner("net", key), most))
         if old and entry and network.same_but_routes(old.spec, entry.spec):
@@ -270,6 +281,7 @@ class Compiler:
         if entry is None:
             self._checked.discard(name)
         _put(self._store.pipelines, name, entry)
+        self._endpoints.pipelines_changed()
         held = {key for key in self._pns if pn_parts(key)[0] == name}
         self._dirty["pn"] |= held | {pn_key(name, node) for node in self._store.nodes}
         self._dirty["ifc"] |= self._store.by_pipeline[name]
@@ -287,6 +299,7 @@ class Compiler:
             return
         _put(self._store.namespaces, name, None if labels is None else dict(labels))
         self._dirty["ifc"] |= self._store.by_namespace[name]
+        self._endpoints.namespace_changed(name)
         self._wake(self._quota.reconsider(name))
 
     def _put_interface(self, key: str, entry: Entry[InterfaceSpec] | None) -> None:
@@ -378,8 +391,13 @@ class Compiler:
             # Again for those who waited for routes that others had.
             self._claim_interfaces(changes, looked_at)
         self._leave_out()
+        self._look_at_endpoints(looked_at)
         written = self._routing.write(
-            self._store.network, self._ready_vnis, self._endpoint, self._admit
+            self._store.network,
+            self._ready_vnis,
+            self._endpoint,
+            self._endpoints.admitted,
+            self._admit,
         )
         changes.slices = written.slices
         for key, faults in written.faults.items():
@@ -607,6 +625,17 @@ class Compiler:
 
     # 4. Write
 
+    def _look_at_endpoints(self, looked_at: set[tuple[str, str]]) -> None:
+        changed, wrong = self._endpoints.flush()
+        for key in changed:
+            self._routing.resolve([key])
+            self._touch(key)
+            self._set_faults(
+                ("VirtualNetwork", key), "endpoints", self._endpoints.faults(key), looked_at
+            )
+        for name, faults in wrong.items():
+            self._set_faults(("UnderlayEndpoint", name), "", faults, looked_at)
+
     def _leave_out(self) -> None:
         """Have the routes written again whose next hops are on nodes that died or came back."""
         there = {
@@ -668,6 +697,7 @@ class Compiler:
                 self._ready_vnis[key],
                 self._routing.numbers(key),
                 spec,
+                () if pn in self._unaware else self._endpoints.addresses(key),
             )
             for key in sorted(reached)
         ]

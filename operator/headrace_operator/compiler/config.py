@@ -14,16 +14,21 @@ from headrace_api import (
     slice_name,
 )
 
-from .addresses import NODE_HOST, subnet_ranges, underlay_address
+from .addresses import node_address, subnet_ranges
 from .nodes import pn_parts, tenant_mtu, uplink_attachment
 
 
 def compiled_network(
-    key: str, spec: VirtualNetworkSpec, vni: int, slices: Iterable[int], pipeline: PipelineSpec
+    key: str,
+    spec: VirtualNetworkSpec,
+    vni: int,
+    slices: Iterable[int],
+    pipeline: PipelineSpec,
+    endpoints: Sequence[str],
 ) -> Json:
     """A network that is present on the node."""
     namespace, _, name = key.partition("/")
-    return {
+    item: Json = {
         "namespace": namespace,
         "name": name,
         "vni": vni,
@@ -33,6 +38,9 @@ def compiled_network(
         "subnets": [subnet.prefix for subnet in subnet_ranges(spec)],
         "routeSlices": [slice_name(key, number) for number in slices],
     }
+    if endpoints:
+        item["endpoints"] = [*endpoints]
+    return item
 
 
 def dataplane_config(
@@ -49,7 +57,7 @@ def dataplane_config(
     `checked`: whether the node checks sources; None: its agent does not understand the field.
     """
     pipeline, node = pn_parts(pn)
-    own = underlay_address(underlay_prefix, NODE_HOST)
+    own = node_address(underlay_prefix)
     body: Json = {
         "pipelineName": pipeline,
         "nodeName": node,

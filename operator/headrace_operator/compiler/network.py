@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A VirtualNetwork: its VNI, and its own routes resolved to next hops."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from headrace_api import VirtualNetworkSpec
@@ -110,10 +110,12 @@ def resolve_routes(
     spec: VirtualNetworkSpec,
     endpoint: Callable[[str], Endpoint | None],
     ready: Callable[[str], bool],
+    admitted: Mapping[str, str],
 ) -> ResolvedRoutes:
     """Resolve the references of the network's routes.
 
-    `endpoint` gives an accepted Interface, `ready` says whether a network is accepted.
+    `endpoint` gives an accepted Interface, `ready` says whether a network is accepted; `admitted`
+    has the addresses of the UnderlayEndpoints that the network may use.
     """
     hops: dict[str, Hops] = {}
     peers: set[str] = set()
@@ -122,8 +124,16 @@ def resolve_routes(
         found: list[Hop] = []
         for position, hop in enumerate(route.next_hops or ()):
             field = f"spec.routes[{index}].nextHops[{position}]"
-            if hop.underlay_address:
-                found.append(Hop(hop.underlay_address, hop.weight))
+            if hop.endpoint_ref:
+                name = hop.endpoint_ref.name
+                if name in admitted:
+                    found.append(Hop(admitted[name], hop.weight))
+                    continue
+                message = (
+                    f"no UnderlayEndpoint {name} admits the network: an administrator makes it, and"
+                    " says in its selectors who may use it; the next hop is left out"
+                )
+                faults.append(Fault(f"{field}.endpointRef.name", "EndpointNotFound", message))
             elif hop.interface_ref:
                 there = endpoint(sibling(key, hop.interface_ref.name))
                 if there and there.network == key:

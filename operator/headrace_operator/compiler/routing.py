@@ -131,10 +131,12 @@ class Routing:
         spec: Callable[[str], VirtualNetworkSpec | None],
         vnis: Mapping[str, int],
         endpoint: Callable[[str], Endpoint | None],
+        endpoints: Callable[[str], Mapping[str, str]],
         admit: Callable[[str, int, int], tuple[int, int | None]],
     ) -> RouteChanges:
         """Write what changed. `vnis` has the accepted networks, `endpoint` the Interfaces.
 
+        `endpoints` gives the UnderlayEndpoints that a network may use, name -> address.
         `admit` is asked how many new routes of its own a network may have: network, how many there
         are and how many are new; it returns that, and the limit.
         """
@@ -146,7 +148,9 @@ class Routing:
             self._index(network, found)
             resolved = ResolvedRoutes({}, frozenset(), ())
             if found:
-                resolved = resolve_routes(network, found, endpoint, vnis.__contains__)
+                resolved = resolve_routes(
+                    network, found, endpoint, vnis.__contains__, endpoints(network)
+                )
             resolved = self._admitted(network, resolved, admit)
             self._resolved[network] = resolved
             self._table(network).withdraw(_OWN, resolved.hops)

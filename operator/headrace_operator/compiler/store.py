@@ -2,6 +2,7 @@
 """The objects, parsed once, and the indexes that say who depends on whom."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 
@@ -9,6 +10,7 @@ from headrace_api import (
     NAMESPACE_NAME_LABEL,
     InterfaceSpec,
     PipelineSpec,
+    UnderlayEndpointSpec,
     VirtualNetworkSpec,
 )
 
@@ -25,6 +27,7 @@ class Entry(Generic[Spec]):
     """RFC 3339, or empty: text order is age order."""
     spec: Spec
     uid: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class Place(NamedTuple):
@@ -48,6 +51,7 @@ class Store:
     pods: dict[str, Place] = field(default_factory=dict)
     namespaces: dict[str, dict[str, str]] = field(default_factory=dict)
     """Name -> labels."""
+    endpoints: dict[str, Entry[UnderlayEndpointSpec]] = field(default_factory=dict)
 
     by_network: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     by_pipeline: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))

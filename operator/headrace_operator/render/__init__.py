@@ -10,6 +10,7 @@ from .raw import parse
 from .report import NetworkReport, Report, features, interface_reports, network_reports, silence
 from .status import (
     Spread,
+    endpoint_status,
     interface_status,
     network_status,
     pipeline_status,
@@ -28,6 +29,7 @@ __all__ = [
     "Verdict",
     "class_name",
     "daemon_sets",
+    "endpoint_status",
     "features",
     "interface_reports",
     "interface_status",

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from headrace_api import PIPELINE_LABEL, ConditionStatus, Json, Problem
 from headrace_operator.compiler import InterfaceAllocation, NodeAllocation
+from headrace_operator.compiler.addresses import node_address
 from headrace_operator.liveness import State
 
 from . import conditions
@@ -205,6 +206,7 @@ def pipeline_status(
         {
             "name": node,
             "underlayPrefix": nodes[node].underlay_prefix,
+            "underlayAddress": node_address(nodes[node].underlay_prefix),
             **({"state": states[node].value} if node in states else {}),
         }
         # A starting operator reads who is not alive: they come first where there are too many.
@@ -225,6 +227,15 @@ def withdrawn_nodes(raw: Json) -> frozenset[str]:
     return frozenset(
         text(each.get("name")) for each in known if text(each.get("state")) in withdrawn
     )
+
+
+def endpoint_status(raw: Json, problems: Sequence[Problem], now: datetime) -> Json:
+    """Status of an UnderlayEndpoint."""
+    if "namespaceSelector" in part(raw, "spec"):
+        message = "The networks that its selectors select may route to it, and hear from it"
+    else:
+        message = "No network may use it: spec.namespaceSelector is absent"
+    return conditions.status(raw, problems, conditions.ready("Admitting", message), now)
 
 
 def _sources(checked: bool, unaware: Sequence[str]) -> Verdict:
