@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the controller wants when nodes die and come back: objects in, objects out."""
+
+import asyncio
+from typing import Any
+
+from headrace_api import Json
+from headrace_kube import INTERFACES, NODES, PIPELINES, ROUTE_SLICES, VIRTUAL_NETWORKS, Kind
+from headrace_operator.controller import Controller, Work
+from headrace_operator.liveness import Liveness, PipelineNode
+from headrace_operator.metrics import Metrics
+from headrace_operator.render import Settings
+
+NAMESPACE = "headrace-system"
+SLICE = Work(ROUTE_SLICES, f"{NAMESPACE}/ns.net.0")
+SECONDS = 40
+
+
+class World:
+    """A Pipeline on nodes a, b and c; Interfaces on a and b announce one prefix."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.version = 0
+        self.objects: dict[tuple[Kind, str], Json] = {}
+        self.leases = {PipelineNode("edge", node): "first" for node in "abc"}
+        for node in "abc":
+            self.node(node, "True")
+        devices: Any = [{"name": "null", "type": "Null"}]
+        self.put(
+            PIPELINES,
+            "edge",
+            "",
+            {"underlayPrefix": "fd00:1::/48", "allowedNamespaces": {}, "devices": devices},
+        )
+        self.put(VIRTUAL_NETWORKS, "net", "ns", {"subnets": [{"prefix": "10.0.0.0/24"}]})
+        for node in "ab":
+            spec: Json = {
+                "networkRef": {"name": "net"},
+                "pipelineName": "edge",
+                "nodeName": node,
+                "attachment": {"type": "Null"},
+                "prefixes": ["10.9.0.0/16"],
+            }
+            self.put(INTERFACES, f"on-{node}", "ns", spec)
+
+    def put(
+        self, kind: Kind, name: str, namespace: str, spec: Json, status: Json | None = None
+    ) -> None:
+        self.version += 1
+        metadata: Json = {
+            "name": name,
+            "uid": f"{kind.name}-{name}",
+            "generation": 1,
+            "resourceVersion": str(self.version),
+            **({"namespace": namespace} if namespace else {}),
+        }
+        item: Json = {
+            "apiVersion": kind.api_version,
+            "kind": kind.name,
+            "metadata": metadata,
+            "spec": spec,
+            "status": status or {},
+        }
+        self.objects[kind, name] = item
+
+    def node(self, name: str, ready: str) -> None:
+        conditions: Any = [{"type": "Ready", "status": ready}]
+        self.put(NODES, name, "", {}, {"conditions": conditions})
+
+    async def start(self) -> None:
+        """Start an operator, with nothing but what is at the API server."""
+        settings = Settings.model_validate(
+            {"dataplane": {"image": "headrace", "leaseSeconds": SECONDS}}
+        )
+        owner: Json = {"kind": "ConfigMap", "name": "headrace-operator"}
+        self.controller = Controller(NAMESPACE, settings, owner, Metrics("0"))
+        self.controller.liveness = Liveness(SECONDS, lambda: self.now)
+        self.tell()
+        await self.controller.load()
+        self.running = asyncio.create_task(self.controller.run())
+
+    async def stop(self) -> None:
+        self.running.cancel()
+        await asyncio.wait([self.running])
+
+    def tell(self) -> None:
+        """Have the operator see every object as it is."""
+        for (kind, _), item in self.objects.items():
+            self.controller.cache.put(kind, item)
+
+    async def spend(self, seconds: int, renewing: str) -> None:
+        """Let time pass in which the agents of these nodes renew; write what becomes of it."""
+        for _ in range(seconds // 5):
+            self.now += 5
+            for node in renewing:
+                self.leases[PipelineNode("edge", node)] = f"{self.now}"
+            self.controller.liveness.observe(self.leases)
+            self.controller.look_at_nodes()
+        while self.controller._dirty.is_set():
+            await asyncio.sleep(0.01)
+        status = self.controller.status(Work(PIPELINES, "edge", status=True))
+        if status is not None:
+            spec: Any = self.objects[PIPELINES, "edge"]["spec"]
+            self.put(PIPELINES, "edge", "", spec, status)
+
+    def hops(self) -> list[str]:
+        """The nodes to which the prefix leads, by the fourth group of their /64s."""
+        wanted: Any = self.controller.wanted(SLICE)
+        (route,) = (each for each in wanted["spec"]["routes"] if each["prefix"] == "10.9.0.0/16")
+        return sorted(hop["underlayAddress"].split(":")[3] for hop in route["nextHops"])
+
+    def states(self) -> dict[str, str]:
+        status: Any = self.objects[PIPELINES, "edge"]["status"]
+        return {each["name"]: each["state"] for each in status["nodes"] if "state" in each}
+
+
+def test_next_hops_leave_and_return_and_an_operator_goes_on_where_another_was() -> None:
+    async def story() -> None:
+        world = World()
+        await world.start()
+        await world.spend(100, "abc")
+        assert (world.hops(), world.states()) == (["1", "2"], {})
+
+        await world.spend(100, "bc")
+        assert (world.hops(), world.states()) == (["1", "2"], {"a": "AgentUnreachable"})
+        world.node("a", "Unknown")
+        world.tell()
+        await world.spend(5, "bc")
+        assert (world.hops(), world.states()) == (["2"], {"a": "NodeUnreachable"})
+        await world.stop()
+
+        # It has read nothing but the Pipeline's status.
+        await world.start()
+        assert world.hops() == ["2"]
+        await world.spend(200, "bc")
+        assert (world.hops(), world.states()) == (["2"], {"a": "NodeUnreachable"})
+        world.node("a", "True")
+        world.tell()
+        await world.spend(10, "abc")
+        assert (world.hops(), world.states()) == (["1", "2"], {})
+        await world.stop()
+
+    asyncio.run(story())
