@@ -104,7 +104,7 @@ class Kube:
         """
         configuration = Configuration()
         # Watches and exec hold a connection each.
-        configuration.connection_pool_maxsize = 64
+        configuration.connection_pool_maxsize = 128
         try:
             if kubeconfig is None and context is None and "KUBERNETES_SERVICE_HOST" in os.environ:
                 load_incluster_config(configuration)
@@ -216,6 +216,7 @@ class Kube:
         subresource: Literal["", "status"] = "",
         *,
         force: bool = True,
+        seconds: float = _SECONDS,
     ) -> Json:
         """Server-side apply: own the fields given, drop those given before; returns the object.
 
@@ -227,6 +228,7 @@ class Kube:
             {"fieldManager": manager, "force": str(force).lower()},
             body=item,
             content_type=_APPLY,
+            seconds=seconds,
         )
 
     async def merge(
@@ -237,6 +239,8 @@ class Kube:
         change: Json,
         manager: str,
         subresource: Literal["", "status"] = "",
+        *,
+        seconds: float = _SECONDS,
     ) -> Json:
         """Merge a change into the object (RFC 7396: null removes a field); returns the object.
 
@@ -248,9 +252,18 @@ class Kube:
             {"fieldManager": manager},
             body=change,
             content_type=_MERGE,
+            seconds=seconds,
         )
 
-    async def delete(self, kind: Kind, name: str, namespace: str = "", uid: str = "") -> None:
+    async def delete(
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str = "",
+        uid: str = "",
+        *,
+        seconds: float = _SECONDS,
+    ) -> None:
         """Delete the object (dependents follow in the background); if it is not there, well.
 
         With `uid` only that very object. Raises KubeError.
@@ -263,7 +276,7 @@ class Kube:
         if uid:
             body["preconditions"] = {"uid": uid}
         try:
-            await self.request("DELETE", kind.path(namespace, name), body=body)
+            await self.request("DELETE", kind.path(namespace, name), body=body, seconds=seconds)
         except KubeError as error:
             if not error.absent:
                 raise
@@ -278,8 +291,12 @@ class Kube:
         content_type: str = _JSON,
         seconds: float = _SECONDS,
     ) -> Json:
-        """Send one request and return the answer's JSON object. Raises KubeError."""
+        """Send one request and return the answer's JSON object. Raises KubeError.
+
+        When it takes longer than so many seconds, the API server drops it, too.
+        """
         timeout = aiohttp.ClientTimeout(total=seconds)
+        query = {**(query or {}), "timeout": f"{seconds:.3f}s"}
         async with self._send(method, path, query, timeout, body, content_type) as response:
             return cast(Json, await response.json(content_type=None))
 

@@ -26,7 +26,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
   headrace compile --diff                how that differs from what is in the cluster
 
 Exits with 1 when there are problems; they go to stderr, one line each. With --diff: when there is
-a difference; there is none while the operator is up to date."""
+a difference, also in the Interfaces that pods ask for; there is none while the operator is up to
+date."""
     parser.add_argument(
         "-f", "--filename", type=Path, metavar="DIR", help="manifests; default: ask the cluster"
     )

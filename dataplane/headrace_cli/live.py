@@ -4,7 +4,7 @@
 import argparse
 import asyncio
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import yaml
@@ -12,6 +12,7 @@ from pydantic import JsonValue, ValidationError
 
 from headrace_api import (
     DataplaneConfig,
+    Interface,
     Json,
     Object,
     Objects,
@@ -27,19 +28,35 @@ from headrace_kube import (
     NAMESPACES,
     NODES,
     PIPELINES,
+    PODS,
     ROUTE_SLICES,
     UNDERLAY_ENDPOINTS,
     VIRTUAL_NETWORKS,
+    Kind,
     Kube,
     KubeError,
 )
-from headrace_operator import resting
+from headrace_operator import objects, resting
+from headrace_operator.compiler import Rest
 from headrace_operator.compiler import compile as compile_objects
+from headrace_operator.pods import PodError, choose_pipeline, is_completed, is_kept, pod_key
+from headrace_operator.pods import interfaces as pod_interfaces
 from headrace_operator.render import load_allocations, parse, withdrawn_nodes
 from headrace_operator.render.raw import key_of, part, text
 from headrace_operator.settings import DataplaneSettings, Settings
 
 _SETTINGS = "headrace-operator"
+_EVERYWHERE = (
+    VIRTUAL_NETWORKS,
+    INTERFACES,
+    PIPELINES,
+    UNDERLAY_ENDPOINTS,
+    NODES,
+    NAMESPACES,
+    PODS,
+)
+_OWN = (DATAPLANE_CONFIGS, ROUTE_SLICES)
+_NOT_YET = "9999-12-31T23:59:59Z"
 _DEFAULTS = Settings(dataplane=DataplaneSettings(image="headrace"))
 
 
@@ -50,11 +67,15 @@ class Live:
     documents: list[Json]
     problems: list[Problem]
     present: list[Json]
+    made: list[Json]
+    """The Interfaces that pods ask for."""
+    made_before: list[Json]
+    """Those that the cluster has."""
 
     def differences(self) -> list[str]:
         """Return a unified diff for each object that is not as it should be, by kind and name."""
-        before = {_title(item): item for item in self.present}
-        after = {_title(item): item for item in self.documents}
+        before = {_title(item): item for item in (*self.present, *self.made_before)}
+        after = {_title(item): item for item in (*self.documents, *self.made)}
         diffs = (
             _diff(title, before.get(title), after.get(title))
             for title in sorted(before.keys() | after.keys())
@@ -66,37 +87,95 @@ def look(arguments: argparse.Namespace) -> Live:
     """Read the cluster and compile. Raises CommandError."""
     system = arguments.system_namespace
 
-    async def read(kube: Kube) -> tuple[Json, list[list[Json]]]:
+    async def read(kube: Kube) -> tuple[Json, dict[Kind, list[Json]]]:
         listings = await asyncio.gather(
-            kube.list(VIRTUAL_NETWORKS),
-            kube.list(INTERFACES),
-            kube.list(PIPELINES),
-            kube.list(UNDERLAY_ENDPOINTS),
-            kube.list(NODES),
-            kube.list(NAMESPACES),
-            kube.list(DATAPLANE_CONFIGS, system),
-            kube.list(ROUTE_SLICES, system),
+            *(kube.list(kind) for kind in _EVERYWHERE), *(kube.list(kind, system) for kind in _OWN)
         )
-        return await _anchor(kube, system), [listing.items for listing in listings]
+        found = [listing.items for listing in listings]
+        return await _anchor(kube, system), dict(zip((*_EVERYWHERE, *_OWN), found, strict=True))
 
-    anchor, found = ask(arguments, read)
-    settings = _settings(anchor)
-    networks, interfaces, pipelines, endpoints, nodes, namespaces, configs, slices = found
+    anchor, held = ask(arguments, read)
+    return compile_live(held, system, _settings(anchor), resting.read(anchor))
+
+
+def compile_live(
+    held: Mapping[Kind, list[Json]],
+    system: str,
+    settings: Settings,
+    rests: Iterable[Rest] = (),
+) -> Live:
+    """What the raw objects of a cluster compile to, pods' Interfaces as their annotations say."""
+    pipelines, problems = _parse(held[PIPELINES], settings)
+    pods = [objects.slim(pod) for pod in held[PODS]]
+    interfaces, made, refused = _interfaces(held, pods, pipelines)
+    kinds = (VIRTUAL_NETWORKS, UNDERLAY_ENDPOINTS, NODES, NAMESPACES)
+    others = [*(item for kind in kinds for item in held[kind]), *interfaces, *pods]
+    models, more = _parse(others, settings)
     allocations = load_allocations(
-        networks, interfaces, pipelines, configs, slices, resting=resting.read(anchor)
+        held[VIRTUAL_NETWORKS],
+        held[INTERFACES],
+        held[PIPELINES],
+        held[DATAPLANE_CONFIGS],
+        held[ROUTE_SLICES],
+        pods,
+        rests,
     )
-    objects, problems = _parse(
-        [*networks, *interfaces, *pipelines, *endpoints, *nodes, *namespaces], settings
-    )
-    unreachable = {(key_of(item), node) for item in pipelines for node in withdrawn_nodes(item)}
     compiled = compile_objects(
-        objects, allocations, system, settings.dataplane.sockets, unreachable=unreachable
+        Objects.of([*pipelines, *models]),
+        allocations,
+        system,
+        settings.dataplane.sockets,
+        unreachable={
+            (key_of(item), node) for item in held[PIPELINES] for node in withdrawn_nodes(item)
+        },
     )
     return Live(
         [*compiled.configs.values(), *compiled.slices.values()],
-        [*problems, *compiled.problems],
-        [*configs, *slices],
+        [*problems, *more, *refused, *compiled.problems],
+        [*held[DATAPLANE_CONFIGS], *held[ROUTE_SLICES]],
+        made,
+        [item for item in held[INTERFACES] if objects.ours(item)],
     )
+
+
+def _interfaces(
+    held: Mapping[Kind, list[Json]], pods: Iterable[Json], pipelines: Iterable[Object]
+) -> tuple[list[Json], list[Json], list[Problem]]:
+    """All Interfaces as they are to be; those of them that the operator makes; whose pods err."""
+    by_name = {item.key: item for item in pipelines if isinstance(item, Pipeline)}
+    namespaces = {key_of(item): item for item in held[NAMESPACES]}
+    there = {key_of(item): item for item in held[INTERFACES]}
+    known = {key_of(pod): pod for pod in pods}
+    wanted: dict[str, Json] = {}
+    mistaken: dict[str, Problem] = {}
+
+    def choose(key: str) -> str:
+        namespace, _ = objects.name_of(key)
+        return choose_pipeline(namespace, there.get(key), namespaces.get(namespace), by_name)
+
+    for key, pod in known.items():
+        try:
+            wanted |= pod_interfaces(pod, choose)
+        except PodError as error:
+            mistaken[key] = Problem("Pod", *objects.name_of(key), "", error.reason, str(error))
+    made: list[Json] = []
+    kept: list[Json] = []
+    for key, item in there.items():
+        whose, asked = known.get(pod_key(item)), wanted.pop(key, None)
+        if not objects.ours(item):
+            # Somebody made it by hand, and knows best.
+            kept.append(item)
+        elif asked:
+            made.append({**item, "spec": asked["spec"]})
+        elif not whose or pod_key(item) in mistaken or (is_kept(item) and is_completed(whose)):
+            # It is the garbage collector's, or a mistake must not cut the pod off.
+            made.append(item)
+    # The youngest, for the order in which values are given out.
+    made += (
+        {**item, "metadata": {**part(item, "metadata"), "creationTimestamp": _NOT_YET}}
+        for item in wanted.values()
+    )
+    return [*kept, *made], made, [*mistaken.values()]
 
 
 async def _anchor(kube: Kube, system: str) -> Json:
@@ -118,33 +197,36 @@ def _settings(anchor: Json) -> Settings:
         return _DEFAULTS
 
 
-def _parse(items: Iterable[Json], settings: Settings) -> tuple[Objects, list[Problem]]:
+def _parse(items: Iterable[Json], settings: Settings) -> tuple[list[Object], list[Problem]]:
     found: list[Object] = []
     problems: list[Problem] = []
     for item in items:
         parsed = parse(str(item["kind"]), item)
         if isinstance(parsed, tuple):
             problems += parsed
+        elif isinstance(parsed, Pipeline):
+            found.append(parsed.with_defaults(devices=settings.default_devices))
         else:
-            found.append(
-                parsed.with_defaults(devices=settings.default_devices)
-                if isinstance(parsed, Pipeline)
-                else parsed
-            )
-    return Objects.of(found), problems
+            found.append(parsed)
+    return found, problems
+
+
+_MODELS: dict[str, type[DataplaneConfig] | type[RouteSlice] | type[Interface]] = {
+    model.__name__: model for model in (DataplaneConfig, RouteSlice, Interface)
+}
 
 
 def _title(item: Json) -> str:
-    metadata = item["metadata"]
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    return f"{item['kind']}/{name}"
+    # Compiled objects are all in one namespace.
+    of = key_of(item) if item["kind"] == INTERFACES.name else part(item, "metadata").get("name")
+    return f"{item['kind']}/{of}"
 
 
 def _spec(item: Json | None) -> list[str]:
     """Return the lines of the spec as this release writes it; none for no object."""
     if item is None:
         return []
-    model = DataplaneConfig if item["kind"] == "DataplaneConfig" else RouteSlice
+    model = _MODELS[str(item["kind"])]
     try:
         stored = {name: value for name, value in item.items() if name != "status"}
         spec: JsonValue = model.model_validate(stored).spec.to_dict()

@@ -8,6 +8,7 @@ with what is there.
 
 import asyncio
 import logging
+import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -18,9 +19,7 @@ from typing import NamedTuple, TypeVar
 from prometheus_client.core import Metric
 
 from headrace_api import (
-    NAMESPACE_NAME_LABEL,
     PIPELINE_LABEL,
-    AttachmentType,
     Interface,
     Json,
     Namespace,
@@ -69,7 +68,7 @@ from .render import (
 from .render.conditions import not_ready
 from .render.raw import items, mapping, number, part, text
 from .standing import Standing
-from .workqueue import WorkQueue
+from .workqueue import Place, WorkQueue
 
 #: What the cluster has without Headrace: only read.
 _FOREIGN = (NAMESPACES, NODES, PODS)
@@ -115,11 +114,15 @@ class Work(NamedTuple):
         return f"{self.kind.name} {self.key}{' (status)' if self.status else ''}"
 
 
-def lane(work: Work) -> int:
-    """The order of writing: what gives values out, what uses them, what tells of them."""
-    if work.status:
-        return 2
-    return int(work.kind is ROUTE_SLICES)
+def place(work: Work) -> Place:
+    """Each kind has workers of its own; its tenants take turns, or whose objects it is about."""
+    pool = f"{work.kind.name}{'/status' if work.status else ''}"
+    if work.kind is ROUTE_SLICES:
+        # They are in one namespace, and named for that of their network.
+        return Place(pool, objects.name_of(work.key)[1].partition(".")[0])
+    if work.kind in (DATAPLANE_CONFIGS, DAEMON_SETS):
+        return Place(pool, work.key)
+    return Place(pool, objects.name_of(work.key)[0] or work.key)
 
 
 class Controller:
@@ -128,7 +131,7 @@ class Controller:
     def __init__(self, namespace: str, settings: Settings, owner: Json, metrics: Metrics) -> None:
         """`owner` is the ownerReference of everything that is made."""
         self.cache = Cache((*INPUTS, *OUTPUTS), self._changed)
-        self.queue: WorkQueue[Work] = WorkQueue(lane, 3)
+        self.queue: WorkQueue[Work] = WorkQueue(place, self._needs, random.uniform)
         self._namespace = namespace
         self._settings = settings
         self._owner = owner
@@ -164,6 +167,8 @@ class Controller:
         self._settling: dict[Work, float] = {}
         self._standing = Standing(self.cache, namespace)
         self.liveness = Liveness(settings.dataplane.lease_seconds)
+        # Underlay address -> the DataplaneConfig that gives it out.
+        self._givers: dict[str, Work] = {}
         metrics.add(self._families)
 
     # Start
@@ -194,7 +199,7 @@ class Controller:
         self._compiler, self._invalid = first.compiler, first.invalid
         allocations = first.compiler.allocations()
         self._vnis = {key: record.vni for key, record in allocations.networks.items()}
-        self._interfaces = allocations.interfaces
+        self._remember(allocations.interfaces)
         self._nodes = allocations.nodes
         self._checked = {*allocations.checked}
         self._load_ports(held[DAEMON_SETS])
@@ -384,34 +389,13 @@ class Controller:
         self.queue.add(Work(PODS, pod, status=True))
 
     def _choose_pipeline(self, interface: str) -> str:
-        """The Pipeline that an Interface of a pod has, or else the only one that allows Pod."""
-        found = self.cache.get(INTERFACES, interface)
-        chosen = text(part(found, "spec").get("pipelineName"))
-        if found and objects.ours(found) and chosen in self._pipelines:
-            return chosen
         namespace, _ = objects.name_of(interface)
-        there = part(self.cache.get(NAMESPACES, namespace), "metadata", "labels")
-        labels = {name: text(value) for name, value in there.items()}
-        labels[NAMESPACE_NAME_LABEL] = namespace
-        able = sorted(
-            name
-            for name, item in self._pipelines.items()
-            if item.spec.admits(labels) and item.spec.devices_for(AttachmentType.POD, labels)
+        return pods.choose_pipeline(
+            namespace,
+            self.cache.get(INTERFACES, interface),
+            self.cache.get(NAMESPACES, namespace),
+            self._pipelines,
         )
-        if len(able) == 1:
-            return able[0]
-        if not able:
-            message = (
-                f"No Pipeline allows type Pod in namespace {namespace}: one needs an"
-                " allowedNamespaces that selects it, and an entry of type Pod in its devices"
-            )
-            raise pods.PodError("NoPipeline", message)
-        named = ", ".join(able)
-        message = (
-            f"Several Pipelines allow type Pod in namespace {namespace} ({named}): name one in the"
-            " annotation"
-        )
-        raise pods.PodError("SeveralPipelines", message)
 
     def _look_at_outputs(self, pipeline: str) -> None:
         """Delete what is left of the Pipeline, if anything."""
@@ -486,9 +470,8 @@ class Controller:
             if pipeline in self._pipelines:
                 _put(self._nodes.setdefault(pipeline, {}), node, record)
             touched.add(Work(PIPELINES, pipeline))
-        for key, allocation in changes.interfaces.items():
-            _put(self._interfaces, key, allocation)
-            touched.add(Work(INTERFACES, key))
+        self._remember(changes.interfaces)
+        touched |= {Work(INTERFACES, key) for key in changes.interfaces}
         for (name, key), problems in changes.problems.items():
             _put(self._problems, (name, key), problems or None)
             touched.add(Work(_BY_NAME[name], key))
@@ -499,6 +482,47 @@ class Controller:
             self._settling[work] = deadline
             self.queue.add(work._replace(status=True))
         self._gather(about, deadline)
+
+    def _remember(self, records: Mapping[str, InterfaceAllocation | None]) -> None:
+        """Note what Interfaces have, and who gives it out."""
+        for key in records:
+            before = self._interfaces.pop(key, None)
+            if before and before.underlay_address:
+                self._givers.pop(before.underlay_address, None)
+        # Only now: what one gave back another may have.
+        for key, record in records.items():
+            _put(self._interfaces, key, record)
+            if record and record.underlay_address and record.node:
+                config = self._config_work(record.pipeline, record.node)
+                self._givers[record.underlay_address] = config
+
+    def _needs(self, work: Work) -> Iterable[Work]:
+        """What is written before the work: what gives out what it uses, what it tells of.
+
+        So nothing is in use that is not stored, and a status tells of what is there.
+        """
+        if work.kind is ROUTE_SLICES:
+            for address in self._standing.interfaces_in(work.kind, work.key):
+                if address in self._givers:
+                    yield self._givers[address]
+        elif work.kind is PIPELINES:
+            for node in self._nodes.get(work.key, ()):
+                yield self._config_work(work.key, node)
+        elif work.kind is VIRTUAL_NETWORKS:
+            yield from self._slice_works(work.key)
+        elif work.kind is INTERFACES and work.status:
+            allocation = self._interfaces.get(work.key)
+            if allocation and allocation.node:
+                yield self._config_work(allocation.pipeline, allocation.node)
+            if allocation:
+                yield from self._slice_works(allocation.network)
+
+    def _config_work(self, pipeline: str, node: str) -> Work:
+        return Work(DATAPLANE_CONFIGS, self._standing.config_key(PipelineNode(pipeline, node)))
+
+    def _slice_works(self, network: str) -> Iterable[Work]:
+        for key in self._standing.slices_of(network):
+            yield Work(ROUTE_SLICES, key)
 
     # What is wanted
 

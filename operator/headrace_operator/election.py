@@ -4,7 +4,6 @@
 import asyncio
 import logging
 import random
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -54,9 +53,17 @@ class Election:
         self._renewed_at = float("-inf")
 
     @property
+    def left(self) -> float:
+        """Seconds for which this candidate may write, 0 at least: time alone ends that.
+
+        Another may DURATION after the last renewal, which is later.
+        """
+        return max(0.0, self._renewed_at + DEADLINE - _now())
+
+    @property
     def leading(self) -> bool:
-        """Whether to write. False as soon as another could lead: time alone makes it so."""
-        return time.monotonic() < self._renewed_at + DEADLINE
+        """Whether this candidate may write."""
+        return self.left > 0
 
     async def acquire(self) -> None:
         """Return once this candidate leads."""
@@ -66,12 +73,12 @@ class Election:
     async def renew(self) -> None:
         """Keep the Lease. Raises LeaseLostError."""
         while True:
-            await asyncio.sleep(RETRY)
-            kept = await self._try()
+            await asyncio.sleep(min(RETRY, self.left))
+            await self._try()
             if self.holder != self.identity:
                 self._renewed_at = float("-inf")
                 raise LeaseLostError(f"{self.holder or 'nobody'} holds Lease {NAME} now")
-            if not kept and not self.leading:
+            if not self.leading:
                 raise LeaseLostError(f"Lease {NAME} could not be renewed for {DEADLINE:.0f} s")
 
     async def release(self) -> None:
@@ -87,9 +94,9 @@ class Election:
 
     async def _try(self) -> bool:
         """Take the Lease, or renew it; whether that succeeded."""
-        began = time.monotonic()
+        began = _now()
         try:
-            async with asyncio.timeout(DEADLINE / 2):
+            async with asyncio.timeout(min(DEADLINE / 2, self.left or DEADLINE)):
                 # A leader is the one who wrote last: its renewal needs no look beforehand.
                 if not (self._seen and self.leading):
                     await self._look()
@@ -115,7 +122,7 @@ class Election:
         if self.holder in ("", self.identity):
             return False
         lasts = number(part(self._seen, "spec").get("leaseDurationSeconds"))
-        return time.monotonic() < self._seen_at + lasts
+        return _now() < self._seen_at + lasts
 
     async def _look(self) -> None:
         try:
@@ -125,7 +132,7 @@ class Election:
                 raise
             lease = {}
         if lease.get("spec") != self._seen.get("spec"):
-            self._seen_at = time.monotonic()
+            self._seen_at = _now()
         self._note(lease)
 
     def _note(self, lease: Json) -> None:
@@ -156,4 +163,8 @@ class Election:
         }
         write = self._kube.replace if self._seen else self._kube.create
         self._note(await write(LEASES, lease))
-        self._seen_at = time.monotonic()
+        self._seen_at = _now()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

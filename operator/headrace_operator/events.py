@@ -58,6 +58,10 @@ class Events:
                 self._metrics.writes.labels(EVENTS.name, "error").inc()
                 self._metrics.failed("create", error)
                 _log.warning("event of %s: %s", text(event.get("note")), error)
+            except Exception:
+                # Nobody is worse off for an event less.
+                self._metrics.writes.labels(EVENTS.name, "error").inc()
+                _log.exception("event of %s", text(event.get("note")))
 
     def _event(self, item: Json, what: Transition) -> Json:
         metadata = part(item, "metadata")

@@ -255,7 +255,7 @@ class _Replica:
                 resync.soon(kind)
             events = Events(self._kube, self._election.identity, self._metrics)
             writer = Writer(
-                self._kube, controller, events, lambda: self._election.leading, self._metrics
+                self._kube, controller, events, lambda: self._election.left, self._metrics
             )
             heartbeats = Heartbeats(
                 self._kube,

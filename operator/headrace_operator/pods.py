@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the annotations of a pod to its Interfaces: pure, no I/O."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from headrace_api import (
     API_VERSION,
+    NAMESPACE_NAME_LABEL,
     Attachment,
     AttachmentType,
     InterfaceSpec,
     Json,
     ObjectRef,
+    Pipeline,
     Pod,
     pod_interface_name,
     pod_interfaces,
@@ -129,6 +131,38 @@ def interfaces(pod: Json, choose: ChoosePipeline) -> dict[str, Json]:
             "spec": spec.to_dict(),
         }
     return found
+
+
+def choose_pipeline(
+    namespace: str, found: Json | None, of: Json | None, pipelines: Mapping[str, Pipeline]
+) -> str:
+    """The Pipeline that an Interface of a pod has, or else the only one that allows Pod.
+
+    `found` is the Interface as it is there, `of` the namespace. Raises PodError.
+    """
+    chosen = text(part(found, "spec").get("pipelineName"))
+    if found and objects.ours(found) and chosen in pipelines:
+        return chosen
+    labels = {name: text(value) for name, value in part(of, "metadata", "labels").items()}
+    labels[NAMESPACE_NAME_LABEL] = namespace
+    able = sorted(
+        name
+        for name, item in pipelines.items()
+        if item.spec.admits(labels) and item.spec.devices_for(AttachmentType.POD, labels)
+    )
+    if len(able) == 1:
+        return able[0]
+    if not able:
+        raise PodError(
+            "NoPipeline",
+            f"No Pipeline allows type Pod in namespace {namespace}: one needs an"
+            " allowedNamespaces that selects it, and an entry of type Pod in its devices",
+        )
+    raise PodError(
+        "SeveralPipelines",
+        f"Several Pipelines allow type Pod in namespace {namespace} ({', '.join(able)}): name one"
+        " in the annotation",
+    )
 
 
 def pod_key(interface: Json) -> str:

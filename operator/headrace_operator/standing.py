@@ -217,6 +217,10 @@ class Standing:
         """The networks of a wanted output."""
         return _networks(self._wanted.get((kind, key)))
 
+    def slices_of(self, network: str) -> frozenset[str]:
+        """Keys of the wanted RouteSlices of the network."""
+        return frozenset(self._slices.get(network, ()))
+
     def interfaces_in(self, kind: Kind, key: str) -> frozenset[str]:
         """What a wanted output names: namespace/name, or in a RouteSlice underlay addresses."""
         spec = part(self._wanted.get((kind, key)), "spec")

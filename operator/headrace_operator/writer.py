@@ -3,7 +3,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import TypeVar
 
 from headrace_api import Json
 from headrace_kube import DAEMON_SETS, INTERFACES, PODS, Kind, Kube, KubeError
@@ -15,9 +16,9 @@ from .metrics import Metrics
 from .render import Transition, left_over, same, transition
 from .render.raw import part
 
-WORKERS = 8
-
 _log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 
 class NotLeadingError(Exception):
@@ -32,16 +33,16 @@ class Writer:
         kube: Kube,
         controller: Controller,
         events: Events,
-        leading: Callable[[], bool],
+        left: Callable[[], float],
         metrics: Metrics,
     ) -> None:
-        """`leading` is asked before every request that writes."""
+        """`left`: seconds for which nobody else may write; asked before every request."""
         self._kube = kube
         self._controller = controller
         self._cache = controller.cache
         self._queue = controller.queue
         self._events = events
-        self._leading = leading
+        self._left = left
         self._metrics = metrics
         # Output -> what was applied last and the generation that came of it: the API server
         # may write it in other words.
@@ -50,28 +51,42 @@ class Writer:
         self._told: dict[str, tuple[str, Transition]] = {}
 
     async def run(self) -> None:
-        """Write for ever. Raises NotLeadingError (in a group) when that is over."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(WORKERS):
-                group.create_task(self._work())
+        """Write for ever. Raises NotLeadingError (in a group) when that is over.
 
-    async def _work(self) -> None:
-        while True:
-            work = await self._queue.get()
-            try:
-                written = await (self._status(work) if work.status else self._output(work))
-            except KubeError as error:
-                self._metrics.writes.labels(work.kind.name, "error").inc()
-                delay = self._queue.retry(work)
-                _log.warning("%s cannot be written, again in %.1f s: %s", work, delay, error)
-                self._controller.failed(work, error.message, refused=error.refused)
-                continue
+        Cancelled, it returns when what is on its way has ended.
+        """
+        async with asyncio.TaskGroup() as group:
+            while True:
+                # The queue says how many there may be at a time.
+                group.create_task(self._work(await self._queue.get()))
+
+    async def _work(self, work: Work) -> None:
+        try:
+            written = await (self._status(work) if work.status else self._output(work))
             self._controller.failed(work, "")
-            seconds = self._queue.done(work)
-            if written:
-                _log.debug("%s written", work)
-                self._metrics.writes.labels(work.kind.name, "success").inc()
-                self._metrics.queue_seconds.observe(seconds)
+        except NotLeadingError:
+            raise
+        except Exception as error:
+            self._metrics.writes.labels(work.kind.name, "error").inc()
+            delay = self._queue.retry(work)
+            if isinstance(error, KubeError):
+                _log.warning("%s cannot be written, again in %.1f s: %s", work, delay, error)
+                self._tell(work, error)
+            else:
+                # A mistake of ours with one object is no reason to leave all others alone.
+                _log.error("%s: unexpected, again in %.1f s", work, delay, exc_info=error)
+            return
+        seconds = self._queue.done(work)
+        if written:
+            _log.debug("%s written", work)
+            self._metrics.writes.labels(work.kind.name, "success").inc()
+            self._metrics.queue_seconds.observe(seconds)
+
+    def _tell(self, work: Work, error: KubeError) -> None:
+        try:
+            self._controller.failed(work, error.message, refused=error.refused)
+        except Exception:
+            _log.exception("%s: unexpected", work)
 
     async def _output(self, work: Work) -> bool:
         """Create, change or delete the output; whether there was something to do."""
@@ -93,12 +108,11 @@ class Writer:
         if not found or not objects.ours(found) or self._controller.stays(found):
             return False
         namespace, name = objects.name_of(work.key)
-        self._gate()
-        try:
-            await self._kube.delete(work.kind, name, namespace, objects.uid(found))
-        except KubeError as error:
-            self._metrics.failed("delete", error)
-            raise
+        uid = objects.uid(found)
+        await self._send(
+            "delete",
+            lambda seconds: self._kube.delete(work.kind, name, namespace, uid, seconds=seconds),
+        )
         return True
 
     def _same(self, work: Work, found: Json, wanted: Json) -> bool:
@@ -137,14 +151,17 @@ class Writer:
             "metadata": metadata,
             "status": status,
         }
-        self._gate()
         try:
-            there = await self._kube.apply(work.kind, item, objects.MANAGER, "status")
+            there = await self._send(
+                "apply",
+                lambda seconds: self._kube.apply(
+                    work.kind, item, objects.MANAGER, "status", seconds=seconds
+                ),
+            )
             left = left_over(part(there, "status"), status)
             if left:
                 there = await self._remove(work.kind, there, left)
         except KubeError as error:
-            self._metrics.failed("apply", error)
             if error.absent or error.conflict:
                 # It is gone, or another of its name is there: the watch will tell.
                 return False
@@ -163,8 +180,12 @@ class Writer:
             "status": left,
         }
         namespace, name = objects.name_of(objects.key(there))
-        self._gate()
-        return await self._kube.merge(kind, name, namespace, change, objects.MANAGER, "status")
+        return await self._send(
+            "patch",
+            lambda seconds: self._kube.merge(
+                kind, name, namespace, change, objects.MANAGER, "status", seconds=seconds
+            ),
+        )
 
     def _complain(self, key: str) -> None:
         """Tell once what is wrong with the annotations of a pod, which has no status of ours."""
@@ -176,16 +197,44 @@ class Writer:
             self._told.pop(key, None)
 
     async def _apply(self, kind: Kind, item: Json, *, force: bool = True) -> Json:
-        self._gate()
-        try:
-            there = await self._kube.apply(kind, item, objects.MANAGER, force=force)
-        except KubeError as error:
-            self._metrics.failed("apply", error)
-            raise
+        there = await self._send(
+            "apply",
+            lambda seconds: self._kube.apply(
+                kind, item, objects.MANAGER, force=force, seconds=seconds
+            ),
+        )
         # What was written is seen at once: the next comparison must not take it for missing.
         self._cache.put(kind, there)
         return there
 
-    def _gate(self) -> None:
-        if not self._leading():
+    async def _send(
+        self, operation: str, send: Callable[[float], Coroutine[None, None, Answer]]
+    ) -> Answer:
+        """Send a request that writes, and have it over before another may write."""
+        left = self._left()
+        if left <= 0:
             raise NotLeadingError("the Lease was not renewed in time to write")
+        request = asyncio.create_task(_in_time(left, send))
+        try:
+            return await asyncio.shield(request)
+        except asyncio.CancelledError:
+            if self._left() <= 0:
+                request.cancel()
+            await asyncio.wait((request,))
+            if not request.cancelled():
+                request.exception()
+            raise
+        except KubeError as error:
+            self._metrics.failed(operation, error)
+            raise
+
+
+async def _in_time(
+    seconds: float, send: Callable[[float], Coroutine[None, None, Answer]]
+) -> Answer:
+    try:
+        async with asyncio.timeout(seconds):
+            return await send(seconds)
+    except TimeoutError as error:
+        message = f"the API server did not answer in {seconds:.1f} s"
+        raise KubeError(0, "Timeout", message) from error

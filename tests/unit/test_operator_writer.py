@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The writer where the API server hangs, refuses or is away, and where the Lease ends."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from headrace_api import Json
+from headrace_kube import (
+    DATAPLANE_CONFIGS,
+    INTERFACES,
+    NODES,
+    PIPELINES,
+    ROUTE_SLICES,
+    VIRTUAL_NETWORKS,
+    Kind,
+)
+from headrace_operator import controller as controllers
+from headrace_operator.controller import Controller
+from headrace_operator.election import DEADLINE
+from headrace_operator.events import Events
+from headrace_operator.metrics import Metrics
+from headrace_operator.render import Settings
+from headrace_operator.workqueue import PATIENCE
+from headrace_operator.writer import NotLeadingError, Writer
+from tests.unit.clock import in_no_time, now
+from tests.unit.fake_api import FakeApi, hang, refuse
+
+SYSTEM = "headrace-system"
+TENANTS = ("red", "blue")
+
+
+@pytest.fixture(autouse=True)
+def no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statuses wait for no agent: there is none."""
+    monkeypatch.setattr(controllers, "SETTLE", 0.0)
+    monkeypatch.setattr(controllers, "QUIET", 0.0)
+
+
+def objects(kind: Kind, name: str, namespace: str = "", **spec: Any) -> Json:
+    metadata: Json = {"name": name, "uid": name, "generation": 1, "resourceVersion": "1"}
+    if namespace:
+        metadata["namespace"] = namespace
+    item: Json = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": metadata}
+    return {**item, "spec": spec} if spec else item
+
+
+def network(tenant: str, prefix: str = "10.0.0.0/24") -> Json:
+    return objects(VIRTUAL_NETWORKS, "net", tenant, subnets=[{"prefix": prefix}])
+
+
+def interface(tenant: str, name: str = "vm", node: str = "") -> Json:
+    return objects(
+        INTERFACES,
+        name,
+        tenant,
+        networkRef={"name": "net"},
+        pipelineName="router",
+        nodeName=node or f"node-{tenant}",
+        attachment={"type": "Null"},
+    )
+
+
+class Operator:
+    """The operator without its watches and its Lease."""
+
+    def __init__(self, api: FakeApi, *, renews: bool = True) -> None:
+        self.api = api
+        self.metrics = Metrics("test")
+        settings = Settings.model_validate({"dataplane": {"image": "dataplane:1"}})
+        owner: Json = {"kind": "ConfigMap", "name": "headrace-operator", "uid": "1"}
+        self.controller = Controller(SYSTEM, settings, owner, self.metrics)
+        ends = now() + DEADLINE
+        self.writer = Writer(
+            api,
+            self.controller,
+            Events(api, "test", self.metrics),
+            lambda: DEADLINE if renews else max(0.0, ends - now()),
+            self.metrics,
+        )
+        for tenant in TENANTS:
+            self.put(NODES, objects(NODES, f"node-{tenant}"))
+            self.put(VIRTUAL_NETWORKS, network(tenant))
+            self.put(INTERFACES, interface(tenant))
+        spec: Any = {
+            "underlayPrefix": "fd00:1::/48",
+            "allowedNamespaces": {},
+            "devices": [],
+        }
+        self.put(PIPELINES, objects(PIPELINES, "router", **spec))
+
+    def put(self, kind: Kind, item: Any) -> None:
+        """Have the object at the API server, and seen."""
+        metadata = item["metadata"]
+        self.api.objects[kind.path(metadata.get("namespace", ""), metadata["name"])] = item
+        self.controller.cache.put(kind, item)
+
+    async def settle(self) -> None:
+        """Return when there is nothing left to write."""
+        while len(self.controller.queue):
+            await asyncio.sleep(0.1)
+
+    def errors(self, kind: str) -> float:
+        value = self.metrics.registry.get_sample_value
+        return value("headrace_operator_writes_total", {"kind": kind, "result": "error"}) or 0.0
+
+
+@contextlib.asynccontextmanager
+async def running(api: FakeApi, *, renews: bool = True) -> AsyncIterator[Operator]:
+    operator = Operator(api, renews=renews)
+    await operator.controller.load()
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(each.run()) for each in (operator.controller, operator.writer)]
+        yield operator
+        for task in tasks:
+            task.cancel()
+
+
+def config(tenant: str) -> str:
+    return DATAPLANE_CONFIGS.path(SYSTEM, f"router.node-{tenant}")
+
+
+def slice_of(tenant: str) -> str:
+    return ROUTE_SLICES.path(SYSTEM, f"{tenant}.net.0")
+
+
+def status(kind: Kind, tenant: str, name: str) -> str:
+    return kind.path(tenant, name, "status")
+
+
+@in_no_time
+async def test_values_are_given_out_then_used_then_told() -> None:
+    api = FakeApi()
+    async with running(api) as operator:
+        await operator.settle()
+    sent = api.paths("PATCH")
+    for tenant in TENANTS:
+        given, used = sent.index(config(tenant)), sent.index(slice_of(tenant))
+        assert given < used < sent.index(status(INTERFACES, tenant, "vm"))
+        assert used < sent.index(status(VIRTUAL_NETWORKS, tenant, "net"))
+
+
+@pytest.mark.parametrize("where", [config, slice_of])
+@in_no_time
+async def test_a_request_that_hangs_stops_nobody_else(where: Any) -> None:
+    api = FakeApi()
+    api.fault = lambda _method, path: hang() if path == where("red") else None
+    async with running(api):
+        for path in (config("blue"), slice_of("blue"), status(INTERFACES, "blue", "vm")):
+            await until_sent(api, path)
+        # Before anybody is tired of waiting for red.
+        assert now() < PATIENCE / 2
+        api.fault = lambda _method, _path: None
+        # What hangs ends, too.
+        await until_written(api, config("red"))
+        await until_written(api, slice_of("red"))
+
+
+async def until_sent(api: FakeApi, path: str) -> None:
+    while path not in api.paths("PATCH"):
+        await asyncio.sleep(0.1)
+
+
+async def until_written(api: FakeApi, path: str) -> None:
+    while path not in api.objects:
+        await asyncio.sleep(0.1)
+
+
+@in_no_time
+async def test_a_hanging_request_ends_before_the_lease_does() -> None:
+    api = FakeApi()
+    api.fault = lambda _method, _path: hang()
+    with pytest.raises(ExceptionGroup) as caught:
+        async with running(api, renews=False):
+            await asyncio.sleep(3600)
+    assert caught.group_contains(NotLeadingError)
+    assert api.begun
+    assert max(ended for ended, *_ in api.ended) <= DEADLINE
+    assert max(begun for begun, *_ in api.begun) < DEADLINE
+
+
+@in_no_time
+async def test_what_is_on_its_way_ends_before_the_writer_does() -> None:
+    api = FakeApi()
+    slow = asyncio.Event()
+
+    async def take_long() -> None:
+        slow.set()
+        await asyncio.sleep(3)
+
+    api.fault = lambda _method, _path: take_long()
+    async with running(api):
+        await slow.wait()
+    assert now() >= 3
+    assert len(api.ended) == len(api.begun)
+    assert api.objects[config("red")]
+
+
+@in_no_time
+async def test_a_mistake_of_ours_with_one_object_leaves_all_others_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    api = FakeApi()
+
+    async def mistake() -> None:
+        raise ValueError("nobody thought of that")
+
+    api.fault = lambda _method, path: mistake() if path == slice_of("red") else None
+    async with running(api) as operator:
+        await until_written(api, slice_of("blue"))
+        while operator.errors("RouteSlice") < 5:
+            await asyncio.sleep(0.1)
+        assert "RouteSlice headrace-system/red.net.0: unexpected" in caplog.text
+        api.fault = lambda _method, _path: None
+        await operator.settle()
+        assert slice_of("red") in api.objects
+
+
+@in_no_time
+async def test_what_is_corrected_while_it_is_refused_is_written_at_once() -> None:
+    api = FakeApi()
+    sent = asyncio.Event()
+
+    async def refuse_later() -> None:
+        sent.set()
+        await asyncio.sleep(1)
+        await refuse()
+
+    async with running(api) as operator:
+        await operator.settle()
+        api.fault = lambda _method, path: refuse() if path == slice_of("red") else None
+        operator.put(INTERFACES, {**interface("red", "vm2"), "metadata": meta("vm2", "red", 2)})
+        while operator.errors("RouteSlice") < 9:
+            await asyncio.sleep(0.1)
+        api.fault = lambda _method, path: refuse_later() if path == slice_of("red") else None
+        await sent.wait()
+        operator.put(INTERFACES, {**interface("red", "vm3"), "metadata": meta("vm3", "red", 3)})
+        api.fault = lambda _method, _path: None
+        began = now()
+        await operator.settle()
+        assert now() < began + 5
+        prefixes = [route["prefix"] for route in api.objects[slice_of("red")]["spec"]["routes"]]
+        assert len(prefixes) == 3
+
+
+def meta(name: str, namespace: str, version: int) -> Json:
+    return {
+        "name": name,
+        "namespace": namespace,
+        "uid": f"{name}{version}",
+        "generation": version,
+        "resourceVersion": str(version),
+    }
