@@ -45,7 +45,7 @@ def world(control_plane: Cluster) -> Iterator[World]:
             old("Pipeline", "router", {**spec, "attachmentTypes": ["Memif", "Null"]}),
             network("blue", routes=[route, stolen]),
             interface(
-                "vm1", "blue", "n1", attachment={"type": "Memif", "memif": {"secret": "in clear"}}
+                "vm1", "blue", "n1", attachment={"type": "Memif", "memif": {"secret": "in-clear"}}
             ),
         ]
         stdin = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
