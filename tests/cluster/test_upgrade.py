@@ -10,8 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace_api.crd import RESOURCES
-from headrace_kube import INTERFACES, PIPELINES, VIRTUAL_NETWORKS, Kube, KubeError
+from headrace_kube import (
+    INTERFACES,
+    PIPELINES,
+    UNDERLAY_ENDPOINTS,
+    VIRTUAL_NETWORKS,
+    Kube,
+    KubeError,
+)
 from headrace_operator.upgrade import main as hook
 from tests.cluster.chart import CHART, NAMESPACE, REPOSITORY, rights
 from tests.cluster.cluster import Cluster
@@ -20,7 +26,6 @@ from tests.cluster.sandbox import CommandError, until
 
 OLD = Path(__file__).with_name("earlier_kinds.yaml")
 SECONDS = 60.0
-ENDPOINTS = any(resource.__name__ == "UnderlayEndpoint" for resource in RESOURCES)
 
 
 def old(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
@@ -103,16 +108,11 @@ def check(world: World) -> None:
     assert found["allowedNamespaces"] == {}
     assert "attachmentTypes" not in found
     routes = world.get(VIRTUAL_NETWORKS, "default/blue")["spec"]["routes"]
-    if ENDPOINTS:
-        # What named a node's address is gone.
-        (route,) = routes
-        (hop,) = route["nextHops"]
-        endpoint = json.loads(
-            world.api.kubectl("get", "underlayendpoint", hop["endpointRef"]["name"], "-o", "json")
-        )
-        assert endpoint["spec"]["address"] == "2001:db8::9"
-    else:
-        assert len(routes) == 2
+    # What named a node's address is gone.
+    (route,) = routes
+    (hop,) = route["nextHops"]
+    endpoint = world.get(UNDERLAY_ENDPOINTS, hop["endpointRef"]["name"])
+    assert endpoint["spec"]["address"] == "2001:db8::9"
     assert "secret" not in json.dumps(world.get(INTERFACES, "default/vm1"))
     left = world.api.kubectl(
         "get", "configmap", "-n", NAMESPACE, "-l", "headrace.dev/upgrade", "-o", "name"

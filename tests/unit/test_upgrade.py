@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from headrace_api import Pipeline
+from headrace_api import Pipeline, UnderlayEndpoint, VirtualNetwork
 from headrace_operator.upgrade.convert import Converted, convert, endpoint_name
 
 
@@ -81,6 +81,8 @@ def test_addresses_outside_become_endpoints_of_who_uses_them() -> None:
     blue, red = network(hop), network(hop, namespace="red")
     made = convert([pipeline()], [blue, red], [], devices=False, endpoints=True)
     (endpoint,) = made.endpoints
+    UnderlayEndpoint.model_validate(endpoint)
+    VirtualNetwork.model_validate(made.changed[0])
     spec: Any = endpoint["spec"]
     assert spec["address"] == "2001:db8::1"
     assert spec["encapsulation"] == {"type": "IPInIPv6"}

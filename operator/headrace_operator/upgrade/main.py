@@ -114,11 +114,8 @@ async def _converted(kube: Kube) -> Converted:
     pipelines = await _schema(kube, PIPELINES)
     networks = await _schema(kube, VIRTUAL_NETWORKS)
     hop = "spec", "routes", "nextHops"
-    new = {resource.__name__ for resource in RESOURCES}
     devices = bool(pipelines) and not _has(pipelines, "spec", "allowedNamespaces")
-    endpoints = (
-        "UnderlayEndpoint" in new and bool(networks) and not _has(networks, *hop, "endpointRef")
-    )
+    endpoints = bool(networks) and not _has(networks, *hop, "endpointRef")
     if not (devices or endpoints):
         return Converted()
     return convert(
