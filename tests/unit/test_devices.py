@@ -233,8 +233,13 @@ REDS_VETH = pod_device("red/web-net")
 def test_what_is_not_listed_is_a_problem_and_nothing_of_it_is_compiled(
     wanted: dict[str, Any], field: str, reason: str
 ) -> None:
-    found = result(pipeline(devices=WIDE), RED_POD, interface(wanted), namespace("blue"))
+    compiler = world(pipeline(devices=WIDE), RED_POD, namespace("blue"))
+    compiler.flush()
+    compiler.upsert(interface(wanted))
+    compiler.flush()
+    found = compiler.snapshot()
     (problem,) = found.problems
+    assert "red" not in problem.message
     assert (problem.namespace, problem.name, problem.reason) == ("blue", "vm", reason)
     assert problem.field == ".".join(filter(None, ("spec.attachment", field)))
     assert compiled(found) == {"red/web-net"}

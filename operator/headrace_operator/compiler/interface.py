@@ -255,10 +255,11 @@ def claim_given(
     faults = list(unsupported("spec.attachment", spec.attachment))
     if not faults:
         faults.extend(not_allowed(namespace_of(key), spec, context.pipeline, context.labels))
+    # Who has a device that it may not name is none of its business.
+    device = device_of(key, spec) if not faults else None
     faults.extend(_mtu_faults(spec, context))
     faults.extend(_socket_faults(key, spec.attachment, sockets))
 
-    device = device_of(key, spec)
     devices = occupied(key, device) if device else ()
     for each in devices:
         holder = claims.holder(device_space(node), each)
