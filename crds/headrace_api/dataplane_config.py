@@ -27,6 +27,8 @@ from .types import (
 
 #: Most Interfaces of one Pipeline on one node: keeps the object below 512 KiB or so.
 NODE_INTERFACES = 1024
+#: Most networks of one Pipeline on one node; the engine's limit.
+NODE_NETWORKS = 4096
 #: Most UnderlayEndpoints of one network; the engine's limit.
 NETWORK_ENDPOINTS = 64
 #: Most gateways that an Interface answers for, less one for fe80::1; the engine's limit.
@@ -143,7 +145,7 @@ class DataplaneConfigSpec(ApiModel):
     VNI of the destination, or is one of the network's endpoints."""
     uplinks: tuple[CompiledUplink, ...] = Field(default=(), max_length=4)
     """Ports to the underlay."""
-    networks: tuple[CompiledNetwork, ...] = Field(default=(), max_length=4096)
+    networks: tuple[CompiledNetwork, ...] = Field(default=(), max_length=NODE_NETWORKS)
     """Networks with an Interface here, and those that these lead to through networkRef."""
     interfaces: tuple[CompiledInterface, ...] = Field(default=(), max_length=NODE_INTERFACES)
     """The Interfaces of this node."""

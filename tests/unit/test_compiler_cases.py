@@ -25,6 +25,7 @@ from headrace_api import (
 )
 from headrace_operator.compiler import Allocations, Changes, Compilation, Compiler
 from headrace_operator.compiler import compile as compile_all
+from headrace_operator.compiler import interface as compiler_interface
 from headrace_operator.compiler.addresses import host_part, identity, underlay_address
 
 DEVICES: list[dict[str, Any]] = [
@@ -587,6 +588,52 @@ def test_next_hops_beyond_what_the_engine_takes_are_left_out_and_named() -> None
     assert [(found.kind, found.reason) for found in result.problems] == [
         ("VirtualNetwork", "TooManyNextHops")
     ]
+
+
+def test_the_last_that_came_come_last() -> None:
+    old, new = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+    result = run(interface("vm1", created=new), interface("vm2", created=old))
+    names = [each["name"] for each in specs(result)["router.node-a"]["interfaces"]]
+    assert names == ["vm2", "vm1"]
+
+
+def test_networks_beyond_what_an_engine_takes_are_left_out_and_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("headrace_operator.compiler.compiler.NODE_NETWORKS", 2)
+    hops = [{"networkRef": {"name": name}} for name in ("a", "b")]
+    blue = network(routes=[{"prefix": "0.0.0.0/0", "nextHops": hops}])
+    compiler = Compiler()
+    for item in (node("node-a"), pipeline(), blue, network("a"), network("b"), interface()):
+        compiler.upsert(item)
+    compiler.flush()
+    result = compiler.snapshot()
+    # Those of the node's own Interfaces first.
+    names = [each["name"] for each in specs(result)["router.node-a"]["networks"]]
+    assert names == ["blue", "a"]
+    assert [(found.name, found.reason) for found in result.problems] == [("b", "NodeFull")]
+    compiler.upsert(network())
+    compiler.flush()
+    assert compiler.snapshot().problems == ()
+
+
+@pytest.mark.parametrize("broken", ["accept", "claim_given", "refer"])
+def test_an_object_that_nobody_expected_hurts_no_other(
+    monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    step = getattr(compiler_interface, broken)
+
+    def strange(*words: Any) -> Any:
+        if "default/vm1" in words:
+            raise KeyError("what is this?")
+        return step(*words)
+
+    monkeypatch.setattr(compiler_interface, broken, strange)
+    result = run(interface("vm1"), interface("vm2"))
+    assert [each["name"] for each in specs(result)["router.node-a"]["interfaces"]] == ["vm2"]
+    (found,) = result.problems
+    assert (found.name, found.reason) == ("vm1", "Unexpected")
+    assert "KeyError: 'what is this?'" in found.message
 
 
 def _large() -> Compiler:

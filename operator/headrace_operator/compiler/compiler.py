@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from headrace_api import (
     SYSTEM_NAMESPACE,
@@ -37,9 +37,10 @@ from headrace_api import (
     VirtualNetworkSpec,
     config_name,
 )
+from headrace_api.dataplane_config import NODE_NETWORKS
 
 from . import claims, interface, network, nodes
-from .addresses import host_prefix, host_vni, node_number, underlay_host
+from .addresses import host_prefix, host_vni, node_number, subnet_ranges, underlay_host
 from .allocations import (
     Allocations,
     InterfaceAllocation,
@@ -51,7 +52,7 @@ from .claims import Claims, Owner, OwnerKind
 from .config import compiled_network, dataplane_config
 from .endpoints import Endpoints
 from .nodes import pn_key, pn_parts
-from .outcome import Fault, problem
+from .outcome import Fault, problem, unexpected
 from .quota import Quota
 from .routing import Routing
 from .store import Entry, Place, Store, namespace_of
@@ -63,6 +64,9 @@ _RESTING: dict[Literal["vni", "node"], claims.Space] = {"vni": network.VNIS, "no
 Key = TypeVar("Key")
 Name = TypeVar("Name")
 Value = TypeVar("Value")
+
+#: (kind, key) of what was looked at.
+_Subjects: TypeAlias = set[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,8 @@ class Compiler:
         # (kind, key) -> where it was found (a node, "routes") -> what is wrong.
         self._faults: dict[tuple[str, str], dict[str, tuple[Fault, ...]]] = {}
         self._configs: dict[str, Json] = {}
+        # pn -> networks for which there is no room.
+        self._beyond: dict[str, set[str]] = {}
         self._install(allocations)
 
     def _install(self, allocations: Allocations) -> None:
@@ -383,7 +389,7 @@ class Compiler:
         """Compile what changed since the last flush; `now` is in seconds since 1970."""
         self._now = now
         changes = Changes()
-        looked_at: set[tuple[str, str]] = set()
+        looked_at: _Subjects = set()
         self._keep(changes)
         self._claim_nodes(changes, looked_at)
         self._claim_networks(changes, looked_at)
@@ -405,7 +411,7 @@ class Compiler:
         for key in written.touched:
             self._touch(key)
         self._check_sources(changes)
-        self._write_configs(changes)
+        self._write_configs(changes, looked_at)
         changes.problems = {subject: self._problems(subject) for subject in sorted(looked_at)}
         return changes
 
@@ -495,7 +501,7 @@ class Compiler:
         keys = [key for key in dirty if not self._is_held(Owner(kind, key))]
         return sorted(keys, key=lambda key: (self._store.created(kind, key), key))
 
-    def _claim_nodes(self, changes: Changes, looked_at: set[tuple[str, str]]) -> None:
+    def _claim_nodes(self, changes: Changes, looked_at: _Subjects) -> None:
         for key in self._take_dirty("pn"):
             pipeline, node = pn_parts(key)
             record, faults = nodes.claim(self._store, self._claims, key, self._pns.get(key))
@@ -507,18 +513,24 @@ class Compiler:
                 self._dirty["ifc"] |= self._store.by_pipeline[pipeline] & self._store.by_node[node]
             self._dirty_configs.add(key)
 
-    def _claim_networks(self, changes: Changes, looked_at: set[tuple[str, str]]) -> None:
+    def _claim_networks(self, changes: Changes, looked_at: _Subjects) -> None:
         todo = self._take_dirty("net")
         faults: dict[str, tuple[Fault, ...]] = dict.fromkeys(todo, ())
         for claim in (network.claim_given, network.claim_any):
             for key in todo:
                 spec = self._store.network(key)
-                if spec and key not in self._vnis and not faults[key]:
-                    vni, faults[key] = claim(self._claims, key, spec)
-                    _record(self._vnis, key, vni, changes.vnis, key)
+                if spec is None or faults[key]:
+                    continue
+                try:
+                    subnet_ranges(spec)
+                    if key not in self._vnis:
+                        vni, faults[key] = claim(self._claims, key, spec)
+                        _record(self._vnis, key, vni, changes.vnis, key)
+                except Exception as error:  # one object's fault must stop no other
+                    faults[key] = (unexpected(error),)
         for key in todo:
             self._set_faults(("VirtualNetwork", key), "", faults[key], looked_at)
-            vni = self._vnis.get(key)
+            vni = self._vnis.get(key) if not faults[key] else None
             if vni is None:
                 self._wake(self._quota.shrink(Owner("net", key), 0))
             if self._ready_vnis.get(key) != vni:
@@ -527,7 +539,7 @@ class Compiler:
                 self._routing.network_changed(key)
                 self._touch(key)
 
-    def _claim_interfaces(self, changes: Changes, looked_at: set[tuple[str, str]]) -> None:
+    def _claim_interfaces(self, changes: Changes, looked_at: _Subjects) -> None:
         todo = self._take_dirty("ifc")
         contexts: dict[str, interface.Context] = {}
         faults: dict[str, tuple[Fault, ...]] = {}
@@ -536,33 +548,47 @@ class Compiler:
             spec = self._store.interface(key)
             if spec is None:
                 continue
-            found = interface.refer(
-                self._store, key, spec, self._ready_vnis, self._ready_pns, self._unaware
-            )
-            if isinstance(found, Fault):
-                faults[key] = (found,)
-                continue
-            wanted = interface.route_count(spec, found.network_spec)
-            faults[key] = self._too_many_routes(key, spec, found, wanted) or interface.claim_given(
-                self._claims, key, spec, found, self._sockets
-            )
-            if not faults[key]:
-                self._quota.hold(Owner("ifc", key), wanted)
+            try:
+                found, faults[key] = self._claim_given(key, spec)
+            except Exception as error:  # one object's fault must stop no other
+                found, faults[key] = None, (unexpected(error),)
+            if found is not None:
                 contexts[key] = found
         for key in todo:
             accepted = None
             if key in contexts:
                 spec, uid = self._store.interfaces[key].spec, self._store.interfaces[key].uid
-                record, faults[key] = interface.claim_any(
-                    self._claims, key, spec, uid, contexts[key], self._records.get(key)
-                )
-                _record(self._records, key, record, changes.interfaces, key)
-                if not faults[key]:
-                    accepted = interface.accept(key, spec, contexts[key], record)
+                try:
+                    record, faults[key] = interface.claim_any(
+                        self._claims, key, spec, uid, contexts[key], self._records.get(key)
+                    )
+                    _record(self._records, key, record, changes.interfaces, key)
+                    if not faults[key]:
+                        accepted = interface.accept(key, spec, contexts[key], record)
+                except Exception as error:  # one object's fault must stop no other
+                    faults[key] = (unexpected(error),)
             self._set_faults(("Interface", key), "", faults.get(key, ()), looked_at)
             self._accept(key, accepted)
             if key not in self._records:
                 self._wake(self._quota.shrink(Owner("ifc", key), 0))
+
+    def _claim_given(
+        self, key: str, spec: InterfaceSpec
+    ) -> tuple[interface.Context | None, tuple[Fault, ...]]:
+        """What the Interface refers to, once all that its user gave is taken; or why not."""
+        found = interface.refer(
+            self._store, key, spec, self._ready_vnis, self._ready_pns, self._unaware
+        )
+        if isinstance(found, Fault):
+            return None, (found,)
+        wanted = interface.route_count(spec, found.network_spec)
+        faults = self._too_many_routes(key, spec, found, wanted) or interface.claim_given(
+            self._claims, key, spec, found, self._sockets
+        )
+        if faults:
+            return None, faults
+        self._quota.hold(Owner("ifc", key), wanted)
+        return found, ()
 
     def _remember_routes(self, interfaces: Iterable[str]) -> None:
         """Count what Interfaces had in an earlier run, before any that is new."""
@@ -673,23 +699,44 @@ class Compiler:
             if name in self._present:
                 self._dirty_configs |= (+self._present[name]).keys()
 
-    def _write_configs(self, changes: Changes) -> None:
+    def _write_configs(self, changes: Changes, looked_at: _Subjects) -> None:
         for pn in sorted(self._dirty_configs):
-            item = self._config(pn)
+            item = self._config(pn, looked_at)
             if self._configs.get(pn) != item:
                 _put(self._configs, pn, item)
                 changes.configs[config_name(*pn_parts(pn))] = item
         self._dirty_configs.clear()
 
-    def _config(self, pn: str) -> Json | None:
+    def _by_age(self, kind: OwnerKind, keys: Iterable[str]) -> list[str]:
+        """Oldest first: where an engine has not room for all, the last that came are left out."""
+        return sorted(keys, key=lambda key: (self._store.created(kind, key), key))
+
+    def _networks(self, pn: str, members: Iterable[str], looked_at: _Subjects) -> list[str]:
+        """The networks present there: those of its Interfaces, then those that these lead to."""
+        own = {self._accepted[key].network for key in members}
+        peers = self._routing.reached(own) - own
+        found = [*self._by_age("net", own), *self._by_age("net", peers)]
+        beyond = {*found[NODE_NETWORKS:]}
+        message = (
+            f"{' on '.join(pn_parts(pn))} there are {NODE_NETWORKS} networks already, as many as an"
+            " engine takes: lead to fewer networks from those that have Interfaces there"
+        )
+        fault = Fault("", "NodeFull", message)
+        for key in beyond | self._beyond.pop(pn, set()):
+            faults = (fault,) if key in beyond else ()
+            self._set_faults(("VirtualNetwork", key), f"on {pn}", faults, looked_at)
+        if beyond:
+            self._beyond[pn] = beyond
+        return found[:NODE_NETWORKS]
+
+    def _config(self, pn: str, looked_at: _Subjects) -> Json | None:
         prefix = self._ready_pns.get(pn)
         pipeline, node = pn_parts(pn)
         spec = self._store.pipeline(pipeline)
         if prefix is None or spec is None:
             return None
         spec = spec.sized(spec.node_class(self._store.nodes[node]))
-        members = sorted(self._members[pn])
-        reached = self._routing.reached({self._accepted[key].network for key in members})
+        members = self._by_age("ifc", self._members[pn])
         networks = [
             compiled_network(
                 key,
@@ -699,7 +746,7 @@ class Compiler:
                 spec,
                 () if pn in self._unaware else self._endpoints.addresses(key),
             )
-            for key in sorted(reached)
+            for key in self._networks(pn, members, looked_at)
         ]
         compiled = [self._accepted[key].compiled for key in members]
         checked = None if pn in self._unaware else pipeline in self._checked
@@ -712,7 +759,7 @@ class Compiler:
         subject: tuple[str, str],
         where: str,
         faults: tuple[Fault, ...],
-        looked_at: set[tuple[str, str]],
+        looked_at: _Subjects,
     ) -> None:
         looked_at.add(subject)
         known = self._faults.setdefault(subject, {})

@@ -52,7 +52,7 @@ def dataplane_config(
     namespace: str,
     checked: bool | None,
 ) -> Json:
-    """The object; networks and interfaces come sorted by key.
+    """The object; networks and interfaces come by age.
 
     `checked`: whether the node checks sources; None: its agent does not understand the field.
     """

@@ -36,3 +36,9 @@ def resting(field: str, reason: str, what: str, rest: Rest) -> Fault:
         " hour later; choose another, or wait"
     )
     return Fault(field, reason, message)
+
+
+def unexpected(error: Exception) -> Fault:
+    """What this release did not expect of an object: a fault of ours, and its own problem."""
+    line = " ".join(f"{type(error).__name__}: {error}".split())
+    return Fault("", "Unexpected", f"this release cannot compile it: {line}: please report it")
