@@ -98,8 +98,15 @@ class Operator:
         self.api.objects[kind.path(metadata.get("namespace", ""), metadata["name"])] = item
         self.controller.cache.put(kind, item)
 
+    def remove(self, kind: Kind, item: Any) -> None:
+        """Have the object gone, and its deletion seen."""
+        metadata = item["metadata"]
+        del self.api.objects[kind.path(metadata.get("namespace", ""), metadata["name"])]
+        self.controller.cache.remove(kind, item)
+
     async def settle(self) -> None:
         """Return when there is nothing left to write."""
+        await asyncio.sleep(0.1)
         while len(self.controller.queue):
             await asyncio.sleep(0.1)
 
@@ -254,3 +261,44 @@ def meta(name: str, namespace: str, version: int) -> Json:
         "generation": version,
         "resourceVersion": str(version),
     }
+
+
+@in_no_time
+async def test_a_mistake_in_what_was_right_takes_nothing_away() -> None:
+    api = FakeApi()
+    there = slice_of("red")
+    async with running(api) as operator:
+        # Wrong from the start, then right, then wrong again: what it was goes on.
+        operator.put(VIRTUAL_NETWORKS, to_itself("bad", 1))
+        await operator.settle()
+        bad = ROUTE_SLICES.path(SYSTEM, "red.bad.0")
+        assert bad not in api.objects
+        right: Any = [{"prefix": "100.64.0.0/26", "blackhole": True}]
+        operator.put(VIRTUAL_NETWORKS, routed("bad", 2, right))
+        await operator.settle()
+        before = [api.objects[path]["spec"] for path in (bad, there)]
+        vni = before[0]["vni"]
+        operator.put(VIRTUAL_NETWORKS, to_itself("bad", 3))
+        await operator.settle()
+        assert [api.objects[path]["spec"] for path in (bad, there)] == before
+        told = api.objects[VIRTUAL_NETWORKS.path("red", "bad")]["status"]
+        assert told["vni"] == vni
+        assert {each["reason"] for each in told["conditions"] if each["type"] == "Accepted"} == {
+            "Invalid"
+        }
+        operator.remove(VIRTUAL_NETWORKS, routed("bad", 4, right))
+        await operator.settle()
+        assert bad not in api.objects
+        assert there in api.objects
+
+
+def routed(name: str, version: int, routes: Any) -> Json:
+    item = objects(
+        VIRTUAL_NETWORKS, name, "red", subnets=[{"prefix": "10.9.0.0/24"}], routes=routes
+    )
+    return {**item, "metadata": {**meta(name, "red", 1000 * version), "uid": name}}
+
+
+def to_itself(name: str, version: int) -> Json:
+    hops = [{"networkRef": {"name": name}}]
+    return routed(name, version, [{"prefix": "10.8.0.0/16", "nextHops": hops}])
