@@ -269,7 +269,7 @@ class _Replica:
                 self._namespace,
                 self._settings.owner,
                 lambda: controller.resting,
-                lambda: self._election.leading,
+                lambda: self._election.left,
             )
             tasks = (controller.run, controller.tend, resync.run, events.run, writer.run)
             for task in (*tasks, heartbeats.run, keeper.run):

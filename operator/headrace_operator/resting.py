@@ -48,25 +48,28 @@ class RestKeeper:
         namespace: str,
         name: str,
         resting: Callable[[], Sequence[Rest]],
-        leading: Callable[[], bool],
+        left: Callable[[], float],
     ) -> None:
-        """`name` is that of the ConfigMap; `leading` is asked before every write."""
+        """`name` is that of the ConfigMap; `left`: seconds for which nobody else may write."""
         self._kube = kube
         self._namespace = namespace
         self._name = name
         self._resting = resting
-        self._leading = leading
+        self._left = left
         self._written: Sequence[Rest] | None = None
 
     async def run(self) -> None:
         """Keep for ever."""
         while True:
             found = sorted(self._resting(), key=lambda rest: rest.since)[-MOST:]
-            if found != self._written and self._leading():
+            left = self._left()
+            if found != self._written and left > 0:
                 data: Json = {KEY: _RESTS.dump_json(tuple(found)).decode()}
                 where = self._name, self._namespace
                 try:
-                    await self._kube.merge(CONFIG_MAPS, *where, {"data": data}, objects.MANAGER)
+                    await self._kube.merge(
+                        CONFIG_MAPS, *where, {"data": data}, objects.MANAGER, seconds=left
+                    )
                     self._written = found
                 except KubeError as error:
                     _log.warning("what rests cannot be written, trying again: %s", error)
