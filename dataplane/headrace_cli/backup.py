@@ -14,9 +14,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.description = f"""{parser.description}
 
-What people wrote (Pipelines, VirtualNetworks, Interfaces, the labels of their namespaces), and what
-was given out for it (VNIs, addresses, each node's /64): `headrace restore` brings back both.
-Nothing in it is secret.
+What people wrote (Pipelines, UnderlayEndpoints, VirtualNetworks, Interfaces, the labels of their
+namespaces), and what was given out for it (VNIs, addresses, each node's /64): `headrace restore`
+brings back both. Nothing in it is secret.
 
 Interfaces that were made for pods come again with the pods, and are left out, but for those that a
 StatefulSet keeps."""
