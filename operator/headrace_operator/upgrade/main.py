@@ -42,6 +42,9 @@ CRDS = Kind(
 MANAGER = "headrace-upgrade"
 _LABEL = "headrace.dev/upgrade"
 _OURS = {"app.kubernetes.io/name": "headrace"}
+_NO_COPY: Json = {
+    "metadata": {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": None}}
+}
 #: For how long the API server may take to serve a new schema.
 _SECONDS = 60.0
 _RETRY_SECONDS = 0.5
@@ -104,9 +107,10 @@ async def upgrade(kube: Kube, namespace: str, release: str) -> None:
             _log.warning("VirtualNetwork %s is not converted: %s", objects.key(item), error)
         await kube.delete(CONFIG_MAPS, text(part(holder, "metadata")["name"]), namespace)
     for item in secrets:
-        # Whatever is written anew is stored without what the schema does not know.
+        # Whatever is written anew is stored without what the schema does not know; kubectl's copy
+        # of the manifest has it, too.
         space, name = objects.name_of(objects.key(item))
-        await _patiently(lambda: kube.merge(INTERFACES, name, space, {}, MANAGER))  # noqa: B023
+        await _patiently(lambda: kube.merge(INTERFACES, name, space, _NO_COPY, MANAGER))  # noqa: B023
         _log.info("Interface %s: memif.secret is removed", objects.key(item))
 
 
