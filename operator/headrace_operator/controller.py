@@ -481,7 +481,7 @@ class Controller:
                 continue
             self._settling[work] = deadline
             self.queue.add(work._replace(status=True))
-        self._gather(about, deadline)
+        self._gather(about, SETTLE)
 
     def _remember(self, records: Mapping[str, InterfaceAllocation | None]) -> None:
         """Note what Interfaces have, and who gives it out."""
@@ -499,8 +499,17 @@ class Controller:
     def _needs(self, work: Work) -> Iterable[Work]:
         """What is written before the work: what gives out what it uses, what it tells of.
 
-        So nothing is in use that is not stored, and a status tells of what is there.
+        So nothing is in use that is not stored, and a status tells of what is there. Of what is
+        refused it tells at once.
         """
+        needs = [*self._all_needs(work)]
+        if not work.status:
+            return needs
+        left = [need for need in needs if not self._standing.is_refused(need.kind, need.key)]
+        # An Interface's slices wait for its config, too.
+        return left if work.kind is not INTERFACES or left == needs else ()
+
+    def _all_needs(self, work: Work) -> Iterable[Work]:
         if work.kind is ROUTE_SLICES:
             for address in self._standing.interfaces_in(work.kind, work.key):
                 if address in self._givers:
@@ -734,20 +743,23 @@ class Controller:
 
     def _tell(self, news: News) -> None:
         """Look at the statuses of those of whom an agent says something else than before."""
-        patient = time.monotonic() + PATIENCE
         for key in news.interfaces:
-            if self.cache.get(INTERFACES, key):
-                # What held still does while the agent takes what is new: it mostly holds then.
-                self._settling.setdefault(Work(INTERFACES, key), patient)
-                self.queue.add(Work(INTERFACES, key, status=True))
-        self._gather(news.networks, patient)
+            self._settle(Work(INTERFACES, key), PATIENCE)
+            self.queue.add(Work(INTERFACES, key, status=True))
+        self._gather(news.networks, PATIENCE)
 
-    def _gather(self, networks: Iterable[str], deadline: float) -> None:
+    def _gather(self, networks: Iterable[str], seconds: float) -> None:
         """Look at the statuses of networks soon: many slices and nodes change together."""
         for key in networks:
-            if self.cache.get(VIRTUAL_NETWORKS, key):
-                self._settling.setdefault(Work(VIRTUAL_NETWORKS, key), deadline)
-                self.queue.add(Work(VIRTUAL_NETWORKS, key, status=True), GATHER)
+            self._settle(Work(VIRTUAL_NETWORKS, key), seconds)
+            self.queue.add(Work(VIRTUAL_NETWORKS, key, status=True), GATHER)
+
+    def _settle(self, work: Work, seconds: float) -> None:
+        """Put the status off until agents have taken what is new: what held mostly holds then."""
+        item = self.cache.get(work.kind, work.key)
+        if item:
+            seconds = seconds if _ready(item) else min(seconds, SETTLE)
+            self._settling.setdefault(work, time.monotonic() + seconds)
 
     # Metrics
 

@@ -96,6 +96,10 @@ class Standing:
             self._failures[kind, key] = failure
         return True
 
+    def is_refused(self, kind: Kind, key: str) -> bool:
+        """Whether the API server does not take the output as it is wanted."""
+        return self._failures.get((kind, key), ("", False))[1]
+
     def apply(self, kind: Kind, key: str, wanted: Json, there: Json) -> None:
         """Take note of what the API server made of an output."""
         self._applied[kind, key] = wanted, objects.generation(there)

@@ -119,10 +119,7 @@ class WorkQueue(Generic[Key]):
         since = self._entries.pop(key).since
         if key in self._again:
             self._due_in(key, *self._again.pop(key))
-        for other in self._waiting.pop(key, ()):
-            if timer := self._tired.pop(other, None):
-                timer.cancel()
-                self._line_up(other)
+        self._reconsider(key)
         return self._now() - since
 
     def retry(self, key: Key) -> float:
@@ -138,7 +135,16 @@ class WorkQueue(Generic[Key]):
             delay = min(delay, self._again.pop(key)[0])
             self._entries[key].newest = self._epoch
         self._due_in(key, delay, self._epoch)
+        # Who is to tell of the failure does not need this key any more.
+        self._reconsider(key)
         return delay
+
+    def _reconsider(self, key: Key) -> None:
+        """Ask those that wait for the key again."""
+        for other in self._waiting.pop(key, ()):
+            if timer := self._tired.pop(other, None):
+                timer.cancel()
+                self._line_up(other)
 
     def _next(self) -> Key | None:
         for pool in self._pools.values():

@@ -166,6 +166,25 @@ async def test_a_request_that_hangs_stops_nobody_else(where: Any) -> None:
         await until_written(api, slice_of("red"))
 
 
+@pytest.mark.parametrize("where", [config, slice_of])
+@in_no_time
+async def test_what_is_refused_is_told_at_once(where: Any) -> None:
+    api = FakeApi()
+    api.fault = lambda _method, path: refuse() if path == where("red") else None
+    async with running(api) as operator:
+        await until_sent(api, status(INTERFACES, "red", "vm"))
+        assert now() < PATIENCE / 2
+        (programmed,) = (
+            each
+            for each in api.objects[INTERFACES.path("red", "vm")]["status"]["conditions"]
+            if each["type"] == "Programmed"
+        )
+        assert (programmed["status"], programmed["reason"]) == ("False", "WriteRefused")
+        assert "spec: not like this" in programmed["message"]
+        api.fault = lambda _method, _path: None
+        await operator.settle()
+
+
 async def until_sent(api: FakeApi, path: str) -> None:
     while path not in api.paths("PATCH"):
         await asyncio.sleep(0.1)
