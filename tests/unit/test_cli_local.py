@@ -2,15 +2,18 @@
 import asyncio
 import fcntl
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from headrace_api import DataplaneConfigStatus, InterfaceState
+from headrace_api import DataplaneConfigStatus, InterfaceState, Objects
 from headrace_cli import local
 from headrace_cli.errors import CommandError
 from headrace_cli.local import LocalSource, StateFile
 from headrace_cli.manifests import ManifestReader, Manifests
 from headrace_dataplane.source import Snapshot
+from headrace_operator.compiler import Compilation
+from headrace_operator.compiler import compile as compile_all
 
 PIPELINE = """\
 apiVersion: headrace.dev/v1alpha1
@@ -254,3 +257,62 @@ def test_the_lock_keeps_others_out(tmp_path: Path) -> None:
     with lock.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         assert not state.path.exists()
+
+
+def test_a_tenant_whose_manifest_is_wrong_hurts_no_other(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also at a start, when nothing is known of it yet; and what was valid stays in force."""
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    write(folder / "pipeline.yaml", PIPELINE)
+    write(folder / "blue.yaml", NETWORK, interface("vm1"))
+    red = NETWORK.replace("blue", "red")
+    bad = red + '    - prefix: "::/64"\n'
+    write(folder / "red.yaml", bad, interface("vm2", network="red"))
+    state = StateFile(tmp_path / "state.json")
+
+    def next_of(source: LocalSource) -> list[str]:
+        found = asyncio.run(source.next())
+        return [each.name for each in found.config.spec.interfaces]
+
+    source = LocalSource(ManifestReader(folder), "node-a", state)
+    assert next_of(source) == ["vm1"]
+    assert "must not overlap ::/80" in caplog.text
+    write(folder / "red.yaml", red, interface("vm2", network="red"))
+    assert next_of(source) == ["vm1", "vm2"]
+    # What was valid stays in force; blue goes on.
+    write(folder / "red.yaml", bad, interface("vm2", network="red"))
+    write(folder / "blue.yaml", NETWORK, interface("vm1"), interface("vm3"))
+    assert next_of(source) == ["vm1", "vm2", "vm3"]
+
+
+def test_an_error_that_nobody_expected_leaves_the_last_good_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(local, "POLL_SECONDS", 0.001)
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    write(folder / "all.yaml", PIPELINE, NETWORK, interface("vm1"))
+    source = LocalSource(ManifestReader(folder), "node-a", StateFile(tmp_path / "state.json"))
+
+    def strange(objects: Objects, *words: Any, **more: Any) -> Compilation:
+        if len(objects.interfaces) == 2:
+            raise KeyError("what is this?")
+        return compile_all(objects, *words, **more)
+
+    monkeypatch.setattr(local, "compile_objects", strange)
+
+    async def test() -> None:
+        async with asyncio.timeout(60):
+            await source.next()
+            write(folder / "all.yaml", PIPELINE, NETWORK, interface("vm1"), interface("vm2"))
+            waiting = asyncio.create_task(source.next())
+            while "KeyError: 'what is this?'" not in caplog.text:
+                await asyncio.sleep(0.001)
+            assert not waiting.done()
+            more = (interface(f"vm{number}") for number in (1, 2, 3))
+            write(folder / "all.yaml", PIPELINE, NETWORK, *more)
+            assert len((await waiting).config.spec.interfaces) == 3
+
+    asyncio.run(test())

@@ -636,6 +636,16 @@ def test_an_object_that_nobody_expected_hurts_no_other(
     assert "KeyError: 'what is this?'" in found.message
 
 
+def test_the_next_hop_too_many_is_the_last_that_came() -> None:
+    old, new = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+    many = [interface(f"vm{n}", prefixes=["10.6.0.0/16"], created=old) for n in range(16)]
+    before = routes(run(*many))["10.6.0.0/16"]
+    for number in range(100, 120):
+        # Whatever its underlay address, by which next hops are written.
+        late = interface(f"vm{number}", prefixes=["10.6.0.0/16"], created=new)
+        assert routes(run(*many, late))["10.6.0.0/16"] == before
+
+
 def _large() -> Compiler:
     """600 Interfaces on two nodes in one network: 1200 routes in 5 slices."""
     compiler = Compiler()

@@ -564,7 +564,10 @@ class Compiler:
                     )
                     _record(self._records, key, record, changes.interfaces, key)
                     if not faults[key]:
-                        accepted = interface.accept(key, spec, contexts[key], record)
+                        accepted = replace(
+                            interface.accept(key, spec, contexts[key], record),
+                            created=self._store.created("ifc", key),
+                        )
                 except Exception as error:  # one object's fault must stop no other
                     faults[key] = (unexpected(error),)
             self._set_faults(("Interface", key), "", faults.get(key, ()), looked_at)

@@ -102,6 +102,8 @@ class Accepted:
     addresses: dict[str, Hops]
     prefixes: dict[str, Hops]
     """Routes that it announces."""
+    created: str = ""
+    """Creation time of the Interface."""
 
 
 def install(claims: Claims, key: str, record: InterfaceAllocation) -> None:

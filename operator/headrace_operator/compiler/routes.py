@@ -47,15 +47,15 @@ class Route:
         """Of its slice."""
         self.sources: dict[Source, Hops] = {}
 
-    def hops(self) -> Hops:
-        """Next hops by target; none is a blackhole."""
+    def hops(self, created: Mapping[Source, str]) -> Hops:
+        """Next hops, of the oldest sources first; none is a blackhole."""
         best = min((source.rank for source in self.sources), default=ROUTE)
         weights: dict[str, int] = {}
-        for source, hops in self.sources.items():
+        for source in sorted(self.sources, key=lambda each: (created.get(each, ""), each.key)):
             if source.rank == best:
-                for hop in hops:
+                for hop in sorted(self.sources[source]):
                     weights[hop.target] = max(hop.weight, weights.get(hop.target, 0))
-        return tuple(Hop(target, weights[target]) for target in sorted(weights))
+        return tuple(Hop(target, weight) for target, weight in weights.items())
 
     @property
     def shared(self) -> bool:
@@ -73,6 +73,7 @@ class RouteTable:
         self._roomy: set[int] = set()
         self._announced: dict[Source, tuple[str, ...]] = {}
         self._home: dict[Source, int] = {}
+        self._created: dict[Source, str] = {}
         self.dirty: set[int] = set()
         """Numbers of the slices to write again."""
         self._crowded: dict[int, tuple[str, ...]] = {}
@@ -117,12 +118,17 @@ class RouteTable:
             self._announced[source] = tuple(stay)
         elif not but:
             self._home.pop(source, None)
+            self._created.pop(source, None)
 
-    def announce(self, source: Source, hops: Mapping[str, Hops], *, together: bool) -> None:
+    def announce(
+        self, source: Source, hops: Mapping[str, Hops], *, together: bool, created: str = ""
+    ) -> None:
         """Announce these routes, and nothing else, from the source.
 
-        `together` puts new ones into one slice: for Interfaces, which change as a whole.
+        `together` puts new ones into one slice: for Interfaces, which change as a whole. `created`
+        is since when there is the source: of next hops beyond ROUTE_NEXT_HOPS the oldest stay.
         """
+        self._created[source] = created
         fresh = [prefix for prefix in hops if prefix not in self._routes]
         if together and fresh:
             number = self._room(len(fresh), self._home.get(source))
@@ -181,10 +187,11 @@ class RouteTable:
         crowded = []
         items: list[Json] = []
         for _, prefix in routes:
-            hops = self._routes[prefix].hops()
+            hops = self._routes[prefix].hops(self._created)
             if len(hops) > ROUTE_NEXT_HOPS:
                 crowded.append(prefix)
-            items.append(_route(prefix, _reachable(hops, unreachable)[:ROUTE_NEXT_HOPS]))
+            taken = _reachable(hops, unreachable)[:ROUTE_NEXT_HOPS]
+            items.append(_route(prefix, tuple(sorted(taken))))
         if crowded:
             self._crowded[number] = tuple(crowded)
         owner, _, name = self.network.partition("/")

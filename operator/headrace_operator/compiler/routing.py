@@ -161,8 +161,11 @@ class Routing:
             self._table(network).announce(_OWN, hops, together=False)
         for key, accepted in self._to_announce.items():
             table = self._table(accepted.network)
-            table.announce(Source(ADDRESS, key), accepted.addresses, together=True)
-            table.announce(Source(ROUTE, key), accepted.prefixes, together=True)
+            for source, hops in (
+                (Source(ADDRESS, key), accepted.addresses),
+                (Source(ROUTE, key), accepted.prefixes),
+            ):
+                table.announce(source, hops, together=True, created=accepted.created)
         for network in sorted(self._to_write | self._to_resolve):
             self._write_network(network, vnis.get(network), changes)
         self._to_resolve.clear()
