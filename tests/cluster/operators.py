@@ -9,7 +9,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -47,7 +48,7 @@ LEASE = f"{NAMESPACE}/headrace-operator"
 WRITTEN = (DATAPLANE_CONFIGS, ROUTE_SLICES, DAEMON_SETS, VIRTUAL_NETWORKS, INTERFACES, PIPELINES)
 """What the operator writes, or the status of which it writes."""
 STATEFUL_SETS = Kind("StatefulSet", "statefulsets", "apps/v1")
-_TEMPLATES = ("configmap", "rbac-operator", "serviceaccounts")
+_TEMPLATES = ("configmap", "rbac-operator", "rbac-aggregate", "serviceaccounts")
 
 
 def node(name: str, **labels: str) -> Json:
@@ -149,10 +150,11 @@ _REFUSAL = "test-refusal"
 class World:
     """An API server with what the chart installs, less the Deployment. Reads and writes objects."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, kubeconfig: Path | None = None) -> None:
+        """`kubeconfig` is whose objects are read and written; default: the administrator's."""
         self.api = api
         self._runner = asyncio.Runner()
-        self.kube = self._run(Kube.connect(str(api.kubeconfig)))
+        self.kube = self._run(Kube.connect(str(kubeconfig or api.kubeconfig)))
 
     def __enter__(self) -> Self:
         return self
@@ -179,11 +181,27 @@ class World:
         shown = (word for name in _TEMPLATES for word in ("-s", f"templates/{name}.yaml"))
         return self.api.helm("template", "headrace", CHART, "-n", NAMESPACE, *shown)
 
-    def write_kubeconfig(self, folder: Path) -> Path:
-        """Write a kubeconfig with a token of the operator's service account."""
-        token = self.api.kubectl(
-            "create", "token", "headrace-operator", "-n", NAMESPACE, "--duration=2h"
-        ).strip()
+    @contextmanager
+    def tenant(self, namespace: str, folder: Path) -> Iterator["World"]:
+        """The world as a tenant sees it: with the role `edit` in its namespace, and a token."""
+        self.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+        names = ("tenant", "-n", namespace)
+        self.api.kubectl("create", "serviceaccount", *names)
+        subject = f"--serviceaccount={namespace}:tenant"
+        self.api.kubectl("create", "rolebinding", *names, "--clusterrole=edit", subject)
+        try:
+            with World(self.api, self.write_kubeconfig(folder, "tenant", namespace)) as found:
+                yield found
+        finally:
+            for kind in ("rolebinding", "serviceaccount"):
+                self.api.kubectl("delete", kind, *names)
+
+    def write_kubeconfig(
+        self, folder: Path, account: str = "headrace-operator", namespace: str = NAMESPACE
+    ) -> Path:
+        """Write a kubeconfig with a token of a service account."""
+        words = ("create", "token", account, "-n", namespace, "--duration=2h")
+        token = self.api.kubectl(*words).strip()
         document = yaml.safe_load(self.api.kubeconfig.read_text())
         document["users"][0]["user"] = {"token": token}
         path = folder / "kubeconfig"

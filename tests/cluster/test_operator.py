@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator as a process, with no rights but its service account's, at a real API server."""
 
+import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headrace_api import Json, Objects, config_name
+from headrace_api import Json, Objects, config_name, pod_device
 from headrace_cli.errors import CommandError
 from headrace_kube import (
     DAEMON_SETS,
@@ -22,6 +23,7 @@ from headrace_kube import (
     PIPELINES,
     ROUTE_SLICES,
     VIRTUAL_NETWORKS,
+    KubeError,
 )
 from headrace_operator.compiler import compile as compile_all
 from headrace_operator.render import load_allocations, parse
@@ -37,6 +39,7 @@ from tests.cluster.operators import (
     network,
     node,
     pipeline,
+    pod,
 )
 from tests.cluster.sandbox import until
 
@@ -655,3 +658,97 @@ def test_mistakes_are_conditions_and_never_rejections(start: Any, world: World) 
         until(told_all, "each says what is wrong and what to do", SECONDS)
     except CommandError as error:
         raise AssertionError(verdicts()) from error
+
+
+def _of(namespace: str, name: str, attachment: dict[str, Any]) -> Json:
+    return interface(name, "net", "node-a", namespace, attachment=attachment)
+
+
+def test_a_tenant_has_what_is_listed_for_it_and_nothing_else(
+    world: World, start: Any, tmp_path: Path
+) -> None:
+    """The attacker has the role edit in its namespace, and wide patterns to play with."""
+    other = pod_device("default/web-net")
+    captures = {"matchLabels": {"captures": "yes"}}
+    uplink = {"type": "AFPacket", "afPacket": {"deviceName": "eth7"}}
+    spec: dict[str, Any] = {
+        "uplinks": [{"name": "uplink0", "attachment": uplink}],
+        "allowedNamespaces": {"matchLabels": {"net": "tenant"}},
+        "devices": [
+            {"name": "netdevs", "type": "AFPacket", "deviceNames": ["*"]},
+            {"name": "functions", "type": "SRIOV", "pciAddresses": ["0000:3b:02.*"]},
+            {
+                "name": "captures",
+                "type": "Pcap",
+                "directory": "/srv/captures",
+                "namespaceSelector": captures,
+            },
+            {"name": "pods", "type": "Pod"},
+        ],
+    }
+    attacks: dict[str, dict[str, Any]] = {
+        "eth0": {"type": "AFPacket", "afPacket": {"deviceName": "eth0"}},
+        "veth": {"type": "AFPacket", "afPacket": {"deviceName": other}},
+        "uplink": uplink,
+        "function": {"type": "SRIOV", "sriov": {"pciAddress": "0000:3b:00.0"}},
+        "outside": {"type": "Pcap", "pcap": {"transmitFile": "/etc/shadow"}},
+        "tap": {"type": "Tap", "tap": {"deviceName": "tap0"}},
+    }
+    loot = ("eth0", "0000:3b:00.0", "/etc/shadow", "tap0")
+    good: dict[str, dict[str, Any]] = {
+        "netdev": {"type": "AFPacket", "afPacket": {"deviceName": "eth1"}},
+        "capture": {"type": "Pcap", "pcap": {"transmitFile": "/srv/captures/a.pcap"}},
+    }
+
+    def label(namespace: str, **labels: str) -> None:
+        metadata: Json = {"name": namespace, "labels": {**labels}}
+        world.put({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+
+    def reasons(*names: str) -> dict[str, str]:
+        found = {name: world.get(INTERFACES, f"blue/{name}") for name in names}
+        return {name: condition(item).get("reason", "") for name, item in found.items()}
+
+    def compiled() -> tuple[set[str], str]:
+        specs = world.specs(DATAPLANE_CONFIGS)
+        interfaces = (item for spec in specs.values() for item in spec["interfaces"])
+        listed = [item for item in interfaces if item["namespace"] == "blue"]
+        return {item["name"] for item in listed}, json.dumps(listed)
+
+    def refused(change: Callable[[], None]) -> bool:
+        with pytest.raises(ExceptionGroup) as caught:
+            change()
+        return all(isinstance(e, KubeError) and e.status == 403 for e in caught.value.exceptions)
+
+    with world.tenant("blue", tmp_path) as tenant:
+        label("blue", net="tenant", captures="yes")
+        label("default", net="tenant")
+        world.put(node("node-a"), pipeline(**spec), network("net"))
+        world.put(pod("web", "node-a", networks="net"))
+        with start() as operator:
+            until(lambda: world.get(INTERFACES, "default/web-net"), "another's pod is in", SECONDS)
+            tenant.put(network("net", "blue"))
+            tenant.put(*(_of("blue", *each) for each in (attacks | good).items()))
+            until(lambda: compiled()[0] == set(good), "what is allowed is compiled", SECONDS)
+            wanted = dict.fromkeys(attacks, "DeviceNotAllowed") | {"uplink": "DeviceConflict"}
+            until(lambda: reasons(*attacks) == wanted, "all else is a condition", SECONDS)
+            assert not [word for word in (*loot, other) if word in compiled()[1]]
+
+            # It changes neither what it is allowed, nor what it was told.
+            theirs = [*spec["devices"], {"name": "taps", "type": "Tap", "deviceNames": ["*"]}]
+            assert refused(lambda: tenant.put(pipeline(**{**spec, "devices": theirs})))
+            own: Json = {"name": "blue", "labels": {"net": "tenant", "more": "yes"}}
+            space: Json = {"apiVersion": "v1", "kind": "Namespace", "metadata": own}
+            assert refused(lambda: tenant.put(space))
+
+            # Labels are followed: entry by entry, and the whole Pipeline.
+            label("blue", net="tenant")
+            until(lambda: compiled()[0] == {"netdev"}, "the entry is not for blue", SECONDS)
+            until(lambda: reasons("capture") == {"capture": "DeviceNotAllowed"}, "told", SECONDS)
+            label("blue")
+            until(lambda: not compiled()[0], "nothing of blue is left", SECONDS)
+            told = {"netdev": "NamespaceNotAllowed"}
+            until(lambda: reasons("netdev") == told, "and blue is told", SECONDS)
+            label("blue", net="tenant", captures="yes")
+            until(lambda: compiled()[0] == set(good), "all is as it was", SECONDS)
+            idle(operator)
+            assert not [word for word in (*loot, other) if word in compiled()[1]]
