@@ -79,7 +79,7 @@ class _Child:
         due = time.monotonic() + BEAT_SECONDS
         try:
             while True:
-                got = signal.sigtimedwait(SIGNALS, max(0.0, due - time.monotonic()))
+                got = _signal_within(due - time.monotonic())
                 if got is None:
                     # Counted in looks, not in seconds: a machine that stood still is no hang.
                     due = time.monotonic() + BEAT_SECONDS
@@ -87,7 +87,7 @@ class _Child:
                     if silent >= _SILENT_BEATS:
                         log.error("the agent hangs; killing it")
                         os.kill(self.pid, signal.SIGKILL)
-                elif got.si_signo == signal.SIGCHLD:
+                elif got == signal.SIGCHLD:
                     status = _reap(self.pid)
                     if status is not None:
                         self._beats()
@@ -136,12 +136,19 @@ def _reap(pid: int) -> int | None:
             found = code if code >= 0 else 128 - code
 
 
+def _signal_within(seconds: float) -> int | None:
+    """Wait so long for one of SIGNALS; None: none came."""
+    got = signal.sigtimedwait(SIGNALS, max(0.0, seconds))
+    # A process that was stopped until after its time gets one that was never sent.
+    return got.si_signo if got is not None and got.si_signo in SIGNALS else None
+
+
 def _asked_within(seconds: float) -> bool:
     """Wait so long; return early and true when told to end."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
-        got = signal.sigtimedwait(SIGNALS, left)
-        if got is not None and got.si_signo == signal.SIGCHLD:
+        got = _signal_within(left)
+        if got == signal.SIGCHLD:
             _reap(0)
         elif got is not None:
             return True

@@ -91,6 +91,25 @@ def test_an_agent_that_is_killed_is_replaced(tmp_path: Path) -> None:
         assert made.said("ended") == made.said("live")[1:]
 
 
+def test_who_was_stopped_goes_on(tmp_path: Path) -> None:
+    """A pod is frozen and thawed: that is no signal to end."""
+    with supervisor(tmp_path, "live") as made:
+        until(lambda: made.said("live") != [])
+        processes = (made.process.pid, *made.said("live"))
+        for _ in range(5):
+            for pid in processes:
+                os.kill(pid, signal.SIGSTOP)
+            began = time.monotonic()
+            # Longer than a beat.
+            until(lambda: time.monotonic() > began + 0.1)  # noqa: B023 - called at once
+            for pid in processes:
+                os.kill(pid, signal.SIGCONT)
+        assert made.process.poll() is None
+        made.process.send_signal(signal.SIGTERM)
+        assert made.process.wait(60) == 0
+    assert made.said("live") == made.said("ended")
+
+
 def test_an_agent_that_hangs_or_fails_is_replaced(tmp_path: Path) -> None:
     with supervisor(tmp_path, "hang") as made:
         until(lambda: len(made.said("hang")) == 1)
