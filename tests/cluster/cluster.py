@@ -53,6 +53,8 @@ _PODS = "10.244.{}.0/24"
 _PORT = 6443
 _COMPONENTS = ("kube-controller-manager", "kube-scheduler", "kube-proxy")
 _SECONDS = 90.0
+_NODE_SECONDS = 20
+"""After so many a node whose kubelet is silent is not Ready."""
 _CGROUPS = Path("/sys/fs/cgroup")
 _CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 # What a kubelet insists on; each gets to see it without a change to the machine.
@@ -292,6 +294,7 @@ class Node:
             "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%"},
             "failCgroupV1": False,
             "failSwapOn": False,
+            "nodeLeaseDurationSeconds": _NODE_SECONDS,
             # Adjusting it needs CAP_SYS_RESOURCE.
             "oomScoreAdj": 0,
             "staticPodPath": STATIC_PODS,
@@ -579,6 +582,8 @@ class Cluster(Api):
             f"--root-ca-file={HOME}/certificates/apiserver.crt",
             f"--flex-volume-plugin-dir={HOME}/plugins",
             "--leader-elect=false",
+            # A node that dies is missed soon.
+            f"--node-monitor-grace-period={_NODE_SECONDS}s",
             log="kube-controller-manager",
         )
         if self.nodes:

@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes, agents and the API server that go away under traffic over next hops on both nodes.
+
+blue/vm2 on node-b and blue/vm3 on node-a announce one prefix; blue/vm1 on node-a sends to it.
+HEADRACE_TEST_LEASE_SECONDS is how long a Lease lasts here, HEADRACE_TEST_AWAY_SECONDS how long the
+API server is away.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+from headrace_cli.demo.lab import Pings, until
+from headrace_cli.errors import CommandError
+from tests.cluster.chart import NAMESPACE
+from tests.cluster.cluster import Cluster, Node
+from tests.cluster.images import Images
+from tests.cluster.sandbox import Namespace
+from tests.cluster.site import EXAMPLE, OPERATOR, SECONDS, ClusterPinger, Site, processes
+from tests.e2e.conftest import VM3, echoes
+
+LEASE_SECONDS = int(os.environ.get("HEADRACE_TEST_LEASE_SECONDS", "8"))
+AWAY_SECONDS = float(os.environ.get("HEADRACE_TEST_AWAY_SECONDS", "12"))
+PREFIX = "10.77.0.0/28"
+ADDRESSES = [f"10.77.0.{number}" for number in range(16)]
+"""Each is a flow, and goes to the machine on one node or on the other."""
+
+
+class Spread:
+    """Two machines with one prefix."""
+
+    def __init__(self, site: Site, near: Namespace) -> None:
+        self.site = site
+        self.client = site.machines["blue/vm1"]
+        self.far = site.machines["blue/vm2"]
+        for machine in (near, self.far):
+            for address in ADDRESSES:
+                machine.ip(f"address add {address}/32 dev lo")
+        for name in ("vm2", "vm3"):
+            prefixes = json.dumps({"spec": {"prefixes": [PREFIX]}})
+            site.cluster.kubectl(
+                *("patch", "interface", name, "-n", "blue", "--type=merge", "-p", prefixes)
+            )
+        until(lambda: self.hops() == 2, "two next hops", SECONDS)
+        site.ready()
+        for address in ADDRESSES:
+            self.client.command("ping", "-c", "1", "-w", "30", address)
+        where = {address: self._arrives_far(address) for address in ADDRESSES}
+        self.flows = {
+            far: next(address for address, found in where.items() if found is far)
+            for far in (True, False)
+        }
+        """Far (or not) -> an address whose packets go there."""
+
+    def _arrives_far(self, address: str) -> bool:
+        before = echoes(self.far)["InEchos"]
+        self.client.command("ping", "-c", "1", "-w", "30", address)
+        return echoes(self.far)["InEchos"] > before
+
+    def slices(self) -> list[Any]:
+        found: list[Any] = self.site.get("rsl", "-n", NAMESPACE)
+        return found
+
+    def hops(self) -> int:
+        """Next hops of the prefix."""
+        return sum(
+            len(route.get("nextHops", ()))
+            for item in self.slices()
+            for route in item["spec"]["routes"]
+            if route["prefix"] == PREFIX
+        )
+
+    def writes(self) -> list[tuple[str, int]]:
+        """What changes with every write of a slice."""
+        return [
+            (item["metadata"]["name"], item["metadata"]["generation"]) for item in self.slices()
+        ]
+
+    @contextmanager
+    def traffic(self) -> Iterator[tuple[ClusterPinger, list[Pings]]]:
+        """Ping over both next hops; fail when one packet of the near one is lost.
+
+        Gives the pings over the far one, and afterwards what became of them.
+        """
+        near, far = (
+            ClusterPinger(self.site, "blue/vm1", self.flows[is_far]) for is_far in (False, True)
+        )
+        counted: list[Pings] = []
+        try:
+            near.wait(50)
+            far.wait(50)
+            yield far, counted
+        finally:
+            result = near.stop()
+            counted.append(far.stop())
+        assert (result.lost, result.sent > 100) == (0, True), self.site.report()
+
+
+@pytest.fixture(scope="module")
+def spread(cluster: Cluster, images: Images) -> Iterator[Spread]:
+    site = Site(cluster, images)
+    try:
+        site.plug(tenants=["blue"])
+        near = cluster.endpoint("blue/vm3", VM3, site.nodes[0])
+        values: dict[str, Any] = {"dataplane.leaseSeconds": LEASE_SECONDS}
+        site.install(**values)
+        cluster.kubectl("apply", "-f", EXAMPLE / "pipeline.yaml", "-f", EXAMPLE / "blue.yaml")
+        vm3 = site.get("interface", "vm2", "-n", "blue")
+        vm3["metadata"] = {"name": "vm3", "namespace": "blue"}
+        vm3["spec"] |= {"nodeName": site.nodes[0].name, "addresses": [*VM3]}
+        vm3["spec"]["attachment"]["afPacket"]["deviceName"] = "blue-vm3"
+        cluster.kubectl("apply", "-f", "-", stdin=json.dumps(vm3))
+        site.ready()
+        yield Spread(site, near)
+    finally:
+        site.clear()
+        site.nodes[0].namespace.ip("link delete blue-vm3")
+        site.unplug()
+
+
+def programmed(site: Site, name: str) -> tuple[str, str]:
+    """Status and reason of an Interface's condition."""
+    conditions = site.get("interface", name, "-n", "blue")["status"]["conditions"]
+    (found,) = (each for each in conditions if each["type"] == "Programmed")
+    return found["status"], found["reason"]
+
+
+def metric(site: Site, node: Node) -> set[str]:
+    """States of the node that the operators measure."""
+    found = set()
+    for pod in site.pods(*OPERATOR):
+        name = pod["metadata"]["name"]
+        path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}:8080/proxy/metrics"
+        text = ""
+        with suppress(CommandError):
+            # One that is only starting does not answer.
+            text = site.cluster.kubectl("get", "--raw", path)
+        for line in text.splitlines():
+            if line.startswith("headrace_operator_unreachable_node{") and node.name in line:
+                found.add(line.partition('state="')[2].partition('"')[0])
+    return found
+
+
+def unreachable(site: Site, kind: str) -> int:
+    """How many nodes of the only object of that kind are."""
+    (found,) = site.get(kind, "-A")
+    return int(found["status"].get("unreachableNodes", 0))
+
+
+def end_leader(site: Site) -> None:
+    """Have the operator that leads end; return when another does."""
+
+    def holder() -> str:
+        lease = site.get("lease", "headrace-operator", "-n", NAMESPACE)
+        return str(lease["spec"].get("holderIdentity", ""))
+
+    before = holder()
+    (uid,) = (
+        pod["metadata"]["uid"]
+        for pod in site.pods(*OPERATOR)
+        if pod["metadata"]["name"] == site.leader()
+    )
+    for pid in processes([uid], "headrace-operator"):
+        os.kill(pid, signal.SIGTERM)
+    until(lambda: holder() not in ("", before), "another operator leads", SECONDS)
+
+
+def test_an_agent_that_is_silent_for_good_takes_nothing_away(spread: Spread) -> None:
+    site = spread.site
+    node = site.nodes[1]
+    before = spread.writes()
+    with spread.traffic() as (pings, counted):
+        stopped = site.processes(node, "headrace-agent")
+        # The supervisor first: it would start another.
+        for pid in sorted(stopped):
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            until(
+                lambda: programmed(site, "vm2") == ("Unknown", "AgentUnreachable"),
+                "the Interface says that its agent is silent",
+                SECONDS,
+            )
+            assert metric(site, node) == {"AgentUnreachable"}
+            until(lambda: unreachable(site, "pipeline") == 1, "its Pipeline says so", SECONDS)
+            # As long again: nothing else comes.
+            began = time.monotonic()
+            until(lambda: time.monotonic() > began + LEASE_SECONDS, "time", 2 * LEASE_SECONDS)
+            pings.wait(100)
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+        site.ready()
+    assert counted[0].lost == 0
+    assert spread.writes() == before
+
+
+def test_nothing_leaves_because_the_api_server_was_away(spread: Spread) -> None:
+    site = spread.site
+    before = spread.writes()
+    with spread.traffic() as (pings, counted):
+        site.cluster.stop_api_server()
+        began = time.monotonic()
+        until(lambda: time.monotonic() > began + AWAY_SECONDS, "time passes", 2 * AWAY_SECONDS)
+        site.cluster.start_api_server()
+        site.ready()
+        began = time.monotonic()
+        until(lambda: time.monotonic() > began + LEASE_SECONDS, "time", 2 * LEASE_SECONDS)
+        pings.wait(100)
+    assert counted[0].lost == 0
+    assert spread.writes() == before
+
+
+def test_a_dead_nodes_next_hops_leave_and_come_back(
+    spread: Spread, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = spread.site
+    node = site.nodes[1]
+    kubelet = node.daemons["kubelet"]
+    before = spread.writes()
+    with spread.traffic() as (pings, counted):
+        began = time.monotonic()
+        kubelet.stop()
+        for program in ("headrace-agent", "headrace-engine"):
+            for pid in sorted(site.processes(node, program)):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            until(lambda: spread.hops() == 1, "its next hop has left", SECONDS)
+            pings.wait(100)
+            cut = time.monotonic() - began
+            until(
+                lambda: programmed(site, "vm2") == ("False", "NodeUnreachable"),
+                "the Interface says that its node is dead",
+                SECONDS,
+            )
+            assert metric(site, node) == {"NodeUnreachable"}
+            until(lambda: unreachable(site, "vnet") == 1, "its network says so", SECONDS)
+            # The slice with the route is all that was written, once.
+            (changed,) = {*spread.writes()} - {*before}
+            assert changed[1] == dict(before)[changed[0]] + 1
+            # Another operator leaves it at that.
+            end_leader(site)
+            until(lambda: metric(site, node) == {"NodeUnreachable"}, "it knows", SECONDS)
+            assert changed in spread.writes()
+        finally:
+            kubelet.start()
+        until(lambda: spread.hops() == 2, "its next hop is back", SECONDS)
+        site.ready()
+        pings.wait(100)
+    assert metric(site, node) == set()
+    (lost,) = counted
+    with capsys.disabled():
+        print(
+            f"\nnode cut off: next hop gone after {cut:.0f} s,"
+            f" {lost.longest_gap} pings of 10 ms lost in a row, {lost.lost} in all"
+        )
