@@ -592,7 +592,8 @@ class Operator:
 
 
 _KINDS: Mapping[str, Kind] = {
-    kind.name: kind for kind in (*WRITTEN, NODES, NAMESPACES, PODS, STATEFUL_SETS)
+    kind.name: kind
+    for kind in (*WRITTEN, UNDERLAY_ENDPOINTS, NODES, NAMESPACES, PODS, STATEFUL_SETS)
 }
 
 
