@@ -42,9 +42,8 @@ CRDS = Kind(
 MANAGER = "headrace-upgrade"
 _LABEL = "headrace.dev/upgrade"
 _OURS = {"app.kubernetes.io/name": "headrace"}
-_NO_COPY: Json = {
-    "metadata": {"annotations": {"kubectl.kubernetes.io/last-applied-configuration": None}}
-}
+_COPY = "kubectl.kubernetes.io/last-applied-configuration"
+_NO_COPY: Json = {"metadata": {"annotations": {_COPY: None}}}
 #: For how long the API server may take to serve a new schema.
 _SECONDS = 60.0
 _RETRY_SECONDS = 0.5
@@ -161,7 +160,9 @@ def _has(schema: Json, *path: str) -> bool:
 
 
 def _has_secret(interface: Json) -> bool:
-    return "secret" in part(interface, "spec", "attachment", "memif")
+    """Whether it has one, or kubectl's copy has: all that is left once the new kinds are there."""
+    copy = text(part(interface, "metadata", "annotations").get(_COPY))
+    return "secret" in part(interface, "spec", "attachment", "memif") or '"secret":' in copy
 
 
 async def _keep(kube: Kube, namespace: str, item: Json) -> None:
