@@ -79,7 +79,7 @@ def test_the_api_server_takes_every_object(installed: Release, values: Json) -> 
         ("get list watch create patch delete", "daemonsets.apps", NAMESPACE),
         ("create list", "leases.coordination.k8s.io", NAMESPACE),
         ("get update patch", "leases.coordination.k8s.io:headrace-operator", NAMESPACE),
-        ("get", "configmaps:headrace-operator", NAMESPACE),
+        ("get patch", "configmaps:headrace-operator", NAMESPACE),
     ],
 )
 def test_what_the_operator_may(installed: Release, verbs: str, what: str, where: str) -> None:
@@ -93,7 +93,7 @@ def test_what_the_operator_may(installed: Release, verbs: str, what: str, where:
         (OPERATOR, "get", "secrets", NAMESPACE),
         (OPERATOR, "create", "pods", NAMESPACE),
         (OPERATOR, "list", "configmaps", NAMESPACE),
-        (OPERATOR, "patch", "configmaps:headrace-operator", NAMESPACE),
+        (OPERATOR, "patch", "configmaps:another", NAMESPACE),
         (OPERATOR, "patch", "leases.coordination.k8s.io:another", NAMESPACE),
         (OPERATOR, "create", "daemonsets.apps", "default"),
         (OPERATOR, "create", "dataplaneconfigs.headrace.dev", "default"),
