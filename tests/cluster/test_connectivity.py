@@ -93,7 +93,14 @@ def test_all_is_well(pod_site: Site) -> None:
             f"isolation of another network's address, {family}",
             f"spoofed source address, {family}",
             f"spoofed source MAC address, {family}",
+            f"isolation of an underlay address, {family} in IPv6",
         }
+    assert passed.keys() >= {
+        "isolation of an underlay address, plain IPv6",
+        "refused: a route to no UnderlayEndpoint",
+        "refused: a device of another pod",
+        "refused: device eth0 of the node",
+    }
     assert "left behind" not in done.err
     nothing_is_left(pod_site)
 

@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,28 +13,49 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
-from headrace_api import VirtualNetwork, pod_networks
-from headrace_api.pod import NETWORKS_ANNOTATION
+from headrace_api import AttachmentType, Interface, VirtualNetwork, pod_networks
+from headrace_api.device import Device
+from headrace_api.pod import NETWORKS_ANNOTATION, pod_device
 from headrace_cli.connectivity import endpoint as endpoint_module
-from headrace_cli.connectivity.frames import GATEWAY_MAC, source_of, tcp_syn, udp
+from headrace_cli.connectivity.frames import (
+    GATEWAY_MAC,
+    in_ipv6,
+    source_of,
+    tcp_syn,
+    udp,
+    udp_packet,
+)
 from headrace_cli.connectivity.plan import (
     Check,
     Metrics,
+    Mistake,
     Outcome,
     Plan,
     Result,
     Surroundings,
     judge,
+    unmet,
 )
 from headrace_cli.connectivity.probe import Answer
 from headrace_cli.connectivity.report import Report
 from headrace_cli.main import main
+from headrace_cli.overview import Seen
 from tests.engine.frames import is_intact
 
 SECONDS = 60.0
-AROUND = Surroundings(("198.18.0.1",), frozenset({"IPv4"}), ("198.19.0.1", 443))
+UNDERLAY = {
+    "connectivity-a1-one-a1": "fd00:1:0:1:0:100:0:a",
+    "connectivity-a1-one-a2": "fd00:1:0:1:0:100:0:b",
+    "connectivity-a1-one-b1": "fd00:1:0:2:0:100:0:c",
+    "connectivity-a1-two-a1": "fd00:1:0:1:0:200:0:d",
+    "connectivity-a1-two-b1": "fd00:1:0:2:0:200:0:e",
+    "connectivity-a1-two-a2": "fd00:1:0:1:0:200:0:f",
+}
+AROUND = Surroundings(("198.18.0.1",), frozenset({"IPv4"}), ("198.19.0.1", 443), underlay=UNDERLAY)
+WRAPPED = ("plain IPv6", "IPv4 in IPv6", "IPv6 in IPv6")
 DATAPLANE: Any = {
     "spec": {
         "hostNetwork": True,
@@ -105,7 +126,7 @@ def test_pods_are_where_the_image_is_and_may_do_little() -> None:
 
 def test_every_check_has_a_name_of_its_own() -> None:
     for test in (plan(), plan("")):
-        checks = [*test.reaching(AROUND), *test.silent(AROUND)]
+        checks = [*test.reaching(AROUND), *test.silent(AROUND), *test.strays(AROUND, {})]
         names = [check.name for check in checks]
         assert len({*names}) == len(names)
         assert {need for check in checks for need in check.needs} <= {*names}
@@ -138,15 +159,26 @@ def good(checks: Sequence[Check]) -> dict[str, Answer]:
             "connect": Answer(text="connected"),
             "forge": Answer(number=1),
             "trespass": Answer(),
+            "intrude": Answer(number=1),
+            "strays": Answer(),
         }[probe.kind]
     return found
 
 
 def judged(**answers: Answer) -> dict[str, Result]:
     """All results; `answers` replace good ones by the check's name."""
+    return judged_in(AROUND, answers)
+
+
+def judged_in(
+    around: Surroundings, answers: dict[str, Answer], sent: Answer | None = None
+) -> dict[str, Result]:
+    """All results; `sent` is what everything that intrudes answers, where it is not well."""
     test = plan()
     results: list[Result] = []
-    for checks in (test.reaching(AROUND), test.silent(AROUND)):
+    intruding = test.intruding(around)
+    answered = {check.name: sent for check in intruding} if sent else good(intruding)
+    for checks in (test.reaching(around), test.silent(around), test.strays(around, answered)):
         results += judge(checks, good(checks) | answers, results)
     return {result.name: result for result in results}
 
@@ -154,7 +186,7 @@ def judged(**answers: Answer) -> dict[str, Result]:
 def test_a_cluster_in_which_all_is_well_passes() -> None:
     found = judged()
     assert {result.outcome for result in found.values()} == {Outcome.PASSED}
-    assert len(found) == 27
+    assert len(found) == 30
 
 
 @pytest.mark.parametrize(
@@ -177,6 +209,16 @@ def test_a_cluster_in_which_all_is_well_passes() -> None:
             "frames from 2001:db8::b arrive",
         ),
         ("spoofed source MAC address, IPv4", Answer(error="not even"), "not even"),
+        (
+            "isolation of an underlay address, IPv4 in IPv6",
+            Answer(text="2001:db8::c"),
+            "packets to an underlay address arrive at 2001:db8::c",
+        ),
+        (
+            "isolation of an underlay address, plain IPv6",
+            Answer(error="no answer"),
+            "no answer",
+        ),
         (
             "no way from headrace0 to the node, IPv4",
             Answer(text="it accepts connections"),
@@ -237,6 +279,124 @@ def test_what_cannot_be_tried_is_skipped() -> None:
     results = judge(checks, good([check for check in checks if not check.skip]))
     (dns,) = (result for result in results if result.name == "cluster network: DNS")
     assert (dns.outcome, dns.reason) == (Outcome.SKIPPED, "no DNS here")
+
+
+def test_what_could_not_be_sent_is_not_called_isolated() -> None:
+    names = [f"isolation of an underlay address, {how}" for how in WRAPPED]
+    for found, outcome, reason in (
+        (judged_in(AROUND, {}, Answer(error="not even honest")), Outcome.FAILED, "not even honest"),
+        (judged_in(AROUND, {}, Answer(skipped="no NET_RAW")), Outcome.SKIPPED, "no NET_RAW"),
+        (
+            judged_in(replace(AROUND, underlay={}, hidden="no right"), {}),
+            Outcome.SKIPPED,
+            "no right",
+        ),
+    ):
+        assert {(found[name].outcome, found[name].reason) for name in names} == {(outcome, reason)}
+
+
+@pytest.mark.parametrize("other", ["node-b", ""])
+def test_packets_go_to_underlay_addresses_of_the_other_network(other: str) -> None:
+    """From three sources each: of the pod, of another's Interface, of the node with that VNI."""
+    test = plan(other)
+    far = "connectivity-a1-two-b1" if other else "connectivity-a1-two-a2"
+    hosts = {UNDERLAY["connectivity-a1-two-a1"]: 10, UNDERLAY[far]: 99}
+    for how, sending, looking in zip(
+        WRAPPED, test.intruding(AROUND), test.strays(AROUND, {}), strict=True
+    ):
+        packets = [IPv6(bytes.fromhex(packet)) for packet in sending.probe.packets]
+        sources = {"2001:db8::a", UNDERLAY["connectivity-a1-two-a1"], "fd00:1:0:1:0:200:0:1"}
+        assert {(p.src, p.dst) for p in packets} == {(s, to) for s in sources for to in hosts}
+        (word,) = looking.probe.words
+        for packet in packets:
+            host = hosts[packet.dst]
+            inner = packet if how == "plain IPv6" else packet.payload
+            if how == "IPv4 in IPv6":
+                assert (inner.src, inner.dst) == ("192.0.2.10", f"192.0.2.{host}")
+            elif how == "IPv6 in IPv6":
+                assert (inner.src, inner.dst) == ("2001:db8::a", f"2001:db8::{host:x}")
+            assert is_intact(inner)
+            assert bytes(inner["UDP"].payload) == f"stray {word} ".encode()
+        assert (sending.asker, looking.asker) == (
+            "connectivity-a1-one-a1",
+            "connectivity-a1-two-a1",
+        )
+    assert len({check.probe.words for check in test.strays(AROUND, {})}) == len(WRAPPED)
+
+
+# What it tries to have taken
+
+
+def mistakes(*devices: Device) -> list[Mistake]:
+    return plan().mistakes(devices)
+
+
+def seen(*conditions: tuple[str, str, str], generation: int = 1) -> Seen:
+    found = [
+        {
+            "type": kind,
+            "status": status,
+            "reason": reason,
+            "message": "m",
+            "observedGeneration": 1,
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
+        for kind, status, reason in conditions
+    ]
+    metadata = {"name": "x", "generation": generation}
+    return Seen.model_validate(
+        {"kind": "Interface", "metadata": metadata, "status": {"conditions": found}}
+    )
+
+
+def test_mistakes_are_valid_objects() -> None:
+    route, pods, nodes = mistakes()
+    network = VirtualNetwork.model_validate(route.item)
+    ((hop,),) = (each.next_hops or () for each in network.spec.routes)
+    assert hop.endpoint_ref
+    devices = []
+    for each in (pods, nodes):
+        attachment = Interface.model_validate(each.item).spec.attachment
+        assert attachment.af_packet
+        devices.append(attachment.af_packet.device_name)
+    test = plan()
+    interface = test.interface(test.endpoint("two", "a1"))
+    assert devices == [pod_device(f"default/{interface}"), "eth0"]
+    assert len({each.key for each in (route, pods, nodes)}) == 3
+
+
+def test_the_nodes_device_is_left_alone_where_it_might_be_given() -> None:
+    *_, pods, nodes = mistakes()
+    assert not unmet(nodes, [Result(pods.name, Outcome.PASSED)])
+    for outcome in (Outcome.FAILED, Outcome.SKIPPED):
+        assert unmet(nodes, [Result(pods.name, outcome)]) == f"because of {pods.name!r}"
+    device = Device(name="d", type=AttachmentType.AF_PACKET, device_names=("eth0",))
+    *_, pods, nodes = mistakes(device)
+    why = unmet(nodes, [Result(pods.name, Outcome.PASSED)])
+    assert why == "Pipeline router lets namespace default have it"
+
+
+def test_only_the_right_refusal_passes() -> None:
+    mistake = mistakes()[1]
+    right = ("Accepted", "False", "DeviceNotAllowed")
+    assert mistake.problem(seen(right), []) == ""
+    assert mistake.problem(seen(), []) is None
+    assert mistake.problem(seen(right, generation=2), []) is None
+    assert mistake.problem(seen(("Accepted", "Unknown", "Pending")), []) is None
+    taken = mistake.problem(seen(("Accepted", "True", "Accepted")), [])
+    assert taken == "it is taken: Accepted=True"
+    other = mistake.problem(seen(("Accepted", "False", "Other")), [])
+    assert other == "refused with reason Other, not DeviceNotAllowed: m"
+    namespace, name = mistake.key
+    for half in ("spec", "status"):
+        config: Any = {
+            "metadata": {"name": "router.node-a"},
+            half: {"interfaces": [{"namespace": namespace, "name": name}]},
+        }
+        leaked = mistake.problem(seen(right), [config])
+        assert leaked == f"it is refused, yet in {half} of DataplaneConfig router.node-a"
+        config[half]["interfaces"][0]["name"] = "another"
+        assert mistake.problem(seen(right), [config]) == ""
 
 
 METRICS = """\
@@ -340,7 +500,7 @@ class Pods:
     a: str
     b: str
 
-    def probe(self, *probes: dict[str, object]) -> list[Answer]:
+    def probe(self, *probes: Mapping[str, object]) -> list[Answer]:
         words = ["ip", "netns", "exec", self.a, sys.executable, "-m"]
         words += ["headrace_cli.connectivity.probe", json.dumps(probes)]
         done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=SECONDS)
@@ -472,6 +632,35 @@ def test_forged_frames_that_are_dropped_are_not(pods: Pods, to: str) -> None:
     finally:
         subprocess.run([*nft, "delete", "table", "netdev", "guard"], check=True)
     assert answers == [Answer(number=1)] * 2
+
+
+@pytest.mark.root
+def test_strays_are_seen_whatever_they_are_in(pods: Pods) -> None:
+    """Also those that the kernel would not take: it has none of the outer addresses."""
+    outer, to = ("fd00:1:0:1:0:200:0:1", "fd00:1:0:2:0:200:0:e"), "2001:db8::c"
+    words = [f"{number:016x}" for number in range(4)]
+    udps = [
+        udp_packet(*ends, endpoint_module.PORT, f"stray {word} ".encode())
+        for ends, word in zip(
+            (outer, ("192.0.2.10", "192.0.2.99"), (OWN[to], to)), words, strict=False
+        )
+    ]
+    packets = [udps[0], *(in_ipv6(*outer, inner) for inner in udps[1:])]
+    asked = {"to": to, "own": "192.0.2.99"}
+    sent, *found = (
+        pods.probe(probe)[0]
+        for probe in (
+            {
+                "kind": "intrude",
+                "to": to,
+                "own": OWN[to],
+                "packets": [packet.hex() for packet in packets],
+            },
+            *({"kind": "strays", **asked, "words": [word]} for word in words),
+        )
+    )
+    assert sent == Answer(number=1)
+    assert [answer.text for answer in found] == [*["2001:db8::c and 192.0.2.99"] * 3, ""]
 
 
 @pytest.mark.root

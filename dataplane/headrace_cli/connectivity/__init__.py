@@ -29,8 +29,10 @@ nodes of a Pipeline, and checks what Headrace promises:
   objects      every Pipeline, network and Interface that you may see is Ready
   parts        operator, node agent, engines and uplinks answer
   packets      IPv4 and IPv6 arrive, within a node and across; the largest, too; 1 MiB by TCP
-  isolation    no address of another network; the same addresses in two networks
+  isolation    no address of another network; the same addresses in two networks; nothing
+               arrives at another's underlay addresses, whatever it is wrapped in
   spoofing     nothing arrives from another's IP or MAC address
+  refusals     of routes to the underlay and devices of the node, which only administrators give
   the rest     no way to the node or the cluster's network; default route, DNS and the API server
                as in every pod; metrics count what was sent
 
@@ -41,7 +43,8 @@ Without a Pipeline that allows pods it makes a temporary one on one node.""",
 
 Rights: list pipelines, virtualnetworks and interfaces; in Headrace's namespace get the deployment,
 daemonset and lease, list dataplaneconfigs and pods, create pods/exec; in --namespace create and
-delete virtualnetworks, create, list and delete pods, create pods/exec, and get the namespace.
+delete virtualnetworks and interfaces, create, list and delete pods, create pods/exec, and get the
+namespace.
 Without --namespace also create and delete namespaces; where no Pipeline allows pods also list
 nodes, create and delete pipelines. A check of what you may not see is skipped, and says so.
 

@@ -4,11 +4,14 @@
 The standard library alone: it starts in every pod of the test, on nodes that may be busy.
 
 UDP: `ask WORD` is answered by `WORD NAME`, filled up to the length of the question; `mark WORD` is
-remembered, and `seen WORD` answered by `WORD` and all that is. TCP: so many bytes as the first
+remembered, and `seen WORD` answered by `WORD` and all that is. `stray WORD` is remembered from
+whatever frame it is in, also one that the kernel would not take; where the pod may look at frames,
+`watching` is the first of what was seen. TCP: so many bytes as the first
 eight say are answered by `DIGEST NAME` (SHA-256).
 """
 
 import hashlib
+import re
 import selectors
 import signal
 import socket
@@ -21,6 +24,10 @@ from typing import NoReturn
 
 PORT = 41952
 """UDP and TCP, of every endpoint: any that is free in a pod that does nothing else."""
+DEVICE = "headrace0"
+"""The pod's device in its Headrace network: not net1, which Multus takes for itself."""
+WATCHING = "watching"
+"""Among what was seen: strays are, too."""
 LENGTH_BYTES = 8
 """Of the number that a transfer begins with, big-endian."""
 
@@ -31,6 +38,8 @@ _MOST_BYTES = 1 << 16
 # All of them fit into one packet.
 _MARKS = 50
 _PATIENCE_SECONDS = 60.0
+_STRAY = re.compile(rb"stray ([0-9a-f]{16})")
+_ETH_P_ALL = 3
 
 
 def family_of(address: str) -> socket.AddressFamily:
@@ -48,11 +57,19 @@ def unfragmented(address: str) -> socket.socket:
     return found
 
 
+def frames_of_device() -> socket.socket:
+    """Return a socket for whole frames of the device. Raises PermissionError."""
+    found = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+    found.bind((DEVICE, _ETH_P_ALL))
+    return found
+
+
 def serve(name: str, addresses: Sequence[str]) -> NoReturn:
     """Answer at the addresses until SIGTERM. Raises OSError with the address in its text."""
     # Process 1 ignores it otherwise.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     marks: deque[bytes] = deque(maxlen=_MARKS)
+    seen: list[bytes] = []
     ready = selectors.DefaultSelector()
     for address in addresses:
         # A socket for each: an answer leaves from where the question went.
@@ -61,8 +78,16 @@ def serve(name: str, addresses: Sequence[str]) -> NoReturn:
             listener.bind((address, PORT))
         except OSError as error:
             raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from error
-        answer = partial(_answer, listener, name.encode(), marks)
+        answer = partial(_answer, listener, name.encode(), seen, marks)
         ready.register(listener, selectors.EVENT_READ, answer)
+    try:
+        watched = frames_of_device()
+    except OSError:
+        # Who may not send such frames either: the checks that are about them are skipped.
+        pass
+    else:
+        seen.append(WATCHING.encode())
+        ready.register(watched, selectors.EVENT_READ, partial(_watch, watched, marks))
     # TCP everywhere: the kubelet asks at the cluster's own address whether the pod is ready.
     for family in {socket.AF_INET, *map(family_of, addresses)}:
         anywhere = "::" if family == socket.AF_INET6 else ""
@@ -73,7 +98,21 @@ def serve(name: str, addresses: Sequence[str]) -> NoReturn:
             key.data()
 
 
-def _answer(listener: socket.socket, name: bytes, marks: deque[bytes]) -> None:
+def _watch(watched: socket.socket, marks: deque[bytes]) -> None:
+    try:
+        frame, where = watched.recvfrom(_MOST_BYTES)
+    except OSError:
+        # The device is down, or has gone.
+        return
+    # The third is the packet's type: what this pod sends is no stray.
+    if where[2] == socket.PACKET_OUTGOING:
+        return
+    for word in _STRAY.findall(frame):
+        if word not in marks:
+            marks.append(word)
+
+
+def _answer(listener: socket.socket, name: bytes, seen: list[bytes], marks: deque[bytes]) -> None:
     try:
         question, sender = listener.recvfrom(_MOST_BYTES)
     except OSError:
@@ -85,7 +124,7 @@ def _answer(listener: socket.socket, name: bytes, marks: deque[bytes]) -> None:
         if word not in marks:
             marks.append(word)
         return
-    answer = b" ".join((word, *marks) if verb == b"seen" else (word, name))
+    answer = b" ".join((word, *seen, *marks) if verb == b"seen" else (word, name))
     try:
         listener.sendto(answer.ljust(len(question)), sender)
     except OSError as error:

@@ -9,6 +9,8 @@ GATEWAY_MAC = "02:68:72:00:00:01"
 
 _ETHERTYPES = {4: 0x0800, 6: 0x86DD}
 _TCP, _UDP = 6, 17
+# Next headers of a packet in a packet (RFC 2473), by the inner one's version.
+_ENCAPSULATED = {4: 4, 6: 41}
 _TTL = 64
 _SYN = 0x02
 
@@ -18,8 +20,7 @@ def udp(mac: str, source: str, destination: str, port: int, payload: bytes) -> b
 
     The addresses are of one family.
     """
-    head = struct.pack("!HHHH", port, port, 8 + len(payload), 0)
-    return _frame(mac, source, destination, _UDP, head + payload, 6)
+    return framed(mac, udp_packet(source, destination, port, payload))
 
 
 def tcp_syn(mac: str, source: str, destination: str, port: int) -> bytes:
@@ -28,7 +29,26 @@ def tcp_syn(mac: str, source: str, destination: str, port: int) -> bytes:
     The addresses are of one family.
     """
     segment = struct.pack("!HHIIBBHHH", port, port, 1, 0, 5 << 4, _SYN, 0xFFFF, 0, 0)
-    return _frame(mac, source, destination, _TCP, segment, 16)
+    return framed(mac, _packet(source, destination, _TCP, segment, 16))
+
+
+def udp_packet(source: str, destination: str, port: int, payload: bytes) -> bytes:
+    """Return an IP packet: UDP from and to the port. The addresses are of one family."""
+    head = struct.pack("!HHHH", port, port, 8 + len(payload), 0)
+    return _packet(source, destination, _UDP, head + payload, 6)
+
+
+def in_ipv6(source: str, destination: str, packet: bytes) -> bytes:
+    """Return the IP packet in an IPv6 packet between these addresses, as nodes send it."""
+    outer = IPv6Address(source), IPv6Address(destination)
+    head = _header(*outer, _ENCAPSULATED[_version(packet)], len(packet))
+    return b"".join((head, *(address.packed for address in outer), packet))
+
+
+def framed(mac: str, packet: bytes) -> bytes:
+    """Return the IP packet in a frame from this MAC address to the gateway."""
+    ethertype = struct.pack("!H", _ETHERTYPES[_version(packet)])
+    return b"".join((_mac(GATEWAY_MAC), _mac(mac), ethertype, packet))
 
 
 def source_of(frame: bytes) -> str:
@@ -41,8 +61,8 @@ def source_of(frame: bytes) -> str:
     return ""
 
 
-def _frame(
-    mac: str, source: str, destination: str, protocol: int, datagram: bytes, checksum_at: int
+def _packet(
+    source: str, destination: str, protocol: int, datagram: bytes, checksum_at: int
 ) -> bytes:
     sender, receiver = ip_address(source), ip_address(destination)
     addresses = sender.packed + receiver.packed
@@ -50,9 +70,11 @@ def _frame(
     # An IPv6 receiver takes 0 for a missing checksum (RFC 768, RFC 8200).
     checksum = struct.pack("!H", _checksum(pseudo + datagram) or 0xFFFF)
     datagram = datagram[:checksum_at] + checksum + datagram[checksum_at + 2 :]
-    head = _header(sender, receiver, protocol, len(datagram))
-    ethertype = struct.pack("!H", _ETHERTYPES[sender.version])
-    return b"".join((_mac(GATEWAY_MAC), _mac(mac), ethertype, head, addresses, datagram))
+    return _header(sender, receiver, protocol, len(datagram)) + addresses + datagram
+
+
+def _version(packet: bytes) -> int:
+    return packet[0] >> 4
 
 
 def _header(

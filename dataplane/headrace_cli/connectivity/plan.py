@@ -5,25 +5,36 @@ Two networks with the same addresses. In the first are two endpoints on one node
 another; in the second are two at the addresses of two of these, of which one has an address more.
 """
 
+import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from headrace_api import API_VERSION, Json, pod_interface_name
-from headrace_api.pod import NETWORKS_ANNOTATION
-from headrace_cli.connectivity.endpoint import PORT
-from headrace_cli.connectivity.probe import DEVICE, Answer, Probe
+from headrace_api import API_VERSION, AttachmentType, Json, pod_interface_name
+from headrace_api.base import ConditionStatus
+from headrace_api.device import Device
+from headrace_api.pod import NETWORKS_ANNOTATION, pod_device
+from headrace_cli.connectivity.endpoint import DEVICE, PORT
+from headrace_cli.connectivity.frames import in_ipv6, udp_packet
+from headrace_cli.connectivity.probe import Answer, Probe
+from headrace_cli.overview import Seen
 from headrace_cli.remote import CONTAINER as DATAPLANE
-from headrace_operator.render.raw import items, mapping, part
+from headrace_operator.render.raw import items, mapping, part, text
 
 NETWORKS = ("one", "two")
 FAMILIES = ("IPv4", "IPv6")
 TRANSFER_BYTES = 1 << 20
+# How packets to an underlay address are made, and the family of those for a tenant's in them.
+_INNER = {"plain IPv6": "", "IPv4 in IPv6": "IPv4", "IPv6 in IPv6": "IPv6"}
+# Of an underlay address: node's /64, VNI, identity of the Interface.
+_VNI = (1 << 64) - (1 << 40)
+_NODE = ((1 << 64) - 1) << 64
+_NODES_DEVICE = "eth0"
 
 # For documentation (RFC 5737, RFC 3849): nobody's own.
 _PREFIX = {"IPv4": "192.0.2.0/24", "IPv6": "2001:db8::/64"}
@@ -123,6 +134,56 @@ class Surroundings:
     """Address and port of the API server's Service."""
     nameless: str = ""
     """Why no name of a Service can be looked up; empty: it can."""
+    underlay: Mapping[str, str] = field(default_factory=dict)
+    """Underlay addresses of the pods' Interfaces, by the pod's name."""
+    hidden: str = ""
+    """Why these are not known; empty: they are."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An object that nobody but an administrator can make good, and how it is to be refused."""
+
+    name: str
+    """Of the check."""
+    item: Json
+    condition: str
+    """The one that is to be False."""
+    reason: str
+    needs: tuple[str, ...] = ()
+    """Names of the checks without which it is not made."""
+    skip: str = ""
+    """Why it is not to be made; empty: it is."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Namespace and name of the object."""
+        metadata = part(self.item, "metadata")
+        return text(metadata.get("namespace")), text(metadata.get("name"))
+
+    def problem(self, seen: Seen, configs: Iterable[Json]) -> str | None:
+        """Return what is wrong with how it was refused; None: nobody has judged it yet.
+
+        `configs` are the DataplaneConfigs.
+        """
+        verdict = next((c for c in seen.status.conditions if c.type == self.condition), None)
+        if (
+            verdict is None
+            or verdict.status is ConditionStatus.UNKNOWN
+            or (verdict.observed_generation or 0) < seen.metadata.generation
+        ):
+            return None
+        if verdict.status is ConditionStatus.TRUE:
+            return f"it is taken: {self.condition}=True"
+        if verdict.reason != self.reason:
+            return f"refused with reason {verdict.reason}, not {self.reason}: {verdict.message}"
+        for config in configs:
+            for half in ("spec", "status"):
+                for each in map(mapping, items(part(config, half).get("interfaces"))):
+                    if (text(each.get("namespace")), text(each.get("name"))) == self.key:
+                        name = text(part(config, "metadata").get("name"))
+                        return f"it is refused, yet in {half} of DataplaneConfig {name}"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -394,6 +455,132 @@ class Plan:
             )
         return found
 
+    # What must not reach another network, whoever it seems to come from
+
+    def intruding(self, around: Surroundings) -> list[Check]:
+        """Return the checks that send packets to underlay addresses of network two.
+
+        They say nothing of what arrived: `strays`, which have the same names, do.
+        """
+        a1, target = self.endpoint("one", "a1"), self.endpoint("one", self.far)
+        return [
+            Check(
+                _to_underlay(how),
+                a1.name,
+                Probe(
+                    "intrude",
+                    target.address("IPv6"),
+                    own=a1.address("IPv6"),
+                    packets=() if around.hidden else tuple(self._intruders(around, how)),
+                ),
+                lambda answer: answer.error,
+                (path(a1, target, "IPv6"), *map(_only_two, FAMILIES)),
+                around.hidden,
+            )
+            for how in _INNER
+        ]
+
+    def _intruders(self, around: Surroundings, how: str) -> Iterator[str]:
+        a1 = self.endpoint("one", "a1")
+        payload = f"stray {self._stray(how)} ".encode()
+        for victim in (self.endpoint("two", "a1"), self.endpoint("two", self.far)):
+            to = around.underlay[victim.name]
+            own = int(IPv6Address(around.underlay[a1.name]))
+            node = own & _NODE | int(IPv6Address(to)) & _VNI | 1
+            for source in (
+                a1.address("IPv6"),
+                around.underlay[self.endpoint("two", "a1").name],
+                str(IPv6Address(node)),
+            ):
+                if family := _INNER[how]:
+                    inner = a1.address(family), victim.address(family, -1)
+                    packet = in_ipv6(source, to, udp_packet(*inner, PORT, payload))
+                else:
+                    packet = udp_packet(source, to, PORT, payload)
+                yield packet.hex()
+
+    def strays(self, around: Surroundings, sent: Mapping[str, Answer]) -> list[Check]:
+        """Return the checks that nothing of it arrived; `sent` are the answers to `intruding`."""
+        asker, target = self.endpoint("two", "a1"), self.endpoint("two", self.far)
+
+        def problem(name: str) -> Callable[[Answer], str]:
+            return lambda answer: (
+                (name in sent and sent[name].error)
+                or answer.error
+                or (
+                    f"packets to an underlay address arrive at {answer.text}" if answer.text else ""
+                )
+            )
+
+        return [
+            Check(
+                check.name,
+                asker.name,
+                Probe(
+                    "strays",
+                    target.address("IPv6"),
+                    own=asker.address("IPv6"),
+                    words=(self._stray(how),),
+                ),
+                problem(check.name),
+                check.needs,
+                check.skip or (sent[check.name].skipped if check.name in sent else ""),
+            )
+            for how, check in zip(_INNER, self.intruding(around), strict=True)
+        ]
+
+    def _stray(self, how: str) -> str:
+        return hashlib.sha256(f"{self.run} {how}".encode()).hexdigest()[:16]
+
+    def mistakes(self, devices: Sequence[Device]) -> list[Mistake]:
+        """Return what is to be refused, in this order.
+
+        `devices` are those that the Pipeline lets the namespace name. The node's own is tried only
+        where the end of a pod of this test was refused: who is given it may cut off the node.
+        """
+        network = self.network("wrong")
+        hop: Json = {"endpointRef": {"name": self._name("none")}}
+        network["spec"] = {
+            **part(network, "spec"),
+            "routes": [{"prefix": "198.51.100.0/24", "nextHops": [hop]}],
+        }
+        pods = "refused: a device of another pod"
+        end = pod_device(f"{self.namespace}/{self.interface(self.endpoint('two', 'a1'))}")
+        allowed = any(device.has(_NODES_DEVICE) for device in devices)
+        return [
+            Mistake(
+                "refused: a route to no UnderlayEndpoint",
+                network,
+                "ResolvedRefs",
+                "EndpointNotFound",
+            ),
+            Mistake(pods, self._named_device("pods", end), "Accepted", "DeviceNotAllowed"),
+            Mistake(
+                f"refused: device {_NODES_DEVICE} of the node",
+                self._named_device("nodes", _NODES_DEVICE),
+                "Accepted",
+                "DeviceNotAllowed",
+                (pods,),
+                f"Pipeline {self.pipeline} lets namespace {self.namespace} have it"
+                if allowed
+                else "",
+            ),
+        ]
+
+    def _named_device(self, name: str, device: str) -> Json:
+        kind = AttachmentType.AF_PACKET.value
+        return {
+            "apiVersion": API_VERSION,
+            "kind": "Interface",
+            "metadata": {"name": self._name("wrong", name), "namespace": self.namespace},
+            "spec": {
+                "networkRef": {"name": self._name("one")},
+                "pipelineName": self.pipeline,
+                "nodeName": self.node,
+                "attachment": {"type": kind, "afPacket": {"deviceName": device}},
+            },
+        }
+
 
 def path(sender: Endpoint, receiver: Endpoint, family: str) -> str:
     """Return the name of the check that the one reaches the other."""
@@ -409,6 +596,10 @@ def family_of(address: str) -> str:
 
 def _only_two(family: str) -> str:
     return f"an address of one network alone, {family}"
+
+
+def _to_underlay(how: str) -> str:
+    return f"isolation of an underlay address, {how}"
 
 
 def _named(endpoint: Endpoint) -> Callable[[Answer], str]:
@@ -441,7 +632,7 @@ def judge(
     return found
 
 
-def unmet(check: Check, known: Iterable[Result]) -> str:
+def unmet(check: Check | Mistake, known: Iterable[Result]) -> str:
     """Return why the check would say nothing, whatever is answered; empty: it says something."""
     passed = {result.name for result in known if result.outcome is Outcome.PASSED}
     missing = [name for name in check.needs if name not in passed]

@@ -15,23 +15,28 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
 from headrace_cli.connectivity import frames
-from headrace_cli.connectivity.endpoint import LENGTH_BYTES, PORT, family_of, unfragmented
-
-DEVICE = "headrace0"
-"""The pod's device in its Headrace network: not net1, which Multus takes for itself."""
+from headrace_cli.connectivity.endpoint import (
+    DEVICE,
+    LENGTH_BYTES,
+    PORT,
+    WATCHING,
+    family_of,
+    frames_of_device,
+    unfragmented,
+)
 
 _AGAIN_SECONDS = 0.3
 _MOST_BYTES = 1 << 16
 _HEADER_BYTES = {socket.AF_INET: 20 + 8, socket.AF_INET6: 40 + 8}
 # The least that IPv6 asks of a link; every network here has more.
 _LEAST_MTU = 1280
-_ETH_P_ALL = 3
 _FORGERIES = 3
+_NO_RAW = "this pod may not send raw frames: the runtime gives no NET_RAW"
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,10 @@ class Probe:
     """An address of this pod, of the family of `to`."""
     claim: str = ""
     """The address to send from; empty: the own one, from another MAC address."""
+    packets: tuple[str, ...] = ()
+    """IP packets to send, hexadecimal."""
+    words: tuple[str, ...] = ()
+    """What must not have been seen."""
     seconds: float = 10.0
     """For all of it, about."""
 
@@ -121,36 +130,69 @@ def forge(probe: Probe) -> Answer:
 
     Honest frames go before and after, and arrive, else nothing is known.
     """
-    mac = Path(f"/sys/class/net/{DEVICE}/address").read_text().strip()
+    mac = _mac()
     # Another one, as local and as much of one station.
     other = f"{mac[:-2]}{int(mac[-2:], 16) ^ 1:02x}"
-    before, forged, after = (secrets.token_hex(8) for _ in range(3))
-    try:
-        raw = _raw()
-    except PermissionError:
-        return Answer(skipped="this pod may not send raw frames: the runtime gives no NET_RAW")
+    mark = secrets.token_hex(8)
+    payload = f"mark {mark} ".encode()
+    source = probe.claim or probe.own
+    forged = frames.udp(mac if probe.claim else other, source, probe.to, probe.port, payload)
+    answer = _between_honest(probe, mac, [forged])
+    if answer.number and mark in _asked(probe.to, "seen", probe.seconds):
+        return replace(answer, text=f"from {probe.claim or other}")
+    return answer
 
-    def arrives(mark: str) -> bool:
+
+def intrude(probe: Probe) -> Answer:
+    """Send `packets`, which are for others, between honest frames that the endpoint at `to` sees.
+
+    Who these packets may have reached is asked with `strays`.
+    """
+    mac = _mac()
+    return _between_honest(
+        probe, mac, [frames.framed(mac, bytes.fromhex(packet)) for packet in probe.packets]
+    )
+
+
+def _between_honest(probe: Probe, mac: str, forged: Sequence[bytes]) -> Answer:
+    """Send forged frames between honest ones that arrive at `to`, else nothing is known."""
+    try:
+        raw = frames_of_device()
+    except PermissionError:
+        return Answer(skipped=_NO_RAW)
+
+    def arrives() -> bool:
+        mark = secrets.token_hex(8)
+        honest = frames.udp(mac, probe.own, probe.to, probe.port, f"mark {mark} ".encode())
         deadline = time.monotonic() + probe.seconds
         while time.monotonic() < deadline:
-            send(mac, probe.own, mark)
+            raw.send(honest)
             if mark in _asked(probe.to, "seen", probe.seconds):
                 return True
             time.sleep(_AGAIN_SECONDS)
         return False
 
-    def send(sender: str, source: str, mark: str) -> None:
-        raw.send(frames.udp(sender, source, probe.to, probe.port, f"mark {mark} ".encode()))
-
     with raw:
-        if not arrives(before):
+        if not arrives():
             return Answer(error="not even honest frames arrive")
         for _ in range(_FORGERIES):
-            send(mac if probe.claim else other, probe.claim or probe.own, forged)
-        if not arrives(after):
+            for frame in forged:
+                raw.send(frame)
+        if not arrives():
             return Answer(error="honest frames do not arrive any more after a forged one")
-    seen = forged in _asked(probe.to, "seen", probe.seconds)
-    return Answer(text=f"from {probe.claim or other}" if seen else "", number=1)
+    return Answer(number=1)
+
+
+def strays(probe: Probe) -> Answer:
+    """Ask the endpoints at `to` and `own` for `words` that they saw: `text` is where, if at all."""
+    found = []
+    for address in (probe.to, probe.own):
+        seen = _asked(address, "seen", probe.seconds).split()
+        if WATCHING not in seen:
+            return Answer(skipped=f"{address} may not look at frames: the runtime gives no NET_RAW")
+        if {*seen} & {*probe.words}:
+            found.append(address)
+    return Answer(text=" and ".join(found))
 
 
 def trespass(probe: Probe) -> Answer:
@@ -166,14 +208,13 @@ def trespass(probe: Probe) -> Answer:
         except OSError:
             pass
     try:
-        raw = _raw()
+        raw = frames_of_device()
     except PermissionError:
         return Answer()
     # By the gateway, whatever routes the pod has.
-    mac = Path(f"/sys/class/net/{DEVICE}/address").read_text().strip()
     with raw:
         deadline = time.monotonic() + probe.seconds
-        raw.send(frames.tcp_syn(mac, probe.own, probe.to, probe.port))
+        raw.send(frames.tcp_syn(_mac(), probe.own, probe.to, probe.port))
         while (left := deadline - time.monotonic()) > 0:
             raw.settimeout(left)
             try:
@@ -239,6 +280,8 @@ KINDS: dict[str, Callable[[Probe], Answer]] = {
     "largest": largest,
     "transfer": transfer,
     "forge": forge,
+    "intrude": intrude,
+    "strays": strays,
     "trespass": trespass,
     "connect": connect,
     "resolve": resolve,
@@ -293,11 +336,8 @@ def _asked(to: str, verb: str, seconds: float, size: int = 0) -> str:
     raise OSError(refused) if refused else _NoAnswerError
 
 
-def _raw() -> socket.socket:
-    """Return a socket for whole frames of the device. Raises PermissionError."""
-    found = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
-    found.bind((DEVICE, _ETH_P_ALL))
-    return found
+def _mac() -> str:
+    return Path(f"/sys/class/net/{DEVICE}/address").read_text().strip()
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ from headrace_cli.connectivity.plan import (
     SERVICE,
     Check,
     Metrics,
+    Mistake,
     Outcome,
     Plan,
     Result,
@@ -48,6 +49,8 @@ from headrace_cli.overview import Seen, readiness
 from headrace_cli.remote import CONTAINER as DATAPLANE
 from headrace_cli.remote import Pod, captured
 from headrace_kube import (
+    DATAPLANE_CONFIGS,
+    INTERFACES,
     NAMESPACES,
     NODES,
     PIPELINES,
@@ -69,6 +72,7 @@ _PATIENCE_SECONDS = 2.0
 # For what comes after the pods have started.
 _ASKING_SECONDS = 45.0
 _GONE_SECONDS = 30.0
+_JUDGED_SECONDS = 20.0
 # Each is one packet, at least, that was answered.
 _COUNTED = frozenset({"ask", "transfer", "forge"})
 _PROBE_SECONDS = 60.0
@@ -165,14 +169,14 @@ class _Session:
         other = "" if alone else nodes[1]
         multus = await self._needs_multus()
         plan = Plan(self._run, namespace, pipeline.metadata.name, nodes[0], other, alone, multus)
-        await self._test_packets(plan)
+        await self._test_packets(plan, pipeline)
 
     # What must be well
 
     def _add(self, *results: Result) -> None:
         self._report.add(results)
 
-    async def _look(self, name: str, work: Awaitable[str], *, needed: bool = True) -> None:
+    async def _look(self, name: str, work: Awaitable[str], *, needed: bool = True) -> Result:
         """Make a check of `work`, which returns what is wrong; all others may need it."""
         async with _step(f"waiting: {name}"):
             try:
@@ -184,6 +188,7 @@ class _Session:
         self._add(result)
         if needed and result.outcome is Outcome.FAILED:
             self._blocker = self._blocker or name
+        return result
 
     async def _needs_multus(self) -> bool:
         try:
@@ -331,7 +336,7 @@ class _Session:
 
     # Packets
 
-    async def _test_packets(self, plan: Plan) -> None:
+    async def _test_packets(self, plan: Plan, pipeline: Pipeline) -> None:
         if plan.alone:
             self._add(Result("across nodes", Outcome.SKIPPED, plan.alone))
         for network in NETWORKS:
@@ -347,29 +352,38 @@ class _Session:
             node_addresses=_addresses(started, "hostIP"),
             families=frozenset(map(family_of, _addresses(started, "podIP"))),
         )
+        around = await self._with_underlay(plan, around)
         before = await self._drops(plan)
         results: list[Result] = []
         counted: Counter[str] = Counter()
-        for phase, checks in (
-            ("asking the test's pods", plan.reaching(around)),
-            ("trying what must not be", plan.silent(around)),
-        ):
+
+        async def answers_to(phase: str, checks: Sequence[Check]) -> dict[str, Answer]:
             sensible = [check for check in checks if not (check.skip or _lacks(check, results))]
             async with _step(phase):
-                answers = await self._ask(plan, sensible)
+                return await self._ask(plan, sensible)
+
+        async def conclude(checks: Sequence[Check], answers: Mapping[str, Answer]) -> None:
             found = judge(checks, answers, results)
             if any(result.outcome is Outcome.FAILED for result in found):
                 found = _explained(found, before, await self._drops(plan))
             self._add(*found)
-            results += found
-            for check in sensible:
-                if check.probe.kind in _COUNTED:
+            results.extend(found)
+            for check in checks:
+                if check.name in answers and check.probe.kind in _COUNTED:
                     counted[check.asker] += answers[check.name].number
+
+        reaching, silent = plan.reaching(around), plan.silent(around)
+        await conclude(reaching, await answers_to("asking the test's pods", reaching))
+        await conclude(silent, await answers_to("trying what must not be", silent))
+        sent = await answers_to("sending to underlay addresses", plan.intruding(around))
+        strays = plan.strays(around, sent)
+        await conclude(strays, await answers_to("looking for what must not arrive", strays))
         if any(_by_token(pod) for pod in self._dataplanes.values()):
             why = "they ask for a token: metrics.authentication is TokenReview"
             self._add(Result(_COUNT, Outcome.SKIPPED, why))
         else:
             await self._look(_COUNT, self._uncounted(plan, counted))
+        await self._try_mistakes(plan, pipeline)
 
     async def _ask_multus(self, plan: Plan) -> None:
         try:
@@ -422,6 +436,25 @@ class _Session:
         )
         return Surroundings((), frozenset(), (service.text, service.number), nameless)
 
+    async def _with_underlay(self, plan: Plan, around: Surroundings) -> Surroundings:
+        """Add the underlay addresses of the test's Interfaces."""
+        try:
+            listed = (await self._kube.list(INTERFACES, plan.namespace)).items
+        except KubeError as error:
+            if not forbidden(error):
+                raise
+            return replace(around, hidden=explain(error))
+        addresses = {
+            text(part(item, "metadata").get("name")): text(
+                part(item, "status").get("underlayAddress")
+            )
+            for item in listed
+        }
+        found = {each.name: addresses.get(plan.interface(each), "") for each in plan.endpoints()}
+        missing = [name for name, address in found.items() if not address]
+        hidden = f"the Interface of {missing[0]} has no underlay address" if missing else ""
+        return replace(around, underlay=found, hidden=hidden)
+
     async def _ask(self, plan: Plan, checks: Sequence[Check]) -> dict[str, Answer]:
         """Have the pods make the checks, each all of its own at once; return answers by check."""
         asked: defaultdict[str, list[Check]] = defaultdict(list)
@@ -461,6 +494,39 @@ class _Session:
         except CommandError as error:
             problem = str(error)
         return [Answer(error=problem)] * len(probes)
+
+    # Mistakes
+
+    async def _try_mistakes(self, plan: Plan, pipeline: Pipeline) -> None:
+        """Make objects that are to be refused, one by one, and look how they are."""
+        labels = await self._namespace_labels()
+        results: list[Result] = []
+        for mistake in plan.mistakes(pipeline.spec.devices_for(AttachmentType.AF_PACKET, labels)):
+            if reason := unmet(mistake, results):
+                self._add(Result(mistake.name, Outcome.SKIPPED, reason))
+                continue
+            results.append(await self._look(mistake.name, self._not_refused(mistake), needed=False))
+
+    async def _not_refused(self, mistake: Mistake) -> str:
+        """Make the object and take it away again; return what is wrong with how it was judged."""
+        kind = next(k for k in (VIRTUAL_NETWORKS, INTERFACES) if k.name == mistake.item["kind"])
+        namespace, name = mistake.key
+        await self._create(kind, mistake.item)
+        deadline = time.monotonic() + _JUDGED_SECONDS
+        try:
+            while True:
+                for item in (await self._kube.list(kind, namespace)).items:
+                    if part(item, "metadata").get("name") != name:
+                        continue
+                    configs = (await self._kube.list(DATAPLANE_CONFIGS, self._system)).items
+                    problem = mistake.problem(Seen.model_validate(item), configs)
+                    if problem is not None:
+                        return problem
+                if time.monotonic() > deadline:
+                    return f"nobody has judged it after {_JUDGED_SECONDS:.0f} s"
+                await asyncio.sleep(_POLL_SECONDS)
+        finally:
+            await self._kube.delete(kind, name, namespace)
 
     # Counters
 
