@@ -23,6 +23,7 @@ from headrace_kube import (
     PIPELINES,
     ROUTE_SLICES,
     VIRTUAL_NETWORKS,
+    Kind,
     KubeError,
 )
 from headrace_operator.compiler import compile as compile_all
@@ -723,6 +724,8 @@ def test_a_tenant_has_what_is_listed_for_it_and_nothing_else(
         label("blue", net="tenant", captures="yes")
         label("default", net="tenant")
         world.put(node("node-a"), pipeline(**spec), network("net"))
+        account = Kind("ServiceAccount", "serviceaccounts", "v1")
+        until(lambda: bool(world.get(account, "default/default")), "pods may be made", SECONDS)
         world.put(pod("web", "node-a", networks="net"))
         with start() as operator:
             until(lambda: world.get(INTERFACES, "default/web-net"), "another's pod is in", SECONDS)
