@@ -424,8 +424,6 @@ def test_it_renews_a_lease_that_goes_with_its_configuration(server: Cluster, pod
     until(lambda: lease(server)["spec"] != last["spec"], "the next agent renews it", SECONDS)
     server.kubectl("delete", "dpc", CONFIG, "-n", NAMESPACE)
     until(lambda: not lease(server), "it goes with its DataplaneConfig", SECONDS)
-    # A busy machine may take longer than the Lease lasts; nothing else is in the way.
-    assert pod.said("cannot renew") == pod.said("no answer in time")
 
 
 def test_what_is_deleted_while_it_is_in_use_stays_in_force(server: Cluster, pod: Pod) -> None:
