@@ -152,6 +152,8 @@ def test_a_cluster_made_anew_gives_the_same_values(
     assert main(["restore", str(file), "--overwrite", *options]) == 0
     assert values(world) == before
 
+    # Its service account is another one by now.
+    kubeconfig = world.write_kubeconfig(tmp_path)
     with Operator(kubeconfig, tmp_path / "after") as operator:
         settle(world, operator)
         assert values(world) == before
@@ -201,6 +203,8 @@ def test_interfaces_of_pods_come_with_their_pods(world: World, tmp_path: Path) -
     assert main(["restore", str(file), *options]) == 0
     (reference,) = world.get(INTERFACES, f"default/{own}")["metadata"]["ownerReferences"]
     assert reference["uid"] == world.get(STATEFUL_SETS, "default/kept")["metadata"]["uid"]
+    # Its service account is another one by now.
+    kubeconfig = world.write_kubeconfig(tmp_path)
     with Operator(kubeconfig, tmp_path / "after") as operator:
         until(lambda: operator.idle, "it is idle", SECONDS)
         assert addresses(own) == had
