@@ -861,6 +861,8 @@ def _compile_all(
                 compiler.upsert(found)
                 if not isinstance(found, Interface | Node | Pod | Namespace):
                     parsed.append(found)
+    if invalid:
+        compiler.carry(held[DATAPLANE_CONFIGS], held[ROUTE_SLICES])
     return _First(compiler, compiler.flush(int(time.time())), parsed, invalid)
 
 

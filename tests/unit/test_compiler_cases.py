@@ -12,6 +12,7 @@ from headrace_api import (
     Interface,
     Namespace,
     Node,
+    Object,
     Objects,
     Pipeline,
     Pod,
@@ -1088,3 +1089,83 @@ def test_an_agent_that_does_not_know_endpoints_is_told_of_none() -> None:
     compiler.agent("router", "node-a", ["UnderlaySourceCheck"])
     compiler.flush()
     assert heard(compiler) == {"blue": ["fd99::1"]}
+
+
+# What cannot be read when the operator starts.
+
+EVERYTHING: tuple[Object, ...] = (
+    pipeline(),
+    node("node-a"),
+    node("node-b"),
+    network(
+        routes=[
+            {"prefix": "10.9.0.0/16", "nextHops": [{"networkRef": {"name": "green"}}]},
+            {"prefix": "10.8.0.0/16", "nextHops": [{"interfaceRef": {"name": "vm2"}}]},
+        ]
+    ),
+    network(
+        "green", routes=[{"prefix": "0.0.0.0/0", "nextHops": [{"networkRef": {"name": "up"}}]}]
+    ),
+    network("up"),
+    interface("vm1", prefixes=["10.7.0.0/16"]),
+    interface("vm2", nodeName="node-b", prefixes=["10.7.0.0/16"]),
+    interface("vm3", nodeName="node-b", networkRef={"name": "up"}),
+)
+UNREADABLE = [item for item in EVERYTHING if item.kind != "Node"]
+
+
+def started(before: Compilation, unreadable: Object) -> Compiler:
+    """An operator starts, and one object cannot be read."""
+    compiler = Compiler(before.allocations)
+    for item in EVERYTHING:
+        if item is unreadable:
+            compiler.hold(item.kind, item.key)
+        else:
+            compiler.upsert(item)
+    compiler.carry(before.configs.values(), before.slices.values())
+    compiler.flush()
+    return compiler
+
+
+@pytest.mark.parametrize("unreadable", UNREADABLE, ids=lambda item: f"{item.kind} {item.key}")
+def test_what_cannot_be_read_goes_on_as_it_was(unreadable: Object) -> None:
+    before = compile_all(Objects.of(EVERYTHING))
+    assert before.problems == ()
+    compiler = started(before, unreadable)
+    found = compiler.snapshot()
+    assert found.slices == before.slices
+    assert found.allocations == before.allocations
+    # The configs of a Pipeline that cannot be read are left alone.
+    assert found.configs == ({} if unreadable.kind == "Pipeline" else before.configs)
+    # What is beside it changes as it should.
+    compiler.upsert(interface("vm4", addresses=["10.0.0.44"], networkRef={"name": "blue"}))
+    compiler.delete("Interface", "default/vm3")
+    compiler.flush()
+    after = compiler.snapshot()
+    if unreadable.kind != "Pipeline":
+        names = {each["name"] for each in specs(after)["router.node-a"]["interfaces"]}
+        assert names >= {"vm1"}
+    assert ("default.up.0" in after.slices) == (unreadable.key == "default/up")
+    compiler.upsert(interface("vm3", nodeName="node-b", networkRef={"name": "up"}))
+    compiler.delete("Interface", "default/vm4")
+    # It is mended.
+    compiler.upsert(unreadable)
+    compiler.flush()
+    mended = compiler.snapshot()
+    assert (mended.configs, mended.problems) == (before.configs, ())
+    assert {name: item["spec"] for name, item in mended.slices.items()} == {
+        name: item["spec"] for name, item in before.slices.items()
+    }
+
+
+@pytest.mark.parametrize("unreadable", UNREADABLE, ids=lambda item: f"{item.kind} {item.key}")
+def test_what_cannot_be_read_and_is_deleted_is_gone(unreadable: Object) -> None:
+    before = compile_all(Objects.of(EVERYTHING))
+    compiler = started(before, unreadable)
+    compiler.delete(unreadable.kind, unreadable.key)
+    compiler.flush()
+    found = compiler.snapshot()
+    rest = [item for item in EVERYTHING if item is not unreadable]
+    wanted = compile_all(Objects.of(rest), before.allocations)
+    assert (found.configs, found.slices) == (wanted.configs, wanted.slices)
+    assert found.problems == wanted.problems

@@ -48,6 +48,7 @@ from .allocations import (
     NodeAllocation,
     Rest,
 )
+from .carried import Carried
 from .claims import Claims, Owner, OwnerKind
 from .config import compiled_network, dataplane_config
 from .endpoints import Endpoints
@@ -55,7 +56,7 @@ from .nodes import pn_key, pn_parts
 from .outcome import Fault, problem, unexpected
 from .quota import Quota
 from .routing import Routing
-from .store import Entry, Place, Store, namespace_of
+from .store import Entry, Place, Store, namespace_of, network_key
 
 _EMPTY = Allocations()
 #: What rests after its release, by the kind of a Rest.
@@ -137,6 +138,7 @@ class Compiler:
 
         # (kind, key) of what exists and cannot be read.
         self._unread: set[tuple[str, str]] = set()
+        self._carried = Carried()
 
         # Where agents do not understand UNDERLAY_SOURCE_CHECK; Pipelines whose nodes do it.
         self._unaware: set[str] = set()
@@ -192,15 +194,52 @@ class Compiler:
         """
         self._unread.add((kind, key))
 
+    def carry(self, configs: Iterable[Json], slices: Iterable[Json]) -> None:
+        """Let what is held go on as it was compiled, by these raw DataplaneConfigs and RouteSlices.
+
+        For the time before the first flush, with everything held and upserted.
+        """
+        self._carried.take(
+            configs, slices, lambda kind, key: (kind, key) in self._unread, self._vnis
+        )
+        for key in {*self._carried.networks, *self._carried.slices} & self._vnis.keys():
+            self._ready_vnis[key] = self._vnis[key]
+            self._routing.carry(key, self._carried.slices[key])
+
+    def _carry(self, key: str) -> interface.Accepted | None:
+        """What the Interface was, if that goes on."""
+        found = self._carried.interfaces.get(key)
+        record = self._records.get(key)
+        if found is None or self._ready_vnis.get(found.network) != found.compiled["vni"]:
+            return None
+        if record is None or record.underlay_address != found.underlay:
+            return None
+        pipeline = pn_parts(found.pn)[0]
+        if ("Pipeline", pipeline) not in self._unread:
+            if found.pn not in self._ready_pns:
+                return None
+            if not {("Interface", key), ("VirtualNetwork", found.network)} & self._unread:
+                return None
+        spec = self._store.interface(key)
+        if ("Interface", key) in self._unread:
+            return found
+        there = spec and (network_key(key, spec), pn_key(spec.pipeline_name, spec.node_name or ""))
+        return found if there == (found.network, found.pn) else None
+
     def _release(self, kind: str, key: str) -> None:
         if (kind, key) not in self._unread:
             return
         self._unread.remove((kind, key))
+        self._carried.drop(kind, key)
         match kind:
             case "Pipeline":
                 self._dirty["pn"] |= {pn for pn in self._pns if pn_parts(pn)[0] == key}
+                self._dirty["ifc"] |= self._store.by_pipeline[key]
             case "VirtualNetwork":
                 self._dirty["net"].add(key)
+                self._dirty["ifc"] |= self._store.by_network[key]
+                self._routing.drop(key)
+                self._touch(key)
             case "Interface":
                 self._dirty["ifc"].add(key)
 
@@ -396,6 +435,9 @@ class Compiler:
         while self._dirty["ifc"]:
             # Again for those who waited for routes that others had.
             self._claim_interfaces(changes, looked_at)
+        for key in self._carried.interfaces:
+            if ("Interface", key) in self._unread:
+                self._accept(key, self._carry(key))
         self._leave_out()
         self._look_at_endpoints(looked_at)
         written = self._routing.write(
@@ -571,7 +613,7 @@ class Compiler:
                 except Exception as error:  # one object's fault must stop no other
                     faults[key] = (unexpected(error),)
             self._set_faults(("Interface", key), "", faults.get(key, ()), looked_at)
-            self._accept(key, accepted)
+            self._accept(key, accepted or self._carry(key))
             if key not in self._records:
                 self._wake(self._quota.shrink(Owner("ifc", key), 0))
 
@@ -740,20 +782,24 @@ class Compiler:
             return None
         spec = spec.sized(spec.node_class(self._store.nodes[node]))
         members = self._by_age("ifc", self._members[pn])
-        networks = [
-            compiled_network(
-                key,
-                self._store.networks[key].spec,
-                self._ready_vnis[key],
-                self._routing.numbers(key),
-                spec,
-                () if pn in self._unaware else self._endpoints.addresses(key),
-            )
-            for key in self._networks(pn, members, looked_at)
-        ]
+        networks = [self._network(pn, key, spec) for key in self._networks(pn, members, looked_at)]
         compiled = [self._accepted[key].compiled for key in members]
         checked = None if pn in self._unaware else pipeline in self._checked
         return dataplane_config(pn, spec, prefix, networks, compiled, self._namespace, checked)
+
+    def _network(self, pn: str, key: str, spec: PipelineSpec) -> Json:
+        """The network as a node has it."""
+        if key not in self._store.networks:
+            entries = self._carried.networks[key]
+            return entries.get(pn) or next(iter(entries.values()))
+        return compiled_network(
+            key,
+            self._store.networks[key].spec,
+            self._ready_vnis[key],
+            self._routing.numbers(key),
+            spec,
+            () if pn in self._unaware else self._endpoints.addresses(key),
+        )
 
     # Problems
 

@@ -479,6 +479,9 @@ def refer(
     """
     network = network_key(key, spec)
     network_spec = store.network(network)
+    if network_spec is None and network in vnis:
+        message = f"VirtualNetwork {network} cannot be read: what it was goes on; correct it"
+        return Fault("spec.networkRef.name", "NetworkNotReady", message)
     if network_spec is None:
         message = f"VirtualNetwork {network} does not exist: create it"
         return Fault("spec.networkRef.name", "NetworkNotFound", message)

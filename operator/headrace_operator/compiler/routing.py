@@ -4,6 +4,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 from headrace_api import Json, VirtualNetworkSpec, slice_name
 
@@ -42,6 +43,8 @@ class Routing:
         self._to_resolve: set[str] = set()
         self._to_write: set[str] = set()
         self._to_announce: dict[str, Accepted] = {}
+        # Network that cannot be read -> its slices by name.
+        self._carried: dict[str, dict[str, Json]] = {}
         self._unreachable: frozenset[int] = frozenset()
 
     def install(self, network: str, placed: Mapping[int, tuple[str, ...]]) -> None:
@@ -126,6 +129,23 @@ class Routing:
         """The network, and those whose routes name it, and so on."""
         return _closure([network], lambda name: self._named_by.get(Owner("net", name), _NONE))
 
+    def carry(self, network: str, slices: Mapping[str, Json]) -> None:
+        """Have the slices of a network that cannot be read stay as they are (by name)."""
+        self._carried[network] = dict(slices)
+        self._to_write.add(network)
+        peers = frozenset(
+            str(hop["network"])
+            for item in slices.values()
+            for hop in _hops(item)
+            if "network" in hop
+        )
+        self._resolved[network] = ResolvedRoutes({}, peers, ())
+
+    def drop(self, network: str) -> None:
+        """The network can be read again, or is gone."""
+        if self._carried.pop(network, None) is not None:
+            self._to_resolve.add(network)
+
     def write(
         self,
         spec: Callable[[str], VirtualNetworkSpec | None],
@@ -141,7 +161,7 @@ class Routing:
         are and how many are new; it returns that, and the limit.
         """
         changes = RouteChanges()
-        networks = sorted(self._to_resolve)
+        networks = sorted(self._to_resolve - self._carried.keys())
         for network in networks:
             before = self._peers(network)
             found = spec(network) if network in vnis else None
@@ -198,8 +218,13 @@ class Routing:
 
     def _write_network(self, network: str, vni: int | None, changes: RouteChanges) -> None:
         table = self._table(network)
-        table.settle()
         written = self._slices[network]
+        if network in self._carried:
+            for name, carried in self._carried[network].items():
+                written[int(name.rpartition(".")[2])] = carried
+                changes.slices[name] = carried
+            return
+        table.settle()
         numbers = set(written)
         for number in sorted(table.dirty):
             item = None
@@ -254,3 +279,9 @@ def _closure(start: Iterable[str], edges: Callable[[str], Iterable[str]]) -> set
                 found.add(name)
                 todo.append(name)
     return found
+
+
+def _hops(item: Json) -> Iterable[Json]:
+    """The next hops of a RouteSlice as the compiler writes it."""
+    spec = cast(dict[str, Any], item["spec"])
+    return (hop for route in spec.get("routes", ()) for hop in route.get("nextHops", ()))
