@@ -65,6 +65,11 @@ class KubeError(Exception):
         return self.status in _REFUSALS
 
     @property
+    def terminating(self) -> bool:
+        """Whether the namespace is being deleted, and takes nothing new."""
+        return self.status == HTTPStatus.FORBIDDEN and "is being terminated" in self.message
+
+    @property
     def expired(self) -> bool:
         """Whether the resource version is too old: list again."""
         return self.status == HTTPStatus.GONE

@@ -55,6 +55,9 @@ class Events:
                 await self._kube.create(EVENTS, event)
                 self._metrics.writes.labels(EVENTS.name, "success").inc()
             except KubeError as error:
+                if error.terminating:
+                    # It goes with its object.
+                    continue
                 self._metrics.writes.labels(EVENTS.name, "error").inc()
                 self._metrics.failed("create", error)
                 _log.warning("event of %s: %s", text(event.get("note")), error)
