@@ -54,6 +54,7 @@ from .metrics import Metrics, gauges
 from .ports import COUNT, Ports, port_in_use
 from .render import (
     Settings,
+    Spread,
     Transition,
     daemon_sets,
     endpoint_status,
@@ -687,7 +688,16 @@ class Controller:
             compiled=(work.kind.name, work.key) not in self._invalid,
             checked=work.key in self._checked,
             unaware=self._compiler.unaware(work.key),
+            moving=self._moving(work.key),
         )
+
+    def _moving(self, pipeline: str) -> tuple[str, Spread] | None:
+        """The first network whose new underlay addresses some node does not know yet, if any."""
+        for network in sorted(self._compiler.moving().get(pipeline, ())):
+            spread, _ = self._standing.network(network)
+            if spread.unwritten or spread.lacking or spread.unreachable:
+                return network, spread
+        return None
 
     def _interface_status(
         self, work: Work, raw: Json, problems: Sequence[Problem], now: datetime

@@ -474,6 +474,25 @@ def test_a_pipeline_forwards_when_every_node_does() -> None:
     assert (status["selectedNodes"], status["readyNodes"], status["metricsPort"]) == (2, 2, 9478)
 
 
+def test_a_pipeline_names_what_its_addresses_wait_for() -> None:
+    dead = {"b of it": State.NODE_UNREACHABLE}
+    late = {"a of it": Verdict(ConditionStatus.UNKNOWN, "Pending", "it starts")}
+    for spread, words in (
+        (
+            Spread(unreachable=dead, lacking=late),
+            "Nothing is heard of agent and kubelet of node b of it",
+        ),
+        (Spread(lacking=late), "1 of 1 nodes lack something of it: a of it: it starts"),
+    ):
+        raw, moving = fresh("Pipeline"), ("ns/net", spread)
+        status: Any = pipeline_status(
+            *(raw, NODES, (), [daemon_set()], {}, {}, 9478, NOW), checked=False, moving=moving
+        )
+        (found,) = (c for c in status["conditions"] if c["type"] == "SourcesChecked")
+        assert (found["status"], found["reason"]) == ("False", "AddressesMoving")
+        assert f"VirtualNetwork ns/net: {words}" in found["message"]
+
+
 def test_a_pipeline_without_a_node_is_failed_and_says_what_to_do() -> None:
     raw = pipeline({}, nodeSelector={"matchLabels": {"role": "edge", "a": "b"}})
     assert kstatus(raw) == "Failed"

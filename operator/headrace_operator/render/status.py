@@ -177,6 +177,7 @@ def pipeline_status(
     compiled: bool = True,
     checked: bool = True,
     unaware: Sequence[str] = (),
+    moving: tuple[str, Spread] | None = None,
 ) -> Json:
     """Status of a Pipeline.
 
@@ -184,7 +185,7 @@ def pipeline_status(
     status; `silent` node -> why it does not forward as the Pipeline now is; `states` node
     -> what is known of it, where it is not alive. `compiled` is whether this generation could be
     read. `checked` is whether the nodes check where overlay packets come from; `unaware`
-    nodes do not know how.
+    nodes do not know how, and one network that is `moving` is not everywhere yet.
     """
     states = {node: state for node, state in sorted(states.items()) if node in nodes}
     gone = {node: state for node, state in states.items() if not state.reachable}
@@ -200,7 +201,7 @@ def pipeline_status(
             or _missing_pods(raw, len(nodes), daemon_sets, silent, len(gone))
             or _forwarding(nodes.keys(), gone)
         )
-    others = {"SourcesChecked": _sources(checked, unaware)}
+    others = {"SourcesChecked": _sources(checked, unaware, moving)}
     found = conditions.status(raw, problems, programmed, now, accepted, others)
     found["nodes"] = [
         {
@@ -238,7 +239,7 @@ def endpoint_status(raw: Json, problems: Sequence[Problem], now: datetime) -> Js
     return conditions.status(raw, problems, conditions.ready("Admitting", message), now)
 
 
-def _sources(checked: bool, unaware: Sequence[str]) -> Verdict:
+def _sources(checked: bool, unaware: Sequence[str], moving: tuple[str, Spread] | None) -> Verdict:
     if unaware:
         message = (
             f"The agents of {_some(sorted(unaware))} are of a release that does not know how:"
@@ -247,6 +248,10 @@ def _sources(checked: bool, unaware: Sequence[str]) -> Verdict:
         return conditions.not_ready("AgentTooOld", message)
     if not checked:
         message = "Nodes are being told of the new underlay addresses of the Interfaces"
+        if moving:
+            network, spread = moving
+            why = unreachable(spread.unreachable) if spread.unreachable else _programmed(spread)
+            message += f"; VirtualNetwork {network}: {why.message}"
         return conditions.not_ready("AddressesMoving", message)
     return conditions.ready("Enforced", "Packets from a wrong source are dropped on every node")
 
