@@ -262,9 +262,12 @@ class Controller:
                 self._compile_soon()
 
     def _is_everywhere(self, network: str) -> bool:
-        """Whether every node that has the network has the newest of it."""
+        """Whether every node that has the network has the newest of it, but for what it refuses.
+
+        What an engine refuses of one tenant's network holds nobody else up.
+        """
         spread, passing = self._standing.network(network)
-        return not (spread.unwritten or spread.lacking or spread.unreachable or passing)
+        return not (spread.waits or passing)
 
     def _is_acknowledged(self) -> bool:
         """Whether every agent has its newest configuration and all routes of its networks."""
@@ -695,7 +698,7 @@ class Controller:
         """The first network whose new underlay addresses some node does not know yet, if any."""
         for network in sorted(self._compiler.moving().get(pipeline, ())):
             spread, _ = self._standing.network(network)
-            if spread.unwritten or spread.lacking or spread.unreachable:
+            if spread.waits:
                 return network, spread
         return None
 

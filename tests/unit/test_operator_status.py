@@ -676,3 +676,14 @@ def test_a_note_fits_an_event() -> None:
     assert isinstance(found, Transition)
     assert len(found.note.encode()) <= 1024
     assert found.note.endswith("ü...")
+
+
+def test_what_an_engine_refuses_of_a_network_is_not_waited_for() -> None:
+    """Else one tenant could hold up the check of sources for all."""
+    refused = Verdict(ConditionStatus.FALSE, "TableFull", "a route is left out")
+    pending = Verdict(ConditionStatus.UNKNOWN, "Pending", "not the newest routes yet")
+    assert not Spread(frozenset("a"), {"b": refused}).waits
+    assert Spread(frozenset("a"), {"b": pending}).waits
+    assert Spread(frozenset("a"), {"b": unwritten("its config", "no", refused=True)}).waits
+    assert Spread(frozenset("a"), unwritten=unwritten("a slice", "", refused=False)).waits
+    assert Spread(unreachable={"b": State.NODE_UNREACHABLE}).waits

@@ -22,6 +22,8 @@ from .report import Report
 _NODES = 5000
 #: Most nodes that a message names.
 _NAMED = 5
+#: Reason of an object that the API server does not take.
+WRITE_REFUSED = "WriteRefused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,15 @@ class Spread:
     """What keeps the network from being written as it is compiled."""
 
     @property
+    def waits(self) -> bool:
+        """Whether a node does not have the newest yet, but for what its engine refuses."""
+        late = any(
+            verdict.status is ConditionStatus.UNKNOWN or verdict.reason == WRITE_REFUSED
+            for verdict in self.lacking.values()
+        )
+        return bool(self.unwritten or self.unreachable or late)
+
+    @property
     def nodes(self) -> int:
         """How many nodes are to have it."""
         return len(self.programmed) + len(self.lacking) + len(self.unreachable)
@@ -47,7 +58,7 @@ def unwritten(what: str, why: str, *, refused: bool) -> Verdict:
     """A compiled object is not at the API server as it is to be: `why`, for people, or nothing."""
     if refused:
         message = f"The API server does not take {what}: {why}"
-        return conditions.not_ready("WriteRefused", message)
+        return conditions.not_ready(WRITE_REFUSED, message)
     words = f"{what} is not written yet" + (f": {why}" if why else "")
     return Verdict(ConditionStatus.UNKNOWN, "WritePending", words)
 
