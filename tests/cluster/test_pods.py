@@ -457,7 +457,7 @@ def test_no_pod_starts_without_its_network_while_no_agent_runs(
     finally:
         place(None)
     rolled_out(tenants, "daemonset/headrace-node", NAMESPACE)
-    assert plugins(node) == ["bridge", "headrace-cni"]
+    until(lambda: plugins(node) == ["bridge", "headrace-cni"], "the entry is there", SECONDS)
     with running(tenants, early) as (pod,):
         ping(pod, blue[1].addresses[0])
 
