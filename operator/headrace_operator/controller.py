@@ -152,8 +152,6 @@ class Controller:
         self._gateways: dict[str, tuple[str, ...]] = {}
         self._nodes: dict[str, dict[str, NodeAllocation]] = {}
         self._interfaces: dict[str, InterfaceAllocation] = {}
-        # Pipelines whose nodes check where overlay packets come from.
-        self._checked: set[str] = set()
         self._pipelines: dict[str, Pipeline] = {}
         self._daemon_sets: dict[str, list[str]] = {}
         # Pod -> Interfaces that it is to have; pod -> why it cannot have what it asks for.
@@ -202,7 +200,6 @@ class Controller:
         self._vnis = {key: record.vni for key, record in allocations.networks.items()}
         self._remember(allocations.interfaces)
         self._nodes = allocations.nodes
-        self._checked = {*allocations.checked}
         self._load_ports(held[DAEMON_SETS])
         for model in first.parsed:
             self._learn(model)
@@ -424,7 +421,6 @@ class Controller:
         elif kind is PIPELINES:
             self._pipelines.pop(key, None)
             self._nodes.pop(key, None)
-            self._checked.discard(key)
             self._want_sets(key, [])
             self._look_at_outputs(key)
             self._look_at_pods()
@@ -465,7 +461,6 @@ class Controller:
             for name, item in found.items():
                 self._want(kind, f"{self._namespace}/{name}", item)
                 about |= self._standing.want(kind, f"{self._namespace}/{name}", item)
-        self._checked |= changes.checked
         touched |= {Work(PIPELINES, name) for name in changes.checked}
         for key, vni in changes.vnis.items():
             _put(self._vnis, key, vni)
@@ -689,7 +684,7 @@ class Controller:
             self._ports.get(work.key),
             now,
             compiled=(work.kind.name, work.key) not in self._invalid,
-            checked=work.key in self._checked,
+            checked=self._compiler.is_checked(work.key),
             unaware=self._compiler.unaware(work.key),
             moving=self._moving(work.key),
         )

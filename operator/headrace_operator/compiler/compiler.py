@@ -379,6 +379,10 @@ class Compiler:
         held = sorted(pn_parts(key) for key in self._unaware if key in self._pns)
         return tuple(node for name, node in held if name == pipeline)
 
+    def is_checked(self, pipeline: str) -> bool:
+        """Whether the Pipeline's nodes check where overlay packets come from."""
+        return pipeline in self._checked
+
     def moving(self) -> dict[str, set[str]]:
         """Pipeline -> networks of those of its Interfaces that have former addresses."""
         found: defaultdict[str, set[str]] = defaultdict(set)
