@@ -78,7 +78,14 @@ class Heartbeat:
             "leaseDurationSeconds": self._seconds,
             "renewTime": now,
         }
-        change: Json = {"spec": spec}
+        # It goes with its DataplaneConfig; one that was made anew takes the former one's over.
+        owner: Json = {
+            "apiVersion": DATAPLANE_CONFIGS.api_version,
+            "kind": DATAPLANE_CONFIGS.name,
+            "name": self._name,
+            "uid": self._uid,
+        }
+        change: Json = {"metadata": {"ownerReferences": [owner]}, "spec": spec}
         try:
             await self._kube.merge(LEASES, self._name, self._namespace, change, FIELD_MANAGER)
         except KubeError as error:
@@ -94,15 +101,7 @@ class Heartbeat:
                 "app.kubernetes.io/component": "dataplane",
                 PIPELINE_LABEL: self._pipeline,
             },
-            # It goes with its DataplaneConfig.
-            "ownerReferences": [
-                {
-                    "apiVersion": DATAPLANE_CONFIGS.api_version,
-                    "kind": DATAPLANE_CONFIGS.name,
-                    "name": self._name,
-                    "uid": self._uid,
-                }
-            ],
+            "ownerReferences": [owner],
         }
         lease: Json = {
             "apiVersion": LEASES.api_version,
