@@ -577,7 +577,7 @@ def test_probes(world: World, start: Any) -> None:
         assert operator.get("/healthz") == (200, "ok\n")
         assert operator.get("/readyz")[0] == 200
         assert operator.get("/nothing")[0] == 404
-        assert operator.metric("info", version="0.1.0") == 1
+        assert operator.metric("info", version="0.2.0") == 1
 
 
 def test_the_api_server_restarts(control_plane: Cluster, world: World, start: Any) -> None:

@@ -204,10 +204,10 @@ def add_address(site: Site, address: str) -> None:
 def test_nothing_is_lost_when_the_chart_is_upgraded_and_rolled_back(
     site: Site, tmp_path: Path
 ) -> None:
-    site.cluster.helm("package", CHART, "-d", tmp_path, "--version", "0.1.1", "--app-version", "1")
+    site.cluster.helm("package", CHART, "-d", tmp_path, "--version", "0.2.1", "--app-version", "1")
     running, pods = engines(site), {pod["metadata"]["uid"] for pod in site.pods()}
     with site.lossless():
-        site.upgrade(tmp_path / "headrace-0.1.1.tgz", logLevel="Debug")
+        site.upgrade(tmp_path / "headrace-0.2.1.tgz", logLevel="Debug")
         until(lambda: leads(site), "a new operator leads", SECONDS)
         site.cluster.helm("rollback", "headrace", "-n", NAMESPACE, "--wait", "--timeout", "3m")
         until(lambda: leads(site), "an old one leads again", SECONDS)
