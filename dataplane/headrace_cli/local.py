@@ -145,6 +145,7 @@ class LocalSource:
         """Read and not compiled yet."""
         self._again: tuple[Manifests, float] | None = None
         """What to compile again, and when: something rests."""
+        self._compiled: Compilation | None = None
         self._failure = ""
         self._logged: frozenset[str] = frozenset()
         self._unready: frozenset[str] = frozenset()
@@ -224,7 +225,9 @@ class LocalSource:
                 now=now,
                 free=free,
                 settled=True,
+                before=self._compiled,
             )
+            self._trace(compiled)
             new = state.model_copy(update={"allocations": compiled.allocations})
             resting = bool(compiled.allocations.resting)
             self._again = (manifests, time.monotonic() + AGAIN_SECONDS) if resting else None
@@ -270,6 +273,13 @@ class LocalSource:
         config = found.config.model_copy(update={"metadata": metadata})
         numbered = replace(found, generation=generation, config=config)
         return state.model_copy(update={"nodes": nodes}), numbered
+
+    def _trace(self, compiled: Compilation) -> None:
+        """Say, once, what this release fails with."""
+        told = self._compiled.traces.items() if self._compiled is not None else ()
+        for (kind, key), trace in compiled.traces.items() - told:
+            log.error("%s %s cannot be compiled and stays as it was:\n%s", kind, key, trace)
+        self._compiled = compiled
 
     def _say(self, manifests: Manifests, problems: tuple[Problem, ...]) -> None:
         lines = frozenset(str(manifests.located(p)) for p in (*manifests.problems, *problems))

@@ -48,7 +48,16 @@ from headrace_kube import (
 from . import objects, pods
 from .agents import PATIENCE, News
 from .cache import Cache
-from .compiler import REST, Changes, Compiler, InterfaceAllocation, NodeAllocation, Rest
+from .compiler import (
+    REST,
+    Changes,
+    Compiler,
+    InterfaceAllocation,
+    NodeAllocation,
+    Rest,
+    Subject,
+)
+from .compiler import start as start_compiler
 from .liveness import Liveness, PipelineNode, State
 from .metrics import Metrics, gauges
 from .ports import COUNT, Ports, port_in_use
@@ -455,6 +464,8 @@ class Controller:
     def _take(self, changes: Changes) -> None:
         """Queue what a compilation changed."""
         self.queue.next_epoch()
+        for (name, key), trace in changes.traces.items():
+            _log.error("%s %s cannot be compiled and stays as it was:\n%s", name, key, trace)
         touched, self._touched = self._touched, set()
         about: set[str] = set()
         for kind, found in ((DATAPLANE_CONFIGS, changes.configs), (ROUTE_SLICES, changes.slices)):
@@ -541,14 +552,18 @@ class Controller:
     def stays(self, item: Json) -> bool:
         """Whether an output that is not wanted stays for now.
 
-        Its Pipeline or its pod's annotation cannot be read, a StatefulSet keeps its addresses, or
-        it is the garbage collector's, as its pod is gone.
+        Its Pipeline or its pod's annotation cannot be read, or not be compiled, a StatefulSet keeps
+        its addresses, or it is the garbage collector's, as its pod is gone.
         """
         if item.get("kind") == INTERFACES.name:
             key = pods.pod_key(item)
             pod = self.cache.get(PODS, key)
             return not pod or key in self._unmade or (pods.is_kept(item) and pods.is_completed(pod))
-        return (PIPELINES.name, objects.label(item, PIPELINE_LABEL)) in self._invalid
+        pipeline = objects.label(item, PIPELINE_LABEL)
+        node = text(part(item, "spec").get("nodeName"))
+        return (PIPELINES.name, pipeline) in self._invalid or (
+            item.get("kind") == DATAPLANE_CONFIGS.name and self._compiler.is_stuck(pipeline, node)
+        )
 
     def complaint(self, pod: str) -> Transition | None:
         """What is wrong with the annotations of a pod, or with what it was started with."""
@@ -855,23 +870,31 @@ def _compile_all(
         held[PODS],
         resting,
     )
-    compiler = Compiler(allocations, namespace, settings.dataplane.sockets)
-    compiler.set_unreachable(withdrawn)
-    parsed: list[Object] = []
-    invalid: dict[tuple[str, str], tuple[Problem, ...]] = {}
+    read: list[Object] = []
+    invalid: dict[Subject, tuple[Problem, ...]] = {}
     for kind in INPUTS:
         for item in held[kind]:
             found = _read(kind, item, settings)
             if isinstance(found, tuple):
                 invalid[kind.name, objects.key(item)] = found
-                compiler.hold(kind.name, objects.key(item))
             else:
-                compiler.upsert(found)
-                if not isinstance(found, Interface | Node | Pod | Namespace):
-                    parsed.append(found)
-    if invalid:
-        compiler.carry(held[DATAPLANE_CONFIGS], held[ROUTE_SLICES])
-    return _First(compiler, compiler.flush(int(time.time())), parsed, invalid)
+                read.append(found)
+
+    def made(failing: Set[Subject]) -> Compiler:
+        compiler = Compiler(allocations, namespace, settings.dataplane.sockets)
+        compiler.set_unreachable(withdrawn)
+        for name, key in (*invalid, *failing):
+            compiler.hold(name, key)
+        for each in read:
+            if (each.kind, each.key) not in failing:
+                compiler.upsert(each)
+        return compiler
+
+    first = start_compiler(made, held[DATAPLANE_CONFIGS], held[ROUTE_SLICES], int(time.time()))
+    learned: list[Object] = [
+        each for each in read if not isinstance(each, Interface | Node | Pod | Namespace)
+    ]
+    return _First(first.compiler, first.changes, learned, {**invalid, **first.held})
 
 
 def _same_spec(before: Json, after: Json) -> bool:

@@ -14,6 +14,7 @@ from headrace_cli.manifests import ManifestReader, Manifests
 from headrace_dataplane.source import Snapshot
 from headrace_operator.compiler import Compilation
 from headrace_operator.compiler import compile as compile_all
+from headrace_operator.compiler import interface as compiler_interface
 
 PIPELINE = """\
 apiVersion: headrace.dev/v1alpha1
@@ -316,3 +317,32 @@ def test_an_error_that_nobody_expected_leaves_the_last_good_state(
             assert len((await waiting).config.spec.interfaces) == 3
 
     asyncio.run(test())
+
+
+def test_what_this_release_fails_with_stays_and_all_else_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    write(folder / "all.yaml", PIPELINE, NETWORK, interface("vm1"))
+    source = LocalSource(ManifestReader(folder), "node-a", StateFile(tmp_path / "state.json"))
+    before = compiled(source).config.spec.interfaces
+    accept = compiler_interface.accept
+
+    def strange(key: str, *words: Any) -> Any:
+        if key == "default/vm1":
+            raise KeyError("what is this?")
+        return accept(key, *words)
+
+    monkeypatch.setattr(compiler_interface, "accept", strange)
+    mtu = interface("vm1") + "  mtu: 1300\n"
+    for names in (["vm2"], ["vm2", "vm3"]):
+        write(folder / "all.yaml", PIPELINE, NETWORK, mtu, *map(interface, names))
+        found = compiled(source).config.spec.interfaces
+        assert [each.name for each in found] == ["vm1", *names]
+        assert found[:1] == before
+    assert caplog.text.count("Traceback") == 1
+    assert "(InternalError)" in caplog.text
+    monkeypatch.undo()
+    write(folder / "all.yaml", PIPELINE, NETWORK, mtu)
+    assert [each.mtu for each in compiled(source).config.spec.interfaces] == [1300]

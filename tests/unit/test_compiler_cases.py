@@ -633,7 +633,7 @@ def test_an_object_that_nobody_expected_hurts_no_other(
     result = run(interface("vm1"), interface("vm2"))
     assert [each["name"] for each in specs(result)["router.node-a"]["interfaces"]] == ["vm2"]
     (found,) = result.problems
-    assert (found.name, found.reason) == ("vm1", "Unexpected")
+    assert (found.name, found.reason) == ("vm1", "InternalError")
     assert "KeyError: 'what is this?'" in found.message
 
 

@@ -4,8 +4,19 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from headrace_api import Json
-from headrace_kube import INTERFACES, NODES, PIPELINES, ROUTE_SLICES, VIRTUAL_NETWORKS, Kind
+from headrace_kube import (
+    DATAPLANE_CONFIGS,
+    INTERFACES,
+    NODES,
+    PIPELINES,
+    ROUTE_SLICES,
+    VIRTUAL_NETWORKS,
+    Kind,
+)
+from headrace_operator.compiler import interface, nodes
 from headrace_operator.controller import Controller, Work
 from headrace_operator.liveness import Liveness, PipelineNode
 from headrace_operator.metrics import Metrics
@@ -63,6 +74,13 @@ class World:
             "status": status or {},
         }
         self.objects[kind, name] = item
+
+    def write(self, kind: Kind, key: str) -> None:
+        """Have what is wanted at the API server."""
+        self.version += 1
+        wanted: Any = self.controller.wanted(Work(kind, key))
+        given: Json = {"uid": key, "generation": 1, "resourceVersion": str(self.version)}
+        self.objects[kind, key] = {**wanted, "metadata": {**wanted["metadata"], **given}}
 
     def node(self, name: str, ready: str) -> None:
         conditions: Any = [{"type": "Ready", "status": ready}]
@@ -139,6 +157,72 @@ def test_next_hops_leave_and_return_and_an_operator_goes_on_where_another_was() 
         world.tell()
         await world.spend(10, "abc")
         assert (world.hops(), world.states()) == (["1", "2"], {})
+        await world.stop()
+
+    asyncio.run(story())
+
+
+def test_what_this_release_fails_with_goes_on_where_another_was(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail_with(module: Any, function: str, word: str) -> None:
+        real = getattr(module, function)
+
+        def strange(*words: Any) -> Any:
+            if word in words:
+                raise KeyError("what is this?")
+            return real(*words)
+
+        monkeypatch.setattr(module, function, strange)
+
+    def key(node: str) -> str:
+        return f"{NAMESPACE}/edge.{node}"
+
+    def conditions(world: World, kind: Kind, name: str) -> set[str]:
+        for work in tuple(world.controller._settling):
+            world.controller._settling[work] = 0.0
+        status: Any = world.controller.status(Work(kind, name, status=True))
+        return {each["reason"] for each in status["conditions"]}
+
+    async def story() -> None:
+        world = World()
+        await world.start()
+        configs = {
+            node: world.controller.wanted(Work(DATAPLANE_CONFIGS, key(node))) for node in "abc"
+        }
+        slices = world.controller.wanted(SLICE)
+        for node in "abc":
+            world.write(DATAPLANE_CONFIGS, key(node))
+        world.write(ROUTE_SLICES, SLICE.key)
+        await world.stop()
+
+        fail_with(nodes, "claim", "edge/a")
+        fail_with(interface, "accept", "ns/on-b")
+        await world.start()
+        controller = world.controller
+        assert caplog.text.count("KeyError: 'what is this?'") == 2
+        assert controller.wanted(Work(DATAPLANE_CONFIGS, key("a"))) is None
+        assert configs["a"] and controller.stays(configs["a"])
+        assert configs["b"] and not controller.stays(configs["b"])
+        for node in "bc":
+            assert controller.wanted(Work(DATAPLANE_CONFIGS, key(node))) == configs[node]
+        assert controller.wanted(SLICE) == slices
+        assert "InternalError" in conditions(world, INTERFACES, "ns/on-b")
+        assert "InternalError" in conditions(world, PIPELINES, "edge")
+        assert "InternalError" not in conditions(world, INTERFACES, "ns/on-a")
+        # What comes of a change goes on, and what was told is not told again.
+        spec: Any = world.objects[VIRTUAL_NETWORKS, "net"]["spec"]
+        world.put(VIRTUAL_NETWORKS, "other", "ns", spec)
+        world.tell()
+        await world.spend(5, "abc")
+        assert "ns/other" in controller._vnis
+        assert caplog.text.count("KeyError: 'what is this?'") == 2
+        monkeypatch.undo()
+        world.put(VIRTUAL_NETWORKS, "third", "ns", spec)
+        world.tell()
+        await world.spend(5, "abc")
+        assert controller.wanted(Work(DATAPLANE_CONFIGS, key("a"))) == configs["a"]
+        assert "InternalError" not in conditions(world, PIPELINES, "edge")
         await world.stop()
 
     asyncio.run(story())

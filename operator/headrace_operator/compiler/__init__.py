@@ -9,7 +9,8 @@ from .allocations import (
     NodeAllocation,
     Rest,
 )
-from .compiler import Changes, Compilation, Compiler, compile  # noqa: A004
+from .compiler import Changes, Compilation, Compiler, compile, start  # noqa: A004
+from .failures import Subject
 
 __all__ = [
     "REST",
@@ -21,5 +22,7 @@ __all__ = [
     "NetworkAllocation",
     "NodeAllocation",
     "Rest",
+    "Subject",
     "compile",
+    "start",
 ]

@@ -9,10 +9,13 @@ A flush goes through the dirty owners in a fixed order, whatever the order of th
 4. write the slices and the configs that this touched.
 
 Who holds a value keeps it; so what was compiled before is compiled the same again.
+
+An exception that nobody expected is its own object's problem: what was compiled of that stays, and
+the next flush tries again.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import itemgetter
@@ -50,10 +53,11 @@ from .allocations import (
 )
 from .carried import Carried
 from .claims import Claims, Owner, OwnerKind
-from .config import compiled_network, dataplane_config
+from .config import compiled_network, dataplane_config, networks_of, place_of
 from .endpoints import Endpoints
+from .failures import Failures, Subject, subject
 from .nodes import pn_key, pn_parts
-from .outcome import Fault, problem, unexpected
+from .outcome import Fault, problem
 from .quota import Quota
 from .routing import Routing
 from .store import Entry, Place, Store, namespace_of, network_key
@@ -66,8 +70,8 @@ Key = TypeVar("Key")
 Name = TypeVar("Name")
 Value = TypeVar("Value")
 
-#: (kind, key) of what was looked at.
-_Subjects: TypeAlias = set[tuple[str, str]]
+#: What was looked at.
+_Subjects: TypeAlias = set[Subject]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,8 @@ class Compilation:
     allocations: Allocations
     problems: tuple[Problem, ...]
     """Sorted."""
+    traces: dict[Subject, str] = field(default_factory=dict)
+    """Tracebacks by the object that an unexpected exception stopped."""
 
 
 @dataclass(slots=True)
@@ -101,6 +107,18 @@ class Changes:
     """Interface -> what it has."""
     problems: dict[tuple[str, str], tuple[Problem, ...]] = field(default_factory=dict)
     """(kind, key) of every object looked at again -> what is wrong with it now; empty: nothing."""
+    traces: dict[Subject, str] = field(default_factory=dict)
+    """Tracebacks, new ones, by the object that an unexpected exception stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The result of a first flush."""
+
+    compiler: "Compiler"
+    changes: Changes
+    held: Mapping[Subject, tuple[Problem, ...]]
+    """What goes on by what was compiled before, as this release fails with it, and how."""
 
 
 class Compiler:
@@ -137,8 +155,14 @@ class Compiler:
         self._records: dict[str, InterfaceAllocation] = {}
 
         # (kind, key) of what exists and cannot be read.
-        self._unread: set[tuple[str, str]] = set()
+        self._unread: set[Subject] = set()
         self._carried = Carried()
+        self._failures = Failures()
+        # Of an earlier run, and not looked at yet.
+        self._inherited: set[str] = set()
+        # What is compiled of a Pipeline on a node, and what an accepted Interface has.
+        self._running: dict[str, PipelineSpec] = {}
+        self._stood: dict[str, InterfaceAllocation] = {}
 
         # Where agents do not understand UNDERLAY_SOURCE_CHECK; Pipelines whose nodes do it.
         self._unaware: set[str] = set()
@@ -160,6 +184,8 @@ class Compiler:
         self._configs: dict[str, Json] = {}
         # pn -> networks for which there is no room.
         self._beyond: dict[str, set[str]] = {}
+        # pn -> networks whose entry there is as it was, by an unexpected exception.
+        self._broken: dict[str, set[str]] = {}
         self._install(allocations)
 
     def _install(self, allocations: Allocations) -> None:
@@ -184,6 +210,7 @@ class Compiler:
         }
         self._checked = {*allocations.checked}
         self._dirty = {"pn": {*self._pns}, "net": {*self._vnis}, "ifc": {*self._records}}
+        self._inherited = {*self._pns}
 
     # Input
 
@@ -199,6 +226,8 @@ class Compiler:
 
         For the time before the first flush, with everything held and upserted.
         """
+        if not self._unread:
+            return
         self._carried.take(
             configs, slices, lambda kind, key: (kind, key) in self._unread, self._vnis
         )
@@ -244,14 +273,7 @@ class Compiler:
                 self._dirty["ifc"].add(key)
 
     def _is_held(self, owner: Owner) -> bool:
-        match owner.kind:
-            case "pn":
-                subject = "Pipeline", pn_parts(owner.key)[0]
-            case "net":
-                subject = "VirtualNetwork", owner.key
-            case "ifc":
-                subject = "Interface", owner.key
-        return subject in self._unread
+        return subject(owner) in self._unread
 
     def upsert(self, item: Object) -> None:
         """Put an object, or replace the one of its key. An equal one changes nothing."""
@@ -433,6 +455,7 @@ class Compiler:
         self._now = now
         changes = Changes()
         looked_at: _Subjects = set()
+        self._wake(self._failures.turn())
         self._keep(changes)
         self._claim_nodes(changes, looked_at)
         self._claim_networks(changes, looked_at)
@@ -454,11 +477,15 @@ class Compiler:
         changes.slices = written.slices
         for key, faults in written.faults.items():
             self._set_faults(("VirtualNetwork", key), "routes", faults, looked_at)
+        for key, error in written.failed.items():
+            faults = self._failures.add(Owner("net", key), error)
+            self._set_faults(("VirtualNetwork", key), "routes", faults, looked_at)
         for key in written.touched:
             self._touch(key)
         self._check_sources(changes)
         self._write_configs(changes, looked_at)
-        changes.problems = {subject: self._problems(subject) for subject in sorted(looked_at)}
+        changes.problems = {each: self._problems(each) for each in sorted(looked_at)}
+        changes.traces = self._failures.news()
         return changes
 
     def allocations(self) -> Allocations:
@@ -482,6 +509,19 @@ class Compiler:
             checked=tuple(sorted(self._checked)),
         )
 
+    def failed(self) -> set[Subject]:
+        """What the last flush failed with that had something before it, but for Pipelines."""
+        had: dict[OwnerKind, Container[str]] = {"net": self._vnis, "ifc": self._records, "pn": ()}
+        return {subject(each) for each in self._failures.owners() if each.key in had[each.kind]}
+
+    def is_stuck(self, pipeline: str, node: str) -> bool:
+        """Whether the last flush failed with the Pipeline on the node."""
+        return Owner("pn", pn_key(pipeline, node)) in self._failures
+
+    def traces(self) -> dict[Subject, str]:
+        """Tracebacks by the object that the last flush failed with."""
+        return self._failures.traces()
+
     def snapshot(self) -> Compilation:
         """The whole result as of the last flush."""
         return Compilation(
@@ -489,8 +529,9 @@ class Compiler:
             slices=self._routing.slices(),
             allocations=self.allocations(),
             problems=tuple(
-                sorted(found for subject in self._faults for found in self._problems(subject))
+                sorted(found for each in self._faults for found in self._problems(each))
             ),
+            traces=self.traces(),
         )
 
     # 1. Keep
@@ -506,7 +547,10 @@ class Compiler:
         ]:
             for owner in todo:
                 done.add(owner)
-                self._wake(self._keep_one(owner, changes))
+                try:
+                    self._wake(self._keep_one(owner, changes))
+                except Exception as error:  # one object's fault must stop no other
+                    self._failures.add(owner, error)
 
     def _keep_one(self, owner: Owner, changes: Changes) -> set[Owner]:
         key = owner.key
@@ -550,10 +594,24 @@ class Compiler:
     def _claim_nodes(self, changes: Changes, looked_at: _Subjects) -> None:
         for key in self._take_dirty("pn"):
             pipeline, node = pn_parts(key)
-            record, faults = nodes.claim(self._store, self._claims, key, self._pns.get(key))
-            _record(self._pns, key, record, changes.nodes, (pipeline, node))
+            owner, record = Owner("pn", key), self._pns.get(key)
+            # What it was: of one that an earlier run had, what that gave it.
+            prefix = self._ready_pns.get(key)
+            if key in self._inherited and record:
+                self._inherited.discard(key)
+                prefix = record.underlay_prefix
+            faults = self._failures.faults(owner)
+            if not faults:
+                try:
+                    record, faults = nodes.claim(self._store, self._claims, key, record)
+                    _record(self._pns, key, record, changes.nodes, (pipeline, node))
+                    prefix = record.underlay_prefix if record and not faults else None
+                    _put(self._running, key, self._store.pipeline(pipeline) if prefix else None)
+                except Exception as error:  # one object's fault must stop no other
+                    faults = self._failures.add(owner, error)
+            if self._store.pipeline(pipeline) is None or node not in self._store.nodes:
+                prefix, faults = None, ()
             self._set_faults(("Pipeline", pipeline), node, faults, looked_at)
-            prefix = record.underlay_prefix if record and not faults else None
             if self._ready_pns.get(key) != prefix:
                 _put(self._ready_pns, key, prefix)
                 self._dirty["ifc"] |= self._store.by_pipeline[pipeline] & self._store.by_node[node]
@@ -561,7 +619,7 @@ class Compiler:
 
     def _claim_networks(self, changes: Changes, looked_at: _Subjects) -> None:
         todo = self._take_dirty("net")
-        faults: dict[str, tuple[Fault, ...]] = dict.fromkeys(todo, ())
+        faults = {key: self._failures.faults(Owner("net", key)) for key in todo}
         for claim in (network.claim_given, network.claim_any):
             for key in todo:
                 spec = self._store.network(key)
@@ -573,10 +631,16 @@ class Compiler:
                         vni, faults[key] = claim(self._claims, key, spec)
                         _record(self._vnis, key, vni, changes.vnis, key)
                 except Exception as error:  # one object's fault must stop no other
-                    faults[key] = (unexpected(error),)
+                    faults[key] = self._failures.add(Owner("net", key), error)
         for key in todo:
-            self._set_faults(("VirtualNetwork", key), "", faults[key], looked_at)
-            vni = self._vnis.get(key) if not faults[key] else None
+            there = key in self._store.networks
+            self._set_faults(("VirtualNetwork", key), "", faults[key] if there else (), looked_at)
+            vni = self._vnis.get(key) if there and not faults[key] else None
+            stood = self._ready_vnis.get(key)
+            if there and stood and Owner("net", key) in self._failures:
+                network.install(self._claims, key, stood)
+                _record(self._vnis, key, stood, changes.vnis, key)
+                vni = stood
             if vni is None:
                 self._wake(self._quota.shrink(Owner("net", key), 0))
             if self._ready_vnis.get(key) != vni:
@@ -594,10 +658,13 @@ class Compiler:
             spec = self._store.interface(key)
             if spec is None:
                 continue
+            faults[key] = self._failures.faults(Owner("ifc", key))
+            if faults[key]:
+                continue
             try:
                 found, faults[key] = self._claim_given(key, spec)
             except Exception as error:  # one object's fault must stop no other
-                found, faults[key] = None, (unexpected(error),)
+                found, faults[key] = None, self._failures.add(Owner("ifc", key), error)
             if found is not None:
                 contexts[key] = found
         for key in todo:
@@ -614,12 +681,27 @@ class Compiler:
                             interface.accept(key, spec, contexts[key], record),
                             created=self._store.created("ifc", key),
                         )
+                        self._stood[key] = record
                 except Exception as error:  # one object's fault must stop no other
-                    faults[key] = (unexpected(error),)
+                    faults[key] = self._failures.add(Owner("ifc", key), error)
             self._set_faults(("Interface", key), "", faults.get(key, ()), looked_at)
-            self._accept(key, accepted or self._carry(key))
+            self._accept(key, accepted or self._carry(key) or self._stay(key, changes))
             if key not in self._records:
                 self._wake(self._quota.shrink(Owner("ifc", key), 0))
+
+    def _stay(self, key: str, changes: Changes) -> interface.Accepted | None:
+        """What the Interface was before this flush failed with it, if that can go on."""
+        found, record = self._accepted.get(key), self._stood.get(key)
+        if found is None or record is None or Owner("ifc", key) not in self._failures:
+            return None
+        if self._store.interface(key) is None or found.pn not in self._ready_pns:
+            return None
+        if self._ready_vnis.get(found.network) != found.compiled["vni"]:
+            return None
+        if not interface.install(self._claims, key, record):
+            return None
+        _record(self._records, key, record, changes.interfaces, key)
+        return found
 
     def _claim_given(
         self, key: str, spec: InterfaceSpec
@@ -691,6 +773,8 @@ class Compiler:
             self._members[accepted.pn].add(key)
             self._present[accepted.network][accepted.pn] += 1
             self._dirty_configs.add(accepted.pn)
+        else:
+            self._stood.pop(key, None)
         _put(self._accepted, key, accepted)
         self._routing.interface_changed(key, old, accepted)
 
@@ -750,11 +834,17 @@ class Compiler:
 
     def _write_configs(self, changes: Changes, looked_at: _Subjects) -> None:
         for pn in sorted(self._dirty_configs):
-            item = self._config(pn, looked_at)
+            pipeline, node = pn_parts(pn)
+            try:
+                item = self._config(pn, looked_at)
+            except Exception as error:  # one node's fault must stop no other
+                item = self._configs.get(pn)
+                faults = self._failures.add(Owner("pn", pn), error)
+                self._set_faults(("Pipeline", pipeline), node, faults, looked_at)
             if self._configs.get(pn) != item:
                 _put(self._configs, pn, item)
-                changes.configs[config_name(*pn_parts(pn))] = item
-        self._dirty_configs.clear()
+                changes.configs[config_name(pipeline, node)] = item
+        self._dirty_configs = {*self._broken}
 
     def _by_age(self, kind: OwnerKind, keys: Iterable[str]) -> list[str]:
         """Oldest first: where an engine has not room for all, the last that came are left out."""
@@ -781,15 +871,42 @@ class Compiler:
     def _config(self, pn: str, looked_at: _Subjects) -> Json | None:
         prefix = self._ready_pns.get(pn)
         pipeline, node = pn_parts(pn)
-        spec = self._store.pipeline(pipeline)
+        spec = self._running.get(pn)
         if prefix is None or spec is None:
-            return None
+            self._networks(pn, (), looked_at)
+            self._break(pn, {}, looked_at)
+            return self._configs.get(pn) if prefix else None
         spec = spec.sized(spec.node_class(self._store.nodes[node]))
         members = self._by_age("ifc", self._members[pn])
-        networks = [self._network(pn, key, spec) for key in self._networks(pn, members, looked_at)]
+        networks = self._entries(pn, self._networks(pn, members, looked_at), spec, looked_at)
         compiled = [self._accepted[key].compiled for key in members]
         checked = None if pn in self._unaware else pipeline in self._checked
         return dataplane_config(pn, spec, prefix, networks, compiled, self._namespace, checked)
+
+    def _entries(
+        self, pn: str, keys: Iterable[str], spec: PipelineSpec, looked_at: _Subjects
+    ) -> list[Json]:
+        """The networks as a node has them; as it had them, where this flush fails with one."""
+        entries = []
+        broken: dict[str, tuple[Fault, ...]] = {}
+        for key in keys:
+            try:
+                entries.append(self._network(pn, key, spec))
+            except Exception as error:  # one object's fault must stop no other
+                broken[key] = self._failures.add(Owner("net", key), error)
+                entries += networks_of(self._configs.get(pn), key)
+        self._break(pn, broken, looked_at)
+        return entries
+
+    def _break(
+        self, pn: str, broken: Mapping[str, tuple[Fault, ...]], looked_at: _Subjects
+    ) -> None:
+        """Note the networks whose entry there is as it was."""
+        for key in broken.keys() | self._broken.pop(pn, set()):
+            faults = broken.get(key, ())
+            self._set_faults(("VirtualNetwork", key), f"entry on {pn}", faults, looked_at)
+        if broken:
+            self._broken[pn] = {*broken}
 
     def _network(self, pn: str, key: str, spec: PipelineSpec) -> Json:
         """The network as a node has it."""
@@ -825,6 +942,30 @@ class Compiler:
         return tuple(sorted({problem(*subject, fault) for faults in found for fault in faults}))
 
 
+def start(
+    made: Callable[[Set[Subject]], Compiler],
+    configs: Collection[Json],
+    slices: Collection[Json],
+    now: int,
+) -> Start:
+    """Flush a Compiler for the first time: what it fails with goes on by what was compiled before.
+
+    `made` gives a Compiler with all objects upserted, or held where they are named; again for each
+    attempt. `configs` and `slices` are raw DataplaneConfigs and RouteSlices.
+    """
+    held: dict[Subject, tuple[Problem, ...]] = {}
+    traces: dict[Subject, str] = {}
+    while True:
+        compiler = made(held.keys())
+        compiler.carry(configs, slices)
+        changes = compiler.flush(now)
+        again = compiler.failed() - held.keys() if configs else set()
+        traces = {**compiler.traces(), **traces}
+        if not again:
+            return Start(compiler, replace(changes, traces=traces), held)
+        held |= {each: changes.problems.get(each, ()) for each in again}
+
+
 def compile(  # noqa: A001 - the word for it; nobody compiles Python here
     objects: Objects,
     allocations: Allocations = _EMPTY,
@@ -835,24 +976,51 @@ def compile(  # noqa: A001 - the word for it; nobody compiles Python here
     free: int = 0,
     settled: bool = False,
     unreachable: Set[tuple[str, str]] = frozenset(),
+    before: Compilation | None = None,
 ) -> Compilation:
     """Compile all objects from scratch: a pure function of its arguments, which are a Compiler's.
 
     `now` is in seconds since 1970; what was released before `free` may be given out again.
-    `settled`: every node sends to where Interfaces are as soon as they are there.
+    `settled`: every node sends to where Interfaces are as soon as they are there. `before` is the
+    last result, by which goes on what this release fails with.
 
     Give the allocations of the last result to the next compilation, and nothing moves. A broken
     object is left out and becomes a Problem; it never raises and hurts no other.
     """
-    compiler = Compiler(allocations, namespace, sockets)
-    compiler.set_unreachable(unreachable)
-    for item in objects.all():
-        compiler.upsert(item)
-    compiler.free(free)
-    compiler.flush(now)
+
+    def made(held: Set[Subject]) -> Compiler:
+        compiler = Compiler(allocations, namespace, sockets)
+        compiler.set_unreachable(unreachable)
+        for item in objects.all():
+            if (item.kind, item.key) in held:
+                compiler.hold(item.kind, item.key)
+            else:
+                compiler.upsert(item)
+        compiler.free(free)
+        return compiler
+
+    first = start(
+        made,
+        [*before.configs.values()] if before else (),
+        [*before.slices.values()] if before else (),
+        now,
+    )
+    compiler = first.compiler
     if settled and any([compiler.settle(pipeline) for pipeline in compiler.moving()]):
         compiler.flush(now)
-    return compiler.snapshot()
+    found = compiler.snapshot()
+    held = (each for problems in first.held.values() for each in problems)
+    stuck = {
+        name: item
+        for name, item in (before.configs if before else {}).items()
+        if compiler.is_stuck(*place_of(item))
+    }
+    return replace(
+        found,
+        configs={**stuck, **found.configs},
+        problems=tuple(sorted((*found.problems, *held))),
+        traces=first.changes.traces,
+    )
 
 
 def _put(table: dict[Key, Value], key: Key, value: Value | None) -> None:

@@ -2,6 +2,7 @@
 """The DataplaneConfig of a Pipeline on a node."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 from headrace_api import (
     API_VERSION,
@@ -84,6 +85,22 @@ def dataplane_config(
         },
         "spec": body,
     }
+
+
+def place_of(config: Json) -> tuple[str, str]:
+    """Pipeline and node of a DataplaneConfig as it is made here."""
+    spec = cast(dict[str, Any], config["spec"])
+    return spec["pipelineName"], spec["nodeName"]
+
+
+def networks_of(config: Json | None, key: str) -> list[Json]:
+    """What a DataplaneConfig, as it is made here, has of a network: one entry, or none."""
+    spec = cast(dict[str, Any], config["spec"]) if config else {}
+    return [
+        entry
+        for entry in spec.get("networks", ())
+        if f"{entry['namespace']}/{entry['name']}" == key
+    ]
 
 
 def _uplinks(spec: PipelineSpec, node: str, own: str) -> list[Json]:

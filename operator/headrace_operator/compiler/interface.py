@@ -106,16 +106,18 @@ class Accepted:
     """Creation time of the Interface."""
 
 
-def install(claims: Claims, key: str, record: InterfaceAllocation) -> None:
-    """Take what a record of an earlier run says."""
+def install(claims: Claims, key: str, record: InterfaceAllocation) -> bool:
+    """Take what a record of an earlier run says; False when another holds some of it."""
     owner = Owner("ifc", key)
+    there: list[tuple[Space, int | str]] = []
     if record.device and record.node:
-        for device in occupied(key, record.device):
-            claims.take(device_space(record.node), device, owner)
-    for address in record.addresses:
-        claims.take(address_space(record.network), address_number(address), owner)
-    for address in _underlay(record):
-        claims.take(_underlay_space(record), underlay_host(address), owner)
+        space = device_space(record.node)
+        there += [(space, device) for device in occupied(key, record.device)]
+    space = address_space(record.network)
+    there += [(space, address_number(address)) for address in record.addresses]
+    space = _underlay_space(record)
+    there += [(space, underlay_host(address)) for address in _underlay(record)]
+    return all([claims.take(space, value, owner) for space, value in there])
 
 
 def release_former(claims: Claims, key: str, record: InterfaceAllocation) -> set[Owner]:
@@ -480,7 +482,7 @@ def refer(
     network = network_key(key, spec)
     network_spec = store.network(network)
     if network_spec is None and network in vnis:
-        message = f"VirtualNetwork {network} cannot be read: what it was goes on; correct it"
+        message = f"VirtualNetwork {network} is not ready: what it was goes on; see its conditions"
         return Fault("spec.networkRef.name", "NetworkNotReady", message)
     if network_spec is None:
         message = f"VirtualNetwork {network} does not exist: create it"

@@ -41,4 +41,8 @@ def resting(field: str, reason: str, what: str, rest: Rest) -> Fault:
 def unexpected(error: Exception) -> Fault:
     """What this release did not expect of an object: a fault of ours, and its own problem."""
     line = " ".join(f"{type(error).__name__}: {error}".split())
-    return Fault("", "Unexpected", f"this release cannot compile it: {line}: please report it")
+    message = (
+        f"this release cannot compile it: {line}: what was compiled of it before goes on; please"
+        " report it, with what the log says"
+    )
+    return Fault("", "InternalError", message)

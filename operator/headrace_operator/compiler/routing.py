@@ -26,6 +26,8 @@ class RouteChanges:
     """By name; None: gone."""
     faults: dict[str, tuple[Fault, ...]] = field(default_factory=dict)
     """Network -> all that is wrong with its routes."""
+    failed: dict[str, Exception] = field(default_factory=dict)
+    """Network -> what nobody expected of its routes: these stay as they were."""
     touched: set[str] = field(default_factory=set)
     """Networks whose list of slices or of peers changed."""
 
@@ -161,24 +163,27 @@ class Routing:
         are and how many are new; it returns that, and the limit.
         """
         changes = RouteChanges()
-        networks = sorted(self._to_resolve - self._carried.keys())
-        for network in networks:
-            before = self._peers(network)
-            found = spec(network) if network in vnis else None
-            self._index(network, found)
-            resolved = ResolvedRoutes({}, frozenset(), ())
-            if found:
-                resolved = resolve_routes(
-                    network, found, endpoint, vnis.__contains__, endpoints(network)
-                )
-            resolved = self._admitted(network, resolved, admit)
-            self._resolved[network] = resolved
-            self._table(network).withdraw(_OWN, resolved.hops)
-            if resolved.peers != before:
+        resolved: dict[str, ResolvedRoutes] = {}
+        for network in sorted(self._to_resolve - self._carried.keys()):
+            try:
+                found = spec(network) if network in vnis else None
+                resolved[network] = ResolvedRoutes({}, frozenset(), ())
+                self._index(network, found)
+                if found:
+                    routes = resolve_routes(
+                        network, found, endpoint, vnis.__contains__, endpoints(network)
+                    )
+                    resolved[network] = self._admitted(network, routes, admit)
+            except Exception as error:  # one network's fault must stop no other
+                del resolved[network]
+                changes.failed[network] = error
+        for network, routes in resolved.items():
+            if routes.peers != self._peers(network):
                 changes.touched.add(network)
-        for network in networks:
-            hops = self._resolved[network].hops
-            self._table(network).announce(_OWN, hops, together=False)
+            self._resolved[network] = routes
+            self._table(network).withdraw(_OWN, routes.hops)
+        for network, routes in resolved.items():
+            self._table(network).announce(_OWN, routes.hops, together=False)
         for key, accepted in self._to_announce.items():
             table = self._table(accepted.network)
             for source, hops in (
@@ -187,9 +192,12 @@ class Routing:
             ):
                 table.announce(source, hops, together=True, created=accepted.created)
         for network in sorted(self._to_write | self._to_resolve):
-            self._write_network(network, vnis.get(network), changes)
-        self._to_resolve.clear()
-        self._to_write.clear()
+            try:
+                self._write_network(network, vnis.get(network), changes)
+            except Exception as error:  # one network's fault must stop no other
+                changes.failed[network] = error
+        self._to_resolve = {*changes.failed}
+        self._to_write = {*changes.failed}
         self._to_announce.clear()
         return changes
 
