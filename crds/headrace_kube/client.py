@@ -62,7 +62,12 @@ class KubeError(Exception):
     @property
     def refused(self) -> bool:
         """Whether the same request will be refused again, unless somebody changes something."""
-        return self.status in _REFUSALS
+        return self.status in _REFUSALS or self.undeclared
+
+    @property
+    def undeclared(self) -> bool:
+        """Whether the kind, of another release, does not have a field that was applied."""
+        return "field not declared in schema" in self.message
 
     @property
     def terminating(self) -> bool:
@@ -245,16 +250,18 @@ class Kube:
         manager: str,
         subresource: Literal["", "status"] = "",
         *,
+        dry_run: bool = False,
         seconds: float = _SECONDS,
     ) -> Json:
         """Merge a change into the object (RFC 7396: null removes a field); returns the object.
 
-        With metadata.uid only into that very object (`conflict` otherwise). Raises KubeError.
+        With metadata.uid only into that very object (`conflict` otherwise); `dry_run` returns what
+        would come of it. Raises KubeError.
         """
         return await self.request(
             "PATCH",
             kind.path(namespace, name, subresource),
-            {"fieldManager": manager},
+            {"fieldManager": manager, **({"dryRun": "All"} if dry_run else {})},
             body=change,
             content_type=_MERGE,
             seconds=seconds,

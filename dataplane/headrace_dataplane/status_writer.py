@@ -5,7 +5,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from headrace_api import API_VERSION, DataplaneConfigStatus, Json, ObjectMeta
 from headrace_dataplane.follow import BACKOFF_SECONDS, jittered
@@ -40,6 +40,8 @@ class StatusWriter:
         self._present: _Present | None = None
         self._written: tuple[DataplaneConfigStatus, _Present] | None = None
         """What was written last, and what the API server made of it."""
+        self._undeclared = ""
+        """Which fields its kind does not have."""
         self._wake = asyncio.Event()
         self._routes_due = 0.0
         """When a status that differs in routes alone may be written, in the loop's time."""
@@ -81,17 +83,7 @@ class StatusWriter:
                 loop.call_at(self._routes_due, self._wake.set)
                 continue
             try:
-                item = await self._kube.apply(
-                    DATAPLANE_CONFIGS,
-                    {
-                        "apiVersion": API_VERSION,
-                        "kind": DATAPLANE_CONFIGS.name,
-                        "metadata": {"name": self._name, "namespace": self._namespace},
-                        "status": status.to_dict(),
-                    },
-                    FIELD_MANAGER,
-                    "status",
-                )
+                item = await self._write(status.to_dict())
             except KubeError as error:
                 if error.message != trouble:
                     trouble = error.message
@@ -106,6 +98,41 @@ class StatusWriter:
                 self._written = status, self._present
             self._routes_due = loop.time() + ROUTES_SECONDS
             await asyncio.sleep(REPORT_SECONDS)
+
+    async def _write(self, status: Json) -> Json:
+        """Apply it, or what the kind has of it where that is of an earlier release."""
+        try:
+            return await self._apply(status)
+        except KubeError as error:
+            if not error.undeclared:
+                raise
+            if error.message != self._undeclared:
+                self._undeclared = error.message
+                log.warning(
+                    "the kind DataplaneConfig is older than this agent, which does not report what "
+                    "it has no field for: install the CRDs of this release (%s)",
+                    error.message,
+                )
+        # What is merged and not known is dropped, where what is applied is refused as a whole.
+        would = await self._kube.merge(
+            DATAPLANE_CONFIGS,
+            self._name,
+            self._namespace,
+            {"status": status},
+            FIELD_MANAGER,
+            "status",
+            dry_run=True,
+        )
+        return await self._apply(_kept(status, would["status"]))
+
+    async def _apply(self, status: JsonValue) -> Json:
+        item: Json = {
+            "apiVersion": API_VERSION,
+            "kind": DATAPLANE_CONFIGS.name,
+            "metadata": {"name": self._name, "namespace": self._namespace},
+            "status": status,
+        }
+        return await self._kube.apply(DATAPLANE_CONFIGS, item, FIELD_MANAGER, "status")
 
     def _tells_of_routes_alone(self, status: DataplaneConfigStatus) -> bool:
         """Whether only digests of routes differ from what is there; refusals are told soon."""
@@ -130,6 +157,15 @@ class StatusWriter:
             if wanted == written and (present.uid, present.status) == (became.uid, became.status):
                 return None
         return wanted
+
+
+def _kept(wanted: JsonValue, there: JsonValue) -> JsonValue:
+    """Return what is wanted, without the fields that are not there."""
+    if isinstance(wanted, dict) and isinstance(there, dict):
+        return {name: _kept(each, there[name]) for name, each in wanted.items() if name in there}
+    if isinstance(wanted, list) and isinstance(there, list):
+        return [_kept(*pair) for pair in zip(wanted, there, strict=True)]
+    return wanted
 
 
 def _with_times_of(

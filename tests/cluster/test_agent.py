@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from headrace_api import LEASE_SECONDS_VARIABLE
 from headrace_dataplane.engine import RuntimeDirectory, find_engine
 from headrace_dataplane.protocol import EngineClient, EngineError, Hello, Interface, Network, Route
 from headrace_dataplane.status_writer import REPORT_SECONDS
+from tests.cluster.chart import REPOSITORY
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import install_crds
 from tests.cluster.sandbox import until
@@ -75,8 +77,11 @@ def server(control_plane: Cluster) -> Cluster:
 class Pod:
     """A dataplane pod's processes, in a pid namespace of their own."""
 
-    def __init__(self, server: Cluster, folder: Path) -> None:
+    def __init__(
+        self, server: Cluster, folder: Path, node: str = "node-a", namespace: str = NAMESPACE
+    ) -> None:
         self._server = server
+        self._node, self._namespace = node, namespace
         self.folder = folder
         self.runtime = RuntimeDirectory(folder / "run")
         self.state = folder / "state" / "router.json"
@@ -91,7 +96,8 @@ class Pod:
     def _write_kubeconfig(self) -> None:
         """With the token of the dataplane's service account: what it may not, fails here."""
         view = json.loads(self._server.kubectl("config", "view", "--raw", "--flatten", "-o=json"))
-        token = self._server.kubectl("create", "token", "headrace-dataplane", "-n", NAMESPACE)
+        words = ("create", "token", "headrace-dataplane", "-n", self._namespace)
+        token = self._server.kubectl(*words)
         view["users"][0]["user"] = {"token": token.strip()}
         self.kubeconfig.write_text(json.dumps(view))
 
@@ -101,7 +107,8 @@ class Pod:
         words = (
             *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
             *(sys.executable, "-m", "headrace_dataplane.main", "--pipeline=router"),
-            *("--node=node-a", f"--namespace={NAMESPACE}", f"--kubeconfig={self.kubeconfig}"),
+            *(f"--node={self._node}", f"--namespace={self._namespace}"),
+            f"--kubeconfig={self.kubeconfig}",
             *(f"--runtime-dir={self.runtime.path}", f"--state-dir={self.state.parent}"),
             *(f"--metrics-address=127.0.0.1:{self.port}", f"--cpus={cpu}", "--log-format=text"),
         )
@@ -578,6 +585,35 @@ def test_a_configuration_that_cannot_be_read_at_all_changes_nothing(
     apply(server, config("vm2", "vm3"))
     pod.forwards("vm2", "vm3", blue=3)
     reports(server, "True", "Forwarding")
+
+
+def test_it_reports_what_kinds_of_an_earlier_release_have_fields_for(
+    server: Cluster, pod: Pod
+) -> None:
+    (file,) = (REPOSITORY / "crds").glob("*_dataplaneconfigs.yaml")
+    kind = yaml.safe_load(file.read_text())
+    schema = kind["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    status = schema["properties"]["status"]["properties"]
+    del status["features"], status["networks"]["items"]["properties"]["digest"]
+    apply(server, kind)
+    try:
+        apply(server, route_slice("blue", 3), config("vm2", networks=("blue", "red")))
+        pod.start()
+        reports(server, "True", "Forwarding")
+        assert {"features", "networks", "workers"} & got(server)["status"].keys() == {
+            *("networks", "workers")
+        }
+        apply(server, config("vm2"))
+        reports(server, "True", "Forwarding")
+        (network,) = got(server)["status"]["networks"]
+        assert (network["name"], "digest" in network) == ("blue", False)
+        assert pod.said("older than this agent") == 1
+        assert pod.said("cannot write") == 0
+    finally:
+        install_crds(server)
+    apply(server, config("vm2", "vm3"))
+    reports(server, "True", "Forwarding")
+    assert got(server)["status"]["features"]
 
 
 def test_reports_are_few(server: Cluster, pod: Pod) -> None:
