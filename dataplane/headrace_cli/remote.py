@@ -27,6 +27,7 @@ SOCKET = f"{RUNTIME_DIRECTORY}/engine.sock"
 # Version 5 adds only that a client can end its stdin, which is not sent here.
 _PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 _STDOUT, _STDERR, _ERROR = 1, 2, 3
+_WRONG_USAGE = 2
 
 
 class _ContainerState(StatusModel):
@@ -263,6 +264,12 @@ def run_at_node(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     async def work(kube: Kube) -> int:
         pod = await find(kube, arguments.node, arguments.pipeline, arguments.system_namespace)
         command = ["headrace", arguments.command, "--socket", SOCKET, *words]
-        return await execute(kube, pod, command, output)
+        status = await execute(kube, pod, command, output)
+        if status == _WRONG_USAGE:
+            raise CommandError(
+                f"pod {pod.key} does not know these options: it is of another release; use those "
+                "that it has, or bring both to one release"
+            )
+        return status
 
     return ask(arguments, work)

@@ -130,8 +130,10 @@ def socket_path(arguments: argparse.Namespace, root: Path = RUNTIME_ROOT) -> Pat
 
 
 def connect(arguments: argparse.Namespace) -> EngineClient:
-    """Return a client of the engine that the options name."""
-    return EngineClient(socket_path(arguments))
+    """Return a client of the engine that the options name. Raises EngineError when none is fit."""
+    client = EngineClient(socket_path(arguments))
+    client.hello()
+    return client
 
 
 def telemetry(client: EngineClient) -> TelemetryClient:

@@ -8,7 +8,7 @@ from headrace_cli.errors import CommandError
 from headrace_cli.output import add_output, print_json
 from headrace_cli.target import add_engine, connect
 from headrace_dataplane.metrics import package_version
-from headrace_dataplane.protocol import EngineError
+from headrace_dataplane.protocol import EngineAbsentError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -21,15 +21,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the version of this program, and of the engine when one answers."""
     hello = None
+    if arguments.output != "json":
+        print(f"headrace {package_version()}")
     if not arguments.plugin:
-        with contextlib.suppress(EngineError, CommandError), connect(arguments) as client:
+        with contextlib.suppress(EngineAbsentError, CommandError), connect(arguments) as client:
             hello = client.hello()
     dpdk = hello.dpdk.removeprefix("DPDK ") if hello is not None else None
     if arguments.output == "json":
         engine = hello.version if hello is not None else None
         print_json({"headrace": package_version(), "engine": engine, "dpdk": dpdk})
-    else:
-        print(f"headrace {package_version()}")
-        if not arguments.plugin:
-            print(f"engine {hello.version} with DPDK {dpdk}" if hello else "engine not running")
+    elif not arguments.plugin:
+        print(f"engine {hello.version} with DPDK {dpdk}" if hello else "engine not running")
     return 0

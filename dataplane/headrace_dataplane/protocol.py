@@ -279,13 +279,15 @@ class EngineClient:
 
     def hello(self) -> Hello:
         """Ask who is there. Raises EngineError for another protocol version."""
-        hello = self._ask(Hello, {"op": "hello"})
-        if hello.protocol != PROTOCOL:
+        reply = self._call({"op": "hello"})
+        protocol, version = reply.get("protocol"), reply.get("version")
+        if isinstance(protocol, int) and protocol != PROTOCOL:
+            self.close()
             raise EngineError(
-                f"the engine speaks protocol {hello.protocol}, this agent {PROTOCOL}: "
-                "use both of one release"
+                f"the engine, of Headrace {version}, speaks protocol {protocol}, this program "
+                f"{PROTOCOL}: use both of one release"
             )
-        return hello
+        return self._parse(Hello, reply)
 
     def digests(self) -> Digests:
         """Read the hashes of all objects."""

@@ -75,10 +75,13 @@ def test_a_garbled_reply_is_an_error(engine: FakeEngine, monkeypatch: pytest.Mon
 
 
 def test_another_protocol_is_refused(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    newer = {**engine.hello(), "protocol": 2}
+    newer = {"ok": True, "protocol": 2, "version": "0.9.0", "all": "else"}
     monkeypatch.setattr(engine, "hello", lambda: newer)
-    with EngineClient(engine.path) as client, pytest.raises(EngineError, match="protocol 2"):
+    with EngineClient(engine.path) as client, pytest.raises(EngineError) as caught:
         client.hello()
+    assert str(caught.value) == (
+        "the engine, of Headrace 0.9.0, speaks protocol 2, this program 1: use both of one release"
+    )
 
 
 def test_too_long_a_message_is_not_sent() -> None:

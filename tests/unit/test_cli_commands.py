@@ -176,6 +176,22 @@ def test_version(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None
     assert "engine 0.1.0 with DPDK 22.11.11" in run(capsys, engine, "version")
 
 
+@pytest.mark.parametrize(
+    "command", ["status", "interfaces", "routes", "neighbors", "drops", "version"]
+)
+def test_an_engine_of_another_protocol_is_one_line(
+    command: str,
+    engine: FakeEngine,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    newer = {"ok": True, "protocol": 2, "version": "0.9.0"}
+    monkeypatch.setattr(engine, "hello", lambda: newer)
+    assert main([command, "--socket", str(engine.path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"headrace {command}: the engine, of Headrace 0.9.0, speaks protocol 2")
+
+
 def test_no_engine_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["routes", "--socket", str(tmp_path / "none")]) == 1
     captured = capsys.readouterr()

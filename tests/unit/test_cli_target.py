@@ -2,6 +2,7 @@
 """Whom a command asks, and what is given on to a node of a cluster."""
 
 import argparse
+import asyncio
 import os
 import subprocess
 import sys
@@ -94,6 +95,25 @@ def test_the_node_gets_the_same_arguments(monkeypatch: pytest.MonkeyPatch) -> No
         assert rest == ["--match", "10.0.0.1", "--limit", "5", "-o", "json"]
         assert (arguments.node, arguments.pipeline, arguments.context) == ("node-a", "router", "c")
         assert (arguments.kubeconfig, arguments.system_namespace) == ("f", "s")
+
+
+def test_a_pod_of_another_release_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pod = remote.Pod.model_validate({"metadata": {"name": "router-x", "namespace": "system"}})
+
+    async def find(*_: object) -> remote.Pod:
+        return pod
+
+    async def execute(*_: object) -> int:
+        return 2
+
+    monkeypatch.setattr(remote, "find", find)
+    monkeypatch.setattr(remote, "execute", execute)
+    monkeypatch.setattr(remote, "ask", lambda _, work: asyncio.run(work(None)))
+    assert plugin(["routes", "--limit", "5"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "pod system/router-x does not know these options" in line
 
 
 def test_status_of_a_node_is_its_engines(monkeypatch: pytest.MonkeyPatch) -> None:
