@@ -113,9 +113,9 @@ def crds(api: Api) -> None:
     install_crds(api)
 
 
-def install_crds(api: Api) -> None:
-    """Install Headrace's CRDs and wait until they are served."""
-    files = "-f", REPOSITORY / "crds"
+def install_crds(api: Api, tree: Path = REPOSITORY) -> None:
+    """Install the CRDs of a tree of Headrace, and wait until they are served."""
+    files = "-f", tree / "crds"
     # A test may have changed them.
     api.kubectl("apply", "--server-side", "--force-conflicts", *files)
     api.kubectl("wait", "--for=condition=Established", *files)

@@ -48,7 +48,7 @@ LEASE = f"{NAMESPACE}/headrace-operator"
 WRITTEN = (DATAPLANE_CONFIGS, ROUTE_SLICES, DAEMON_SETS, VIRTUAL_NETWORKS, INTERFACES, PIPELINES)
 """What the operator writes, or the status of which it writes."""
 STATEFUL_SETS = Kind("StatefulSet", "statefulsets", "apps/v1")
-_TEMPLATES = ("configmap", "rbac-operator", "rbac-aggregate", "serviceaccounts")
+_TEMPLATES = ("configmap", "rbac-operator", "rbac-dataplane", "rbac-aggregate", "serviceaccounts")
 
 
 def node(name: str, **labels: str) -> Json:
@@ -169,7 +169,7 @@ class World:
         self._runner.close()
 
     def install(self) -> None:
-        """Apply the CRDs, the anchor, and the operator's service account with its rights."""
+        """Apply the CRDs, the anchor, and the service accounts with their rights."""
         forced = ("--server-side", "--force-conflicts")
         self.api.kubectl("apply", *forced, "-f", REPOSITORY / "crds")
         self.api.kubectl("wait", "--for=condition=Established", "crd", "--all")
@@ -550,7 +550,13 @@ def _reported(config: Any, slices: dict[str, Any], ready: bool, reason: str) -> 
 class Operator:
     """A replica of the operator, as a process."""
 
-    def __init__(self, kubeconfig: Path, folder: Path, **settings: Any) -> None:
+    def __init__(
+        self,
+        kubeconfig: Path,
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        **settings: Any,
+    ) -> None:
         """Start it; `settings` are those of operator.yaml."""
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "operator.yaml"
@@ -567,7 +573,9 @@ class Operator:
         words.append("--listen=127.0.0.1:0")
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "headrace_operator.main", *words], stderr=log
+                [sys.executable, "-m", "headrace_operator.main", *words],
+                env={**os.environ, **(environment or {})},
+                stderr=log,
             )
 
     def __enter__(self) -> Self:

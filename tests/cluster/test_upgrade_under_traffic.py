@@ -18,7 +18,8 @@ import pytest
 
 from tests.cluster.chart import NAMESPACE
 from tests.cluster.cluster import Cluster, Node
-from tests.cluster.images import REPOSITORY, Images
+from tests.cluster.earlier import tree_of
+from tests.cluster.images import Images
 from tests.cluster.pods import known, manifest, running
 from tests.cluster.sandbox import CommandError, until
 from tests.cluster.site import NODE_AGENT, PIPELINE, SECONDS, ClusterPinger, Site
@@ -39,13 +40,7 @@ pytestmark = pytest.mark.skipif(not FROM, reason="HEADRACE_TEST_UPGRADE_FROM nam
 @pytest.fixture(scope="module")
 def earlier(cluster: Cluster) -> Path:
     """The tree of the earlier commit, whose images are on the nodes."""
-    git = ("git", "-C", str(REPOSITORY))
-    words = (*git, "rev-parse", "--verify", f"{FROM}^{{commit}}")
-    commit = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
-    tree = REPOSITORY / "build/earlier" / commit[:12]
-    tree.mkdir(parents=True, exist_ok=True)
-    content = subprocess.run((*git, "archive", commit), capture_output=True, check=True).stdout
-    subprocess.run(("tar", "-x", "-C", tree), input=content, check=True)
+    tree = tree_of(FROM)
     out = tree / "build/test-images"
     base = os.environ.get("BASE", "mmdebstrap:trixie")
     done = subprocess.run(
