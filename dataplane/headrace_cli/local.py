@@ -25,7 +25,7 @@ from headrace_api import (
     digest,
 )
 from headrace_cli.errors import CommandError
-from headrace_cli.manifests import ManifestReader, Manifests
+from headrace_cli.manifests import ManifestReader, Manifests, Remembered
 from headrace_dataplane.reading import read_config, read_slice
 from headrace_dataplane.source import Snapshot
 from headrace_operator.compiler import REST, Allocations, Compilation
@@ -51,12 +51,14 @@ class _Revision(BaseModel):
 
 
 class LocalState(BaseModel):
-    """What outlives the process: what was given out, and each node's generation."""
+    """What outlives the process: what was given out, to whom, and each node's generation."""
 
     model_config = ConfigDict(frozen=True)
 
     allocations: Allocations = Field(default_factory=Allocations)
     nodes: dict[str, _Revision] = Field(default_factory=dict)
+    manifests: tuple[Remembered, ...] | None = None
+    """What is in force; None in the state of an earlier release."""
 
 
 class StateFile:
@@ -141,6 +143,8 @@ class LocalSource:
         self._node = node
         self._state = state
         self._last: Snapshot | None = None
+        self._waits: bool | None = None
+        """Whether a start needs every manifest; None: that has not been looked at yet."""
         self._manifests: Manifests | None = None
         """Read and not compiled yet."""
         self._again: tuple[Manifests, float] | None = None
@@ -179,6 +183,11 @@ class LocalSource:
         the last good state goes on.
         """
         try:
+            if self._waits is None:
+                with self._state.locked():
+                    state = self._state.load()
+                self._reader.remember(state.manifests or ())
+                self._waits = state.manifests is None
             self._manifests = self._reader.read() or self._manifests
             if self._manifests is None and self._again and self._again[1] < time.monotonic():
                 self._manifests = self._again[0]
@@ -202,7 +211,7 @@ class LocalSource:
         self._failure = line
 
     def _try(self, manifests: Manifests) -> Snapshot | None:
-        if self._last is None and manifests.incomplete:
+        if self._last is None and self._waits and manifests.incomplete:
             # What the unreadable file holds would lose its addresses, here and on other nodes.
             self._say(manifests, ())
             log.warning("waiting until every manifest can be read")
@@ -228,7 +237,12 @@ class LocalSource:
                 before=self._compiled,
             )
             self._trace(compiled)
-            new = state.model_copy(update={"allocations": compiled.allocations})
+            new = state.model_copy(
+                update={
+                    "allocations": compiled.allocations,
+                    "manifests": manifests.remembered(),
+                }
+            )
             resting = bool(compiled.allocations.resting)
             self._again = (manifests, time.monotonic() + AGAIN_SECONDS) if resting else None
             found = snapshot(compiled, self._node, self._last)

@@ -2,22 +2,41 @@
 """A directory of manifests in place of an API server, followed as it changes.
 
 A file that cannot be read, or an object in it that is not valid, keeps what it last was good for,
-as an API server would have refused the change.
+as an API server would have refused the change. A reader that starts is told what that was.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from headrace_api import (
+    Json,
     Object,
     Objects,
     Problem,
 )
-from headrace_api.manifests import loads
+from headrace_api.manifests import KINDS, loads
 
 SUFFIXES = (".yaml", ".yml", ".json")
 _UNREADABLE = ("InvalidYAML", "Unreadable")
+
+
+class Remembered(BaseModel):
+    """An object that was valid, and in which file of the directory."""
+
+    model_config = ConfigDict(frozen=True)
+
+    file: str
+    object: Json
+
+    def read(self) -> Object | None:
+        """Return the object; None when this release does not take it."""
+        try:
+            return KINDS[str(self.object.get("kind"))].model_validate(self.object)
+        except (KeyError, ValidationError):
+            return None
 
 
 @dataclass(frozen=True)
@@ -33,6 +52,17 @@ class Manifests:
     def incomplete(self) -> bool:
         """Whether there are documents of which nothing is known."""
         return any(problem.reason in _UNREADABLE for problem in self.problems)
+
+    def remembered(self) -> tuple[Remembered, ...]:
+        """What is valid, for a reader that starts."""
+        found = {(item.kind, item.key): item for item in self.objects.all()}
+        return tuple(
+            Remembered(
+                file=file.name,
+                object=found[identity].model_dump(mode="json", by_alias=True, exclude_none=True),
+            )
+            for identity, file in sorted(self.files.items())
+        )
 
     def located(self, problem: Problem) -> Problem:
         """Return a problem that the compiler found with the file of its object."""
@@ -60,6 +90,19 @@ class ManifestReader:
         self._files: dict[Path, _File] = {}
         self._lost = False
         self._first = True
+
+    def remember(self, known: Iterable[Remembered]) -> None:
+        """Have what was valid in an earlier run be what files hold that are not valid now.
+
+        For the time before the first reading.
+        """
+        for each in known:
+            item = each.read()
+            if item is not None:
+                single = each.file == self._path.name
+                path = self._path if single else self._path / each.file
+                file = self._files.setdefault(path, _File((), {}, ()))
+                file.objects[item.kind, item.key] = item
 
     def read(self) -> Manifests | None:
         """Return what there is now, None when nothing changed since the last call."""

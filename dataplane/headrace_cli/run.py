@@ -33,7 +33,8 @@ too. Several nodes on one machine: one process each, with the same -f and the sa
     parser.add_argument(
         "--state",
         type=Path,
-        help="file (or directory) of what was allocated; default: in the runtime directory",
+        help="file (or directory) of what was allocated, and of what was valid last; default: in "
+        "the runtime directory",
     )
     parser.add_argument("--cpus", help="CPUs to choose from, such as 1,4-6; default: all allowed")
     parser.add_argument(

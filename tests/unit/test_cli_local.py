@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import asyncio
 import fcntl
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from headrace_operator.compiler import Compilation
 from headrace_operator.compiler import compile as compile_all
 from headrace_operator.compiler import interface as compiler_interface
 
+EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
 PIPELINE = """\
 apiVersion: headrace.dev/v1alpha1
 kind: Pipeline
@@ -198,7 +200,7 @@ def test_a_damaged_state_is_never_overwritten(directory: Path, tmp_path: Path) -
     assert state.read_text() == "{"
 
 
-def test_an_unreadable_manifest_holds_the_start(
+def test_an_unreadable_manifest_holds_a_start_that_remembers_nothing(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "POLL_SECONDS", 0.01)
@@ -346,3 +348,61 @@ def test_what_this_release_fails_with_stays_and_all_else_goes_on(
     monkeypatch.undo()
     write(folder / "all.yaml", PIPELINE, NETWORK, mtu)
     assert [each.mtu for each in compiled(source).config.spec.interfaces] == [1300]
+
+
+def test_what_was_valid_stays_in_force_over_a_restart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    state = tmp_path / "state.json"
+    blue, red = NETWORK, NETWORK.replace("blue", "red")
+    write(folder / "pipeline.yaml", PIPELINE)
+    write(folder / "blue.yaml", blue, interface("vm1"))
+    write(folder / "red.yaml", red, interface("vm2", network="red"))
+    write(folder / "gone.yaml", interface("vm3"))
+    before = {i.name: i for i in compiled(source(folder, state)).config.spec.interfaces}
+
+    # One object is wrong, one file is no YAML, and one went while nobody looked.
+    (folder / "gone.yaml").unlink()
+    write(folder / "blue.yaml", blue, interface("vm1") + "  mtu: large\n", interface("vm4"))
+    write(folder / "red.yaml", "{[")
+    for _ in range(2):
+        found = {i.name: i for i in compiled(source(folder, state)).config.spec.interfaces}
+        assert found.keys() == {"vm1", "vm2", "vm4"}
+        assert [found[name] for name in ("vm1", "vm2")] == [before[name] for name in ("vm1", "vm2")]
+    assert caplog.text.count("what was valid stays in force") == 4
+    # What is mended is followed; a directory that is away takes nothing down.
+    write(folder / "red.yaml", red)
+    folder.rename(tmp_path / "away")
+    found = {i.name: i for i in compiled(source(folder, state)).config.spec.interfaces}
+    assert found.keys() == {"vm1", "vm2", "vm4"}
+    (tmp_path / "away").rename(folder)
+    found = {i.name: i for i in compiled(source(folder, state)).config.spec.interfaces}
+    assert found.keys() == {"vm1", "vm4"}
+
+
+@pytest.mark.parametrize("example", sorted(path for path in EXAMPLES.iterdir() if path.is_dir()))
+def test_what_is_remembered_is_what_was_read(example: Path) -> None:
+    found = read(ManifestReader(example))
+    assert found.objects.all()
+    again = Objects.of(item for each in found.remembered() if (item := each.read()))
+    assert sorted(again.all(), key=str) == sorted(found.objects.all(), key=str)
+
+
+def test_a_file_that_never_was_valid_holds_no_later_start(directory: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    before = compiled(source(directory, state))
+    write(directory / "bad.yaml", "{[")
+    assert compiled(source(directory, state)) == before
+
+
+def test_what_this_release_does_not_take_is_not_remembered(directory: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state.json"
+    compiled(source(directory, state))
+    saved = json.loads(state.read_text())
+    for each in saved["manifests"]:
+        each["object"]["spec"]["ofTheNextRelease"] = True
+    state.write_text(json.dumps(saved))
+    write(directory / "all.yaml", PIPELINE, NETWORK, interface("vm1") + "  mtu: large\n")
+    assert compiled(source(directory, state)).config.spec.interfaces == ()
