@@ -16,6 +16,7 @@ from headrace_kube import (
     NODES,
     PIPELINES,
     ROUTE_SLICES,
+    UNDERLAY_ENDPOINTS,
     VIRTUAL_NETWORKS,
 )
 from tests.cluster.chart import NAMESPACE
@@ -25,6 +26,7 @@ from tests.cluster.operators import (
     STATEFUL_SETS,
     Operator,
     World,
+    endpoint,
     interface,
     network,
     node,
@@ -68,6 +70,7 @@ def values(world: World) -> dict[str, Any]:
         "networks": statuses(VIRTUAL_NETWORKS, "vni"),
         "pipelines": statuses(PIPELINES, "nodes", "metricsPort"),
         "interfaces": statuses(INTERFACES, "addresses", "underlayAddress", "nodeName"),
+        "endpoints": world.specs(UNDERLAY_ENDPOINTS),
         "compiled": world.specs(DATAPLANE_CONFIGS, ROUTE_SLICES),
     }
 
@@ -100,7 +103,8 @@ def test_a_cluster_made_anew_gives_the_same_values(
         # Values that nobody would get who asked for them again: others came first, and went.
         world.put(*(network(f"gone{number}") for number in range(3)))
         until(lambda: operator.idle, "it is idle", SECONDS)
-        world.put(network("blue"), network("red"))
+        out: Any = {"prefix": "0.0.0.0/0", "nextHops": [{"endpointRef": {"name": "gear"}}]}
+        world.put(endpoint("gear", "fd99::1"), network("blue", routes=[out]), network("red"))
         for number in range(4):
             world.put(interface(f"vm{number}", "blue", f"n{1 + number % 2}"))
             until(lambda: operator.idle, "it is idle", SECONDS)
@@ -119,6 +123,8 @@ def test_a_cluster_made_anew_gives_the_same_values(
             lambda: operator.idle and "vni" in values(world)["networks"]["default/red"], "", SECONDS
         )
         before = values(world)
+        leads = json.dumps(before["compiled"])
+        assert "fd99::1" in leads and before["endpoints"]
         assert main(["backup", str(file), *options]) == 0
 
         # While an operator leads nothing is written.
@@ -134,6 +140,7 @@ def test_a_cluster_made_anew_gives_the_same_values(
     assert main(["restore", str(file), "-o", "json", *options]) == 0
     restored = json.loads(capsys.readouterr().out)
     assert restored["restored"]["Interface"] == {"written": 2, "unchanged": 0}
+    assert restored["restored"]["UnderlayEndpoint"] == {"written": 1, "unchanged": 0}
     assert not restored["warnings"]
     assert values(world) == before
     owner = world.get(DATAPLANE_CONFIGS, f"{NAMESPACE}/router.n1")["metadata"]["ownerReferences"]
