@@ -12,6 +12,7 @@ from headrace_cli.manifests import ManifestReader
 from headrace_cli.target import RUNTIME_ROOT
 from headrace_dataplane.daemon import AgentError, check, parse_cpus, runtime_directory, serve
 from headrace_dataplane.http import DEFAULT_ADDRESS
+from headrace_dataplane.precedence import PrecedenceFile
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         state = StateFile(arguments.state or runtime.path)
         source = LocalSource(ManifestReader(arguments.filename), arguments.node, state)
         cpus = parse_cpus(arguments.cpus)
-        asyncio.run(serve(runtime, source, cpus, arguments.metrics_address))
+        precedence = PrecedenceFile(state.path.with_name(f"{arguments.node}.precedence.json"))
+        asyncio.run(serve(runtime, source, cpus, arguments.metrics_address, precedence=precedence))
     except AgentError as error:
         raise CommandError(str(error)) from error
     return 0

@@ -34,6 +34,7 @@ from headrace_dataplane.engine import (
 )
 from headrace_dataplane.netdev import indexes, isolate, link_events
 from headrace_dataplane.network_state import network_states
+from headrace_dataplane.precedence import PrecedenceFile
 from headrace_dataplane.preflight import memory_lock_problem, on_ordinary_pages
 from headrace_dataplane.protocol import EngineClient, EngineError, Hello, Interface, Refusal
 from headrace_dataplane.sockets import SocketDirectories
@@ -95,11 +96,12 @@ class Agent:
         cpus: set[int],
         state: AgentState | None = None,
         sockets: Path = Path(SOCKETS_DIRECTORY),
+        precedence: PrecedenceFile | None = None,
     ) -> None:
         """`cpus` are those that the control thread and the workers may be chosen from.
 
         `state` is what to keep up to date, where others have a part in it; `sockets` has the
-        directories of Interfaces' sockets.
+        directories of Interfaces' sockets; `precedence` is kept over a reboot.
         """
         self.state = state or AgentState()
         self.engine = EngineProcess(runtime, self._engine_changed)
@@ -107,6 +109,7 @@ class Agent:
         self._source = source
         self._cpus = cpus
         self._sockets = sockets
+        self._precedence = precedence
         self._wake = asyncio.Event()
         self._endpoints: frozenset[str] = frozenset()
         """Kernel devices of Interfaces, there or not."""
@@ -204,6 +207,8 @@ class Agent:
 
     async def _reconcile(self) -> None:
         progress = _Progress()
+        if self._precedence is not None:
+            progress.accepted = await asyncio.to_thread(self._precedence.load)
         with EngineClient(self._runtime.socket) as client:
             while True:
                 soon = time.monotonic() < progress.appeared + _REPORT_SECONDS
@@ -288,6 +293,16 @@ class Agent:
             # Again and again: a device that was made anew has forgotten it.
             await asyncio.to_thread(isolate, translation.endpoints)
             progress.isolation_due = time.monotonic() + _REPORT_SECONDS
+        if progress.reconciler is not None:
+            await self._keep_precedence(progress.reconciler.accepted)
+
+    async def _keep_precedence(self, accepted: tuple[ObjectID, ...]) -> None:
+        if self._precedence is None or accepted == self._precedence.saved:
+            return
+        try:
+            await asyncio.to_thread(self._precedence.save, accepted)
+        except OSError as error:
+            log.warning("who is in the engine cannot be kept for a reboot: %s", error)
 
     def _reached(self, outcome: Outcome, translation: Translation) -> None:
         for refusal in outcome.refused:

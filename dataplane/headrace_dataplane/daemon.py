@@ -11,6 +11,7 @@ from headrace_api import SOCKETS_DIRECTORY
 from headrace_dataplane.agent import Agent
 from headrace_dataplane.engine import RuntimeDirectory, engine_name, find_engine
 from headrace_dataplane.http import HTTPServer, Protection
+from headrace_dataplane.precedence import PrecedenceFile
 from headrace_dataplane.source import ConfigSource
 from headrace_dataplane.state import AgentState
 from headrace_dataplane.supervisor import SIGNALS
@@ -74,16 +75,17 @@ async def serve(
     state: AgentState | None = None,
     protection: Protection | None = None,
     sockets: Path = Path(SOCKETS_DIRECTORY),
+    precedence: PrecedenceFile | None = None,
 ) -> None:
     """Be an agent until SIGTERM or SIGINT, which end the engine too; `helpers` run beside it.
 
     `state` is the agent's, where a helper has a part in it; `protection` is that of /metrics;
-    `sockets` has the directories of Interfaces' sockets.
+    `sockets` has the directories of Interfaces' sockets; `precedence` is kept over a reboot.
 
     Raises what the agent or a helper raises (then the engine runs on: the next agent adopts it),
     and AgentError when `address` ("host:port", "" for none) cannot be listened on.
     """
-    agent = Agent(runtime, source, cpus, state, sockets)
+    agent = Agent(runtime, source, cpus, state, sockets, precedence)
     server = None
     if address:
         try:

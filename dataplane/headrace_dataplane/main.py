@@ -43,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
         help="sockets and locks; default: /run/headrace/engine",
     )
     parser.add_argument(
-        "--state-dir", type=Path, help="keep the last good configuration here; default: do not"
+        "--state-dir",
+        type=Path,
+        help="keep the last good configuration here, and who was in the engine; default: do not",
     )
     parser.add_argument(
         "--metrics-address",

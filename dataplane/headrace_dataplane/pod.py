@@ -20,6 +20,7 @@ from headrace_dataplane.daemon import AgentError, check, parse_cpus, runtime_dir
 from headrace_dataplane.engine import RuntimeDirectory
 from headrace_dataplane.http import Protection
 from headrace_dataplane.kube_source import KubeSource
+from headrace_dataplane.precedence import PrecedenceFile
 from headrace_dataplane.protocol import EngineClient, EngineError
 from headrace_dataplane.snapshot_file import SnapshotFile
 from headrace_dataplane.state import AgentState
@@ -71,6 +72,9 @@ async def _run(arguments: argparse.Namespace, beat: int) -> None:
             *(runtime, source, cpus, address, source.run, beating),
             state=state,
             protection=protection,
+            precedence=PrecedenceFile(arguments.state_dir / f"{arguments.pipeline}.precedence.json")
+            if arguments.state_dir is not None
+            else None,
             sockets=Path(os.environ.get(SOCKETS_VARIABLE, SOCKETS_DIRECTORY)),
         )
 
