@@ -202,7 +202,6 @@ def test_without_them_no_pod_starts_unless_the_api_server_may_be_asked(plugged: 
     assert len(plugged) == 2
     assert "get Pod web" in server.asked
     assert "has been replaced" in refused(server, None, ask=True, uid="u2").message
-    assert add(Server(), None, ask=True) == PREVIOUS
 
 
 @pytest.mark.parametrize(
@@ -228,6 +227,16 @@ def test_a_static_pod_gets_its_device(plugged: list[str], ask: bool) -> None:
     server = Server(mirror, interface(owner="api-uid", static="node-uid"))
     given = None if ask else {"headrace.dev/networks": "blue"}
     add(server, given, uid="node-uid", ask=ask)
+    assert len(plugged) == 1
+
+
+def test_a_static_pod_that_the_api_server_does_not_have_yet_waits(plugged: list[str]) -> None:
+    server = Server(interface(owner="api-uid", static="node-uid"))
+    error = refused(server, None, uid="node-uid", ask=True)
+    assert error.code is Code.TRY_AGAIN_LATER
+    assert "pod blue/web is not at the API server (yet): it is tried again" in error.message
+    server.items["Pod", "web"] = pod("api-uid", networks="blue", **{"config.mirror": "node-uid"})
+    add(server, None, uid="node-uid", ask=True)
     assert len(plugged) == 1
 
 

@@ -136,8 +136,9 @@ class Pods:
             metadata = _metadata(await self._kube.get(PODS, name, namespace))
         except KubeError as error:
             if error.absent:
-                # Of a manifest on the node's disk, or deleted meanwhile.
-                return "", {}
+                # Of a manifest on the node's disk: the kubelet has not shown it there yet.
+                message = f"pod {namespace}/{name} is not at the API server (yet)"
+                raise CNIError(Code.TRY_AGAIN_LATER, f"{message}: it is tried again") from None
             raise
         annotations = metadata.get("annotations") or {}
         there = annotations.get(MIRROR_ANNOTATION, str(metadata["uid"]))
