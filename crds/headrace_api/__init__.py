@@ -24,6 +24,7 @@ from .names import (
     LEASE_SECONDS_VARIABLE,
     PIPELINE_LABEL,
     RUNTIME_DIRECTORY,
+    STARTUP_TAINT,
     SYSTEM_NAMESPACE,
 )
 from .namespace import NAMESPACE_NAME_LABEL, Namespace
@@ -88,6 +89,7 @@ __all__ = [
     "SOCKETS_VARIABLE",
     "SOCKET_BYTES",
     "SOCKET_NAMES",
+    "STARTUP_TAINT",
     "SUPPORTED_TYPES",
     "SYSTEM_NAMESPACE",
     "UNDERLAY_SOURCE_CHECK",

@@ -5,6 +5,8 @@
 SYSTEM_NAMESPACE = "headrace-system"
 #: Label with the Pipeline of a DataplaneConfig, DaemonSet or dataplane pod.
 PIPELINE_LABEL = "headrace.dev/pipeline"
+#: Taint with which nodes may register; it goes when the node agent is ready there.
+STARTUP_TAINT = "headrace.dev/agent-not-ready"
 #: Where the engine's sockets are in a dataplane pod.
 RUNTIME_DIRECTORY = "/run/headrace/engine"
 #: Seconds without a renewal after which an agent's Lease is stale, unless told otherwise, and the

@@ -76,8 +76,9 @@ from .render import (
     withdrawn_nodes,
 )
 from .render.conditions import not_ready
-from .render.raw import items, mapping, number, part, text
+from .render.raw import number, part, text
 from .standing import Standing
+from .startup import Startup
 from .workqueue import Place, WorkQueue
 
 #: What the cluster has without Headrace: only read.
@@ -175,6 +176,7 @@ class Controller:
         self._settling: dict[Work, float] = {}
         self._standing = Standing(self.cache, namespace)
         self.liveness = Liveness(settings.dataplane.lease_seconds)
+        self._startup = Startup(namespace if settings.node_agent else None)
         # Underlay address -> the DataplaneConfig that gives it out.
         self._givers: dict[str, Work] = {}
         metrics.add(self._families)
@@ -224,6 +226,9 @@ class Controller:
         for item in filter(pods.is_annotated, held[PODS]):
             self._want_interfaces(objects.key(item), item)
         self._take(first.changes)
+        for kind in (PODS, NODES):
+            for item in held[kind]:
+                self._look_at_startup(kind, None, item)
         for kind in (*OUTPUTS, INTERFACES):
             for item in filter(objects.ours, held[kind]):
                 self.queue.add(Work(kind, objects.key(item)))
@@ -294,6 +299,8 @@ class Controller:
     def _changed(self, kind: Kind, key: str, before: Json | None, after: Json | None) -> None:
         if not self._live:
             return
+        if kind in (NODES, PODS):
+            self._look_at_startup(kind, before, after)
         if kind in INPUTS:
             if not (before and after and _same_spec(before, after)):
                 self._input(kind, key, after)
@@ -310,6 +317,13 @@ class Controller:
             pipeline = objects.label(after or before, PIPELINE_LABEL)
             if pipeline in self._pipelines:
                 self.queue.add(Work(PIPELINES, pipeline, status=True), GATHER)
+
+    def _look_at_startup(self, kind: Kind, before: Json | None, after: Json | None) -> None:
+        """Let pods on the node that this is, or a pod's, if it waited and need not any more."""
+        item = after or before or {}
+        node = objects.key(item) if kind is NODES else self._startup.see(item, there=bool(after))
+        if self.admission(node):
+            self.queue.add(Work(NODES, node))
 
     def _hear(self, config: Json) -> None:
         """Have what an agent understands sent to it, and nothing else."""
@@ -571,6 +585,10 @@ class Controller:
             return self._unmade[pod]
         return self._unplugged[pod][1] if pod in self._unplugged else None
 
+    def admission(self, node: str) -> Json | None:
+        """What to merge into a node so that it takes pods; None: nothing, or not yet."""
+        return self._startup.admission(self.cache.get(NODES, node))
+
     def applied(self, work: Work, item: Json, there: Json) -> None:
         """Hear what the API server made of an output that was written."""
         if work.kind in (DATAPLANE_CONFIGS, ROUTE_SLICES):
@@ -683,7 +701,7 @@ class Controller:
         silent, states = self._standing.pipeline(work.key, nodes)
         unheard = {node for node, state in states.items() if not state.reachable}
         # What has not been ready is told at once: its pods take their time.
-        if self._settles(work, bool(silent.keys() - unheard) and _ready(raw)):
+        if self._settles(work, bool(silent.keys() - unheard) and objects.is_ready(raw)):
             return None
         late = self._standing.late_in(work.key, nodes)
         if late:
@@ -781,7 +799,7 @@ class Controller:
         """Put the status off until agents have taken what is new: what held mostly holds then."""
         item = self.cache.get(work.kind, work.key)
         if item:
-            seconds = seconds if _ready(item) else min(seconds, SETTLE)
+            seconds = seconds if objects.is_ready(item) else min(seconds, SETTLE)
             self._settling.setdefault(work, time.monotonic() + seconds)
 
     # Metrics
@@ -804,7 +822,7 @@ class Controller:
         yield problems
 
         here = (item for key, item in self.cache.all(INTERFACES) if not self._nowhere(key))
-        ready = Counter(map(_ready, here))
+        ready = Counter(map(objects.is_ready, here))
         interfaces = gauges(
             "interfaces", "Interfaces with a place, by condition Ready.", ("ready",)
         )
@@ -909,14 +927,6 @@ def _same_spec(before: Json, after: Json) -> bool:
         objects.uid(before) == objects.uid(after)
         and objects.generation(before) == objects.generation(after)
         and part(before, "metadata", "labels") == part(after, "metadata", "labels")
-    )
-
-
-def _ready(item: Json) -> bool:
-    return any(
-        text(mapping(condition).get("type")) == "Ready"
-        and text(mapping(condition).get("status")) == "True"
-        for condition in items(part(item, "status").get("conditions"))
     )
 
 

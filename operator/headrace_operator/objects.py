@@ -3,7 +3,7 @@
 
 from pydantic import JsonValue
 
-from headrace_api import Json
+from headrace_api import STARTUP_TAINT, Json
 from headrace_api.pod import (
     INTERFACES_ANNOTATION,
     KEEP_ANNOTATION,
@@ -19,8 +19,8 @@ MANAGER = "headrace-operator"
 
 #: Carries a copy of the whole object, which nobody here reads.
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-#: All that the operator knows of a namespace, and, beside Ready, of a node: its kubelet writes the
-#: rest every few minutes.
+#: All that the operator knows of a namespace, and, beside Ready and taints that are to go, of a
+#: node: its kubelet writes the rest every few minutes.
 _LABELLED_METADATA = ("name", "uid", "resourceVersion", "creationTimestamp", "labels")
 #: All that it knows of a pod, of which there may be very many.
 _POD_METADATA = ("name", "namespace", "uid", "resourceVersion")
@@ -31,6 +31,7 @@ _POD_ANNOTATIONS = (
     MIRROR_ANNOTATION,
 )
 _POD_SPEC = ("nodeName", "hostNetwork")
+_NODE_AGENT: Json = {"app.kubernetes.io/name": "headrace", "app.kubernetes.io/component": "node"}
 #: Condition of a pod: its sandbox is there, with what CNI plugins gave it.
 POD_PLUGGED = "PodReadyToStartContainers"
 
@@ -79,7 +80,11 @@ def slim(item: Json) -> Json:
     if item.get("kind") in ("Node", "Namespace"):
         kept = _some(metadata, _LABELLED_METADATA)
         found: Json = {"apiVersion": "v1", "kind": item["kind"], "metadata": kept}
-        return {**found, "status": _node_status(item)} if item["kind"] == "Node" else found
+        if item["kind"] == "Node":
+            found["status"] = _some_conditions(part(item, "status"), "Ready")
+            if waits(item):
+                found["spec"] = _some(part(item, "spec"), ("taints",))
+        return found
     if item.get("kind") == "Pod":
         return _slim_pod(item)
     metadata.pop("managedFields", None)
@@ -91,18 +96,39 @@ def slim(item: Json) -> Json:
     return {**item, "metadata": metadata}
 
 
-def _node_status(item: Json) -> Json:
-    known = map(mapping, items(part(item, "status").get("conditions")))
-    conditions = [_some(each, ("type", "status")) for each in known if each.get("type") == "Ready"]
-    return {"conditions": [*conditions]}
+def is_going(item: Json) -> bool:
+    """Whether the object is being deleted; of pods in the cache only the node agent's say so."""
+    return "deletionTimestamp" in part(item, "metadata")
+
+
+def waits(node: Json | None) -> bool:
+    """Whether the node has the startup taint."""
+    return any(mapping(each).get("key") == STARTUP_TAINT for each in taints(node))
+
+
+def taints(node: Json | None) -> list[JsonValue]:
+    """All taints of the node; of one in the cache, if one of them is the startup taint."""
+    return items(part(node, "spec").get("taints"))
 
 
 def is_silent(node: Json | None) -> bool:
     """Whether the node's kubelet has not been heard of for so long that Ready is Unknown."""
-    conditions = map(mapping, items(part(node, "status").get("conditions")))
-    return any(
-        each.get("type") == "Ready" and each.get("status") == "Unknown" for each in conditions
-    )
+    return _says(node, "Ready", "Unknown")
+
+
+def is_ready(item: Json | None) -> bool:
+    """Whether condition Ready is True."""
+    return _says(item, "Ready", "True")
+
+
+def _says(item: Json | None, kind: str, status: str) -> bool:
+    conditions = map(mapping, items(part(item, "status").get("conditions")))
+    return any(each.get("type") == kind and each.get("status") == status for each in conditions)
+
+
+def is_node_agent(pod: Json) -> bool:
+    """Whether the pod looks like the node agent's: whose it is its namespace says."""
+    return covers(part(pod, "metadata", "labels"), _NODE_AGENT)
 
 
 def _slim_pod(item: Json) -> Json:
@@ -110,23 +136,27 @@ def _slim_pod(item: Json) -> Json:
     kept = _some(metadata, _POD_METADATA)
     if annotations := _some(part(metadata, "annotations"), _POD_ANNOTATIONS):
         kept |= {"annotations": annotations, **_some(metadata, ("ownerReferences",))}
+    condition = POD_PLUGGED
+    if is_node_agent(item):
+        condition = "Ready"
+        kept |= {"labels": _NODE_AGENT, **_some(metadata, ("deletionTimestamp",))}
+    status = part(item, "status")
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": kept,
         "spec": _some(part(item, "spec"), _POD_SPEC),
-        "status": _slim_pod_status(part(item, "status")),
+        "status": _some(status, ("phase",)) | _some_conditions(status, condition),
     }
 
 
-def _slim_pod_status(status: Json) -> Json:
-    kept = _some(status, ("phase",))
-    plugged = [
-        _some(condition, ("type", "status"))
-        for condition in map(mapping, items(status.get("conditions")))
-        if condition.get("type") == POD_PLUGGED
+def _some_conditions(status: Json, kind: str) -> Json:
+    conditions = [
+        _some(each, ("type", "status"))
+        for each in map(mapping, items(status.get("conditions")))
+        if each.get("type") == kind
     ]
-    return kept | ({"conditions": [*plugged]} if plugged else {})
+    return {"conditions": [*conditions]} if conditions else {}
 
 
 def _some(values: Json, names: tuple[str, ...]) -> Json:

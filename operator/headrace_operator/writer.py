@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
 from headrace_api import Json
-from headrace_kube import DAEMON_SETS, INTERFACES, PODS, Kind, Kube, KubeError
+from headrace_kube import DAEMON_SETS, INTERFACES, NODES, PODS, Kind, Kube, KubeError
 
 from . import objects
 from .controller import Controller, Work
@@ -90,6 +90,8 @@ class Writer:
 
     async def _output(self, work: Work) -> bool:
         """Create, change or delete the output; whether there was something to do."""
+        if work.kind is NODES:
+            return await self._admit(work.key)
         wanted, found = self._controller.wanted(work), self._cache.get(work.kind, work.key)
         if wanted is not None:
             if found and work.kind is INTERFACES and not objects.ours(found):
@@ -113,6 +115,21 @@ class Writer:
             "delete",
             lambda seconds: self._kube.delete(work.kind, name, namespace, uid, seconds=seconds),
         )
+        return True
+
+    async def _admit(self, node: str) -> bool:
+        """Let pods on a node whose agent is ready; whether there was something to do."""
+        change = self._controller.admission(node)
+        if change is None:
+            return False
+        there = await self._send(
+            "patch",
+            lambda seconds: self._kube.merge(
+                NODES, node, "", change, objects.MANAGER, seconds=seconds
+            ),
+        )
+        self._cache.put(NODES, there)
+        _log.info("node %s: its agent is ready: the startup taint is removed", node)
         return True
 
     def _same(self, work: Work, found: Json, wanted: Json) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from headrace_api import Json
+from headrace_api import STARTUP_TAINT, Json
 from headrace_operator.settings import Settings
 from tests.cluster.chart import (
     CHART,
@@ -116,13 +116,14 @@ def test_what_is_switched_off_or_taken_away_stays_so(api: Api) -> None:
             "nodeAgent": {"enabled": True, "cni": {"chained": False}, "tolerations": []},
         },
     )
+    startup: Json = {"key": STARTUP_TAINT, "operator": "Exists"}
     assert not of_kind(objects, "PodDisruptionBudget")
     deployment: Any = only(objects, "Deployment", "headrace-operator")
     pod = deployment["spec"]["template"]["spec"]
     assert "topologySpreadConstraints" not in pod
     assert "limits" not in pod["containers"][0]["resources"]
     daemon_set: Any = only(objects, "DaemonSet", "headrace-node")
-    assert "tolerations" not in daemon_set["spec"]["template"]["spec"]
+    assert daemon_set["spec"]["template"]["spec"]["tolerations"] == [startup]
 
 
 def test_every_template_bears_values_of_an_earlier_chart() -> None:

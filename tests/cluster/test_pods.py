@@ -26,7 +26,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
-from headrace_api import pod_device
+from headrace_api import STARTUP_TAINT, pod_device
 from tests.cluster.chart import NAMESPACE
 from tests.cluster.cluster import STATIC_PODS, Cluster, Node
 from tests.cluster.pods import (
@@ -48,6 +48,8 @@ from tests.cluster.site import NODE_AGENT, SECONDS, ClusterPinger, Site
 
 MANY = int(os.environ.get("HEADRACE_TEST_PODS", "40"))
 WAVE = 20
+OTHER = "example.com/other"
+"""Key of a taint that is not ours."""
 CONFLIST = "/var/cni/net.d/10-pods.conflist"
 SERVICE = "198.19.0.1"
 """The API server's, in the test cluster."""
@@ -424,25 +426,34 @@ def test_a_static_pod_joins_its_network(tenants: Site, blue: list[Pod]) -> None:
 def test_no_pod_starts_without_its_network_while_no_agent_runs(
     tenants: Site, blue: list[Pod]
 ) -> None:
-    """As at boot: and the cluster's own network writes its configuration meanwhile."""
+    """As at boot: and the cluster's own network writes its configuration meanwhile.
+
+    A pod that tolerates the startup taint waits on the node, another for a node.
+    """
     node = blue[0].node
+    kubectl = tenants.cluster.kubectl
     patch = ("patch", "daemonset/headrace-node", "-n", NAMESPACE, "--type=merge", "-p")
 
     def place(label: str | None) -> None:
         spec = {"template": {"spec": {"nodeSelector": {"example.com/nobody": label}}}}
-        tenants.cluster.kubectl(*patch, json.dumps({"spec": spec}))
+        kubectl(*patch, json.dumps({"spec": spec}))
 
     def agents() -> list[Any]:
-        return tenants.pods("-n", NAMESPACE, "-l", "app.kubernetes.io/component=node")
+        return list(tenants.get("pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/component=node"))
 
     def refused() -> bool:
-        return "is the pod headrace-node of this node running?" in tenants.cluster.kubectl(
+        return "is the pod headrace-node of this node running?" in kubectl(
             "describe", "pod/early", "-n", "blue"
         )
 
-    early = manifest(
-        "early", "blue", nodeName=node.name, image=TOOLBOX, terminationGracePeriodSeconds=1
-    )
+    def taints() -> list[str]:
+        return [each["key"] for each in tenants.get("node", node.name)["spec"].get("taints", ())]
+
+    place_of = {"kubernetes.io/hostname": node.name}
+    quick = {"image": TOOLBOX, "terminationGracePeriodSeconds": 1}
+    tolerations = [{"operator": "Exists"}]
+    early = manifest("early", "blue", nodeSelector=place_of, tolerations=tolerations, **quick)
+    held = manifest("held", "blue", nodeSelector=place_of, **quick)
     place("has-this")
     try:
         until(lambda: not agents(), "no agent runs", SECONDS)
@@ -452,14 +463,24 @@ def test_no_pod_starts_without_its_network_while_no_agent_runs(
         fresh = path.with_suffix(".new")
         fresh.write_text(json.dumps(config))
         fresh.rename(path)
-        tenants.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(early))
+        kubectl("taint", "node", node.name, f"{STARTUP_TAINT}:NoSchedule", f"{OTHER}:NoSchedule")
+        for item in (early, held):
+            kubectl("apply", "-f", "-", stdin=json.dumps(item))
         until(refused, "its pod waits for the agent", SECONDS)
+        assert "nodeName" not in tenants.get("pod/held", "-n", "blue")["spec"]
+        assert {*taints()} == {STARTUP_TAINT, OTHER}
     finally:
         place(None)
     rolled_out(tenants, "daemonset/headrace-node", NAMESPACE)
+    until(lambda: taints() == [OTHER], "the node takes pods, but for the other taint", SECONDS)
     until(lambda: plugins(node) == ["bridge", "headrace-cni"], "the entry is there", SECONDS)
-    with running(tenants, early) as (pod,):
-        ping(pod, blue[1].addresses[0])
+    for words in (("taint", "node", node.name, f"{OTHER}-"), ("label", "node", node.name, "a=b")):
+        with pytest.raises(CommandError, match="may remove the taint"):
+            kubectl(*words, f"--as=system:serviceaccount:{NAMESPACE}:headrace-operator")
+    kubectl("taint", "node", node.name, f"{OTHER}-")
+    with running(tenants, early, held) as waited:
+        for pod in waited:
+            ping(pod, blue[1].addresses[0])
 
 
 def served(site: Site, node: Node) -> set[str]:

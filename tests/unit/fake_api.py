@@ -66,9 +66,8 @@ class FakeApi(Kube):
             return self.objects.pop(key)
         self._version += 1
         metadata = {**(found or {}).get("metadata", {}), **body.get("metadata", {})}
-        if method == "PUT" and body["metadata"]["resourceVersion"] != str(
-            found["metadata"]["resourceVersion"]
-        ):
+        given = body.get("metadata", {}).get("resourceVersion")
+        if found and given not in (None, str(found["metadata"]["resourceVersion"])):
             raise KubeError(409, "Conflict", "another has written")
         metadata |= {"resourceVersion": str(self._version), "uid": metadata.get("uid", key)}
         if not status and (found or {}).get("spec") != body.get("spec"):

@@ -378,7 +378,8 @@ def test_the_pipeline_says_where_and_how() -> None:
     )
     template = found["spec"]["template"]["spec"]
     assert template["nodeSelector"] == {"role": "edge"}
-    assert template["tolerations"] == [toleration]
+    startup = {"key": "headrace.dev/agent-not-ready", "operator": "Exists"}
+    assert template["tolerations"] == [startup, toleration]
     assert template["priorityClassName"] == "system-node-critical"
     assert template["containers"][0]["image"] == "mine:2"
     assert "affinity" not in template

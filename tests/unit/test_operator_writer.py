@@ -14,6 +14,7 @@ from headrace_kube import (
     INTERFACES,
     NODES,
     PIPELINES,
+    PODS,
     ROUTE_SLICES,
     VIRTUAL_NETWORKS,
     Kind,
@@ -70,7 +71,9 @@ class Operator:
     def __init__(self, api: FakeApi, *, renews: bool = True) -> None:
         self.api = api
         self.metrics = Metrics("test")
-        settings = Settings.model_validate({"dataplane": {"image": "dataplane:1"}})
+        settings = Settings.model_validate(
+            {"nodeAgent": True, "dataplane": {"image": "dataplane:1"}}
+        )
         owner: Json = {"kind": "ConfigMap", "name": "headrace-operator", "uid": "1"}
         self.controller = Controller(SYSTEM, settings, owner, self.metrics)
         ends = now() + DEADLINE
@@ -321,3 +324,35 @@ def routed(name: str, version: int, routes: Any) -> Json:
 def to_itself(name: str, version: int) -> Json:
     hops = [{"networkRef": {"name": name}}]
     return routed(name, version, [{"prefix": "10.8.0.0/16", "nextHops": hops}])
+
+
+def waiting_node(version: int, *taints: Any) -> Any:
+    item = objects(NODES, "new", taints=[*taints])
+    ready: Any = {"conditions": [{"type": "Ready", "status": "True"}]}
+    return {**item, "metadata": meta("new", "", version) | {"uid": "new"}, "status": ready}
+
+
+@in_no_time
+async def test_a_node_takes_pods_once_its_agent_is_ready_and_keeps_what_came_meanwhile() -> None:
+    api = FakeApi()
+    startup = {"key": "headrace.dev/agent-not-ready", "effect": "NoSchedule"}
+    first, second = ({"key": key, "value": "a", "effect": "NoExecute"} for key in "ab")
+    there = NODES.path("", "new")
+    async with running(api) as operator:
+        operator.put(NODES, waiting_node(1001, first, startup))
+        await operator.settle()
+        assert startup in api.objects[there]["spec"]["taints"]
+        # Another taint comes, and is not seen in time.
+        api.objects[there] = waiting_node(1002, first, startup, second)
+        agent = objects(PODS, "headrace-node-x", SYSTEM, nodeName="new")
+        labels = {"app.kubernetes.io/name": "headrace", "app.kubernetes.io/component": "node"}
+        ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+        operator.put(
+            PODS, {**agent, "metadata": meta("x", SYSTEM, 1) | {"labels": labels}, "status": ready}
+        )
+        while operator.errors("Node") < 3:
+            await asyncio.sleep(0.1)
+        assert startup in api.objects[there]["spec"]["taints"]
+        operator.put(NODES, api.objects[there])
+        await operator.settle()
+        assert api.objects[there]["spec"]["taints"] == [first, second]

@@ -66,6 +66,11 @@ seccompProfile:
   type: RuntimeDefault
 {{- end -}}
 
+{{- /* What a pod of Headrace's tolerates: what is given, and nodes whose node agent is not there yet. */ -}}
+{{- define "headrace.tolerations" -}}
+{{- prepend . (dict "key" "headrace.dev/agent-not-ready" "operator" "Exists") | toYaml -}}
+{{- end -}}
+
 {{- /* Name of the Secret with the certificate of /metrics; empty: it is served in clear. */ -}}
 {{- define "headrace.metricsCertificate" -}}
 {{- if eq .Values.metrics.authentication "TokenReview" -}}

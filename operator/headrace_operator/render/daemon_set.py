@@ -15,6 +15,7 @@ from headrace_api import (
     RUNTIME_DIRECTORY,
     SOCKETS_DIRECTORY,
     SOCKETS_VARIABLE,
+    STARTUP_TAINT,
     AttachmentType,
     Json,
     Pipeline,
@@ -150,6 +151,10 @@ def _pod(
         "automountServiceAccountToken": True,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _STOP_SECONDS,
+        "tolerations": [
+            {"key": STARTUP_TAINT, "operator": "Exists"},
+            *(toleration.to_dict() for toleration in spec.tolerations),
+        ],
         "containers": [_container(pipeline, value, settings, metrics_port)],
         "volumes": [*_volumes(spec, settings)],
     }
@@ -163,8 +168,6 @@ def _pod(
         pod["nodeSelector"] = {**spec.node_selector.match_labels}
     if spec.node_classes:
         pod["affinity"] = _affinity(spec, value)
-    if spec.tolerations:
-        pod["tolerations"] = [toleration.to_dict() for toleration in spec.tolerations]
     return pod
 
 
