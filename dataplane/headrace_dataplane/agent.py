@@ -213,9 +213,8 @@ class Agent:
             while True:
                 soon = time.monotonic() < progress.appeared + _REPORT_SECONDS
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(
-                        self._wake.wait(), _SOON_SECONDS if soon else _REPORT_SECONDS
-                    )
+                    async with asyncio.timeout(_SOON_SECONDS if soon else _REPORT_SECONDS):
+                        await self._wake.wait()
                 # Not by how the wait ended: a wake-up may come at the very end of it.
                 if self._wake.is_set():
                     self._wake.clear()

@@ -171,7 +171,8 @@ class EngineProcess:
                 if loop.time() - began > _STABLE_SECONDS:
                     backoff = _BACKOFF_SECONDS[0]
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._options_changed.wait(), backoff)
+                async with asyncio.timeout(backoff):
+                    await self._options_changed.wait()
             backoff = min(2 * backoff, _BACKOFF_SECONDS[1])
 
     async def stop(self) -> None:
@@ -251,7 +252,8 @@ class EngineProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
             try:
-                await asyncio.wait_for(_ended(pid), seconds)
+                async with asyncio.timeout(seconds):
+                    await _ended(pid)
             except TimeoutError:
                 continue
             break

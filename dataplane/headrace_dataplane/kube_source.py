@@ -147,7 +147,8 @@ class KubeSource:
     async def _fall_back(self) -> None:
         """Offer what was on the disk when the API server does not answer."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._failed.wait(), _PATIENCE_SECONDS)
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._failed.wait()
         if self._offered is not None or self._last is None or self._there is False:
             return
         if self._last.generation < self._running:

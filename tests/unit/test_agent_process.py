@@ -5,7 +5,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -209,23 +210,25 @@ def test_a_wake_up_at_the_very_end_of_a_wait_is_not_lost(
 ) -> None:
     cpus = os.sched_getaffinity(0)
     workers = {"count": 1, "shareControlCore": True}
-    wait_for = asyncio.wait_for
+    timeout = asyncio.timeout
 
     async def test() -> None:
         source = Source()
         agent = Agent(runtime, source, cpus)
         late: list[Snapshot] = []
 
-        async def timed_out(wait: Coroutine[Any, Any, bool], seconds: float) -> bool:
+        @asynccontextmanager
+        async def timed_out(seconds: float) -> AsyncIterator[None]:
             """The next configuration comes when the time is up, and the wait says just that."""
             if not late or seconds != REPORT_SECONDS:
-                return await wait_for(wait, seconds)
-            wait.close()
+                async with timeout(seconds):
+                    yield
+                return
             source.snapshots.put_nowait(late.pop())
             await until(lambda: agent.state.wanted_generation == 5)
             raise TimeoutError
 
-        monkeypatch.setattr(asyncio, "wait_for", timed_out)
+        monkeypatch.setattr(asyncio, "timeout", timed_out)
         task = asyncio.create_task(agent.run())
         source.snapshots.put_nowait(Snapshot(4, config(4, workers=workers), ()))
         await until(lambda: bool(source.reports) and source.reports[-1].interfaces[0].ready)

@@ -4,7 +4,8 @@
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,33 @@ def test_without_a_conflist_it_says_so_and_waits(
     keep(tmp_path, watch)
     assert plugins(path) == [BRIDGE, ENTRY]
     assert "10-a.conf comes before" in caplog.text
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_it_ends_although_a_file_changes_just_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    write(tmp_path / "10-a.conflist", BRIDGE)
+    changes: list[Any] = []
+
+    @contextmanager
+    def events(_folder: Path, happened: Any) -> Iterator[None]:
+        changes.append(happened.__self__)
+        yield
+
+    monkeypatch.setattr(install, "directory_events", events)
+
+    async def run() -> None:
+        keeping = asyncio.create_task(keep_chained(tmp_path, ENTRY))
+        await until(lambda: bool(changes and changes[0]._waiters))
+        changes[0].set()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        keeping.cancel()
+        done, _ = await asyncio.wait((keeping,), timeout=5)
+        assert done
+
+    asyncio.run(run())
 
 
 def test_the_program_is_replaced_at_once(tmp_path: Path) -> None:

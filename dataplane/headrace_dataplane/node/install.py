@@ -126,7 +126,8 @@ async def keep_chained(folder: Path, entry: Json) -> None:
             if len(writes) == _BURST and writes[-1] - writes[0] < _BURST * _PACE_SECONDS / 2:
                 await asyncio.sleep(_PACE_SECONDS)
             with suppress(TimeoutError):
-                await asyncio.wait_for(changed.wait(), _LOOK_SECONDS)
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await changed.wait()
 
 
 def _edit(path: Path, entry: Json | None) -> tuple[bytes | None, bool]:
