@@ -32,7 +32,8 @@ from headrace_dataplane.engine import (
     choose_cpus,
     engine_name,
 )
-from headrace_dataplane.netdev import indexes, isolate, link_events
+from headrace_dataplane.isolation import isolate
+from headrace_dataplane.netdev import indexes, link_events
 from headrace_dataplane.network_state import network_states
 from headrace_dataplane.precedence import PrecedenceFile
 from headrace_dataplane.preflight import memory_lock_problem, on_ordinary_pages

@@ -15,7 +15,6 @@ import yaml
 from deploy.kind.images import Image
 from deploy.kind.terminal import REPOSITORY, Terminal
 from headrace_cli.errors import CommandError
-from headrace_dataplane.netdev import SILENCE
 
 BUILD = REPOSITORY / "build/kind"
 """Where the demo writes what it applies."""
@@ -24,6 +23,16 @@ UPLINK = "uplink0"
 _CONFIG = Path(__file__).with_name("kind.yaml")
 _LABEL = "headrace.dev/dataplane"
 _VXLAN = 4096
+# No IPv6, no answer to ARP, nothing taken in whose answer would leave elsewhere, nothing forwarded.
+_SILENCE = " ".join(
+    f"net/{setting}"
+    for setting in (
+        f"ipv6/conf/{UPLINK}/disable_ipv6=1",
+        f"ipv4/conf/{UPLINK}/arp_ignore=8",
+        f"ipv4/conf/{UPLINK}/rp_filter=1",
+        f"ipv4/conf/{UPLINK}/forwarding=0",
+    )
+)
 _GRAFANA = 3000
 
 
@@ -137,14 +146,13 @@ class Kind:
             )
             for node in nodes
         }
-        silence = " ".join(f"net/{name.format(UPLINK)}={to}" for name, to in SILENCE.items())
         for name in addresses:
             (peer,) = (address for node, address in addresses.items() if node != name)
             vxlan = f"type vxlan id {_VXLAN} dstport 4789 remote {peer} dev eth0"
             script = (
                 f"ip link show {UPLINK} >/dev/null 2>&1 ||",
                 f"  ip link add {UPLINK} {vxlan}",
-                f"sysctl -qw {silence}",
+                f"sysctl -qw {_SILENCE}",
                 f"ethtool -K {UPLINK} gro off",
                 f"ip link set {UPLINK} up",
             )

@@ -413,7 +413,6 @@ class Cluster(Api):
         machine = self.sandbox.namespace()
         device = name.replace("/", "-")
         cable(machine, "eth0", node.namespace, device, mtu=1460)
-        node.namespace.silence(device)
         for address in addresses:
             length = 128 if ":" in address else 32
             machine.ip(f"address add {address}/{length} dev eth0 nodad")
@@ -422,10 +421,8 @@ class Cluster(Api):
         return machine
 
     def join(self, one: Node, other: Node, device: str = "uplink0") -> None:
-        """Join two nodes by a cable, the underlay; their own stacks keep out of it."""
+        """Join two nodes by a cable, the underlay."""
         cable(one.namespace, device, other.namespace, device)
-        for node in (one, other):
-            node.namespace.silence(device)
 
     def daemon(
         self,

@@ -13,7 +13,6 @@ from typing import IO
 from headrace_cli.demo import lab
 from headrace_cli.demo.lab import cable, command, until
 from headrace_cli.errors import CommandError
-from headrace_dataplane.netdev import SILENCE
 
 _SCRIPT = Path(__file__).with_name("sandbox.sh")
 _LAST_LINES = 15
@@ -51,11 +50,6 @@ class Namespace(lab.Namespace):
         """Whether it has a device of this name."""
         with self.entered():
             return device in {name for _, name in socket.if_nameindex()}
-
-    def silence(self, device: str) -> None:
-        """Keep the namespace's own stack out of a device: it belongs to an endpoint."""
-        for name, value in SILENCE.items():
-            self.command("sysctl", "-qw", f"net/{name.format(device)}={value}")
 
 
 class Daemon:

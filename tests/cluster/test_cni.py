@@ -405,7 +405,8 @@ def test_a_pod_gets_the_device_that_its_interface_says(host: Host) -> None:
         "generic-segmentation-offload",
     ):
         assert any(line.strip() == f"{feature}: off" for line in features), features
-    assert host.root.command("sysctl", "-n", f"net/ipv6/conf/{device}/disable_ipv6") == "1\n"
+    for side in ("ingress", "egress"):
+        assert "handle 0x4852" in host.root.command("tc", "filter", "show", "dev", device, side)
 
     result = answer.json
     assert result["interfaces"][0] == PREVIOUS["interfaces"][0]

@@ -6,75 +6,17 @@ import os
 import socket
 import struct
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from headrace_dataplane.netdev import SILENCE, indexes, isolate
+from headrace_dataplane.isolation import isolate
+from headrace_dataplane.netdev import indexes
 
 CLONE_NEWNET = 0x40000000
-
-
-def settings(root: Path, device: str) -> dict[str, str]:
-    return {name: (root / name.format(device)).read_text() for name in SILENCE}
-
-
-def make(root: Path, *devices: str) -> None:
-    for device in devices:
-        for name in SILENCE:
-            path = root / name.format(device)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("0\n")
-
-
-def test_only_the_named_devices_are_isolated(tmp_path: Path) -> None:
-    make(tmp_path, "vm1", "eth0")
-    isolate(["vm1", "not-there"], tmp_path)
-    assert settings(tmp_path, "vm1") == {
-        name: wanted if wanted != "0" else "0\n" for name, wanted in SILENCE.items()
-    }
-    assert set(settings(tmp_path, "eth0").values()) == {"0\n"}
-
-
-def test_a_setting_that_cannot_be_written_is_told_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    make(tmp_path, "vm2")
-    blocked = tmp_path / "ipv6/conf/vm2/disable_ipv6"
-    blocked.unlink()
-    blocked.mkdir()
-    isolate(["vm2"], tmp_path)
-    isolate(["vm2"], tmp_path)
-    assert [record.message for record in caplog.records].count(
-        f"{blocked}: Is a directory: the host may speak on vm2"
-    ) == 1
-
-
-@pytest.mark.root
-def test_where_nothing_can_be_written_it_says_so_once_and_how_to_help(tmp_path: Path) -> None:
-    """As in a pod, whose /proc/sys is read-only."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: mounts")
-    make(tmp_path, "vm1", "vm2")
-    code = f"""
-from collections.abc import Iterator
-from pathlib import Path
-from headrace_dataplane.netdev import isolate
-for _ in range(2):
-    isolate(["vm1", "vm2"], Path({str(tmp_path)!r}))
-isolate([], Path("/nowhere"))
-"""
-    mount = f"mount --bind {tmp_path} {tmp_path} && mount -o remount,bind,ro {tmp_path}"
-    done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$0" -c "$1"', sys.executable, code],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    (line,) = done.stderr.splitlines()
-    assert "ipv6/conf/DEVICE/disable_ipv6=1" in line
+# linux/if_packet.h
+SOL_PACKET, PACKET_QDISC_BYPASS, PACKET_OUTGOING = 263, 20, 4
+ETH_P_ALL = 3
 
 
 @pytest.fixture
@@ -92,6 +34,7 @@ def machine() -> Iterator[None]:
             "link add uph type veth peer name upt",
             "addr add 192.0.2.1/24 dev vmh",
             "addr add 198.51.100.1/24 dev uph",
+            "addr add 2001:db8::1/64 dev vmh nodad",
             *(f"link set {device} up" for device in ("vmh", "vmt", "uph", "upt")),
         ):
             subprocess.run(["ip", *words.split()], check=True)
@@ -113,8 +56,9 @@ def broadcast(mark: bytes) -> bytes:
     return b"\xff" * 6 + b"\x02" + bytes(5) + b"\x08\x00" + header + datagram
 
 
-def send(device: str, mark: bytes) -> None:
+def send(device: str, mark: bytes, *, bypass: bool = False) -> None:
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as tenant:
+        tenant.setsockopt(SOL_PACKET, PACKET_QDISC_BYPASS, bypass)
         tenant.bind((device, 0))
         tenant.send(broadcast(mark))
 
@@ -148,6 +92,51 @@ def test_a_tenants_broadcast_reaches_the_dataplane_and_no_service_of_the_node(
         # In order behind it: had the attack passed, it would be first.
         send("upt", b"uplink")
         assert service.recv(100) == b"uplink"
+
+
+def speak(mark: bytes) -> None:
+    """Have the node's own stack send on vmh: both families, and a question for a neighbour."""
+    for family, to in (
+        (socket.AF_INET, ("192.0.2.255", 9)),
+        (socket.AF_INET, ("192.0.2.2", 9)),
+        (socket.AF_INET6, ("ff02::1", 9, 0, socket.if_nametoindex("vmh"))),
+    ):
+        with socket.socket(family, socket.SOCK_DGRAM) as node:
+            node.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+            node.sendto(mark, to)
+
+
+def heard(tenant: socket.socket, mark: bytes) -> list[bytes]:
+    """What arrives until a frame that ends with the mark, and that frame."""
+    found: list[bytes] = []
+    while not (found and found[-1].endswith(mark)):
+        frame, (_, _, kind, *_) = tenant.recvfrom(2048)
+        if kind != PACKET_OUTGOING:
+            found.append(frame)
+    return found
+
+
+@pytest.mark.root
+def test_a_tenant_hears_the_dataplane_and_nothing_of_the_node(machine: None) -> None:
+    """It is the engine's way of sending that passes (PACKET_QDISC_BYPASS)."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as tenant:
+        tenant.bind(("vmt", ETH_P_ALL))
+        tenant.settimeout(30)
+        speak(b"before")
+        send("vmh", b"done", bypass=True)
+        kinds = {frame[12:14] for frame in heard(tenant, b"done")}
+        assert {b"\x08\x00", b"\x08\x06", b"\x86\xdd"} <= kinds
+        isolate(["vmh"])
+        # What was on its way when the filter came.
+        send("vmh", b"isolated", bypass=True)
+        heard(tenant, b"isolated")
+        subprocess.run(["ip", "addr", "add", "2001:db8::9/64", "dev", "vmh"], check=True)
+        speak(b"after")
+        with pytest.raises(OSError):
+            send("vmh", b"after")
+        send("vmh", b"dataplane", bypass=True)
+        (frame,) = heard(tenant, b"dataplane")
+        assert frame == broadcast(b"dataplane")
 
 
 @pytest.mark.root

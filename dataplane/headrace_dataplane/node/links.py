@@ -21,8 +21,9 @@ from typing import Any
 
 from pyroute2 import IPRoute, NetlinkError, netns
 
-from headrace_dataplane.netdev import SYSCTL, isolate
+from headrace_dataplane.isolation import isolate
 
+_SYSCTL = Path("/proc/sys/net")
 _MARK = "headrace.dev/cni"
 _HOST_DEVICE = re.compile(r"hr[0-9a-f]{12}")
 # The kernel's IFALIASZ, less a NUL.
@@ -200,7 +201,7 @@ def _in_place(link: Any, endpoint: Endpoint, owner: Owner, namespace: int) -> bo
 def _configure(pod: Any, endpoint: Endpoint) -> str:
     """Bring the pod's end to what it should be, and return its MAC address."""
     _without_offloads(endpoint.name)
-    settings = SYSCTL / "ipv6/conf" / endpoint.name
+    settings = _SYSCTL / "ipv6/conf" / endpoint.name
     if settings.exists():
         # Routes are those of the endpoint, whatever a router advertises.
         (settings / "accept_ra").write_text("0")

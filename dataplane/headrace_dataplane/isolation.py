@@ -1,23 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drops what arrives at a device after the dataplane has read it, before the host's stack does.
+"""Kernel devices that belong to an endpoint: the host's own stack keeps out of them.
 
-The settings of headrace_dataplane.netdev leave one way into the host: broadcasts and multicasts
-from 0.0.0.0, which no address or route stops. And a pod without privileges cannot write them.
+An AFPacket attachment reads what arrives at a device; the kernel that owns the device reads it
+too, and speaks there. Filters drop both: what arrives once the dataplane has read it, and all that
+is sent but what passes by the queueing layer, as the dataplane's does (`qdisc_bypass`). Unlike
+settings in /proc/sys, a pod without privileges may put them there.
 """
 
 import errno
+import logging
 import os
 import socket
 import struct
+from collections.abc import Iterable
 from contextlib import suppress
+
+log = logging.getLogger(__name__)
 
 # linux/rtnetlink.h and linux/netlink.h
 _RTM_NEWQDISC, _RTM_NEWTFILTER = 36, 44
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
 _NLMSG_ERROR = 2
 _HEADER = struct.Struct("=IHHII")
-# linux/pkt_sched.h: clsact, and tc's "ingress" of it, which comes after packet sockets.
-_CLSACT, _CLSACT_HANDLE, _INGRESS = 0xFFFFFFF1, 0xFFFF0000, 0xFFFFFFF2
+# linux/pkt_sched.h: clsact, and tc's "ingress" (after packet sockets) and "egress" of it.
+_CLSACT, _CLSACT_HANDLE, _INGRESS, _EGRESS = 0xFFFFFFF1, 0xFFFF0000, 0xFFFFFFF2, 0xFFFFFFF3
 # linux/pkt_cls.h and linux/filter.h. Classic BPF: the other kind needs CAP_BPF to load.
 _TCA_KIND, _TCA_OPTIONS = 1, 2
 _TCA_BPF_OPS_LEN, _TCA_BPF_OPS, _TCA_BPF_NAME, _TCA_BPF_FLAGS = 4, 5, 7, 8
@@ -30,15 +36,29 @@ _PRIORITY = 1
 _HANDLE = 0x4852
 
 
-def drop_ingress(device: str) -> None:
-    """Have the host's stack get nothing from a device, if it is there, until it is gone.
+def isolate(devices: Iterable[str]) -> None:
+    """Keep the host's stack out of these devices until they are gone.
 
-    Needs CAP_NET_ADMIN. Raises OSError, ENOENT or EOPNOTSUPP of a kernel without cls_bpf.
+    Those that are not there are left for later. Where it may not, it warns once.
     """
+    for device in devices:
+        try:
+            _drop_all(device)
+        except OSError as error:
+            _warn_once(
+                f"{device}: no filters that drop what is not the dataplane's: {error.strerror}: "
+                "its machine may hear this node, and its broadcasts may reach this node: give "
+                "CAP_NET_ADMIN and a kernel with CONFIG_NET_CLS_BPF"
+            )
+
+
+def _drop_all(device: str) -> None:
+    """Raises OSError, ENOENT or EOPNOTSUPP of a kernel without cls_bpf."""
     with suppress(_GoneError), _netlink() as kernel:
         index = _index(device)
         _ask(kernel, _RTM_NEWQDISC, _qdisc(index))
-        _ask(kernel, _RTM_NEWTFILTER, _filter(index))
+        for parent in (_INGRESS, _EGRESS):
+            _ask(kernel, _RTM_NEWTFILTER, _filter(index, parent))
 
 
 class _GoneError(Exception):
@@ -56,7 +76,7 @@ def _qdisc(index: int) -> bytes:
     return _tcmsg(index, _CLSACT_HANDLE, _CLSACT, 0) + _attribute(_TCA_KIND, b"clsact\0")
 
 
-def _filter(index: int) -> bytes:
+def _filter(index: int, parent: int) -> bytes:
     info = _PRIORITY << 16 | socket.htons(_ETH_P_ALL)
     options = (
         (_TCA_BPF_OPS_LEN, struct.pack("=H", 1)),
@@ -65,7 +85,7 @@ def _filter(index: int) -> bytes:
         (_TCA_BPF_FLAGS, struct.pack("=I", _ACT_DIRECT)),
     )
     return (
-        _tcmsg(index, _HANDLE, _INGRESS, info)
+        _tcmsg(index, _HANDLE, parent, info)
         + _attribute(_TCA_KIND, b"bpf\0")
         + _attribute(_TCA_OPTIONS, b"".join(_attribute(*option) for option in options))
     )
@@ -94,3 +114,12 @@ def _ask(kernel: socket.socket, kind: int, body: bytes) -> None:
         raise _GoneError
     if number not in (0, errno.EEXIST):
         raise OSError(number, os.strerror(number))
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        log.warning("%s", message)
