@@ -5,7 +5,9 @@ from .attachment import SOCKET_BYTES, SUPPORTED_TYPES, Attachment, AttachmentTyp
 from .base import API_VERSION, GROUP, VERSION, Condition, ConditionStatus, Json, ObjectMeta
 from .canonical import canonical_json, digest
 from .dataplane_config import (
+    FEATURES,
     UNDERLAY_SOURCE_CHECK,
+    WAITING_PACKETS_PER_NAMESPACE,
     CompiledInterface,
     CompiledNetwork,
     CompiledUplink,
@@ -79,6 +81,7 @@ from .virtual_network import (
 
 __all__ = [
     "API_VERSION",
+    "FEATURES",
     "GROUP",
     "LEASE_SECONDS",
     "LEASE_SECONDS_VARIABLE",
@@ -94,6 +97,7 @@ __all__ = [
     "SYSTEM_NAMESPACE",
     "UNDERLAY_SOURCE_CHECK",
     "VERSION",
+    "WAITING_PACKETS_PER_NAMESPACE",
     "Attachment",
     "AttachmentType",
     "CompiledInterface",

@@ -9,7 +9,7 @@ from pydantic import Field
 from .attachment import Attachment
 from .base import ApiModel, ObjectStatus, Resource, StatusModel, column
 from .interface import SourceCheck
-from .pipeline import Hugepages, UplinkNeighbor, Workers
+from .pipeline import Hugepages, UplinkNeighbor, WaitingPackets, Workers
 from .types import (
     GatewayAddress,
     LinkAddress,
@@ -39,6 +39,10 @@ INTERFACE_GATEWAYS = 15
 Feature = Annotated[str, Field(max_length=63, pattern=r"^[A-Z][A-Za-z0-9]*$")]
 #: Sources of overlay packets carry the VNI and are checked; former addresses are delivered.
 UNDERLAY_SOURCE_CHECK: Feature = "UnderlaySourceCheck"
+#: The packets that wait are counted for each namespace, and may be limited.
+WAITING_PACKETS_PER_NAMESPACE: Feature = "WaitingPacketsPerNamespace"
+#: All that an agent of this release understands.
+FEATURES = (UNDERLAY_SOURCE_CHECK, WAITING_PACKETS_PER_NAMESPACE)
 
 
 def config_name(pipeline: str, node: str) -> str:
@@ -143,6 +147,8 @@ class DataplaneConfigSpec(ApiModel):
     underlay_source_check: SourceCheck = SourceCheck.DISABLED
     """Enabled drops what an uplink delivers unless its source is in pipelinePrefix and carries the
     VNI of the destination, or is one of the network's endpoints."""
+    waiting_packets_per_namespace: WaitingPackets | None = None
+    """Most packets of one namespace that wait for MAC addresses at a time. Absent: 256."""
     uplinks: tuple[CompiledUplink, ...] = Field(default=(), max_length=4)
     """Ports to the underlay."""
     networks: tuple[CompiledNetwork, ...] = Field(default=(), max_length=NODE_NETWORKS)

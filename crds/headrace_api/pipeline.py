@@ -286,6 +286,10 @@ class Uplink(ApiModel):
         return self
 
 
+#: The engine's limit, twice the packet buffers that it has by default.
+WaitingPackets = Annotated[int, Field(ge=1, le=65_536)]
+
+
 class Limits(ApiModel):
     """What one namespace may have: what a ResourceQuota cannot count."""
 
@@ -293,6 +297,9 @@ class Limits(ApiModel):
     """Most routes of a namespace, in all its networks together: those of its VirtualNetworks, and
     the addresses and prefixes of its Interfaces. Absent: any number. What is there stays when the
     limit is lowered."""
+    waiting_packets_per_namespace: WaitingPackets | None = None
+    """Most packets of a namespace that each node has wait while it asks who has a neighbour's
+    address (ARP, neighbour discovery), in all its networks together. Absent: 256."""
 
 
 class PipelineSpec(ApiModel):

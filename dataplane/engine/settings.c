@@ -5,6 +5,7 @@
  */
 #include "control/store.h"
 #include "table/locals.h"
+#include "table/neigh.h"
 #include "table/path.h"
 #include "table/underlay.h"
 #include "table/uplink.h"
@@ -27,6 +28,7 @@ apply_settings(struct hr_object *object, void *old_spec, void *prepared)
 			.prefix = spec->underlay_prefix,
 			.source_check = spec->underlay_source_check,
 	};
+	hr_neigh_waiting_max = spec->waiting_max != 0 ? spec->waiting_max : HR_NEIGH_WAITING_MAX;
 	hr_uplinks_publish();
 	hr_path_update_sources();
 	hr_locals_rebuild(NULL);

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from headrace_api import (
+    FEATURES,
     SOCKETS_DIRECTORY,
-    UNDERLAY_SOURCE_CHECK,
     Condition,
     ConditionStatus,
     DataplaneConfig,
@@ -55,8 +55,6 @@ _RESYNC_SECONDS = 60.0
 _ORDINARY_MTU = 1960
 _JUMBO_MTU = 9216
 _JUMBO_MEMORY_MIB = 512
-# What this agent understands, of which the engine may understand less.
-_FEATURES = (UNDERLAY_SOURCE_CHECK,)
 # Of an Interface: 1024 of them must fit into one object.
 _MESSAGE_CHARACTERS = 256
 
@@ -460,7 +458,7 @@ def node_status(
         interfaces=tuple(interfaces),
         networks=networks,
         # An engine that does not run will be of the agent's own release.
-        features=tuple(f for f in _FEATURES if hello is None or f in hello.features),
+        features=tuple(f for f in FEATURES if hello is None or f in hello.features),
     )
 
 

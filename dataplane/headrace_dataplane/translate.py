@@ -279,6 +279,8 @@ def _settings(spec: DataplaneConfigSpec) -> Put:
         settings["underlayPrefix"] = spec.pipeline_prefix
         if spec.underlay_source_check is SourceCheck.ENABLED:
             settings["underlaySourceCheck"] = True
+    if spec.waiting_packets_per_namespace is not None:
+        settings["waitingPacketsPerNamespace"] = spec.waiting_packets_per_namespace
     return _put("settings", "engine", settings)
 
 

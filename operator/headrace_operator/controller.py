@@ -20,6 +20,8 @@ from prometheus_client.core import Metric
 
 from headrace_api import (
     PIPELINE_LABEL,
+    UNDERLAY_SOURCE_CHECK,
+    WAITING_PACKETS_PER_NAMESPACE,
     Interface,
     Json,
     Namespace,
@@ -263,7 +265,9 @@ class Controller:
             await asyncio.sleep(TEND)
             changed = False
             for pipeline, networks in self._compiler.moving().items():
-                if not self._compiler.unaware(pipeline) and all(map(self._is_everywhere, networks)):
+                if not self._compiler.unaware(UNDERLAY_SOURCE_CHECK, pipeline) and all(
+                    map(self._is_everywhere, networks)
+                ):
                     changed |= self._compiler.settle(pipeline)
             before = int(time.time()) - REST
             due = any(rest.since < before for rest in self._compiler.resting())
@@ -718,7 +722,8 @@ class Controller:
             now,
             compiled=(work.kind.name, work.key) not in self._invalid,
             checked=self._compiler.is_checked(work.key),
-            unaware=self._compiler.unaware(work.key),
+            unaware=self._compiler.unaware(UNDERLAY_SOURCE_CHECK, work.key),
+            unlimited=self._compiler.unaware(WAITING_PACKETS_PER_NAMESPACE, work.key),
             moving=self._moving(work.key),
         )
 

@@ -19,7 +19,7 @@ from typing import Any, Self, TypeVar
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from headrace_api import UNDERLAY_SOURCE_CHECK, Json, routes_digest, slice_revision
+from headrace_api import FEATURES, Json, routes_digest, slice_revision
 from headrace_kube import (
     CONFIG_MAPS,
     DAEMON_SETS,
@@ -531,7 +531,7 @@ def _reported(config: Any, slices: dict[str, Any], ready: bool, reason: str) -> 
                 }
                 for each in config["spec"]["interfaces"]
             ],
-            "features": [UNDERLAY_SOURCE_CHECK],
+            "features": [*FEATURES],
             "networks": [
                 {
                     **{name: each[name] for name in names},

@@ -135,6 +135,15 @@ BAD = [
     ("Pipeline", "uplinks/0/gateway", "::1", r"spec.uplinks\[0\].gateway: .*address of a host"),
     ("Pipeline", "uplinks/0/onLinkPrefixes", ["fd00::/64"] * 2, "every item once"),
     ("Pipeline", "workers", {"count": 0}, "spec.workers.count: .*greater than or equal to 1"),
+    *(
+        (
+            "Pipeline",
+            "limits",
+            {"waitingPacketsPerNamespace": number},
+            f"spec.limits.*equal to {end}",
+        )
+        for number, end in ((0, 1), (65537, 65536))
+    ),
     ("Pipeline", "hugepages/amount", "64MB", "spec.hugepages.amount"),
     ("Pipeline", "uplinks/0/gateway", "192.0.2.1", r"spec.uplinks\[0\].gateway: .*IPv6 address"),
     (

@@ -49,6 +49,7 @@ class Endpoint:
     address6: str
     underlay: str
     hardware: str
+    namespace: str = "t"
     mac: bool = True
     prefixes: tuple[str, ...] = ()
     former: tuple[str, ...] = ()
@@ -56,6 +57,10 @@ class Endpoint:
     mtu: int = MTU
     gateways: tuple[str, ...] = (*GATEWAYS, LINK_LOCAL_GATEWAY)
     extra: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
 
     def interface(self) -> Put:
         spec: dict[str, object] = {
@@ -72,7 +77,7 @@ class Endpoint:
         }
         if self.mac:
             spec["mac"] = self.hardware
-        return put("interface", f"t/{self.name}", **spec)
+        return put("interface", self.key, **spec)
 
     def address(self, family: int) -> str:
         return self.address4 if family == 4 else self.address6
@@ -171,7 +176,7 @@ class Site:
 
     def connect(self, endpoint: Endpoint) -> Wire:
         wire = self.lab.connect(
-            endpoint.name, endpoint.name, endpoint.hardware, ("interface", f"t/{endpoint.name}")
+            endpoint.name, endpoint.name, endpoint.hardware, ("interface", endpoint.key)
         )
         wire.hosts = {
             endpoint.address4: endpoint.hardware,

@@ -9,6 +9,7 @@ import pytest
 from scapy.layers.inet import UDP
 from scapy.layers.inet6 import IPv6
 
+from headrace_api import FEATURES
 from headrace_dataplane.protocol import (
     MAX_MESSAGE,
     Change,
@@ -80,7 +81,7 @@ def test_hello(lab: Lab) -> None:
     assert hello.pid == lab.engine.pid
     assert len(hello.workers) >= 1
     assert 0 < hello.started <= time.time() + 1
-    assert hello.features == ("UnderlaySourceCheck",)
+    assert set(hello.features) == {*FEATURES}
 
 
 @pytest.mark.parametrize(

@@ -30,10 +30,13 @@ from tests.engine.site import (
     A,
     B,
     C,
+    Endpoint,
     Site,
+    checking,
     remote,
     uplink,
 )
+from tests.engine.wire import Wire
 
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 NEW_MAC = "02:00:00:00:99:99"
@@ -121,6 +124,31 @@ def test_more_than_the_queue_holds(site: Site) -> None:
     site.lab.settle()
     ports = [frame[UDP].sport for data in site.up.inbox if UDP in (frame := Ether(data))]
     assert ports == list(range(1007, 1071))
+
+
+def test_a_namespace_that_has_many_packets_wait_takes_no_others_place(lab: Lab) -> None:
+    """Red has no more wait in two networks than in one, and the first packets of t are sent."""
+    site = Site(lab, A, B.with_(namespace="red"), C.with_(namespace="red"))
+    lab.commit(checking(waitingPacketsPerNamespace=8))
+    site.up.hosts = {}
+
+    def send(wire: Wire, endpoint: Endpoint, *ports: int, drop: str | None = None) -> None:
+        for port in ports:
+            packet = frames.udp(endpoint.address4, remote(4), sport=port)
+            wire.send(frames.frame(endpoint.hardware, packet), drop)
+            lab.taken(wire)
+
+    send(site.b, B, *range(1000, 1006))
+    send(site.c, C, 1006, 1007)
+    send(site.c, C, *range(1008, 1016), drop="resolve_queue")
+    send(site.b, B, *range(1016, 1024), drop="resolve_queue")
+    send(site.a, A, 2000, 2001)
+    for address in (REMOTE, REMOTE_GREEN):
+        question = lab.receive(site.up, asks_for(address))
+        site.up.send(frames.advertisement(question, REMOTE_MAC), learned=True)
+    lab.settle()
+    got = [frame[UDP].sport for data in site.up.inbox if UDP in (frame := Ether(data))]
+    assert sorted(got) == [*range(1000, 1008), 2000, 2001]
 
 
 def test_unresolved(site: Site) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from headrace_api import DataplaneConfig, DataplaneConfigStatus, NetworkState, Problem
+from headrace_api import FEATURES, DataplaneConfig, DataplaneConfigStatus, NetworkState, Problem
 from headrace_dataplane.agent import _REPORT_SECONDS as REPORT_SECONDS
 from headrace_dataplane.agent import Agent, node_status
 from headrace_dataplane.engine import (
@@ -349,6 +349,6 @@ def test_status_without_an_engine() -> None:
     status = node_status(config(3), (), (), {}, "out of hugepages", None)
     assert {i.reason for i in status.interfaces} == {"EngineDown"}
     assert "out of hugepages" in status.conditions[0].message
-    assert status.features == ("UnderlaySourceCheck",)
+    assert status.features == FEATURES
     later = node_status(config(4), (), (), {}, "out of hugepages", status)
     assert later.conditions[0].last_transition_time == status.conditions[0].last_transition_time

@@ -148,7 +148,7 @@ def test_every_kind_is_translated_exactly() -> None:
     assert all(o.hash == digest(o.spec) for o in done.objects)
 
 
-def test_what_sources_carry_is_translated_where_it_is_given() -> None:
+def test_what_is_newer_than_the_first_release_is_translated_where_it_is_given() -> None:
     """Left out otherwise: see the objects above, which an engine that knows nothing of it takes."""
     spec = CONFIG["spec"]
     config = DataplaneConfig.model_validate(
@@ -158,6 +158,7 @@ def test_what_sources_carry_is_translated_where_it_is_given() -> None:
                 **spec,
                 "pipelinePrefix": "fd00:1::/48",
                 "underlaySourceCheck": "Enabled",
+                "waitingPacketsPerNamespace": 9,
                 "networks": [{**spec["networks"][0], "endpoints": ["fd09::1"]}],
                 "interfaces": [
                     {**spec["interfaces"][0], "formerUnderlayAddresses": ["fd00:1:0:1::7"]},
@@ -168,6 +169,7 @@ def test_what_sources_carry_is_translated_where_it_is_given() -> None:
     objects = {o.kind: o.spec for o in translate(config, []).objects if o.key != "uplink/uplink0"}
     assert objects["settings"]["underlayPrefix"] == "fd00:1::/48"
     assert objects["settings"]["underlaySourceCheck"] is True
+    assert objects["settings"]["waitingPacketsPerNamespace"] == 9
     assert objects["network"]["endpoints"] == ["fd09::1"]
     assert objects["interface"]["formerUnderlayAddresses"] == ["fd00:1:0:1::7"]
 

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from headrace_api import (
+    UNDERLAY_SOURCE_CHECK,
     Interface,
     Namespace,
     Node,
@@ -424,7 +425,7 @@ def first_release() -> Allocations:
                 }
             },
             "interfaces": {"default/vm1": one, "default/vm2": {**two, "addresses": ["10.0.0.3"]}},
-            "unaware": {"router": ["node-a", "node-b"]},
+            "unaware": {UNDERLAY_SOURCE_CHECK: {"router": ["node-a", "node-b"]}},
         }
     )
 

@@ -135,7 +135,12 @@ def worlds(draw: st.DrawFn) -> Objects:
             interfaces.append(Interface.model_validate(item))
     links = [each for each in [draw(uplinks())] if valid(Uplink, each)]
     pool = draw(prefixes() | st.just("fd00:1::/48"))
-    item = {"metadata": {"name": "router"}, "spec": {"underlayPrefix": pool, "uplinks": links}}
+    waiting: Json = {"waitingPacketsPerNamespace": draw(st.sampled_from([1, 65_536]))}
+    limits = draw(st.sampled_from([{}, waiting]))
+    item = {
+        "metadata": {"name": "router"},
+        "spec": {"underlayPrefix": pool, "uplinks": links, "limits": limits},
+    }
     if not valid(Pipeline, item):
         cast(dict[str, Any], item["spec"])["underlayPrefix"] = "fd00:1::/48"
     node = Node.model_validate({"metadata": {"name": "node-a"}})

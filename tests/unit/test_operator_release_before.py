@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headrace_api import UNDERLAY_SOURCE_CHECK, Json, routes_digest, slice_revision
+from headrace_api import FEATURES, Json, routes_digest, slice_revision
 from headrace_kube import (
     DATAPLANE_CONFIGS,
     INTERFACES,
@@ -77,6 +77,7 @@ class World:
         self.new: set[str] = set()
         devices: Any = []
         spec: Json = {"underlayPrefix": "fd00:1::/48", "allowedNamespaces": {}, "devices": devices}
+        spec["limits"] = {"waitingPacketsPerNamespace": 9}
         self.put(PIPELINES, "edge", spec)
         self.put(VIRTUAL_NETWORKS, "ns/net", {"subnets": [{"prefix": "10.0.0.0/24"}]})
         for number, node in enumerate("ab", 1):
@@ -122,7 +123,7 @@ class World:
         if node in self.new and there:
             of = there["metadata"]
             digest = routes_digest([slice_revision(of["name"], of["uid"], of["generation"])])
-            status["features"] = [UNDERLAY_SOURCE_CHECK]
+            status["features"] = [*FEATURES]
             status["networks"] = [{"namespace": "ns", "name": "net", "digest": digest}]
         self.put(DATAPLANE_CONFIGS, key, config["spec"], status)
 
@@ -190,6 +191,11 @@ class World:
         ]
         return found.get("reason", ""), found.get("message", "")
 
+    def waiting(self, node: str) -> object:
+        """Most packets of a namespace that wait there, as the node is told."""
+        config: Any = self.objects[DATAPLANE_CONFIGS, f"{NAMESPACE}/edge.{node}"]
+        return config["spec"].get("waitingPacketsPerNamespace")
+
     def waits_for(self, nodes: str) -> bool:
         """Whether sources are not checked because of these nodes."""
         reason, message = self.checked()
@@ -212,6 +218,7 @@ def test_agents_of_the_first_release_get_what_they_know_until_the_last_is_new(
         moved, former = world.underlay("a")
         assert former == "fd00:1:0:1::2"
         assert world.underlay("b") == ["fd00:1:0:2::2"]
+        assert (world.waiting("a"), world.waiting("b")) == (9, None)
         await world.stop()
 
         # Another operator goes on.
@@ -223,6 +230,7 @@ def test_agents_of_the_first_release_get_what_they_know_until_the_last_is_new(
         assert world.underlay("a") == [moved]
         (other,) = world.underlay("b")
         assert other.startswith("fd00:1:0:2:0:1")
+        assert world.waiting("b") == 9
         await world.stop()
 
     asyncio.run(story())

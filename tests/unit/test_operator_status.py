@@ -493,6 +493,18 @@ def test_a_pipeline_names_what_its_addresses_wait_for() -> None:
         assert f"VirtualNetwork ns/net: {words}" in found["message"]
 
 
+def test_a_pipeline_names_the_agents_that_do_not_know_a_limit() -> None:
+    for limits, verdict, ready in (
+        ({"waitingPacketsPerNamespace": 9}, ("False", "AgentTooOld"), 1),
+        ({}, ("True", "Forwarding"), 2),
+    ):
+        status: Any = pipeline_status(
+            *(fresh("Pipeline", limits=limits), NODES, (), [daemon_set()], {}, {}, 9478, NOW),
+            unlimited=("b",),
+        )
+        assert (brief(status), status["readyNodes"]) == (verdict, ready)
+
+
 def test_a_pipeline_without_a_node_is_failed_and_says_what_to_do() -> None:
     raw = pipeline({}, nodeSelector={"matchLabels": {"role": "edge", "a": "b"}})
     assert kstatus(raw) == "Failed"

@@ -223,6 +223,9 @@ hr_settings_parse(const json_t *json, struct hr_errors *errors)
 	if (spec->underlay_source_check && !spec->has_underlay_prefix)
 		hr_read_error(&reader, "underlaySourceCheck", HR_INVALID_FIELD,
 				"needs underlayPrefix: give it too");
+	if (hr_read_has(&reader, "waitingPacketsPerNamespace"))
+		spec->waiting_max = (uint32_t)hr_read_uint(&reader, "waitingPacketsPerNamespace", 1,
+				HR_WAITING_PACKETS_MAX);
 	return end(&reader, spec);
 }
 

@@ -16,6 +16,7 @@
 #define HR_UPLINK_ON_LINK_MAX 16
 #define HR_UPLINK_NEIGHBORS_MAX 64
 #define HR_SLICE_ROUTES_MAX 65536 /**< Routes of one routes object. */
+#define HR_WAITING_PACKETS_MAX 65536
 #define HR_VNI_MAX 0xffffff
 #define HR_MTU_MIN 1280 /**< RFC 8200 section 5. */
 #define HR_MTU_MAX 9216
@@ -28,6 +29,7 @@ struct hr_settings_spec {
 	bool has_underlay_prefix;
 	struct hr_prefix underlay_prefix; /**< The Pipeline's: IPv6, 1..64 bits. */
 	bool underlay_source_check;       /**< Only with a prefix. */
+	uint32_t waiting_max;             /**< Packets of a namespace; 0: HR_NEIGH_WAITING_MAX. */
 };
 
 /** port/NAME: a DPDK port. */

@@ -12,7 +12,6 @@
 #include "../port/port.h"
 #include "event.h"
 #include "json.h"
-#include "vrf.h"
 
 /** Records taken by one call of hr_events_poll(), and at once. */
 #define EVENTS_MAX 1024
@@ -33,16 +32,17 @@ struct timer {
 };
 LIST_HEAD(timers, timer);
 
-/** A network that has packets waiting: the buffers are everybody's. */
+/** A namespace that has packets waiting: the buffers are everybody's. */
 struct payer {
 	LIST_ENTRY(payer) entry;
-	uint32_t vni;
 	unsigned n;
+	unsigned here; /**< How many of them for the neighbour that give_way() looks at. */
+	char namespace[];
 };
 
 struct waiting {
 	struct rte_mbuf *packet;
-	struct payer *payer; /**< NULL: of no network. */
+	struct payer *payer;
 };
 
 struct hr_neigh {
@@ -81,6 +81,8 @@ static struct hr_neigh *endpoints[HR_MAX_PORTS];
 static LIST_HEAD(, payer) payers[PAYER_SLOTS];
 static struct timers wheel[WHEEL_SLOTS];
 static uint64_t now, ticked;
+
+unsigned hr_neigh_waiting_max = HR_NEIGH_WAITING_MAX;
 
 static const char *const state_names[] = {
 		[HR_NEIGH_UNRESOLVED] = "unresolved",
@@ -274,70 +276,92 @@ advertise(struct hr_neigh *neigh)
 
 /* Packets that wait. */
 
-/** The network of the endpoint behind a port, NULL when there is none. */
-static const struct hr_vrf *
-network_behind(uint16_t port)
-{
-	const struct hr_port_ctx *ctx = hr_port_ctx[port];
-
-	return ctx != NULL && ctx->role == HR_ROLE_INTERFACE ? ctx->vrf : NULL;
-}
-
-/** Who has a packet wait: whoever sent it, or whom it is for when it came by an uplink. */
+/**
+ * Who has a packet wait: the namespace of whoever sent it, or of whom it is for when it came by an
+ * uplink; "" when it is neither's. NULL when there is no memory.
+ */
 static struct payer *
 payer_of(const struct hr_neigh *neigh, const struct rte_mbuf *m)
 {
-	const struct hr_vrf *vrf = network_behind(m->port);
+	const struct hr_neigh *endpoint = endpoints[m->port];
+	const char *name;
 	struct payer *payer;
+	size_t length;
+	unsigned slot;
 
-	if (vrf == NULL && neigh->endpoint)
-		vrf = network_behind(neigh->port);
-	if (vrf == NULL)
-		return NULL;
-	LIST_FOREACH(payer, &payers[vrf->vni % PAYER_SLOTS], entry)
-		if (payer->vni == vrf->vni)
+	if (endpoint == NULL && neigh->endpoint)
+		endpoint = neigh;
+	name = endpoint != NULL ? endpoint->name : "";
+	length = strcspn(name, "/");
+	slot = rte_jhash(name, (uint32_t)length, 0) % PAYER_SLOTS;
+	LIST_FOREACH(payer, &payers[slot], entry)
+		if (strncmp(payer->namespace, name, length) == 0 &&
+				payer->namespace[length] == '\0')
 			return payer;
-	payer = calloc(1, sizeof(*payer));
+	payer = calloc(1, sizeof(*payer) + length + 1);
 	if (payer == NULL)
 		return NULL;
-	payer->vni = vrf->vni;
-	LIST_INSERT_HEAD(&payers[vrf->vni % PAYER_SLOTS], payer, entry);
+	memcpy(payer->namespace, name, length);
+	LIST_INSERT_HEAD(&payers[slot], payer, entry);
 	return payer;
 }
 
 static void
 pay_back(struct payer *payer)
 {
-	if (payer == NULL || --payer->n > 0)
+	if (--payer->n > 0)
 		return;
 	LIST_REMOVE(payer, entry);
 	free(payer);
+}
+
+/** The i-th oldest of the queue. */
+static struct waiting *
+place(const struct hr_neigh *neigh, unsigned i)
+{
+	return &neigh->queue[(neigh->oldest + i) % HR_NEIGH_QUEUE];
+}
+
+/** Drop the oldest packet of who has most of a full queue, when one more of `newcomer` comes. */
+static void
+give_way(struct hr_neigh *neigh, struct payer *newcomer)
+{
+	struct waiting victim;
+	unsigned at = 0;
+
+	for (unsigned i = 0; i < HR_NEIGH_QUEUE; i++)
+		place(neigh, i)->payer->here = 0;
+	newcomer->here = 1;
+	for (unsigned i = 0; i < HR_NEIGH_QUEUE; i++)
+		place(neigh, i)->payer->here++;
+	for (unsigned i = 1; i < HR_NEIGH_QUEUE; i++)
+		if (place(neigh, i)->payer->here > place(neigh, at)->payer->here)
+			at = i;
+	victim = *place(neigh, at);
+	for (; at > 0; at--)
+		*place(neigh, at) = *place(neigh, at - 1);
+	neigh->oldest = (neigh->oldest + 1) % HR_NEIGH_QUEUE;
+	neigh->queued--;
+	hr_control_drop(victim.packet->port, victim.packet, HR_DROP_RESOLVE_QUEUE);
+	pay_back(victim.payer);
 }
 
 static void
 enqueue(struct hr_neigh *neigh, struct rte_mbuf *m)
 {
 	struct payer *payer;
-	struct waiting *place;
 
 	if (neigh->queue == NULL)
 		neigh->queue = calloc(HR_NEIGH_QUEUE, sizeof(*neigh->queue));
 	payer = neigh->queue != NULL ? payer_of(neigh, m) : NULL;
-	if (neigh->queue == NULL || (payer != NULL && payer->n == HR_NEIGH_NETWORK_QUEUE)) {
+	if (payer == NULL || payer->n >= hr_neigh_waiting_max) {
 		hr_control_drop(m->port, m, HR_DROP_RESOLVE_QUEUE);
 		return;
 	}
-	if (payer != NULL)
-		payer->n++;
-	place = &neigh->queue[(neigh->oldest + neigh->queued) % HR_NEIGH_QUEUE];
-	if (neigh->queued == HR_NEIGH_QUEUE) {
-		hr_control_drop(place->packet->port, place->packet, HR_DROP_RESOLVE_QUEUE);
-		pay_back(place->payer);
-		neigh->oldest = (neigh->oldest + 1) % HR_NEIGH_QUEUE;
-	} else {
-		neigh->queued++;
-	}
-	*place = (struct waiting){.packet = m, .payer = payer};
+	payer->n++;
+	if (neigh->queued == HR_NEIGH_QUEUE)
+		give_way(neigh, payer);
+	*place(neigh, neigh->queued++) = (struct waiting){.packet = m, .payer = payer};
 }
 
 static void
@@ -352,7 +376,7 @@ static void
 flush(struct hr_neigh *neigh, bool resolved)
 {
 	for (uint16_t i = 0; i < neigh->queued; i++) {
-		struct waiting *waiting = &neigh->queue[(neigh->oldest + i) % HR_NEIGH_QUEUE];
+		struct waiting *waiting = place(neigh, i);
 		struct rte_mbuf *m = waiting->packet;
 
 		pay_back(waiting->payer);

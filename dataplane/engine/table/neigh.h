@@ -19,7 +19,7 @@
 #include "adj.h"
 
 #define HR_NEIGH_QUEUE 64            /**< Packets that wait for one neighbour. */
-#define HR_NEIGH_NETWORK_QUEUE 256   /**< Of one network, for all neighbours together. */
+#define HR_NEIGH_WAITING_MAX 256     /**< hr_neigh_waiting_max unless it is set. */
 #define HR_NEIGH_TRIES 3             /**< RFC 4861 10: MAX_MULTICAST_SOLICIT, MAX_UNICAST_.. */
 #define HR_NEIGH_RETRY_MS 1000       /**< RETRANS_TIMER */
 #define HR_NEIGH_REACHABLE_MS 30000  /**< REACHABLE_TIME, then a neighbour is probed. */
@@ -37,6 +37,12 @@ enum hr_neigh_state {
 };
 
 struct hr_neigh;
+
+/**
+ * Most packets of one namespace that wait, for all neighbours together. A namespace is what an
+ * Interface's key begins with, up to "/". What waits stays when it is lowered.
+ */
+extern unsigned hr_neigh_waiting_max;
 
 /**
  * The endpoint of an Interface; the latest on a port is the one that learns. It is asked for at

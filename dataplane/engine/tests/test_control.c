@@ -613,6 +613,10 @@ static const struct spec_case spec_cases[] = {
 				"InvalidField"},
 		{"settings", "'idle':'poll','burst':64", "icmpPerSecond", "MissingField"},
 		{"settings", SETTINGS_OK ",'color':1", "color", "UnknownField"},
+		{"settings", SETTINGS_OK ",'waitingPacketsPerNamespace':0",
+				"waitingPacketsPerNamespace", "InvalidField"},
+		{"settings", SETTINGS_OK ",'waitingPacketsPerNamespace':65537",
+				"waitingPacketsPerNamespace", "InvalidField"},
 		{"settings", SETTINGS_OK ",'underlayPrefix':'fd00::/65'", "underlayPrefix",
 				"InvalidField"},
 		{"settings", SETTINGS_OK ",'underlayPrefix':'::/0'", "underlayPrefix",
@@ -796,7 +800,8 @@ test_specs_parsed(void)
 	expect_ok(commit(2,
 			PUT("settings", "engine", "2",
 					"'idle':'poll','burst':8,'icmpPerSecond':9,"
-					"'underlayPrefix':'fd00::/48','underlaySourceCheck':true"),
+					"'underlayPrefix':'fd00::/48','underlaySourceCheck':true,"
+					"'waitingPacketsPerNamespace':65536"),
 			PUT("port", "p", "2",
 					"'devargs':'0000:3b:02.1','rxQueues':4,'mtu':9216,"
 					"'mac':'02:00:00:00:00:01','netdev':'tap-1',"
@@ -823,6 +828,7 @@ test_specs_parsed(void)
 	settings = hr_store_get(HR_KIND_SETTINGS, "engine")->spec;
 	CHECK(!settings->adaptive && settings->burst == 8 && settings->icmp_per_second == 9);
 	CHECK(settings->has_underlay_prefix && settings->underlay_source_check);
+	CHECK(settings->waiting_max == 65536);
 	CHECK(strcmp(hr_prefix_format(&settings->underlay_prefix, buf), "fd00::/48") == 0);
 
 	port = hr_store_get(HR_KIND_PORT, "p")->spec;

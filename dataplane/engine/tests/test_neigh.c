@@ -11,7 +11,6 @@
 #include "../graph/packet.h"
 #include "../table/event.h"
 #include "../table/neigh.h"
-#include "../table/vrf.h"
 
 #define CHECK(what)                                                                                \
 	do {                                                                                       \
@@ -107,17 +106,23 @@ new_adj(enum hr_op ready_op)
 
 /** A packet that waits for an adjacency, as the resolve node posts it; `id` tells it apart. */
 static void
-packet(uint32_t adj, uint16_t id)
+packet_from(uint16_t port, uint32_t adj, uint16_t id)
 {
-	struct hr_event event = {.type = HR_EVENT_RESOLVE, .port = PORT};
+	struct hr_event event = {.type = HR_EVENT_RESOLVE, .port = port};
 
 	event.packet = rte_pktmbuf_alloc(hr_pool);
 	CHECK(event.packet != NULL);
-	event.packet->port = PORT;
+	event.packet->port = port;
 	event.packet->vlan_tci = id;
 	hr_adj_mark(event.packet, adj);
 	CHECK(hr_event_post(&event));
 	hr_events_poll(now_ms);
+}
+
+static void
+packet(uint32_t adj, uint16_t id)
+{
+	packet_from(PORT, adj, id);
 }
 
 static void
@@ -136,6 +141,21 @@ seen(struct hr_addr addr, struct rte_ether_addr mac, bool solicited, bool overri
 	hr_events_poll(now_ms);
 }
 
+/** Make so many next hops, each with an adjacency. */
+static void
+next_hops(struct hr_neigh **neighs, uint32_t *adjs, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct hr_ip6 address = hop;
+
+		address.b[15] += i;
+		adjs[i] = new_adj(HR_OP_ENCAP);
+		neighs[i] = hr_neigh_next_hop(PORT, &address, &link_local, &own_mac, NULL);
+		CHECK(neighs[i] != NULL);
+		hr_neigh_bind(neighs[i], adjs[i]);
+	}
+}
+
 static bool
 leads_to(uint32_t adj, const struct rte_ether_addr *mac)
 {
@@ -144,9 +164,15 @@ leads_to(uint32_t adj, const struct rte_ether_addr *mac)
 }
 
 static uint64_t
+dropped_from(uint16_t port, enum hr_drop reason)
+{
+	return hr_control_drops[port][reason];
+}
+
+static uint64_t
 dropped(enum hr_drop reason)
 {
-	return hr_control_drops[PORT][reason];
+	return dropped_from(PORT, reason);
 }
 
 static void
@@ -210,6 +236,18 @@ endpoint(const struct rte_ether_addr *fixed, const struct rte_ether_addr *learne
 	const struct hr_addr source[] = {ip4(10, 1, 2, 1)};
 	struct hr_neigh *neigh = hr_neigh_endpoint(PORT, "ns/vm", target, 1, source, 1, &own_mac,
 			fixed, learned);
+
+	CHECK(neigh != NULL);
+	return neigh;
+}
+
+/** Somebody who sends by a port. */
+static struct hr_neigh *
+sender(uint16_t port, const char *name)
+{
+	const struct hr_addr address = ip4(10, 1, 2, 5);
+	struct hr_neigh *neigh =
+			hr_neigh_endpoint(port, name, &address, 1, NULL, 0, &own_mac, &mac_a, NULL);
 
 	CHECK(neigh != NULL);
 	return neigh;
@@ -348,43 +386,82 @@ test_the_queue_drops_its_oldest(void)
 	hr_neigh_put(neigh);
 }
 
+/** Red has two Interfaces, and so may have two networks: it has no more wait than with one. */
 static void
-test_a_network_has_so_many_packets_wait_and_no_more(void)
+test_a_namespace_has_so_many_packets_wait_and_no_more(void)
 {
-	const struct hr_vrf red = {.vni = 7}, blue = {.vni = 7 + 256};
-	struct hr_neigh *neighs[HR_NEIGH_NETWORK_QUEUE / HR_NEIGH_QUEUE + 1];
+	enum { RED = 10, RED_TOO, REDDER };
+	struct hr_neigh *const senders[] = {
+			sender(RED, "red/a"), sender(RED_TOO, "red/b"), sender(REDDER, "redder/a")};
+	struct hr_neigh *neighs[HR_NEIGH_WAITING_MAX / HR_NEIGH_QUEUE + 1];
 	const unsigned n = RTE_DIM(neighs);
 	uint32_t adjs[RTE_DIM(neighs)];
-	const uint64_t before = dropped(HR_DROP_RESOLVE_QUEUE);
 
 	/* Red waits for more neighbours than it has room for. */
-	ctx.vrf = &red;
-	for (unsigned i = 0; i < n; i++) {
-		struct hr_ip6 address = hop;
-
-		address.b[15] += i;
-		adjs[i] = new_adj(HR_OP_ENCAP);
-		neighs[i] = hr_neigh_next_hop(PORT, &address, &link_local, &own_mac, NULL);
-		hr_neigh_bind(neighs[i], adjs[i]);
+	next_hops(neighs, adjs, n);
+	for (unsigned i = 0; i < n; i++)
 		for (uint16_t id = 0; id < HR_NEIGH_QUEUE; id++)
-			packet(adjs[i], id);
-	}
-	CHECK(dropped(HR_DROP_RESOLVE_QUEUE) == before + HR_NEIGH_QUEUE);
-	/* That is no reason for blue's not to wait, for the same neighbour. */
-	ctx.vrf = &blue;
-	packet(adjs[n - 1], 1);
-	CHECK(dropped(HR_DROP_RESOLVE_QUEUE) == before + HR_NEIGH_QUEUE);
-	/* What no longer waits leaves room. */
+			packet_from(id % 2 == 0 ? RED : RED_TOO, adjs[i], id);
+	CHECK(dropped_from(RED, HR_DROP_RESOLVE_QUEUE) == HR_NEIGH_QUEUE / 2);
+	CHECK(dropped_from(RED_TOO, HR_DROP_RESOLVE_QUEUE) == HR_NEIGH_QUEUE / 2);
+	/* That is no reason for another's not to wait, for the same neighbour. */
+	packet_from(REDDER, adjs[n - 1], 1);
+	CHECK(dropped_from(REDDER, HR_DROP_RESOLVE_QUEUE) == 0);
+	/* What no longer waits leaves room, up to a limit that has become lower meanwhile. */
 	hr_neigh_put(neighs[0]);
 	advance(0);
-	ctx.vrf = &red;
-	packet(adjs[n - 1], 2);
-	CHECK(dropped(HR_DROP_RESOLVE_QUEUE) == before + HR_NEIGH_QUEUE);
+	packet_from(RED, adjs[n - 1], 2);
+	CHECK(dropped_from(RED, HR_DROP_RESOLVE_QUEUE) == HR_NEIGH_QUEUE / 2);
+	hr_neigh_waiting_max = 1;
+	packet_from(RED, adjs[n - 1], 3);
+	packet_from(REDDER, adjs[n - 1], 4);
+	CHECK(dropped_from(RED, HR_DROP_RESOLVE_QUEUE) == HR_NEIGH_QUEUE / 2 + 1);
+	CHECK(dropped_from(REDDER, HR_DROP_RESOLVE_QUEUE) == 1);
+	hr_neigh_waiting_max = HR_NEIGH_WAITING_MAX;
+	for (unsigned i = 0; i < RTE_DIM(senders); i++)
+		hr_neigh_put(senders[i]);
 	for (unsigned i = 1; i < n; i++)
 		hr_neigh_put(neighs[i]);
 	advance(0);
 	discard();
-	ctx.vrf = NULL;
+}
+
+/** Who floods a neighbour that all wait for displaces itself. */
+static void
+test_who_has_most_of_a_full_queue_gives_way(void)
+{
+	enum { RED = 20, BLUE };
+	struct hr_neigh *const red = sender(RED, "red/a"), *const blue = sender(BLUE, "blue/a");
+	struct hr_neigh *neigh;
+	struct rte_mbuf *m;
+	uint32_t adj;
+
+	next_hops(&neigh, &adj, 1);
+	packet_from(RED, adj, 0);
+	packet_from(BLUE, adj, 1000);
+	for (uint16_t id = 1; id < 2 * HR_NEIGH_QUEUE; id++)
+		packet_from(RED, adj, id);
+	packet_from(BLUE, adj, 1001);
+	CHECK(dropped_from(BLUE, HR_DROP_RESOLVE_QUEUE) == 0);
+	CHECK(dropped_from(RED, HR_DROP_RESOLVE_QUEUE) == HR_NEIGH_QUEUE + 2);
+	discard();
+	seen(ip6(&hop), mac_b, true, true);
+	m = injected();
+	CHECK(m != NULL && m->port == BLUE && m->vlan_tci == 1000);
+	rte_pktmbuf_free(m);
+	for (uint16_t id = HR_NEIGH_QUEUE + 2; id < 2 * HR_NEIGH_QUEUE; id++) {
+		m = injected();
+		CHECK(m != NULL && m->port == RED && m->vlan_tci == id);
+		rte_pktmbuf_free(m);
+	}
+	m = injected();
+	CHECK(m != NULL && m->port == BLUE && m->vlan_tci == 1001);
+	rte_pktmbuf_free(m);
+	CHECK(injected() == NULL);
+	hr_neigh_put(neigh);
+	hr_neigh_put(red);
+	hr_neigh_put(blue);
+	advance(0);
 }
 
 static void
@@ -668,7 +745,8 @@ main(void)
 	test_packets_wait_in_order_until_the_endpoint_speaks();
 	test_no_answer_drops_what_waits_and_holds();
 	test_the_queue_drops_its_oldest();
-	test_a_network_has_so_many_packets_wait_and_no_more();
+	test_a_namespace_has_so_many_packets_wait_and_no_more();
+	test_who_has_most_of_a_full_queue_gives_way();
 	test_a_packet_of_another_use_of_its_adjacency_is_dropped();
 	test_an_endpoint_is_probed_where_it_was_seen();
 	test_configured_and_inherited_mac_addresses();

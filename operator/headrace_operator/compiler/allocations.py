@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from headrace_api.dataplane_config import Feature
 from headrace_api.types import Address, Prefix, UnderlayPrefix, Vni
 
 #: Seconds that a value rests at least, and then until every node is known not to use it.
@@ -77,7 +78,7 @@ class Allocations(BaseModel):
     interfaces: dict[str, InterfaceAllocation] = Field(default_factory=dict)
     resting: tuple[Rest, ...] = ()
     """Sorted."""
-    unaware: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    """Pipeline -> nodes whose agents do not understand UNDERLAY_SOURCE_CHECK."""
+    unaware: dict[Feature, dict[str, tuple[str, ...]]] = Field(default_factory=dict)
+    """Feature -> Pipeline -> nodes whose agents do not understand it."""
     checked: tuple[str, ...] = ()
     """Pipelines whose nodes check where overlay packets come from: for good, once they do."""

@@ -22,8 +22,10 @@ from operator import itemgetter
 from typing import Literal, TypeAlias, TypeVar
 
 from headrace_api import (
+    FEATURES,
     SYSTEM_NAMESPACE,
     UNDERLAY_SOURCE_CHECK,
+    WAITING_PACKETS_PER_NAMESPACE,
     Interface,
     InterfaceSpec,
     Json,
@@ -164,8 +166,8 @@ class Compiler:
         self._running: dict[str, PipelineSpec] = {}
         self._stood: dict[str, InterfaceAllocation] = {}
 
-        # Where agents do not understand UNDERLAY_SOURCE_CHECK; Pipelines whose nodes do it.
-        self._unaware: set[str] = set()
+        # What agents do not understand: feature -> pns; Pipelines whose nodes check sources.
+        self._unaware: dict[str, set[str]] = {feature: set() for feature in FEATURES}
         self._checked: set[str] = set()
 
         # What is accepted: pn -> its /64; network -> its VNI; Interface.
@@ -205,9 +207,9 @@ class Compiler:
             kind: OwnerKind = "net" if rest.kind == "vni" else "pn"
             laid = claims.Rest(Owner(kind, rest.owner), rest.since)
             self._claims.lay(_RESTING[rest.kind], rest.value, laid)
-        self._unaware = {
-            pn_key(name, node) for name, found in allocations.unaware.items() for node in found
-        }
+        for feature, keys in self._unaware.items():
+            unaware = allocations.unaware.get(feature, {})
+            keys |= {pn_key(name, node) for name, found in unaware.items() for node in found}
         self._checked = {*allocations.checked}
         self._dirty = {"pn": {*self._pns}, "net": {*self._vnis}, "ifc": {*self._records}}
         self._inherited = {*self._pns}
@@ -388,17 +390,19 @@ class Compiler:
         Returns whether that is news.
         """
         key = pn_key(pipeline, node)
-        unaware = features is not None and UNDERLAY_SOURCE_CHECK not in features
-        if unaware == (key in self._unaware):
+        before = {feature for feature, keys in self._unaware.items() if key in keys}
+        lacking = set() if features is None else self._unaware.keys() - {*features}
+        for feature in before ^ lacking:
+            self._unaware[feature] ^= {key}
+        if before == lacking:
             return False
-        (self._unaware.add if unaware else self._unaware.discard)(key)
         self._dirty["pn"].add(key)
         self._dirty["ifc"] |= self._store.by_pipeline[pipeline] & self._store.by_node[node]
         return True
 
-    def unaware(self, pipeline: str) -> tuple[str, ...]:
-        """Nodes of the Pipeline whose agents do not understand UNDERLAY_SOURCE_CHECK."""
-        held = sorted(pn_parts(key) for key in self._unaware if key in self._pns)
+    def unaware(self, feature: str, pipeline: str) -> tuple[str, ...]:
+        """Nodes of the Pipeline whose agents do not understand a feature."""
+        held = sorted(pn_parts(key) for key in self._unaware[feature] if key in self._pns)
         return tuple(node for name, node in held if name == pipeline)
 
     def is_checked(self, pipeline: str) -> bool:
@@ -503,8 +507,12 @@ class Compiler:
             interfaces={key: self._records[key] for key in sorted(self._records)},
             resting=self.resting(),
             unaware={
-                name: tuple(node for _, node in found)
-                for name, found in groupby(map(pn_parts, sorted(self._unaware)), itemgetter(0))
+                feature: {
+                    name: tuple(node for _, node in found)
+                    for name, found in groupby(map(pn_parts, sorted(keys)), itemgetter(0))
+                }
+                for feature, keys in self._unaware.items()
+                if keys
             },
             checked=tuple(sorted(self._checked)),
         )
@@ -707,9 +715,8 @@ class Compiler:
         self, key: str, spec: InterfaceSpec
     ) -> tuple[interface.Context | None, tuple[Fault, ...]]:
         """What the Interface refers to, once all that its user gave is taken; or why not."""
-        found = interface.refer(
-            self._store, key, spec, self._ready_vnis, self._ready_pns, self._unaware
-        )
+        unaware = self._unaware[UNDERLAY_SOURCE_CHECK]
+        found = interface.refer(self._store, key, spec, self._ready_vnis, self._ready_pns, unaware)
         if isinstance(found, Fault):
             return None, (found,)
         wanted = interface.route_count(spec, found.network_spec)
@@ -815,7 +822,8 @@ class Compiler:
         unchecked = self._store.pipelines.keys() - self._checked
         if not unchecked:
             return
-        unchecked -= {pn_parts(key)[0] for key in self._unaware if key in self._pns}
+        unaware = self._unaware[UNDERLAY_SOURCE_CHECK]
+        unchecked -= {pn_parts(key)[0] for key in unaware if key in self._pns}
         unchecked -= {
             record.pipeline
             for record in self._records.values()
@@ -880,8 +888,16 @@ class Compiler:
         members = self._by_age("ifc", self._members[pn])
         networks = self._entries(pn, self._networks(pn, members, looked_at), spec, looked_at)
         compiled = [self._accepted[key].compiled for key in members]
-        checked = None if pn in self._unaware else pipeline in self._checked
-        return dataplane_config(pn, spec, prefix, networks, compiled, self._namespace, checked)
+        checked = pipeline in self._checked if self._aware(UNDERLAY_SOURCE_CHECK, pn) else None
+        waiting = spec.limits.waiting_packets_per_namespace
+        if not self._aware(WAITING_PACKETS_PER_NAMESPACE, pn):
+            waiting = None
+        return dataplane_config(
+            pn, spec, prefix, networks, compiled, self._namespace, checked, waiting
+        )
+
+    def _aware(self, feature: str, pn: str) -> bool:
+        return pn not in self._unaware[feature]
 
     def _entries(
         self, pn: str, keys: Iterable[str], spec: PipelineSpec, looked_at: _Subjects
@@ -919,7 +935,7 @@ class Compiler:
             self._ready_vnis[key],
             self._routing.numbers(key),
             spec,
-            () if pn in self._unaware else self._endpoints.addresses(key),
+            self._endpoints.addresses(key) if self._aware(UNDERLAY_SOURCE_CHECK, pn) else (),
         )
 
     # Problems

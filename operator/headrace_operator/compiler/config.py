@@ -52,10 +52,12 @@ def dataplane_config(
     interfaces: Sequence[Json],
     namespace: str,
     checked: bool | None,
+    waiting: int | None,
 ) -> Json:
     """The object; networks and interfaces come by age.
 
-    `checked`: whether the node checks sources; None: its agent does not understand the field.
+    `checked`: whether the node checks sources, `waiting`: the limit of packets that wait; None: its
+    agent does not understand the field.
     """
     pipeline, node = pn_parts(pn)
     own = node_address(underlay_prefix)
@@ -73,6 +75,8 @@ def dataplane_config(
         body["pipelinePrefix"] = spec.underlay_prefix
         check = SourceCheck.ENABLED if checked else SourceCheck.DISABLED
         body["underlaySourceCheck"] = check.value
+    if waiting is not None:
+        body["waitingPacketsPerNamespace"] = waiting
     if spec.hugepages:
         body["hugepages"] = spec.hugepages.to_dict()
     return {

@@ -6,12 +6,13 @@ none of them. What they do not say of an object that is left out of its Dataplan
 devices, is taken to be what its spec names, as far as nobody else has it.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
-from headrace_api import UNDERLAY_SOURCE_CHECK, Attachment, Json, SourceCheck, Uplink, slice_name
+from headrace_api import FEATURES, Attachment, Json, SourceCheck, Uplink, slice_name
 from headrace_api.route_slice import SLICE_ROUTES
 from headrace_api.types import (
     Name,
@@ -96,7 +97,7 @@ class _Loader:
         self._slices: dict[str, dict[int, tuple[str, ...]]] = {}
         self._nodes: dict[str, dict[str, NodeAllocation]] = {}
         self._interfaces: dict[str, InterfaceAllocation] = {}
-        self._unaware: dict[str, set[str]] = {}
+        self._unaware: dict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         self._checked: set[str] = set()
 
     def allocations(self, resting: Iterable[Rest]) -> Allocations:
@@ -111,7 +112,10 @@ class _Loader:
             },
             interfaces=dict(sorted(self._interfaces.items())),
             resting=tuple(sorted(resting)),
-            unaware={name: tuple(sorted(found)) for name, found in sorted(self._unaware.items())},
+            unaware={
+                feature: {name: tuple(sorted(nodes)) for name, nodes in sorted(found.items())}
+                for feature, found in sorted(self._unaware.items())
+            },
             checked=tuple(sorted(self._checked)),
         )
 
@@ -127,8 +131,9 @@ class _Loader:
             return
         if spec.get("underlaySourceCheck") == SourceCheck.ENABLED:
             self._checked.add(name)
-        if understood is not None and UNDERLAY_SOURCE_CHECK not in understood:
-            self._unaware.setdefault(name, set()).add(node)
+        if understood is not None:
+            for feature in {*FEATURES} - understood:
+                self._unaware[feature][name].add(node)
 
     def node(self, spec: Json) -> None:
         """The /64 and the uplinks' devices of a DataplaneConfig."""

@@ -188,6 +188,7 @@ def pipeline_status(
     compiled: bool = True,
     checked: bool = True,
     unaware: Sequence[str] = (),
+    unlimited: Sequence[str] = (),
     moving: tuple[str, Spread] | None = None,
 ) -> Json:
     """Status of a Pipeline.
@@ -196,8 +197,11 @@ def pipeline_status(
     status; `silent` node -> why it does not forward as the Pipeline now is; `states` node
     -> what is known of it, where it is not alive. `compiled` is whether this generation could be
     read. `checked` is whether the nodes check where overlay packets come from; `unaware`
-    nodes do not know how, and one network that is `moving` is not everywhere yet.
+    nodes do not know how, and one network that is `moving` is not everywhere yet. `unlimited` nodes
+    do not know a limit of packets that wait.
     """
+    if "waitingPacketsPerNamespace" not in part(raw, "spec", "limits"):
+        unlimited = ()
     states = {node: state for node, state in sorted(states.items()) if node in nodes}
     gone = {node: state for node, state in states.items() if not state.reachable}
     silent = {node: silent[node] for node in sorted(nodes) if node in silent and node not in gone}
@@ -210,6 +214,7 @@ def pipeline_status(
         programmed = (
             _rolling_out(raw, daemon_sets)
             or _missing_pods(raw, len(nodes), daemon_sets, silent, len(gone))
+            or _unlimited(unlimited)
             or _forwarding(nodes.keys(), gone)
         )
     others = {"SourcesChecked": _sources(checked, unaware, moving)}
@@ -225,7 +230,7 @@ def pipeline_status(
         for node in sorted(nodes, key=lambda node: (node not in states, node))[:_NODES]
     ]
     found["selectedNodes"] = len(nodes)
-    found["readyNodes"] = len(nodes) - len(silent) - len(gone)
+    found["readyNodes"] = len(nodes.keys() - {*silent, *gone, *unlimited})
     found["unreachableNodes"] = len(gone)
     if metrics_port is not None:
         found["metricsPort"] = metrics_port
@@ -252,11 +257,7 @@ def endpoint_status(raw: Json, problems: Sequence[Problem], now: datetime) -> Js
 
 def _sources(checked: bool, unaware: Sequence[str], moving: tuple[str, Spread] | None) -> Verdict:
     if unaware:
-        message = (
-            f"The agents of {_some(sorted(unaware))} are of a release that does not know how:"
-            " replace their pods"
-        )
-        return conditions.not_ready("AgentTooOld", message)
+        return _too_old(unaware, "how")
     if not checked:
         message = "Nodes are being told of the new underlay addresses of the Interfaces"
         if moving:
@@ -265,6 +266,18 @@ def _sources(checked: bool, unaware: Sequence[str], moving: tuple[str, Spread] |
             message += f"; VirtualNetwork {network}: {why.message}"
         return conditions.not_ready("AddressesMoving", message)
     return conditions.ready("Enforced", "Packets from a wrong source are dropped on every node")
+
+
+def _unlimited(nodes: Sequence[str]) -> Verdict | None:
+    return _too_old(nodes, "spec.limits.waitingPacketsPerNamespace") if nodes else None
+
+
+def _too_old(nodes: Sequence[str], what: str) -> Verdict:
+    message = (
+        f"The agents of {_some(sorted(nodes))} are of a release that does not know {what}:"
+        " replace their pods"
+    )
+    return conditions.not_ready("AgentTooOld", message)
 
 
 def _forwarding(nodes: Collection[str], gone: Mapping[str, State]) -> Verdict:
