@@ -25,7 +25,7 @@ FUZZ_SECONDS ?= 30
 VENV_STAMP := .venv/stamp-$(firstword $(shell sha256sum pyproject.toml))
 
 DEBIAN_PACKAGES := \
-	clang clang-format gcc libdpdk-dev libjansson-dev libpcap-dev meson ninja-build pkg-config \
+	clang clang-format gcc libclang-rt-dev libdpdk-dev libjansson-dev libpcap-dev meson ninja-build pkg-config \
 	dpdk-dev ethtool iperf3 iproute2 iputils-ping procps python3-venv tcpdump
 # What a cluster for the tests consists of, besides Kubernetes itself, and what makes images.
 CLUSTER_PACKAGES := \
