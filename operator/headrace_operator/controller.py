@@ -845,7 +845,8 @@ class Controller:
         unreachable = gauges(
             "unreachable_node",
             "1 for a Pipeline's node that does not answer, by what is known of it.",
-            ("pipeline", "node", "state"),
+            # Prometheus says with `node` where the operator's own pod is.
+            ("pipeline", "dataplane_node", "state"),
         )
         for place, state in self._standing.states.items():
             unreachable.add_metric((*place, state.value), 1)

@@ -78,9 +78,12 @@ def test_every_expression_is_about_metrics_and_labels_that_exist() -> None:
             assert not unknown, f"{where}: no label {unknown}"
 
 
-def test_the_exporter_sets_no_label_that_finding_pods_sets() -> None:
+def test_no_metric_has_a_label_that_finding_pods_sets() -> None:
     for metric in METRICS:
         assert not TARGET_LABELS & set(metric.labels), metric.name
+    for name, (_, labels, _) in documented("operator-metrics.md").items():
+        # The operator's own pods are no Pipeline's.
+        assert not (TARGET_LABELS - {"pipeline"}) & set(labels), name
 
 
 def test_scraping_sets_the_labels_that_expressions_use() -> None:
