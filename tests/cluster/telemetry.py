@@ -1,20 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """What people see of a cluster: Prometheus with our rules, and the queries of our dashboards."""
 
+import http.client
 import json
+import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from string import Template
-from typing import cast
+from typing import Any, cast
 from urllib.parse import quote
 
+import yaml
+
 from headrace_api import Json
+from headrace_cli.errors import CommandError
 from tests.cluster.cluster import Api
 from tests.cluster.gotools import go_tools
+from tests.cluster.sandbox import Namespace, until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DASHBOARDS = REPOSITORY / "deploy/grafana/dashboards"
@@ -26,6 +34,7 @@ _MODULE = Path(__file__).with_name("prometheus")
 _TAGS = "remove_all_sd,enable_kubernetes_sd"
 _SERVICE = "/api/v1/namespaces/monitoring/services/prometheus:http/proxy/api/v1"
 _POLL_SECONDS = 1.0
+_START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -88,11 +97,16 @@ def prometheus_tar() -> Path:
 
 
 class Prometheus:
-    """The Prometheus of deploy/kind/monitoring, asked by way of the API server."""
+    """A Prometheus that runs."""
 
-    def __init__(self, api: Api) -> None:
-        """It runs already."""
-        self._api = api
+    def __init__(self, get: Callable[[str], str]) -> None:
+        """`get` fetches a path below /api/v1/."""
+        self._fetch = get
+
+    @classmethod
+    def of_the_demo(cls, api: Api) -> "Prometheus":
+        """Return that of deploy/kind/monitoring, asked by way of the API server."""
+        return cls(lambda path: api.kubectl("get", "--raw", f"{_SERVICE}/{path}"))
 
     def query(self, expr: str) -> list[Json]:
         """Return the samples of an instant query, each with `metric` and `value`.
@@ -105,6 +119,11 @@ class Prometheus:
         """Return the names of the alerts that it evaluates."""
         groups = cast(list[Json], self._get("rules?type=alert")["groups"])
         return {str(rule["name"]) for group in groups for rule in cast(list[Json], group["rules"])}
+
+    def failures(self) -> dict[str, str]:
+        """Return why the last scrape of each job failed; empty: it did not, or is still to come."""
+        targets = cast(list[Json], self._get("targets?state=active")["activeTargets"])
+        return {str(each["scrapePool"]): str(each["lastError"]) for each in targets}
 
     def ignored(self) -> set[str]:
         """Return the names of the pods that it knows and does not scrape."""
@@ -131,5 +150,112 @@ class Prometheus:
             time.sleep(_POLL_SECONDS)
 
     def _get(self, path: str) -> Json:
-        answer = json.loads(self._api.kubectl("get", "--raw", f"{_SERVICE}/{path}"))
-        return cast(Json, answer["data"])
+        return cast(Json, json.loads(self._fetch(path))["data"])
+
+
+def pod_jobs(kubeconfig: str) -> list[Json]:
+    """Return what deploy/prometheus scrapes, for a Prometheus that is in no pod itself."""
+    jobs = cast(list[Json], yaml.safe_load(SCRAPE.read_text())["scrape_configs"])
+    for job in jobs:
+        for discovery in cast(list[Json], job["kubernetes_sd_configs"]):
+            discovery["kubeconfig_file"] = kubeconfig
+    return jobs
+
+
+def monitored_job(monitor: Json, secret: Callable[[str, str], str], target: str) -> Json:
+    """Return how the Prometheus operator has a target scraped that a PodMonitor of ours selects.
+
+    `secret` reads a key of a named Secret.
+    """
+    spec = cast(Json, monitor["spec"])
+    (endpoint,) = cast(list[Any], spec["podMetricsEndpoints"])
+    ca, credentials = (
+        endpoint["tlsConfig"]["ca"]["secret"],
+        endpoint["authorization"]["credentials"],
+    )
+    return {
+        "job_name": "monitored",
+        "scheme": endpoint["scheme"],
+        "tls_config": {
+            "ca": secret(ca["name"], ca["key"]),
+            "server_name": endpoint["tlsConfig"]["serverName"],
+        },
+        "authorization": {"credentials": secret(credentials["name"], credentials["key"])},
+        "static_configs": [{"targets": [target]}],
+    }
+
+
+def impatient_rules() -> Json:
+    """Return the rules of deploy/prometheus, whose alerts fire after a second."""
+    rules = cast(Json, yaml.safe_load(RULES.read_text()))
+    for group in cast(list[Json], rules["groups"]):
+        for rule in cast(list[Json], group["rules"]):
+            if "for" in rule:
+                rule["for"] = "1s"
+    return rules
+
+
+@contextmanager
+def scraping(
+    jobs: list[Json], folder: Path, *, namespace: Namespace | None = None, rules: Json | None = None
+) -> Iterator[Prometheus]:
+    """Run a Prometheus as a process, which scrapes and evaluates every second.
+
+    It is in a namespace of a sandbox, or on this machine; its files are in `folder`.
+    """
+    (folder / "rules.json").write_text(json.dumps(rules or {}))
+    every = {"scrape_interval": "1s", "scrape_timeout": "1s"}
+    configuration = {
+        "global": {"evaluation_interval": "1s"},
+        "scrape_configs": [{**job, **every} for job in jobs],
+        "rule_files": [str(folder / "rules.json")],
+    }
+    (folder / "prometheus.json").write_text(json.dumps(configuration))
+    enter = (
+        () if namespace is None else ("nsenter", f"--target={namespace.pid}", "--net", "--mount")
+    )
+
+    def inside() -> AbstractContextManager[None]:
+        return nullcontext() if namespace is None else namespace.entered()
+
+    with inside(), socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def get(path: str) -> str:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_START_SECONDS)
+        try:
+            with inside():
+                connection.connect()
+            connection.request("GET", f"/api/v1/{path}")
+            reply = connection.getresponse()
+            said = reply.read().decode()
+        except OSError as error:
+            raise CommandError(f"Prometheus: {error}") from error
+        finally:
+            connection.close()
+        if reply.status != HTTPStatus.OK:
+            raise CommandError(f"Prometheus: {said}")
+        return said
+
+    def ready() -> bool:
+        try:
+            return bool(get("status/runtimeinfo"))
+        except CommandError:
+            return False
+
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            (
+                *(*enter, "setpriv", "--pdeathsig=KILL", go_tools(_MODULE, _TAGS) / "prometheus"),
+                *(f"--config.file={folder}/prometheus.json", f"--storage.tsdb.path={folder}/data"),
+                f"--web.listen-address=127.0.0.1:{port}",
+            ),
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        until(ready, f"Prometheus answers, see {folder}/log", _START_SECONDS)
+        yield Prometheus(get)
+    finally:
+        process.kill()
+        process.wait()

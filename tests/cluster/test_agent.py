@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """headrace-agent as process 1, a real API server, the real engine, devices that lead nowhere."""
 
+import base64
 import http.client
 import itertools
 import json
@@ -24,10 +25,11 @@ from headrace_api import LEASE_SECONDS_VARIABLE
 from headrace_dataplane.engine import RuntimeDirectory, find_engine
 from headrace_dataplane.protocol import EngineClient, EngineError, Hello, Interface, Network, Route
 from headrace_dataplane.status_writer import REPORT_SECONDS
-from tests.cluster.chart import REPOSITORY
+from tests.cluster.chart import REPOSITORY, VALUES, only, render
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import install_crds
 from tests.cluster.sandbox import until
+from tests.cluster.telemetry import monitored_job, scraping
 
 NAMESPACE = "agent-test"
 CONFIG = "router.node-a"
@@ -88,6 +90,7 @@ class Pod:
         self.log = folder / "log"
         self.process: subprocess.Popen[bytes] | None = None
         self.environment: dict[str, str] = {}
+        self.options: tuple[str, ...] = ()
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.kubeconfig = folder / "kubeconfig"
@@ -111,6 +114,7 @@ class Pod:
             f"--kubeconfig={self.kubeconfig}",
             *(f"--runtime-dir={self.runtime.path}", f"--state-dir={self.state.parent}"),
             *(f"--metrics-address=127.0.0.1:{self.port}", f"--cpus={cpu}", "--log-format=text"),
+            *self.options,
         )
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -445,6 +449,66 @@ def test_it_renews_a_lease_that_goes_with_its_configuration(server: Cluster, pod
     renewed(server, uid, renewed(server, uid, last))
     server.kubectl("delete", "dpc", CONFIG, "-n", NAMESPACE)
     until(lambda: not lease(server), "it goes with its DataplaneConfig", SECONDS)
+
+
+@pytest.fixture
+def pod_monitor(server: Cluster) -> Iterator[Any]:
+    """The chart's PodMonitor with metrics by token; what else this brings is applied."""
+    objects: Any = render(server, VALUES["metrics by token"], NAMESPACE)
+    component = "app.kubernetes.io/component"
+    mine = [each for each in objects if each["metadata"]["labels"].get(component) == "metrics"]
+    apply(server, *mine)
+    yield only(objects, "PodMonitor", "headrace")
+    # The token's Secret goes with its service account.
+    words = ("delete", "--ignore-not-found", "-n", NAMESPACE, "-f", "-")
+    server.kubectl(*words, stdin="\n---\n".join(map(json.dumps, mine)))
+
+
+def test_prometheus_scrapes_by_tls_with_the_token_of_the_pod_monitor(
+    server: Cluster, pod: Pod, pod_monitor: Any, tmp_path: Path
+) -> None:
+    def secret(name: str, key: str) -> str:
+        words = ("get", "secret", name, "-n", NAMESPACE, "-o=json")
+
+        def data() -> str:
+            return str(json.loads(server.kubectl(*words)).get("data", {}).get(key, ""))
+
+        until(lambda: data() != "", f"Secret {name} has {key}", SECONDS)
+        return base64.b64decode(data()).decode()
+
+    certificate = pod.folder / "certificate"
+    certificate.mkdir()
+    for key in ("tls.crt", "tls.key"):
+        (certificate / key).write_text(secret("headrace-metrics-certificate", key))
+    pod.options = (f"--metrics-certificate={certificate}",)
+    apply(server, route_slice("blue", 3), config("vm2"))
+    pod.start()
+    pod.forwards("vm2", blue=3)
+    job = monitored_job(pod_monitor, secret, f"127.0.0.1:{pod.port}")
+    other = server.kubectl("create", "token", "default", "-n", NAMESPACE).strip()
+    jobs = [
+        job,
+        job | {"job_name": "nonsense", "authorization": {"credentials": "nonsense"}},
+        job | {"job_name": "nobody", "authorization": None},
+        job | {"job_name": "other", "authorization": {"credentials": other}},
+        job | {"job_name": "stranger", "tls_config": {"server_name": "localhost"}},
+    ]
+    with scraping(jobs, tmp_path) as prometheus:
+
+        def engines() -> list[Any]:
+            return [each["metric"] for each in prometheus.query("headrace_engine_up == 1")]
+
+        def refused() -> dict[str, str]:
+            return {name: why for name, why in prometheus.failures().items() if why}
+
+        until(lambda: engines() != [], "the engine's metrics are there", SECONDS)
+        until(lambda: len(refused()) == len(jobs) - 1, "the others were refused", SECONDS)
+        assert {each["job"] for each in engines()} == {"monitored"}
+        found = refused()
+    assert "401" in found["nonsense"]
+    assert "401" in found["nobody"]
+    assert "403" in found["other"]
+    assert "certificate" in found["stranger"]
 
 
 def test_what_is_deleted_while_it_is_in_use_stays_in_force(server: Cluster, pod: Pod) -> None:

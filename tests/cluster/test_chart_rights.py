@@ -1,31 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The chart on a real API server: what it takes, and who may what."""
 
-import base64
-import contextlib
 import json
-import socket
-import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from headrace_api import Json
-from headrace_dataplane.http import HTTPServer, Protection
-from headrace_dataplane.state import AgentState
-from headrace_http import Certificate, Guard, parse_address
-from headrace_kube import Kube, Readers
 from tests.cluster.chart import (
     NAMESPACE,
     NODE_AGENT,
     VALUES,
     Release,
     compiled,
-    name,
-    of_kind,
     only,
     render,
 )
@@ -154,55 +142,6 @@ def test_roles_of_the_cluster_know_the_kinds(
     until(lambda: all(map(can, may)), f"{role} may {may}", SECONDS)
     assert not any(map(can, may_not))
     assert not installed.may(f"a-{role}", "create", "pipelines.headrace.dev")
-
-
-def test_metrics_are_for_whom_the_api_server_lets_read_them(
-    installed: Release, tmp_path: Path
-) -> None:
-    objects = render(installed.api, VALUES["metrics by token"])
-    for item in of_kind(objects, "ClusterRole", "ClusterRoleBinding", "ServiceAccount"):
-        if "metrics" in name(item):
-            installed.apply(item)
-    secret: Any = only(objects, "Secret", "headrace-metrics-certificate")
-    for file, text in secret["data"].items():
-        (tmp_path / file).write_bytes(base64.b64decode(text))
-
-    def token(account: str) -> str:
-        return installed.kubectl("create", "token", account, "-n", NAMESPACE).strip()
-
-    # The agent asks with its own rights.
-    config = yaml.safe_load(installed.api.kubeconfig.read_text())
-    config["users"][0]["user"] = {"token": token("headrace-dataplane")}
-    kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(json.dumps(config))
-
-    @contextlib.asynccontextmanager
-    async def guard() -> AsyncIterator[Guard]:
-        async with await Kube.connect(str(kubeconfig)) as kube:
-            yield Readers(kube, "/metrics")
-
-    server = HTTPServer("127.0.0.1:0", AgentState(), Protection(Certificate(tmp_path), guard))
-    tls = ssl.create_default_context(cafile=tmp_path / "ca.crt")
-
-    def get(path: str, authorization: str = "") -> int:
-        host, port = parse_address(server.address)
-        with tls.wrap_socket(
-            socket.create_connection((host, port)),
-            server_hostname=f"headrace-metrics.{NAMESPACE}.svc",
-        ) as connection:
-            head = f"Authorization: {authorization}\r\n" if authorization else ""
-            connection.sendall(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
-            return int(connection.makefile().readline().split()[1])
-
-    try:
-        assert get("/healthz") == 200
-        assert get("/metrics") == 401
-        assert get("/metrics", "Bearer nonsense") == 401
-        assert get("/metrics", f"Bearer {token('default')}") == 403
-        allowed = f"Bearer {token('headrace-metrics')}"
-        until(lambda: get("/metrics", allowed) == 200, "the role counts", SECONDS)
-    finally:
-        server.close()
 
 
 class Dataplanes:

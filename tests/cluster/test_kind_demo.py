@@ -101,7 +101,7 @@ def said(demo: Demo) -> str:
 
 @pytest.fixture
 def prometheus(said: str, cluster: Cluster) -> Prometheus:
-    return Prometheus(cluster)
+    return Prometheus.of_the_demo(cluster)
 
 
 def test_packets_pass_within_tenants_and_not_between(said: str) -> None:
