@@ -3,7 +3,7 @@
 
 blue/vm2 on node-b and blue/vm3 on node-a announce one prefix; blue/vm1 on node-a sends to it.
 HEADRACE_TEST_LEASE_SECONDS is how long a Lease lasts here, HEADRACE_TEST_AWAY_SECONDS how long the
-API server is away.
+API server is away; HEADRACE_TEST_LONG=1 runs what takes minutes.
 """
 
 import json
@@ -11,7 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -23,10 +23,14 @@ from tests.cluster.cluster import Cluster, Node
 from tests.cluster.images import Images
 from tests.cluster.sandbox import Namespace
 from tests.cluster.site import EXAMPLE, OPERATOR, SECONDS, ClusterPinger, Site, processes
+from tests.cluster.telemetry import Prometheus, impatient_rules, pod_jobs, scraping
 from tests.e2e.conftest import VM3, echoes
 
 LEASE_SECONDS = int(os.environ.get("HEADRACE_TEST_LEASE_SECONDS", "8"))
 AWAY_SECONDS = float(os.environ.get("HEADRACE_TEST_AWAY_SECONDS", "12"))
+LONG = pytest.mark.skipif(
+    not os.environ.get("HEADRACE_TEST_LONG"), reason="takes minutes: set HEADRACE_TEST_LONG"
+)
 PREFIX = "10.77.0.0/28"
 ADDRESSES = [f"10.77.0.{number}" for number in range(16)]
 """Each is a flow, and goes to the machine on one node or on the other."""
@@ -96,6 +100,8 @@ class Spread:
             near.wait(50)
             far.wait(50)
             yield far, counted
+        except CommandError as error:
+            raise AssertionError(f"{error}\n{self.site.report()}") from error
         finally:
             result = near.stop()
             counted.append(far.stop())
@@ -124,6 +130,18 @@ def spread(cluster: Cluster, images: Images) -> Iterator[Spread]:
         site.unplug()
 
 
+@pytest.fixture(scope="module")
+def prometheus(spread: Spread, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    cluster = spread.site.cluster
+    with scraping(
+        pod_jobs(cluster.inner_kubeconfig),
+        tmp_path_factory.mktemp("prometheus"),
+        namespace=cluster.sandbox.root,
+        rules=impatient_rules(),
+    ) as found:
+        yield found
+
+
 def programmed(site: Site, name: str) -> tuple[str, str]:
     """Status and reason of an Interface's condition."""
     conditions = site.get("interface", name, "-n", "blue")["status"]["conditions"]
@@ -131,26 +149,29 @@ def programmed(site: Site, name: str) -> tuple[str, str]:
     return found["status"], found["reason"]
 
 
-def metric(site: Site, node: Node) -> set[str]:
-    """States of the node that the operators measure."""
-    found = set()
-    for pod in site.pods(*OPERATOR):
-        name = pod["metadata"]["name"]
-        path = f"/api/v1/namespaces/{NAMESPACE}/pods/{name}:8080/proxy/metrics"
-        text = ""
-        with suppress(CommandError):
-            # One that is only starting does not answer.
-            text = site.cluster.kubectl("get", "--raw", path)
-        for line in text.splitlines():
-            if line.startswith("headrace_operator_unreachable_node{") and node.name in line:
-                found.add(line.partition('state="')[2].partition('"')[0])
-    return found
+def fires(prometheus: Prometheus, alert: str, *nodes: Node) -> None:
+    """Wait until this is what fires about unreachable nodes, and about which."""
+    wanted = {(alert, node.name) for node in nodes}
+    until(lambda: alerts(prometheus) == wanted, f"{alert} fires", SECONDS)
+
+
+def alerts(prometheus: Prometheus) -> set[tuple[str, str]]:
+    """Alert and node of what fires about unreachable nodes."""
+    firing = prometheus.firing()
+    names = ("HeadraceNodeUnreachable", "HeadraceAgentUnreachable")
+    return {(name, str(labels["node"])) for name in names for labels in firing.get(name, ())}
 
 
 def unreachable(site: Site, kind: str) -> int:
     """How many nodes of the only object of that kind are."""
     (found,) = site.get(kind, "-A")
     return int(found["status"].get("unreachableNodes", 0))
+
+
+def passes(seconds: float) -> None:
+    """Wait while nothing shall happen."""
+    began = time.monotonic()
+    until(lambda: time.monotonic() > began + seconds, "time passes", 2 * seconds)
 
 
 def end_leader(site: Site) -> None:
@@ -171,7 +192,9 @@ def end_leader(site: Site) -> None:
     until(lambda: holder() not in ("", before), "another operator leads", SECONDS)
 
 
-def test_an_agent_that_is_silent_for_good_takes_nothing_away(spread: Spread) -> None:
+def test_an_agent_that_is_silent_for_good_takes_nothing_away(
+    spread: Spread, prometheus: Prometheus
+) -> None:
     site = spread.site
     node = site.nodes[1]
     before = spread.writes()
@@ -186,16 +209,16 @@ def test_an_agent_that_is_silent_for_good_takes_nothing_away(spread: Spread) -> 
                 "the Interface says that its agent is silent",
                 SECONDS,
             )
-            assert metric(site, node) == {"AgentUnreachable"}
+            fires(prometheus, "HeadraceAgentUnreachable", node)
             until(lambda: unreachable(site, "pipeline") == 1, "its Pipeline says so", SECONDS)
             # As long again: nothing else comes.
-            began = time.monotonic()
-            until(lambda: time.monotonic() > began + LEASE_SECONDS, "time", 2 * LEASE_SECONDS)
+            passes(LEASE_SECONDS)
             pings.wait(100)
         finally:
             for pid in stopped:
                 os.kill(pid, signal.SIGCONT)
         site.ready()
+        until(lambda: not alerts(prometheus), "the alert ends", SECONDS)
     assert counted[0].lost == 0
     assert spread.writes() == before
 
@@ -205,19 +228,17 @@ def test_nothing_leaves_because_the_api_server_was_away(spread: Spread) -> None:
     before = spread.writes()
     with spread.traffic() as (pings, counted):
         site.cluster.stop_api_server()
-        began = time.monotonic()
-        until(lambda: time.monotonic() > began + AWAY_SECONDS, "time passes", 2 * AWAY_SECONDS)
+        passes(AWAY_SECONDS)
         site.cluster.start_api_server()
         site.ready()
-        began = time.monotonic()
-        until(lambda: time.monotonic() > began + LEASE_SECONDS, "time", 2 * LEASE_SECONDS)
+        passes(LEASE_SECONDS)
         pings.wait(100)
     assert counted[0].lost == 0
     assert spread.writes() == before
 
 
 def test_a_dead_nodes_next_hops_leave_and_come_back(
-    spread: Spread, capsys: pytest.CaptureFixture[str]
+    spread: Spread, prometheus: Prometheus, capsys: pytest.CaptureFixture[str]
 ) -> None:
     site = spread.site
     node = site.nodes[1]
@@ -238,24 +259,86 @@ def test_a_dead_nodes_next_hops_leave_and_come_back(
                 "the Interface says that its node is dead",
                 SECONDS,
             )
-            assert metric(site, node) == {"NodeUnreachable"}
+            fires(prometheus, "HeadraceNodeUnreachable", node)
             until(lambda: unreachable(site, "vnet") == 1, "its network says so", SECONDS)
             # The slice with the route is all that was written, once.
             (changed,) = {*spread.writes()} - {*before}
             assert changed[1] == dict(before)[changed[0]] + 1
             # Another operator leaves it at that.
             end_leader(site)
-            until(lambda: metric(site, node) == {"NodeUnreachable"}, "it knows", SECONDS)
+            since = f"timestamp(headrace_operator_unreachable_node) > {time.time()}"
+            until(lambda: prometheus.query(since) != [], "it knows", SECONDS)
+            fires(prometheus, "HeadraceNodeUnreachable", node)
             assert changed in spread.writes()
         finally:
             kubelet.start()
         until(lambda: spread.hops() == 2, "its next hop is back", SECONDS)
         site.ready()
         pings.wait(100)
-    assert metric(site, node) == set()
+        until(lambda: not alerts(prometheus), "the alert ends", SECONDS)
     (lost,) = counted
     with capsys.disabled():
         print(
             f"\nnode cut off: next hop gone after {cut:.0f} s,"
             f" {lost.longest_gap} pings of 10 ms lost in a row, {lost.lost} in all"
         )
+
+
+@LONG
+def test_half_of_the_nodes_are_cut_off_from_all_but_the_underlay(
+    spread: Spread, prometheus: Prometheus
+) -> None:
+    site = spread.site
+    node = site.nodes[1]
+    with spread.traffic() as (pings, counted):
+        site.cluster.sandbox.root.ip(f"link set {node.name} down")
+        try:
+            # The operator that leads may be on it.
+            until(lambda: spread.hops() == 1, "its next hop has left", 3 * SECONDS)
+            fires(prometheus, "HeadraceNodeUnreachable", node)
+            pings.wait(100)
+        finally:
+            site.cluster.sandbox.root.ip(f"link set {node.name} up")
+        until(lambda: spread.hops() == 2, "its next hop is back", SECONDS)
+        site.ready()
+        until(lambda: not alerts(prometheus), "the alert ends", SECONDS)
+        pings.wait(100)
+    assert counted[0].lost == 0
+
+
+@LONG
+def test_nothing_leaves_while_more_than_half_of_the_nodes_are_silent(
+    spread: Spread, prometheus: Prometheus
+) -> None:
+    site = spread.site
+    before = spread.writes()
+    kubelets = [node.daemons["kubelet"] for node in site.nodes]
+    agents = sorted(pid for node in site.nodes for pid in site.processes(node, "headrace-agent"))
+    with spread.traffic() as (pings, counted):
+        for kubelet in kubelets:
+            kubelet.stop()
+        for pid in agents:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            site.cluster.kubectl(
+                *("wait", "node", "--all", "--for=condition=Ready=Unknown"),
+                f"--timeout={SECONDS:.0f}s",
+                seconds=SECONDS + 10,
+            )
+            fires(prometheus, "HeadraceAgentUnreachable", *site.nodes)
+            passes(2 * LEASE_SECONDS)
+            assert alerts(prometheus) == {
+                ("HeadraceAgentUnreachable", node.name) for node in site.nodes
+            }
+            pings.wait(100)
+        finally:
+            for pid in agents:
+                os.kill(pid, signal.SIGCONT)
+            for kubelet in kubelets:
+                kubelet.start()
+        site.ready()
+        passes(LEASE_SECONDS)
+        pings.wait(100)
+        until(lambda: not alerts(prometheus), "the alerts end", SECONDS)
+    assert counted[0].lost == 0
+    assert spread.writes() == before
