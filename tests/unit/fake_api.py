@@ -84,6 +84,6 @@ async def hang() -> None:
     await asyncio.Event().wait()
 
 
-async def refuse(status: int = 422) -> None:
+async def refuse(status: int = 422, message: str = "spec: not like this") -> None:
     """As the API server refuses."""
-    raise KubeError(status, "Invalid", "spec: not like this")
+    raise KubeError(status, "Invalid", message)
