@@ -385,6 +385,7 @@ def test_the_pipeline_says_where_and_how() -> None:
     assert "affinity" not in template
     rolling = {"maxUnavailable": 3, "maxSurge": 0}
     assert found["spec"]["updateStrategy"] == {"type": "RollingUpdate", "rollingUpdate": rolling}
+    assert found["spec"]["minReadySeconds"] > 0
     (found,) = render({"updateStrategy": {"type": "OnDelete"}})
     assert found["spec"]["updateStrategy"] == {"type": "OnDelete"}
 

@@ -37,6 +37,8 @@ _NAME_LENGTH = 57
 #: The chart's own DaemonSet, beside those of Pipelines.
 _NODE_AGENT = "headrace-node"
 _STOP_SECONDS = 15
+#: All nodes take up what a replaced one has brought before the next does not forward.
+_SETTLE_SECONDS = 5
 _PROBE_SECONDS = 2
 
 
@@ -124,6 +126,7 @@ def _daemon_set(
         "spec": {
             "selector": {"matchLabels": selector},
             "updateStrategy": _update_strategy(pipeline.spec),
+            "minReadySeconds": _SETTLE_SECONDS,
             "template": {
                 "metadata": metadata,
                 "spec": _pod(pipeline, value, settings, metrics_port),
