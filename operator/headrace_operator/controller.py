@@ -181,6 +181,8 @@ class Controller:
         self._startup = Startup(namespace if settings.node_agent else None)
         # Underlay address -> the DataplaneConfig that gives it out.
         self._givers: dict[str, Work] = {}
+        # Interfaces that are Ready, so that nobody counts ten thousand for each scrape.
+        self._ready_interfaces: set[str] = set()
         metrics.add(self._families)
 
     # Start
@@ -301,6 +303,10 @@ class Controller:
         return self._compiler.resting()
 
     def _changed(self, kind: Kind, key: str, before: Json | None, after: Json | None) -> None:
+        if kind is INTERFACES and objects.is_ready(after):
+            self._ready_interfaces.add(key)
+        elif kind is INTERFACES:
+            self._ready_interfaces.discard(key)
         if not self._live:
             return
         if kind in (NODES, PODS):
@@ -826,13 +832,17 @@ class Controller:
             problems.add_metric(labels, number_of)
         yield problems
 
-        here = (item for key, item in self.cache.all(INTERFACES) if not self._nowhere(key))
-        ready = Counter(map(objects.is_ready, here))
+        nowhere = {
+            key
+            for name, key in subjects
+            if name == INTERFACES.name and self.cache.get(INTERFACES, key) and self._nowhere(key)
+        }
+        ready = len(self._ready_interfaces - nowhere)
         interfaces = gauges(
             "interfaces", "Interfaces with a place, by condition Ready.", ("ready",)
         )
-        for value in (True, False):
-            interfaces.add_metric((str(value).lower(),), ready[value])
+        interfaces.add_metric(("true",), ready)
+        interfaces.add_metric(("false",), self.cache.count(INTERFACES) - len(nowhere) - ready)
         yield interfaces
 
         nodes = gauges("pipeline_nodes", "Nodes of a Pipeline.", ("pipeline", "state"))
