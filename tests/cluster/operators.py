@@ -424,77 +424,25 @@ _SAID = ("observedGeneration", "networks", "features")
 
 
 async def _be_agents() -> None:
-    async with await Kube.connect() as kube, asyncio.TaskGroup() as group:
-        agents = _Agents(kube)
-        for kind in (ROUTE_SLICES, DATAPLANE_CONFIGS):
-            group.create_task(agents.follow(kind))
-        group.create_task(agents.report())
-
-
-class _Agents:
-    """Report every DataplaneConfig, anew whenever it or a RouteSlice that it names changes."""
-
-    def __init__(self, kube: Kube) -> None:
-        self._kube = kube
-        self._objects: dict[Kind, dict[str, Any]] = {ROUTE_SLICES: {}, DATAPLANE_CONFIGS: {}}
-        self._due: set[str] = set()
-        self._some = asyncio.Event()
-
-    async def follow(self, kind: Kind) -> None:
-        found = self._objects[kind]
+    async with await Kube.connect() as kube:
         while True:
             try:
-                listing = await self._kube.list(kind)
-                found.clear()
-                for item in listing.items:
-                    self._saw(kind, item)
-                async for event in self._kube.watch(kind, listing.resource_version):
-                    if event.type in ("ADDED", "MODIFIED"):
-                        self._saw(kind, event.object)
-                    elif event.type == "DELETED":
-                        found.pop(key_of(event.object), None)
+                slices = {key_of(item): item for item in (await kube.list(ROUTE_SLICES)).items}
+                for item in (await kube.list(DATAPLANE_CONFIGS)).items:
+                    await _say(kube, item, slices)
+                await asyncio.sleep(0.2)
             except KubeError:
                 await asyncio.sleep(0.5)
 
-    def _saw(self, kind: Kind, item: Any) -> None:
-        key = key_of(item)
-        self._objects[kind][key] = item
-        if kind is DATAPLANE_CONFIGS:
-            self._due.add(key)
-        else:
-            name = item["metadata"]["name"]
-            self._due.update(
-                each
-                for each, config in self._objects[DATAPLANE_CONFIGS].items()
-                if any(name in net["routeSlices"] for net in config["spec"].get("networks", ()))
-            )
-        self._some.set()
 
-    async def report(self) -> None:
-        while True:
-            await self._some.wait()
-            self._some.clear()
-            # What changes together is reported together.
-            await asyncio.sleep(0.05)
-            due, self._due = self._due, set()
-            for key in due:
-                config = self._objects[DATAPLANE_CONFIGS].get(key)
-                if config is not None and not await self._say(config):
-                    self._due.add(key)
-                    self._some.set()
-
-    async def _say(self, config: Any) -> bool:
-        """Whether it is said, or there is nothing to say."""
-        item: Any = _reported(config, self._objects[ROUTE_SLICES], True, "Forwarding")
-        if all(config.get("status", {}).get(name) == item["status"][name] for name in _SAID):
-            return True
+async def _say(kube: Kube, config: Any, slices: dict[str, Any]) -> None:
+    item: Any = _reported(config, slices, True, "Forwarding")
+    if any(config.get("status", {}).get(name) != item["status"][name] for name in _SAID):
         try:
-            await self._kube.apply(DATAPLANE_CONFIGS, item, "headrace-agent", subresource="status")
+            await kube.apply(DATAPLANE_CONFIGS, item, "headrace-agent", subresource="status")
         except KubeError as error:
             if not error.absent:
-                await asyncio.sleep(0.5)
-                return False
-        return True
+                raise
 
 
 def _reported(config: Any, slices: dict[str, Any], ready: bool, reason: str) -> Json:
