@@ -12,6 +12,7 @@ from headrace_kube import DAEMON_SETS, VIRTUAL_NETWORKS, Kind, Kube
 from headrace_operator.watch import Watch
 from tests.cluster.cluster import Api
 from tests.cluster.operators import key_of, network
+from tests.cluster.sandbox import until
 
 SECONDS = 60.0
 
@@ -67,6 +68,6 @@ def test_it_tells_of_one_namespace_and_starts_anew(kubeconfig: Path, api_namespa
             finally:
                 watch.stop()
                 await kube.delete(VIRTUAL_NETWORKS, f"elsewhere-{api_namespace}", "default")
-        assert not watch.alive
+        until(lambda: not watch.alive, "it has ended", SECONDS)
 
     asyncio.run(test())
