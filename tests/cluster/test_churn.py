@@ -103,6 +103,7 @@ def settled(walk: Walk, replicas: Replicas) -> Picture:
 
 def assert_nothing_to_do(walk: Walk, replicas: Replicas, kubeconfig: Path, folder: Path) -> None:
     """The command line sees no difference; an operator that starts has nothing to write."""
+    until(lambda: not going(walk), "namespaces that are deleted are gone", SETTLED_SECONDS)
     until(lambda: any(each.idle for each in replicas.running), "it is idle", SETTLED_SECONDS)
     diff = subprocess.run(
         [sys.executable, "-m", "headrace_cli.main", "compile", "--diff"],
@@ -124,6 +125,11 @@ def assert_nothing_to_do(walk: Walk, replicas: Replicas, kubeconfig: Path, folde
             # The cluster's own controllers may have changed a DaemonSet's status in between.
             said = operator.log.read_text()
     raise AssertionError(said)
+
+
+def going(walk: Walk) -> bool:
+    """Whether a namespace is being emptied, which changes what is there."""
+    return any("deletionTimestamp" in each["metadata"] for each in walk.all(NAMESPACES).values())
 
 
 def wait(seconds: float) -> None:
