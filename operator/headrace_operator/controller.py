@@ -453,7 +453,6 @@ class Controller:
             self._standing.forget(key)
         elif kind is PIPELINES:
             self._pipelines.pop(key, None)
-            self._nodes.pop(key, None)
             self._want_sets(key, [])
             self._look_at_outputs(key)
             self._look_at_pods()
@@ -501,8 +500,11 @@ class Controller:
             _put(self._vnis, key, vni)
             touched.add(Work(VIRTUAL_NETWORKS, key))
         for (pipeline, node), record in changes.nodes.items():
-            if pipeline in self._pipelines:
-                _put(self._nodes.setdefault(pipeline, {}), node, record)
+            # Of a Pipeline that went and came again meanwhile only what is another is told.
+            held = self._nodes.setdefault(pipeline, {})
+            _put(held, node, record)
+            if not held:
+                del self._nodes[pipeline]
             touched.add(Work(PIPELINES, pipeline))
         self._remember(changes.interfaces)
         touched |= {Work(INTERFACES, key) for key in changes.interfaces}

@@ -21,6 +21,7 @@ from headrace_operator.controller import Controller, Work
 from headrace_operator.liveness import Liveness, PipelineNode
 from headrace_operator.metrics import Metrics
 from headrace_operator.render import Settings
+from headrace_operator.render.raw import items, part
 
 NAMESPACE = "headrace-system"
 SLICE = Work(ROUTE_SLICES, f"{NAMESPACE}/ns.net.0")
@@ -157,6 +158,27 @@ def test_next_hops_leave_and_return_and_an_operator_goes_on_where_another_was() 
         world.tell()
         await world.spend(10, "abc")
         assert (world.hops(), world.states()) == (["1", "2"], {})
+        await world.stop()
+
+    asyncio.run(story())
+
+
+def test_a_pipeline_that_comes_again_at_once_has_its_nodes() -> None:
+    """It keeps their /64s, so the compiler has no news of them."""
+
+    async def story() -> None:
+        world = World()
+        await world.start()
+        await world.spend(100, "abc")
+        world.version += 1
+        gone = world.objects[PIPELINES, "edge"]
+        metadata: Any = {**part(gone, "metadata"), "resourceVersion": str(world.version)}
+        world.controller.cache.remove(PIPELINES, {**gone, "metadata": metadata})
+        world.put(PIPELINES, "edge", "", part(gone, "spec"))
+        world.tell()
+        await world.spend(5, "abc")
+        status = part(world.objects[PIPELINES, "edge"], "status")
+        assert (status["selectedNodes"], len(items(status["nodes"]))) == (3, 3)
         await world.stop()
 
     asyncio.run(story())
