@@ -674,9 +674,6 @@ class Picture:
         for kind in INPUTS[1:]:
             for key, item in self.objects[kind].items():
                 found, reasons = condition(item), problems[kind.name, key]
-                if kind is PIPELINES and "DeviceConflict" in reasons:
-                    # Nor may there be a /64: of a node's two obstacles the one that came first.
-                    reasons = reasons | {"UnderlayPrefixExhausted"}
                 what = f"{kind.name} {key}"
                 if _status(item).get("observedGeneration") != item["metadata"]["generation"]:
                     yield f"{what}: its newest generation is not observed"

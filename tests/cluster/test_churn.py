@@ -5,6 +5,8 @@ HEADRACE_TEST_CHURN_SECONDS says for how long things happen. The same seed repea
 as far as timing lets it.
 """
 
+import difflib
+import json
 import os
 import subprocess
 import sys
@@ -14,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace_kube import NAMESPACES
+from headrace_api import Json
+from headrace_kube import DAEMON_SETS, NAMESPACES, PIPELINES
 from tests import seeds
 from tests.cluster.churn import CHURNED, Picture, Replicas, Walk, is_stable
 from tests.cluster.cluster import Cluster
@@ -23,7 +26,7 @@ from tests.cluster.sandbox import CommandError, until
 
 CHURN_SECONDS = float(os.environ.get("HEADRACE_TEST_CHURN_SECONDS", "60"))
 SEED = seeds.seed()
-STARTS = 3
+STARTS = 10
 SETTLED_SECONDS = 120.0
 
 
@@ -113,18 +116,38 @@ def assert_nothing_to_do(walk: Walk, replicas: Replicas, kubeconfig: Path, folde
         check=False,
     )
     assert (diff.returncode, diff.stdout, diff.stderr) == (0, "", "")
+    # What the cluster's own controllers say goes into the status of Pipelines: whoever starts
+    # after they said something else has that to write.
+    earlier = walk.all(DAEMON_SETS)
+    until(lambda: any(each.idle for each in replicas.running), "it is idle", SETTLED_SECONDS)
     for operator in replicas.running:
         operator.stop()
     for attempt in range(STARTS):
-        before = walk.versions()
+        versions, before = walk.versions(), walk.all(PIPELINES)
         with Operator(kubeconfig, folder / str(attempt)) as operator:
+            until(lambda: operator.leads, "it leads", SETTLED_SECONDS)
+            seen = walk.all(DAEMON_SETS)
             until(lambda: operator.idle, "it is idle", SETTLED_SECONDS)
             if operator.metric("writes_total") == 0:
-                assert walk.versions() == before
+                assert walk.versions() == versions
                 return
-            # The cluster's own controllers may have changed a DaemonSet's status in between.
+            operator.stop()
             said = operator.log.read_text()
-    raise AssertionError(said)
+        moved = [statuses(earlier), statuses(walk.all(DAEMON_SETS))]
+        written = [statuses(before), statuses(walk.all(PIPELINES))]
+        assert moved[0] != moved[1], difference(*written) + said
+        earlier = seen
+    raise AssertionError(difference(*moved) + difference(*written) + said)
+
+
+def statuses(items: dict[str, Json]) -> Json:
+    return {key: item.get("status") for key, item in items.items()}
+
+
+def difference(before: Json, after: Json) -> str:
+    """What differs, a line for each."""
+    old, new = (json.dumps(each, indent=1, sort_keys=True).splitlines() for each in (before, after))
+    return "\n".join((*difflib.unified_diff(old, new, lineterm=""), ""))
 
 
 def going(walk: Walk) -> bool:

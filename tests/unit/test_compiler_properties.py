@@ -274,8 +274,11 @@ def test_incremental_is_from_scratch_with_the_same_allocations(steps: list[Step]
     assert scratch.configs == result.configs
     assert scratch.slices == result.slices
     assert scratch.allocations == result.allocations
-    # Of two reasons against one object, the one that is named may be the older.
-    assert subjects(scratch) == subjects(result)
+    if "RouteLimitExceeded" in {found.reason for found in (*scratch.problems, *result.problems)}:
+        # Of two reasons against one object, the one that is named may be the older.
+        assert subjects(scratch) == subjects(result)
+    else:
+        assert scratch.problems == result.problems
     reloaded = Allocations.model_validate_json(result.allocations.model_dump_json())
     assert reloaded == result.allocations
 

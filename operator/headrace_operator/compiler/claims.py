@@ -2,8 +2,9 @@
 """Who holds what: VNIs, /64s, underlay and tenant addresses, devices. One holder for each.
 
 A claim once taken stays until it is released, whoever asks: that is what keeps addresses from
-moving. Those who asked in vain wait, and are named when the claim is released. A value that some
-node may still use after its release rests first: only who had it gets it back meanwhile.
+moving. Those who asked in vain wait, and are named when the claim is released; those who would have
+asked, but are stopped by something else, wait too, and are named when another takes it. A value
+that some node may still use after its release rests first: only who had it gets it back meanwhile.
 """
 
 from typing import Literal, NamedTuple
@@ -49,6 +50,7 @@ class Claims:
         self._held: dict[Space, dict[int | str, Owner]] = {}
         self._resting: dict[Space, dict[int | str, Rest]] = {}
         self._waiting: dict[Space, dict[int | str | None, set[Owner]]] = {}
+        self._overtaken: set[Owner] = set()
         # Start of a range -> a value below which nothing of that range is free.
         self._hints: dict[Space, dict[int, int]] = {}
 
@@ -67,7 +69,10 @@ class Claims:
         if rest and rest.owner != owner:
             return False
         resting.pop(value, None)
-        return self._held.setdefault(space, {}).setdefault(value, owner) == owner
+        held = self._held.setdefault(space, {})
+        if value not in held:
+            self._hold(space, value, owner)
+        return held[value] == owner
 
     def take_lowest(
         self,
@@ -87,9 +92,18 @@ class Claims:
         if value > last:
             hints[first] = last + 1
             return None
-        held[value] = owner
+        self._hold(space, value, owner)
         hints[first] = value + 1
         return value
+
+    def _hold(self, space: Space, value: int | str, owner: Owner) -> None:
+        self._held[space][value] = owner
+        self._overtaken |= self._waiting.get(space, {}).pop(value, set())
+
+    def overtaken(self) -> set[Owner]:
+        """Who waited for what somebody took, or laid to rest, since the last call."""
+        found, self._overtaken = self._overtaken, set()
+        return found
 
     def release(self, space: Space, value: int | str, owner: Owner) -> set[Owner]:
         """Give the value back, if the owner holds it; returns those who waited for it."""
@@ -105,6 +119,7 @@ class Claims:
         if held.get(value) == owner:
             del held[value]
             self.lay(space, value, Rest(owner, now))
+            self._overtaken |= self._waiting.get(space, {}).pop(value, set())
 
     def lay(self, space: Space, value: int | str, rest: Rest) -> None:
         """Let a value rest that nobody holds."""
@@ -138,5 +153,5 @@ class Claims:
         return self._waiting.get(space, {}).pop(None, set())
 
     def wait(self, space: Space, value: int | str | None, owner: Owner) -> None:
-        """Be named when the value is released; None: when any value of the space is."""
+        """Be named when the value is released or taken; None: when any value is released."""
         self._waiting.setdefault(space, {}).setdefault(value, set()).add(owner)

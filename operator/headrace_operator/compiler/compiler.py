@@ -461,31 +461,10 @@ class Compiler:
         looked_at: _Subjects = set()
         self._wake(self._failures.turn())
         self._keep(changes)
-        self._claim_nodes(changes, looked_at)
-        self._claim_networks(changes, looked_at)
-        while self._dirty["ifc"]:
-            # Again for those who waited for routes that others had.
-            self._claim_interfaces(changes, looked_at)
-        for key in self._carried.interfaces:
-            if ("Interface", key) in self._unread:
-                self._accept(key, self._carry(key))
-        self._leave_out()
-        self._look_at_endpoints(looked_at)
-        written = self._routing.write(
-            self._store.network,
-            self._ready_vnis,
-            self._endpoint,
-            self._endpoints.admitted,
-            self._admit,
-        )
-        changes.slices = written.slices
-        for key, faults in written.faults.items():
-            self._set_faults(("VirtualNetwork", key), "routes", faults, looked_at)
-        for key, error in written.failed.items():
-            faults = self._failures.add(Owner("net", key), error)
-            self._set_faults(("VirtualNetwork", key), "routes", faults, looked_at)
-        for key in written.touched:
-            self._touch(key)
+        self._claim(changes, looked_at)
+        while self._left():
+            # For those who waited for routes that a network had.
+            self._claim(changes, looked_at)
         self._check_sources(changes)
         self._write_configs(changes, looked_at)
         changes.problems = {each: self._problems(each) for each in sorted(looked_at)}
@@ -541,6 +520,38 @@ class Compiler:
             ),
             traces=self.traces(),
         )
+
+    def _claim(self, changes: Changes, looked_at: _Subjects) -> None:
+        """Steps 2 and 3, and the RouteSlices."""
+        while self._left():
+            self._claim_nodes(changes, looked_at)
+            self._claim_networks(changes, looked_at)
+            self._claim_interfaces(changes, looked_at)
+        for key in self._carried.interfaces:
+            if ("Interface", key) in self._unread:
+                self._accept(key, self._carry(key))
+        self._leave_out()
+        self._look_at_endpoints(looked_at)
+        written = self._routing.write(
+            self._store.network,
+            self._ready_vnis,
+            self._endpoint,
+            self._endpoints.admitted,
+            self._admit,
+        )
+        changes.slices |= written.slices
+        for key, faults in written.faults.items():
+            self._set_faults(("VirtualNetwork", key), "routes", faults, looked_at)
+        for key, error in written.failed.items():
+            faults = self._failures.add(Owner("net", key), error)
+            self._set_faults(("VirtualNetwork", key), "routes", faults, looked_at)
+        for key in written.touched:
+            self._touch(key)
+
+    def _left(self) -> bool:
+        """Whether somebody is to be looked at, maybe for what another took or gave back."""
+        self._wake(self._claims.overtaken())
+        return any(self._dirty.values())
 
     # 1. Keep
 
@@ -641,6 +652,7 @@ class Compiler:
                 except Exception as error:  # one object's fault must stop no other
                     faults[key] = self._failures.add(Owner("net", key), error)
         for key in todo:
+            self._remember_own_routes(key)
             there = key in self._store.networks
             self._set_faults(("VirtualNetwork", key), "", faults[key] if there else (), looked_at)
             vni = self._vnis.get(key) if there and not faults[key] else None
@@ -725,7 +737,7 @@ class Compiler:
         )
         if faults:
             return None, faults
-        self._quota.hold(Owner("ifc", key), wanted)
+        self._wake(self._quota.hold(Owner("ifc", key), wanted))
         return found, ()
 
     def _remember_routes(self, interfaces: Iterable[str]) -> None:
@@ -738,6 +750,13 @@ class Compiler:
             if self._routing.had(record.network, routes):
                 self._quota.hold(Owner("ifc", key), len(routes))
 
+    def _remember_own_routes(self, network: str) -> None:
+        """Count those of the network's own routes that it had in an earlier run."""
+        spec, owner = self._store.network(network), Owner("net", network)
+        if spec and not self._quota.has(owner):
+            had = [route for route in spec.routes if self._routing.had(network, [route.prefix])]
+            self._quota.hold(owner, len(had))
+
     def _too_many_routes(
         self, key: str, spec: InterfaceSpec, context: interface.Context, wanted: int
     ) -> tuple[Fault, ...]:
@@ -746,9 +765,9 @@ class Compiler:
             return ()
         self._quota.wait(owner)
         message = (
-            f"namespace {namespace_of(key)} has {self._quota.total(namespace_of(key))} routes,"
-            f" this Interface would add {wanted}, and Pipeline {spec.pipeline_name} takes {limit}:"
-            " delete some, or have its spec.limits.routesPerNamespace raised"
+            f"namespace {namespace_of(key)} has too many routes for the {wanted} that this"
+            f" Interface would add: Pipeline {spec.pipeline_name} takes {limit}: delete some, or"
+            " have its spec.limits.routesPerNamespace raised"
         )
         return (Fault("spec.prefixes" if spec.prefixes else "", "RouteLimitExceeded", message),)
 

@@ -268,7 +268,6 @@ def claim_given(
     for each in devices:
         holder = claims.holder(device_space(node), each)
         if holder not in (None, owner):
-            claims.wait(device_space(node), each, owner)
             what = f"{each} on node {node}"
             faults.append(taken("spec.attachment", "DeviceConflict", what, holder))
 
@@ -290,15 +289,17 @@ def claim_given(
             message = f"{address} is reserved in {subnet.prefix}: choose another"
             faults.append(Fault(field, "AddressReserved", message))
         elif holder not in (None, owner):
-            claims.wait(space, number, owner)
             faults.append(taken(field, "AddressConflict", address, holder))
-    if faults:
-        return tuple(faults)
-    for each in devices:
-        claims.take(device_space(node), each, owner)
-    for number in numbers:
-        claims.take(space, number, owner)
-    return ()
+    given: tuple[tuple[Space, int | str], ...] = (
+        *((device_space(node), each) for each in devices),
+        *((space, each) for each in numbers),
+    )
+    for scope, value in given:
+        if not faults:
+            claims.take(scope, value, owner)
+        elif claims.holder(scope, value) != owner:
+            claims.wait(scope, value, owner)
+    return tuple(faults)
 
 
 def _mtu_faults(spec: InterfaceSpec, context: Context) -> list[Fault]:

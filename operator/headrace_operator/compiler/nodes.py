@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Pipeline on a node: its /64 of the underlay and the devices of its uplinks."""
 
+from collections.abc import Iterable
+
 from headrace_api import SUPPORTED_TYPES, Attachment, PipelineSpec, Uplink
 
 from .addresses import node_number, node_prefix, node_range
@@ -116,7 +118,6 @@ def claim(
     for device, index in devices.items():
         holder = claims.holder(space, device)
         if holder not in (None, owner):
-            claims.wait(space, device, owner)
             faults.append(
                 taken(
                     f"spec.uplinks[{index}].attachment",
@@ -126,10 +127,12 @@ def claim(
                 )
             )
     if faults:
+        _wait(claims, space, devices, owner)
         return record, tuple(faults)
     if record is None:
         number = claims.take_lowest(NODES, *node_range(spec.underlay_prefix), owner)
         if number is None:
+            _wait(claims, space, devices, owner)
             claims.wait(NODES, None, owner)
             message = (
                 f"no /64 of {spec.underlay_prefix} is free for node {node} (one that a node had"
@@ -140,6 +143,12 @@ def claim(
     for device in devices:
         claims.take(space, device, owner)
     return NodeAllocation(record.underlay_prefix, tuple(sorted(devices))), ()
+
+
+def _wait(claims: Claims, space: Space, devices: Iterable[str], owner: Owner) -> None:
+    for device in devices:
+        if claims.holder(space, device) != owner:
+            claims.wait(space, device, owner)
 
 
 def unsupported(field: str, attachment: Attachment) -> tuple[Fault, ...]:

@@ -18,10 +18,6 @@ class Quota:
         self._total: defaultdict[str, int] = defaultdict(int)
         self._waiting: defaultdict[str, set[Owner]] = defaultdict(set)
 
-    def total(self, namespace: str) -> int:
-        """How many routes the namespace has."""
-        return self._total[namespace]
-
     def room(self, owner: Owner, limit: int | None) -> float:
         """How many the owner may have where its namespace may have so many (None: any number)."""
         namespace = namespace_of(owner.key)
