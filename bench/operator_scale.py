@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.agents import Agents
 from headrace_api import Json
 from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES
 from tests.cluster.chart import NAMESPACE
@@ -77,7 +78,7 @@ def _measure(world: World, folder: Path, given: argparse.Namespace) -> None:
         )
         _wait("everything written", began, lambda: operator.idle)
         _memory(operator)
-        with world.agents():
+        with Agents(world.api.kubeconfig):
             began = time.monotonic()
             _wait(
                 "every Interface Ready",

@@ -40,8 +40,8 @@ class StatusWriter:
         self._present: _Present | None = None
         self._written: tuple[DataplaneConfigStatus, _Present] | None = None
         """What was written last, and what the API server made of it."""
-        self._undeclared = ""
-        """Which fields its kind does not have."""
+        self._outdated = False
+        """Whether its kind lacks fields, which has been said."""
         self._wake = asyncio.Event()
         self._routes_due = 0.0
         """When a status that differs in routes alone may be written, in the loop's time."""
@@ -102,17 +102,21 @@ class StatusWriter:
     async def _write(self, status: Json) -> Json:
         """Apply it, or what the kind has of it where that is of an earlier release."""
         try:
-            return await self._apply(status)
+            item = await self._apply(status)
         except KubeError as error:
             if not error.undeclared:
                 raise
-            if error.message != self._undeclared:
-                self._undeclared = error.message
+            # Of several fields the API server names any.
+            if not self._outdated:
+                self._outdated = True
                 log.warning(
                     "the kind DataplaneConfig is older than this agent, which does not report what "
                     "it has no field for: install the CRDs of this release (%s)",
                     error.message,
                 )
+        else:
+            self._outdated = False
+            return item
         # What is merged and not known is dropped, where what is applied is refused as a whole.
         would = await self._kube.merge(
             DATAPLANE_CONFIGS,

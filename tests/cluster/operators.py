@@ -288,7 +288,7 @@ class World:
         configs, slices = self.all(DATAPLANE_CONFIGS), self.all(ROUTE_SLICES)
         self._run(
             self._each(
-                [_reported(configs[key], slices, ready, reason) for key in keys or configs],
+                [reported(configs[key], slices, ready, reason) for key in keys or configs],
                 lambda item: self.kube.apply(
                     DATAPLANE_CONFIGS, item, "headrace-agent", subresource="status"
                 ),
@@ -436,7 +436,7 @@ async def _be_agents() -> None:
 
 
 async def _say(kube: Kube, config: Any, slices: dict[str, Any]) -> None:
-    item: Any = _reported(config, slices, True, "Forwarding")
+    item: Any = reported(config, slices, True, "Forwarding")
     if any(config.get("status", {}).get(name) != item["status"][name] for name in _SAID):
         try:
             await kube.apply(DATAPLANE_CONFIGS, item, "headrace-agent", subresource="status")
@@ -445,7 +445,7 @@ async def _say(kube: Kube, config: Any, slices: dict[str, Any]) -> None:
                 raise
 
 
-def _reported(config: Any, slices: dict[str, Any], ready: bool, reason: str) -> Json:
+def reported(config: Any, slices: dict[str, Any], ready: bool, reason: str) -> Json:
     """What an agent of this release says of its config, and of all slices that it names."""
 
     def revision(name: str) -> int:
