@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from headrace_api import (
     Interface,
@@ -24,6 +24,7 @@ from headrace_api import (
     VirtualNetwork,
 )
 from headrace_api.pipeline import Uplink
+from headrace_api.types import RESERVED, TenantAddress
 from headrace_api.virtual_network import Route, Subnet
 from headrace_cli.local import localized, snapshot
 from headrace_dataplane.engine import find_engine
@@ -206,6 +207,18 @@ def test_what_the_api_takes_the_engine_takes(commit: Commit, objects: Objects) -
     translation = translate(found.config, found.slices)
     assert not translation.problems
     assert commit([put.wire() for put in translation.objects]) == []
+
+
+@given(addresses(), st.sampled_from(["", "exploded", "compressed"]), st.booleans())
+def test_an_address_is_as_the_standard_library_writes_it(text: str, form: str, upper: bool) -> None:
+    parsed = ipaddress.ip_address(text)
+    given = str(getattr(parsed, form)) if form else text
+    tenant: TypeAdapter[str] = TypeAdapter(TenantAddress)
+    if any(parsed in ipaddress.ip_network(each) for each in RESERVED):
+        with pytest.raises(ValidationError):
+            tenant.validate_python(given)
+    else:
+        assert tenant.validate_python(given.upper() if upper else given) == str(parsed)
 
 
 def test_what_nobody_can_have_is_refused() -> None:

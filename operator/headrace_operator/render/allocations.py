@@ -149,7 +149,7 @@ class _Loader:
         place = text(spec.get("pipelineName")), text(spec.get("nodeName"))
         for item in map(mapping, items(spec.get("interfaces"))):
             key = key_of({"metadata": item})
-            if wanted(key, place):
+            if key not in self._interfaces and wanted(key, place):
                 device = _device(item.get("attachment"), text(item.get("namespace")))
                 self._interface(key, item.get("network"), *place, item, device)
 
@@ -198,10 +198,10 @@ class _Loader:
             self._node(name, node, item, devices)
 
     def interface(self, raw: Json) -> None:
-        """The addresses in the status of an Interface."""
-        spec, status = part(raw, "spec"), part(raw, "status")
+        """The addresses in the status of an Interface that no DataplaneConfig has."""
+        key, spec, status = key_of(raw), part(raw, "spec"), part(raw, "status")
         node = text(status.get("nodeName")) or None
-        if not (node or items(status.get("addresses"))):
+        if key in self._interfaces or not (node or items(status.get("addresses"))):
             return
         underlay = _parse(_UNDERLAY_ADDRESS, status.get("underlayAddress"))
         if underlay and not host_vni(underlay_host(underlay)):
@@ -213,7 +213,7 @@ class _Loader:
         device = None
         if node and spec.get("nodeName") in (None, node):
             device = _device(spec.get("attachment"), namespace)
-        self._interface(key_of(raw), network, pipeline, node, status, device)
+        self._interface(key, network, pipeline, node, status, device)
 
     # Claims
 
@@ -240,9 +240,9 @@ class _Loader:
         device: str | None,
     ) -> None:
         of = _parse(_NETWORK_KEY, network)
-        if key in self._interfaces or _parse(_NETWORK_KEY, key) is None:
+        if not (of and _parse(_NETWORK_KEY, key) and _parse(_NAME, pipeline)):
             return
-        if not (of and _parse(_NAME, pipeline)) or (node and not _parse(_NODE_NAME, node)):
+        if node and not _parse(_NODE_NAME, node):
             return
         found = (_parse(_ADDRESS, address) for address in items(source.get("addresses")))
         addresses = [
