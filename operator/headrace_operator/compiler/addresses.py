@@ -5,7 +5,7 @@ import hashlib
 import ipaddress
 from dataclasses import dataclass
 from functools import lru_cache
-from socket import AF_INET, AF_INET6, inet_pton
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 from headrace_api import Subnet, VirtualNetworkSpec
 
@@ -29,10 +29,14 @@ def address_number(address: str) -> int:
 
 
 def number_address(number: int) -> str:
-    """The address of `address_number`."""
+    """The address of `address_number`, which is none of RESERVED."""
     if number & _IPV6:
-        return str(ipaddress.IPv6Address(number ^ _IPV6))
-    return str(ipaddress.IPv4Address(number))
+        return _ipv6_address(number ^ _IPV6)
+    return inet_ntop(AF_INET, number.to_bytes(4, "big"))
+
+
+def _ipv6_address(number: int) -> str:
+    return inet_ntop(AF_INET6, number.to_bytes(16, "big"))
 
 
 def host_prefix(address: str) -> str:
@@ -112,7 +116,7 @@ def node_number(prefix: str) -> int:
 
 def underlay_address(prefix: str, host: int) -> str:
     """The address with this host part in a node's /64."""
-    return str(ipaddress.IPv6Address((node_number(prefix) << 64) | host))
+    return _ipv6_address((node_number(prefix) << 64) | host)
 
 
 def node_address(prefix: str) -> str:

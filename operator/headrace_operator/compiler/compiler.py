@@ -697,10 +697,8 @@ class Compiler:
                     )
                     _record(self._records, key, record, changes.interfaces, key)
                     if not faults[key]:
-                        accepted = replace(
-                            interface.accept(key, spec, contexts[key], record),
-                            created=self._store.created("ifc", key),
-                        )
+                        created = self._store.interfaces[key].created
+                        accepted = interface.accept(key, spec, contexts[key], record, created)
                         self._stood[key] = record
                 except Exception as error:  # one object's fault must stop no other
                     faults[key] = self._failures.add(Owner("ifc", key), error)

@@ -419,9 +419,13 @@ def _is_current(underlay: str, context: Context) -> bool:
 
 
 def accept(
-    key: str, spec: InterfaceSpec, context: Context, record: InterfaceAllocation
+    key: str,
+    spec: InterfaceSpec,
+    context: Context,
+    record: InterfaceAllocation,
+    created: str = "",
 ) -> Accepted:
-    """The compiled Interface; the record is complete."""
+    """The compiled Interface; the record is complete, `created` its creation time."""
     underlay = record.underlay_address or ""
     namespace, _, name = key.partition("/")
     compiled: Json = {
@@ -452,6 +456,7 @@ def accept(
         compiled=compiled,
         addresses=dict.fromkeys(map(host_prefix, record.addresses), here),
         prefixes=dict.fromkeys(spec.prefixes, here),
+        created=created,
     )
 
 
