@@ -25,7 +25,7 @@ def interface_manifest(number: int, nodes: int, networks: int, *prefixes: str) -
         "metadata": {"name": f"vm{number}", "namespace": "bench"},
         "spec": {
             "networkRef": {"name": f"net{number % networks}"},
-            "pipelineName": "router",
+            "pipelineRef": {"name": "router"},
             "nodeName": f"node{number % nodes}",
             "prefixes": prefixes,
             "attachment": {"type": "Tap", "tap": {"deviceName": f"tap{number}"}},
@@ -43,7 +43,7 @@ def _network(number: int) -> VirtualNetwork:
                     {"prefix": "10.0.0.0/16"},
                     {"prefix": f"2001:db8:{number:x}::/64"},
                 ],
-                "routes": [{"prefix": "0.0.0.0/0", "blackhole": True}],
+                "routes": [{"prefix": "0.0.0.0/0", "action": "Drop"}],
             },
         }
     )
@@ -56,9 +56,12 @@ def _pipeline() -> Pipeline:
             "kind": "Pipeline",
             "metadata": {"name": "router"},
             "spec": {
-                "underlayPrefix": "fd00:1::/48",
+                "underlayPrefixes": ["fd00:1::/48"],
+                "nodeSelector": {},
                 "allowedNamespaces": {},
-                "devices": [{"name": "taps", "type": "Tap", "deviceNames": ["*"]}],
+                "devices": [
+                    {"name": "taps", "type": "Tap", "deviceNames": ["*"], "namespaceSelector": {}}
+                ],
                 "uplinks": [{"name": "uplink0", "mtu": 9000, "attachment": uplink}],
             },
         }

@@ -71,7 +71,7 @@ def objects(case: Case, port_in: str, port_out: str) -> list[Put]:
         "idle": "poll",
         "burst": 64,
         "icmpPerSecond": 1000,
-        "underlayPrefix": "fd00:1::/48",
+        "underlayPrefixes": ["fd00:1::/48"],
         "underlaySourceCheck": True,
     }
     found = [

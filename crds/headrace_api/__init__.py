@@ -6,6 +6,7 @@ from .base import API_VERSION, GROUP, VERSION, Condition, ConditionStatus, Json,
 from .canonical import canonical_json, digest
 from .dataplane_config import (
     FEATURES,
+    SEVERAL_UNDERLAY_PREFIXES,
     UNDERLAY_SOURCE_CHECK,
     WAITING_PACKETS_PER_NAMESPACE,
     CompiledInterface,
@@ -88,6 +89,7 @@ __all__ = [
     "NAMESPACE_NAME_LABEL",
     "PIPELINE_LABEL",
     "RUNTIME_DIRECTORY",
+    "SEVERAL_UNDERLAY_PREFIXES",
     "SOCKETS_DIRECTORY",
     "SOCKETS_VARIABLE",
     "SOCKET_BYTES",

@@ -53,7 +53,7 @@ class AttachmentType(StrEnum):
     VHOST_USER = "VhostUser"
     VIRTIO_USER = "VirtioUser"
     PCAP = "Pcap"
-    NULL = "Null"
+    DISCARD = "Discard"
 
 
 #: What the engine of this release attaches.
@@ -67,7 +67,7 @@ SUPPORTED_TYPES = frozenset(
         AttachmentType.VHOST_USER,
         AttachmentType.VIRTIO_USER,
         AttachmentType.PCAP,
-        AttachmentType.NULL,
+        AttachmentType.DISCARD,
     }
 )
 
@@ -194,7 +194,7 @@ class PcapAttachment(ApiModel):
         return self
 
 
-#: YAML name of the member that each type requires; Null has none.
+#: YAML name of the member that each type requires; Discard has none.
 MEMBERS = {
     AttachmentType.SRIOV: "sriov",
     AttachmentType.POD: "pod",
@@ -256,7 +256,7 @@ class Attachment(ApiModel):
         return member.socket_path if member else None
 
     def device(self, namespace: str = "") -> str | None:
-        """What the attachment occupies on its node; None when any number may share it (Null).
+        """What the attachment occupies on its node; None when any number may share it (Discard).
 
         `namespace` is that of the Interface.
         """

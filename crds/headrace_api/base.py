@@ -21,11 +21,20 @@ SUBDOMAIN_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-
 Json = dict[str, JsonValue]
 
 
-def cel(*rules: tuple[str, str]) -> Json:
-    """`json_schema_extra` that carries CEL rules, each a pair of (rule, message)."""
+#: A CEL rule and its message.
+Rule = tuple[str, str]
+
+
+def cel(*rules: Rule) -> Json:
+    """`json_schema_extra` that carries CEL rules."""
     return {
         "x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]
     }
+
+
+def list_map(*keys: str) -> Json:
+    """`json_schema_extra` of a list whose items are told apart by these fields."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [*keys]}
 
 
 def field_error(field: str, message: str) -> PydanticCustomError:
@@ -140,10 +149,7 @@ class ObjectStatus(StatusModel):
     conditions: tuple[Condition, ...] = Field(
         default=(),
         max_length=16,
-        json_schema_extra={
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["type"],
-        },
+        json_schema_extra=list_map("type"),
     )
     """Conditions of the object; Ready is the summary."""
 
@@ -165,6 +171,8 @@ class Resource(ApiModel):
     NAMESPACED: ClassVar[bool] = True
     #: Written by the operator alone: longer, dotted names, and no rules at the API server.
     COMPILED: ClassVar[bool] = False
+    #: Rules about the whole object, its status too; an update's have `oldSelf`.
+    RULES: ClassVar[tuple[Rule, ...]] = ()
     #: Fields that a list or watch can select by, besides metadata.
     SELECTABLE: ClassVar[tuple[str, ...]] = ()
     #: Columns between Name and Ready.

@@ -13,7 +13,7 @@ import yaml
 from pydantic import JsonValue
 
 from . import generated
-from .base import GROUP, PENDING, VERSION, Json, PrinterColumn, Resource, column
+from .base import GROUP, PENDING, VERSION, Json, PrinterColumn, Resource, cel, column
 from .dataplane_config import DataplaneConfig
 from .interface import Interface
 from .pipeline import Pipeline
@@ -33,6 +33,10 @@ RESOURCES: tuple[type[Resource], ...] = (
 _READY = (
     column("Ready", ".status.conditions[?(@.type=='Ready')].status"),
     column("Reason", ".status.conditions[?(@.type=='Ready')].reason"),
+)
+_NAME_RULE = (
+    "self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')",
+    "the name must be an RFC 1123 label: at most 63 characters, no dots",
 )
 _AGE = column("Age", ".metadata.creationTimestamp", "date")
 
@@ -91,7 +95,8 @@ def crd(resource: type[Resource]) -> Json:
                 "plural": resource.PLURAL,
                 "singular": resource.__name__.lower(),
                 "shortNames": [resource.SHORT_NAME],
-                "categories": ["headrace"],
+                # People look for what people write.
+                **({} if resource.COMPILED else {"categories": ["headrace"]}),
             },
             "scope": "Namespaced" if resource.NAMESPACED else "Cluster",
             "versions": [version],
@@ -122,12 +127,7 @@ def schema(resource: type[Resource]) -> Json:
         _drop(result, "x-kubernetes-validations")
         _drop(properties["spec"], "default")
     else:
-        result["x-kubernetes-validations"] = [
-            {
-                "rule": "self.metadata.name.size() <= 63 && !self.metadata.name.contains('.')",
-                "message": "the name must be an RFC 1123 label: at most 63 characters, no dots",
-            }
-        ]
+        result |= cel(_NAME_RULE, *resource.RULES)
     return result
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from .attachment import Attachment
 from .base import ApiModel, ObjectStatus, Resource, StatusModel, column
 from .interface import SourceCheck
-from .pipeline import Hugepages, UplinkNeighbor, WaitingPackets, Workers
+from .pipeline import UNDERLAY_PREFIXES, Hugepages, UplinkNeighbor, WaitingPackets, Workers
 from .types import (
     GatewayAddress,
     LinkAddress,
@@ -41,8 +41,10 @@ Feature = Annotated[str, Field(max_length=63, pattern=r"^[A-Z][A-Za-z0-9]*$")]
 UNDERLAY_SOURCE_CHECK: Feature = "UnderlaySourceCheck"
 #: The packets that wait are counted for each namespace, and may be limited.
 WAITING_PACKETS_PER_NAMESPACE: Feature = "WaitingPacketsPerNamespace"
+#: A Pipeline may have several underlayPrefixes.
+SEVERAL_UNDERLAY_PREFIXES: Feature = "SeveralUnderlayPrefixes"
 #: All that an agent of this release understands.
-FEATURES = (UNDERLAY_SOURCE_CHECK, WAITING_PACKETS_PER_NAMESPACE)
+FEATURES = (UNDERLAY_SOURCE_CHECK, WAITING_PACKETS_PER_NAMESPACE, SEVERAL_UNDERLAY_PREFIXES)
 
 
 def config_name(pipeline: str, node: str) -> str:
@@ -141,12 +143,14 @@ class DataplaneConfigSpec(ApiModel):
     """The node's /64 of the underlay."""
     underlay_address: UnderlayAddress
     """The node's own address: ::1 in its /64."""
+    pipeline_prefixes: tuple[UnderlayPrefix, ...] = Field(default=(), max_length=UNDERLAY_PREFIXES)
+    """The underlayPrefixes of the Pipeline. Packets to a destination in one of them carry the
+    destination's VNI in their source."""
     pipeline_prefix: UnderlayPrefix | None = None
-    """The underlayPrefix of the Pipeline. Packets to a destination in it carry the destination's
-    VNI in their source. Absent: the operator is of a release that did not know of it."""
+    """The first of them, where the operator or the agent knows only one."""
     underlay_source_check: SourceCheck = SourceCheck.DISABLED
-    """Enabled drops what an uplink delivers unless its source is in pipelinePrefix and carries the
-    VNI of the destination, or is one of the network's endpoints."""
+    """Enabled drops what an uplink delivers unless its source is in a prefix of the Pipeline and
+    carries the VNI of the destination, or is one of the network's endpoints."""
     waiting_packets_per_namespace: WaitingPackets | None = None
     """Most packets of one namespace that wait for MAC addresses at a time. Absent: 256."""
     uplinks: tuple[CompiledUplink, ...] = Field(default=(), max_length=4)

@@ -54,7 +54,7 @@ class Device(ApiModel):
     name: Name = Field(max_length=32)
     """Name of the entry, unique in the Pipeline, at most 32 characters."""
     type: AttachmentType
-    """The type of attachment that it allows. Null needs no entry: it names nothing."""
+    """The type of attachment that it allows. Discard needs no entry: it names nothing."""
     device_names: tuple[DevicePattern, ...] | None = Field(
         default=None, min_length=1, max_length=64
     )
@@ -68,8 +68,8 @@ class Device(ApiModel):
     """Directory of the node with the files that may be named, at any depth, with type Pcap. The
     dataplane pods mount it, and make it where it is missing."""
     namespace_selector: LabelSelector | None = None
-    """Namespaces whose Interfaces may use the entry; empty: all. Absent: all, too. In either case
-    of those that the Pipeline's allowedNamespaces allow."""
+    """Namespaces whose Interfaces may use the entry, of those that the Pipeline's allowedNamespaces
+    allow. Absent: none, but with `headrace run` all; empty: all."""
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -88,7 +88,13 @@ class Device(ApiModel):
 
     def serves(self, labels: Mapping[str, str]) -> bool:
         """Whether the entry is for a namespace with these labels."""
-        return self.namespace_selector is None or self.namespace_selector.matches(labels)
+        return self.namespace_selector is not None and self.namespace_selector.matches(labels)
+
+    def with_defaults(self, namespaces: LabelSelector) -> Self:
+        """The entry, for these namespaces where it does not say for which."""
+        if self.namespace_selector is not None:
+            return self
+        return self.model_copy(update={"namespace_selector": namespaces})
 
     def has(self, name: str) -> bool:
         """Whether the kernel device, PCI address or file is one of the entry's."""
@@ -104,7 +110,9 @@ class Device(ApiModel):
 
 
 #: What a Pipeline that lists no devices has where the node agent runs.
-DEFAULT_DEVICES = (Device(name="pods", type=AttachmentType.POD),)
+DEFAULT_DEVICES = (
+    Device(name="pods", type=AttachmentType.POD, namespace_selector=LabelSelector()),
+)
 
 
 def is_pod_end(device: str) -> bool:

@@ -108,8 +108,6 @@ def _words(detail: ErrorDetails) -> str:
 def _choice(given: object, expected: str) -> str:
     expected = expected.replace("'", "").replace(" or ", ", ")
     choices = expected.split(", ")
-    if given is None and "Null" in choices:
-        return 'no value: write "Null" in quotes, YAML takes the bare word for nothing'
     return f"{_show(given)}: must be one of {expected}{_suggest(str(given), choices)}"
 
 

@@ -17,7 +17,7 @@ from .base import (
     field_error,
     refuse_duplicates,
 )
-from .types import MacAddress, Name, NodeName, TenantAddress, TenantPrefix, UnderlayAddress
+from .types import MacAddress, NodeName, TenantAddress, TenantPrefix, UnderlayAddress
 
 
 class SourceCheck(StrEnum):
@@ -43,7 +43,7 @@ class InterfaceSpec(ApiModel):
         json_schema_extra=cel(("self == oldSelf", "networkRef is immutable"))
     )
     """The VirtualNetwork, in the same namespace; immutable."""
-    pipeline_name: Name
+    pipeline_ref: ObjectRef
     """The Pipeline whose dataplane serves the Interface."""
     node_name: NodeName | None = None
     """The node that the endpoint is on; the Pipeline must select it. Required, but forbidden

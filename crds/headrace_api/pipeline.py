@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pipeline: which dataplane runs, on which nodes, over which uplinks."""
 
+import ipaddress
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal, Self
@@ -17,6 +18,7 @@ from .base import (
     cel,
     column,
     field_error,
+    list_map,
     refuse_duplicates,
 )
 from .device import Device
@@ -33,6 +35,8 @@ from .types import (
 )
 
 INT32 = 0x7FFFFFFF
+#: Most underlayPrefixes of a Pipeline; the engine's limit.
+UNDERLAY_PREFIXES = 8
 
 
 class IdlePolicy(StrEnum):
@@ -112,17 +116,6 @@ class NodeClass(ApiModel):
         if self.value == DEFAULT_CLASS:
             raise field_error("value", f"{DEFAULT_CLASS} is the class of all other nodes")
         return self
-
-
-class NodeSelector(ApiModel):
-    """Which nodes: those that have every label. Empty: all nodes."""
-
-    match_labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=16)
-    """Labels that a node must have, at most 16."""
-
-    def matches(self, labels: dict[str, str]) -> bool:
-        """Whether a node with these labels is selected."""
-        return all(labels.get(key) == value for key, value in self.match_labels.items())
 
 
 class TolerationOperator(StrEnum):
@@ -250,25 +243,19 @@ class Uplink(ApiModel):
         default=None, max_length=16, json_schema_extra=UNIQUE
     )
     """Destinations that are neighbours on the link (RFC 4861), at most 16 prefixes. Default:
-    underlayPrefix when there is no gateway, none otherwise."""
+    underlayPrefixes when there is no gateway, none otherwise."""
     gateway: LinkAddress | None = None
     """Next hop of everything that is not on the link; may be link-local."""
     neighbors: tuple[UplinkNeighbor, ...] = Field(
         default=(),
         max_length=64,
-        json_schema_extra={
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["address"],
-        },
+        json_schema_extra=list_map("address"),
     )
     """Next hops that are not asked for their MAC address, at most 64."""
     node_overrides: tuple[NodeOverride, ...] = Field(
         default=(),
         max_length=1024,
-        json_schema_extra={
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["nodeName"],
-        },
+        json_schema_extra=list_map("nodeName"),
     )
     """Devices of nodes where it is another one, at most 1024."""
 
@@ -302,6 +289,16 @@ class Limits(ApiModel):
     address (ARP, neighbour discovery), in all its networks together. Absent: 256."""
 
 
+#: Two prefixes overlap when one has the other's first address.
+_APART = cel(
+    (
+        "self.all(one, self.exists_one(other, isCIDR(one) && isCIDR(other) &&"
+        " (cidr(one).containsIP(cidr(other).ip()) || cidr(other).containsIP(cidr(one).ip()))))",
+        "prefixes may not overlap",
+    )
+)
+
+
 class PipelineSpec(ApiModel):
     """What runs and where."""
 
@@ -311,7 +308,10 @@ class PipelineSpec(ApiModel):
                 "!has(self.nodeClasses) || has(self.nodeClassLabel)",
                 "nodeClassLabel is required with nodeClasses",
             ),
-            ("self.underlayPrefix == oldSelf.underlayPrefix", "underlayPrefix is immutable"),
+            (
+                "oldSelf.underlayPrefixes.all(each, each in self.underlayPrefixes)",
+                "underlayPrefixes may grow, and loses none",
+            ),
             (
                 "!has(self.uplinks) || self.uplinks.all(one, self.uplinks.exists_one(other,"
                 " other.attachment == one.attachment))",
@@ -320,8 +320,9 @@ class PipelineSpec(ApiModel):
         )
     )
 
-    node_selector: NodeSelector = NodeSelector()
-    """The nodes that run the dataplane. Default: all."""
+    node_selector: LabelSelector | None = None
+    """The nodes that run the dataplane, by their labels. Absent: none, but with `headrace run` all;
+    empty: all."""
     tolerations: tuple[Toleration, ...] = Field(default=(), max_length=64)
     """Tolerations of the dataplane pods, at most 64."""
     image: str | None = Field(default=None, min_length=1, max_length=1024)
@@ -341,40 +342,32 @@ class PipelineSpec(ApiModel):
     node_classes: tuple[NodeClass, ...] = Field(
         default=(),
         max_length=32,
-        json_schema_extra={
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["value"],
-        },
+        json_schema_extra=list_map("value"),
     )
     """Classes of nodes that differ from the others, at most 32."""
-    numa: int | None = Field(default=None, ge=0, le=63)
-    """NUMA node to run on, 0 to 63. Default: any."""
     allowed_namespaces: LabelSelector | None = None
     """Namespaces whose Interfaces may name the Pipeline, by their labels. Absent: none, but with
     `headrace run` all; empty: all."""
     devices: tuple[Device, ...] | None = Field(
         default=None,
         max_length=64,
-        json_schema_extra={
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["name"],
-        },
+        json_schema_extra=list_map("name"),
     )
     """All that Interfaces may name of a node, at most 64 entries. The dataplane pod gets the
     privileges that their types and the uplinks need, and no more. Absent: an entry of type Pod
     where the chart's node agent is enabled; empty: nothing. Uplinks need no entry."""
     limits: Limits = Limits()
     """What one namespace may have."""
-    underlay_prefix: NodePool
-    """IPv6 prefix of length 8 to 64 from which every node gets a /64, e.g. fd00:1::/48;
-    immutable. The first /64 of a longer range stays free for the fabric's own addresses."""
+    underlay_prefixes: tuple[NodePool, ...] = Field(
+        min_length=1, max_length=UNDERLAY_PREFIXES, json_schema_extra=_APART
+    )
+    """1 to 8 IPv6 prefixes of length 8 to 64, e.g. fd00:1::/48: every node gets a /64 of the first
+    that has one free. The first /64 of a longer range stays free for the fabric's own addresses.
+    They may not overlap. More may be added later, and none is taken away."""
     uplinks: tuple[Uplink, ...] = Field(
         default=(),
         max_length=4,
-        json_schema_extra={
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["name"],
-        },
+        json_schema_extra=list_map("name"),
     )
     """Ports to the underlay, at most 4. Without any, the nodes are islands."""
     stages: tuple[Name, ...] = Field(default=(), max_length=0)
@@ -395,6 +388,12 @@ class PipelineSpec(ApiModel):
             names.add(uplink.name)
             if device:
                 devices.add(device)
+        pools = [ipaddress.ip_network(each) for each in self.underlay_prefixes]
+        for index, pool in enumerate(pools):
+            for other, earlier in enumerate(pools[:index]):
+                if pool.overlaps(earlier):
+                    message = f"{pool} overlaps {earlier} of underlayPrefixes[{other}]"
+                    raise field_error(f"underlayPrefixes[{index}]", message)
         entries = [device.name for device in self.devices or ()]
         for index, name in enumerate(entries):
             if name in entries[:index]:
@@ -410,6 +409,10 @@ class PipelineSpec(ApiModel):
     def admits(self, labels: Mapping[str, str]) -> bool:
         """Whether Interfaces in a namespace with these labels may name the Pipeline."""
         return self.allowed_namespaces is not None and self.allowed_namespaces.matches(labels)
+
+    def selects(self, labels: Mapping[str, str]) -> bool:
+        """Whether a node with these labels runs the dataplane."""
+        return self.node_selector is not None and self.node_selector.matches(labels)
 
     def devices_for(self, kind: AttachmentType, labels: Mapping[str, str]) -> tuple[Device, ...]:
         """The entries of a type for a namespace with these labels."""
@@ -455,10 +458,7 @@ class PipelineStatus(ObjectStatus):
     nodes: tuple[PipelineNode, ...] = Field(
         default=(),
         max_length=5000,
-        json_schema_extra={
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["name"],
-        },
+        json_schema_extra=list_map("name"),
     )
     """The selected nodes and their underlay prefixes, at most 5000."""
     selected_nodes: int | None = Field(default=None, ge=0, le=INT32)
@@ -482,7 +482,7 @@ class Pipeline(Resource):
         column("Ready nodes", ".status.readyNodes", "integer"),
         column("Unreachable", ".status.unreachableNodes", "integer", wide=True),
         column("Workers", ".spec.workers.count", "integer", wide=True),
-        column("Underlay", ".spec.underlayPrefix"),
+        column("Underlay", ".spec.underlayPrefixes"),
     )
 
     spec: PipelineSpec
@@ -493,4 +493,8 @@ class Pipeline(Resource):
         absent = {
             name: value for name, value in defaults.items() if getattr(self.spec, name) is None
         }
-        return self.model_copy(update={"spec": self.spec.model_copy(update=absent)})
+        return self.with_spec(**absent)
+
+    def with_spec(self, **values: object) -> Self:
+        """The Pipeline with these fields of its spec."""
+        return self.model_copy(update={"spec": self.spec.model_copy(update=values)})

@@ -26,13 +26,13 @@ class UnderlayEndpointSpec(ApiModel):
     """Where the endpoint is, and whose packets go there."""
 
     address: UnderlayAddress
-    """Its address in the underlay, outside the underlayPrefix of every Pipeline."""
+    """Its address in the underlay, outside the underlayPrefixes of every Pipeline."""
     encapsulation: Encapsulation = Encapsulation()
     """How packets travel there and back."""
     namespace_selector: LabelSelector | None = None
     """Namespaces of the networks that may use it. Absent: none. Empty: all."""
     network_selector: LabelSelector | None = None
-    """VirtualNetworks of these namespaces that may use it. Absent or empty: all of them."""
+    """VirtualNetworks of these namespaces that may use it. Absent: none. Empty: all."""
 
 
 class UnderlayEndpointStatus(ObjectStatus):

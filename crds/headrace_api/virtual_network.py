@@ -2,12 +2,13 @@
 """VirtualNetwork: an isolated L3 network."""
 
 import ipaddress
-from typing import Literal, Self
+from enum import StrEnum
+from typing import ClassVar, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
 from .attachment import ObjectRef
-from .base import ApiModel, ObjectStatus, Resource, cel, column, field_error
+from .base import ApiModel, ObjectStatus, Resource, Rule, cel, column, field_error, list_map
 from .pipeline import INT32
 from .types import (
     SubnetPrefix,
@@ -87,57 +88,60 @@ class NextHop(ApiModel):
         return self
 
 
+class RouteAction(StrEnum):
+    """What happens to packets that take a route."""
+
+    FORWARD = "Forward"
+    DROP = "Drop"
+
+
 class Route(ApiModel):
-    """A route of the network: exactly one of blackhole and nextHops."""
+    """A route of the network."""
 
     model_config = ConfigDict(
         json_schema_extra=cel(
-            ("has(self.blackhole) != has(self.nextHops)", "exactly one of blackhole and nextHops")
+            (
+                "has(self.nextHops) == (self.action == 'Forward')",
+                "nextHops is required with action Forward, and forbidden with Drop",
+            )
         )
     )
 
     prefix: TenantPrefix
     """Destinations; host bits must be zero; not in a range of which no subnet may be. 0.0.0.0/0
     and ::/0 are the default routes."""
-    blackhole: Literal[True] | None = None
-    """Drop what goes there, as long as no Interface offers the same prefix."""
+    action: RouteAction = RouteAction.FORWARD
+    """Forward sends packets to the next hops, Drop drops them; as long as no Interface offers the
+    same prefix. Default Forward."""
     next_hops: tuple[NextHop, ...] | None = Field(default=None, min_length=1, max_length=16)
-    """1 to 16 next hops; flows are spread over them by weight."""
+    """1 to 16 next hops; flows are spread over them by weight. Required with action Forward, and
+    forbidden with Drop."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if (self.blackhole is None) == (self.next_hops is None):
-            raise field_error("", "exactly one of blackhole and nextHops")
+        forward = self.action is RouteAction.FORWARD
+        if forward and self.next_hops is None:
+            raise field_error("nextHops", "required with action Forward")
+        if not forward and self.next_hops is not None:
+            raise field_error("nextHops", "not allowed with action Drop")
         return self
 
 
 class VirtualNetworkSpec(ApiModel):
     """What the network is."""
 
-    model_config = ConfigDict(
-        json_schema_extra=cel(
-            (
-                "has(self.vni) == has(oldSelf.vni) && (!has(self.vni) || self.vni == oldSelf.vni)",
-                "vni is immutable",
-            )
-        )
-    )
-
     vni: Vni | None = None
-    """Identifier of the network in the underlay, 1 to 16777215, unique in the cluster;
-    immutable. Default: the lowest free one, see status.vni."""
-    subnets: tuple[Subnet, ...] = Field(min_length=1, max_length=32)
+    """Identifier of the network in the underlay, 1 to 16777215, unique in the cluster. Default: the
+    lowest free one, see status.vni; once one is allocated it may be pinned to that and no other."""
+    subnets: tuple[Subnet, ...] = Field(
+        min_length=1, max_length=32, json_schema_extra=list_map("prefix")
+    )
     """1 to 32 subnets of either family; they may not overlap."""
     mtu: int | None = Field(default=None, ge=1280, le=9216)
     """Largest IP packet inside the network in bytes, 1280 to 9216. Default: what the underlay
     carries, less 40 bytes for the outer header."""
     routes: tuple[Route, ...] = Field(
-        default=(),
-        max_length=1024,
-        json_schema_extra={
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["prefix"],
-        },
+        default=(), max_length=1024, json_schema_extra=list_map("prefix")
     )
     """At most 1024 routes besides those to the Interfaces."""
 
@@ -171,6 +175,11 @@ class VirtualNetworkStatus(ObjectStatus):
     """Identifier of the network in the underlay."""
     gateways: tuple[TenantAddress, ...] = Field(default=(), max_length=32)
     """Gateway addresses, one for each subnet."""
+    accepted_interfaces: int | None = Field(default=None, ge=0, le=INT32)
+    """How many Interfaces are in the network; those with a problem do not count."""
+    free_addresses: int | None = Field(default=None, ge=0, le=INT32)
+    """How many more Interfaces that give no addresses fit: one takes an address of every subnet,
+    and this is what the fullest has left, 2147483647 at most."""
     desired_nodes: int | None = Field(default=None, ge=0, le=INT32)
     """How many engines are to have the network: those with an Interface in it, or in a network
     that leads to it."""
@@ -185,8 +194,19 @@ class VirtualNetwork(Resource):
 
     PLURAL = "virtualnetworks"
     SHORT_NAME = "vnet"
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        (
+            "!has(self.spec.vni) || !has(self.status) || !has(self.status.vni)"
+            " || self.spec.vni == self.status.vni"
+            " || has(oldSelf.spec.vni) && oldSelf.spec.vni == self.spec.vni",
+            "spec.vni: the network has another already, see status.vni",
+        ),
+    )
     COLUMNS = (
+        column("Subnet", ".spec.subnets[0].prefix"),
         column("VNI", ".status.vni", "integer"),
+        column("Interfaces", ".status.acceptedInterfaces", "integer"),
+        column("Free", ".status.freeAddresses", "integer"),
         column("Nodes", ".status.desiredNodes", "integer", wide=True),
         column("Programmed nodes", ".status.programmedNodes", "integer", wide=True),
     )

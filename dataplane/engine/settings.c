@@ -24,10 +24,10 @@ apply_settings(struct hr_object *object, void *old_spec, void *prepared)
 			.icmp_per_second = spec->icmp_per_second,
 	};
 	hr_underlay = (struct hr_underlay){
-			.has_prefix = spec->has_underlay_prefix,
-			.prefix = spec->underlay_prefix,
+			.n_prefixes = spec->n_underlay_prefixes,
 			.source_check = spec->underlay_source_check,
 	};
+	memcpy(hr_underlay.prefixes, spec->underlay_prefixes, sizeof(hr_underlay.prefixes));
 	hr_neigh_waiting_max = spec->waiting_max != 0 ? spec->waiting_max : HR_NEIGH_WAITING_MAX;
 	hr_uplinks_publish();
 	hr_path_update_sources();

@@ -21,6 +21,7 @@ from headrace_api import (
     Node,
     ObjectMeta,
     Objects,
+    Pipeline,
     Problem,
     digest,
 )
@@ -116,8 +117,8 @@ class StateFile:
 def localized(objects: Objects, *own: str) -> Objects:
     """Return the objects as local mode means them.
 
-    With a Node for each node that they name and for `own`; a Pipeline that does not say which
-    namespaces it allows allows all.
+    With a Node for each node that they name and for `own`; where a Pipeline does not say which
+    namespaces or nodes it means, it means all.
     """
     named = {*own}
     named |= {item.spec.node_name for item in objects.interfaces if item.spec.node_name}
@@ -129,10 +130,17 @@ def localized(objects: Objects, *own: str) -> Objects:
     return replace(
         objects,
         nodes=objects.nodes + new,
-        pipelines=tuple(
-            item.with_defaults(allowed_namespaces=LabelSelector()) for item in objects.pipelines
-        ),
+        pipelines=tuple(_localized(item) for item in objects.pipelines),
     )
+
+
+def _localized(pipeline: Pipeline) -> Pipeline:
+    everything = LabelSelector()
+    devices = pipeline.spec.devices
+    if devices is not None:
+        devices = tuple(each.with_defaults(everything) for each in devices)
+        pipeline = pipeline.with_spec(devices=devices)
+    return pipeline.with_defaults(allowed_namespaces=everything, node_selector=everything)
 
 
 class LocalSource:

@@ -35,6 +35,7 @@ class _Ref(StatusModel):
 
 class _Spec(StatusModel):
     network_ref: _Ref = _Ref()
+    pipeline_ref: _Ref = _Ref()
     pipeline_name: str = ""
     node_name: str = ""
 
@@ -213,7 +214,7 @@ def overview(
             name=item.key,
             state=readiness(item, waiting),
             network=f"{item.metadata.namespace}/{item.spec.network_ref.name}",
-            pipeline=item.spec.pipeline_name,
+            pipeline=item.spec.pipeline_ref.name,
             node=item.spec.node_name or item.status.node_name,
         )
         for item in interfaces

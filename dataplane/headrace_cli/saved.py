@@ -4,6 +4,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from headrace_api import DataplaneConfig, Json, RouteSlice
 from headrace_api.base import Resource
@@ -12,6 +13,7 @@ from headrace_cli.errors import CommandError
 from headrace_kube import CONFIG_MAPS, NAMESPACES, Kind
 from headrace_operator import objects, pods, resting
 from headrace_operator.render.raw import items, mapping, part, text
+from headrace_operator.upgrade.convert import converted
 
 
 def _kind(model: type[Resource]) -> Kind:
@@ -34,6 +36,8 @@ KINDS: Mapping[str, Kind] = {
 
 _METADATA = ("name", "namespace", "labels", "annotations")
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+#: Says which release wrote a file; 0.2 did not.
+_VERSION = "headraceVersion"
 #: Of a status: what was seen, not given out.
 _SEEN = ("conditions", "observedGeneration")
 
@@ -128,7 +132,12 @@ class Backup:
 
     def dump(self) -> str:
         """The file: a List that kubectl reads, too."""
-        document = {"apiVersion": "v1", "kind": "List", "items": [*self.items]}
+        document = {
+            "apiVersion": "v1",
+            "kind": "List",
+            _VERSION: version("headrace"),
+            "items": [*self.items],
+        }
         return json.dumps(document, indent=1) + "\n"
 
     @classmethod
@@ -149,6 +158,8 @@ class Backup:
         for index, item in enumerate(found):
             if problem := _problem(item):
                 raise CommandError(f"{file} is no backup: items[{index}]: {problem}")
+        if _VERSION not in document:
+            found = [*map(converted, found)]
         return cls(tuple(found))
 
 

@@ -19,7 +19,7 @@ from pydantic.alias_generators import to_camel
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
 JSONObject: TypeAlias = "dict[str, JSON]"
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_MESSAGE = 16 << 20
 KINDS = ("settings", "port", "network", "uplink", "interface", "routes")
 """Kinds of engine objects; each refers only to kinds that stand before it."""

@@ -150,14 +150,14 @@ def _device(port: str, attachment: Attachment, queues: int, mtu: int) -> Device:
         if pcap.receive_loop and pcap.receive_file is not None:
             parts.append("infinite_rx=1")
         return _virtual("net_pcap", port, ",".join(parts))
-    if attachment.type is AttachmentType.NULL:
+    if attachment.type is AttachmentType.DISCARD:
         # Left alone it would receive empty frames as fast as a worker can poll.
         return _virtual("net_null", port, "no-rx=1")
     what = "resourceName" if attachment.sriov else str(attachment.type)
     raise UnsupportedError(
         "AttachmentUnsupported",
         f"{what} is not supported by this release: use SRIOV with pciAddress, Pod, Tap, AFPacket, "
-        "Memif, VhostUser, VirtioUser, Pcap or Null",
+        "Memif, VhostUser, VirtioUser, Pcap or Discard",
     )
 
 
@@ -275,8 +275,9 @@ def _settings(spec: DataplaneConfigSpec) -> Put:
         "icmpPerSecond": ICMP_PER_SECOND,
     }
     # Left out when not given, as everything that an engine of an earlier release would refuse.
-    if spec.pipeline_prefix is not None:
-        settings["underlayPrefix"] = spec.pipeline_prefix
+    prefixes = spec.pipeline_prefixes or (spec.pipeline_prefix,)
+    if prefixes[0] is not None:
+        settings["underlayPrefixes"] = [*prefixes]
         if spec.underlay_source_check is SourceCheck.ENABLED:
             settings["underlaySourceCheck"] = True
     if spec.waiting_packets_per_namespace is not None:
@@ -292,7 +293,7 @@ def _network(network: CompiledNetwork) -> Put:
 
 
 def _queues(attachment: Attachment, wanted: int) -> int:
-    return 1 if attachment.pcap or attachment.type is AttachmentType.NULL else wanted
+    return 1 if attachment.pcap or attachment.type is AttachmentType.DISCARD else wanted
 
 
 def _stable_mac(uplink: CompiledUplink) -> str | None:

@@ -25,7 +25,7 @@ class Image:
     """An image; with `tar` the nodes get it from there."""
 
     name: str
-    """As pods name it, e.g. ghcr.io/headrace/operator:0.2.0."""
+    """As pods name it, e.g. ghcr.io/headrace/operator:0.3.0."""
     tar: Path | None = None
 
     @property

@@ -19,9 +19,9 @@ from typing import NamedTuple, TypeVar
 from prometheus_client.core import Metric
 
 from headrace_api import (
+    FEATURES,
     PIPELINE_LABEL,
     UNDERLAY_SOURCE_CHECK,
-    WAITING_PACKETS_PER_NAMESPACE,
     Interface,
     Json,
     Namespace,
@@ -703,8 +703,8 @@ class Controller:
                 return None
             if passing:
                 self.queue.add(work, PATIENCE)
-        gateways = self._gateways.get(work.key, ())
-        return network_status(raw, self._vnis.get(work.key), gateways, problems, spread, now)
+        gateways, usage = self._gateways.get(work.key, ()), self._compiler.usage(work.key)
+        return network_status(raw, self._vnis.get(work.key), gateways, problems, spread, usage, now)
 
     def _pipeline_status(
         self, work: Work, raw: Json, problems: Sequence[Problem], now: datetime
@@ -730,8 +730,7 @@ class Controller:
             now,
             compiled=(work.kind.name, work.key) not in self._invalid,
             checked=self._compiler.is_checked(work.key),
-            unaware=self._compiler.unaware(UNDERLAY_SOURCE_CHECK, work.key),
-            unlimited=self._compiler.unaware(WAITING_PACKETS_PER_NAMESPACE, work.key),
+            unaware={each: self._compiler.unaware(each, work.key) for each in FEATURES},
             moving=self._moving(work.key),
         )
 

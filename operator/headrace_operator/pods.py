@@ -113,7 +113,7 @@ def interfaces(pod: Json, choose: ChoosePipeline) -> dict[str, Json]:
         key = f"{namespace}/{own}"
         spec = InterfaceSpec(
             network_ref=ObjectRef(name=item.network),
-            pipeline_name=item.pipeline or choose(key),
+            pipeline_ref=ObjectRef(name=item.pipeline or choose(key)),
             addresses=item.addresses,
             attachment=Attachment(
                 type=AttachmentType.POD,
@@ -140,7 +140,7 @@ def choose_pipeline(
 
     `found` is the Interface as it is there, `of` the namespace. Raises PodError.
     """
-    chosen = text(part(found, "spec").get("pipelineName"))
+    chosen = text(part(found, "spec", "pipelineRef").get("name"))
     if found and objects.ours(found) and chosen in pipelines:
         return chosen
     labels = {name: text(value) for name, value in part(of, "metadata", "labels").items()}

@@ -44,7 +44,7 @@ VALUES: dict[str, Json] = {
         "dataplane": {"image": {"registry": "", "digest": DIGEST, "pullPolicy": "Always"}},
     },
     "tags": {
-        "operator": {"image": {"tag": "v0.2.0-rc.1"}},
+        "operator": {"image": {"tag": "v0.3.0-rc.1"}},
         "dataplane": {"image": {"repository": "mirror/headrace/dataplane", "tag": "1"}},
     },
     "extras": {

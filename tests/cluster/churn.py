@@ -60,8 +60,9 @@ _PIPELINES = {"p1": "fd00:1::/48", "p2": "fd00:2::/48", "p3": "fd00:2::/62"}
 _SUBNETS = ("10.0.0.0/29", "10.0.1.0/24", "10.0.2.0/28", "fd00:10::/124", "fd00:11::/64")
 _ADDRESSES = ("10.0.0.2", "10.0.0.3", "10.0.1.1", "10.0.1.7", "fd00:10::5", "192.0.2.1")
 _PREFIXES = ("172.16.0.0/16", "172.17.1.0/24", "fd00:20::/56", "0.0.0.0/0")
-_ANY_DEVICE = [
-    {"name": kind.lower(), "type": kind, "deviceNames": ["*"]} for kind in ("Tap", "AFXDP")
+_ANY_DEVICE: list[Json] = [
+    {"name": kind.lower(), "type": kind, "deviceNames": ["*"], "namespaceSelector": {}}
+    for kind in ("Tap", "AFXDP")
 ]
 _DEVICES = tuple(f"tap{number}" for number in range(6))
 _VNIS = (1, 2, 3, 100, 101)
@@ -130,7 +131,7 @@ class Walk(World):
             *(
                 interface(
                     f"{STABLE}-{number}", STABLE, f"{STABLE}-{number % 2}", STABLE,
-                    pipelineName=STABLE, attachment=_tap(f"{STABLE}{number}"),
+                    pipelineRef={"name": STABLE}, attachment=_tap(f"{STABLE}{number}"),
                 )
                 for number in range(6)
             )
@@ -189,12 +190,13 @@ class Walk(World):
         # It cannot be changed.
         of = before["spec"]["networkRef"]["name"] if before else of
         spec: dict[str, Any] = {
-            "pipelineName": self._any((*_PIPELINES, *_PIPELINES, STABLE, "nowhere")),
+            "pipelineRef": {"name": self._any((*_PIPELINES, *_PIPELINES, STABLE, "nowhere"))},
             "attachment": self._attachment(),
         }
-        if spec["pipelineName"] == STABLE or of == STABLE:
-            spec["pipelineName"] = STABLE
-        where = f"{STABLE}-{self.random.randrange(2)}" if spec["pipelineName"] == STABLE else ""
+        if spec["pipelineRef"]["name"] == STABLE or of == STABLE:
+            spec["pipelineRef"] = {"name": STABLE}
+        on = spec["pipelineRef"]["name"]
+        where = f"{STABLE}-{self.random.randrange(2)}" if on == STABLE else ""
         where = where or self._any((*_NODES, *_NODES, "nowhere"))
         if self._chance(0.4):
             spec["addresses"] = self._some(_ADDRESSES, 2)
@@ -203,7 +205,7 @@ class Walk(World):
         if self._chance(0.1):
             spec["mtu"] = self._any((1280, 1400, 9000))
         self.put(interface(name, of, where, namespace, **spec))
-        return f"{key} in {of} on {spec['pipelineName']}/{where} {spec.get('addresses', '')}"
+        return f"{key} in {of} on {on}/{where} {spec.get('addresses', '')}"
 
     def delete_interface(self) -> str:
         return self._delete(INTERFACES)
@@ -233,7 +235,7 @@ class Walk(World):
             {"endpointRef": {"name": "edge"}},
         ]
         if self._chance(0.3):
-            return {"prefix": prefix, "blackhole": True}
+            return {"prefix": prefix, "action": "Drop"}
         return {"prefix": prefix, "nextHops": [*self.random.sample(hops, 1 + self._chance(0.5))]}
 
     def put_many_routes(self) -> str:
@@ -242,7 +244,7 @@ class Walk(World):
         if raw is None:
             return "no network"
         count = self.random.randrange(600)
-        routes = [{"prefix": f"100.64.{n // 4}.{n % 4 * 64}/26", "blackhole": True}
+        routes = [{"prefix": f"100.64.{n // 4}.{n % 4 * 64}/26", "action": "Drop"}
                   for n in range(count)]  # fmt: skip
         given = {name: raw["spec"][name] for name in ("subnets", "vni") if name in raw["spec"]}
         namespace, _, name = key.partition("/")
@@ -268,8 +270,13 @@ class Walk(World):
                 {"value": value, "workers": {"count": 1 + self.random.randrange(3)}}
                 for value in self._some(("small", "large"), 2)
             ]
-        self.put(pipeline(name, _PIPELINES[name], **spec))
-        return f"{name} {spec.get('nodeSelector', '')} {spec.get('nodeClasses', '')}"
+        before = self.get(PIPELINES, name)
+        # None may be taken away.
+        prefixes = before["spec"]["underlayPrefixes"] if before else [_PIPELINES[name]]
+        if len(prefixes) == 1 and self._chance(0.2):
+            prefixes = [*prefixes, f"fd00:3:0:{name[1]}::/64"]
+        self.put(pipeline(name, underlayPrefixes=prefixes, **spec))
+        return f"{name} {prefixes} {spec.get('nodeSelector', '')} {spec.get('nodeClasses', '')}"
 
     def delete_pipeline(self) -> str:
         return self._delete(PIPELINES)
@@ -441,7 +448,7 @@ class Walk(World):
     def _attachment(self) -> Json:
         if self._chance(0.1):
             return {"type": "AFXDP", "afXDP": {"deviceName": "eth9"}}
-        return _tap(self._any(_DEVICES)) if self._chance(0.6) else {"type": "Null"}
+        return _tap(self._any(_DEVICES)) if self._chance(0.6) else {"type": "Discard"}
 
     def _present(self, kind: Kind) -> str:
         """Key of an object that may be changed; empty if there is none."""
@@ -727,7 +734,7 @@ def _context(key: str, item: Any) -> Iterator[Key]:
     """What an Interface's addresses depend on."""
     spec = item["spec"]
     yield VIRTUAL_NETWORKS, f"{key.partition('/')[0]}/{spec['networkRef']['name']}"
-    yield PIPELINES, spec["pipelineName"]
+    yield PIPELINES, spec["pipelineRef"]["name"]
     yield NODES, spec["nodeName"]
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from headrace_dataplane.engine import find_engine
 from headrace_dataplane.protocol import PROTOCOL
@@ -27,6 +28,15 @@ def tree_of(commit: str) -> Path:
     files.check_returncode()
     subprocess.run(("tar", "-x", "-C", tree), input=files.stdout, check=True)
     return tree
+
+
+def former(item: Any) -> Any:
+    """The object as release 0.2 has it, whose Interfaces name their Pipeline otherwise."""
+    spec = dict(item["spec"]) if item["kind"] == "Interface" else {}
+    if "pipelineRef" not in spec:
+        return item
+    name = spec.pop("pipelineRef")["name"]
+    return {**item, "spec": {**spec, "pipelineName": name}}
 
 
 def environment_of(tree: Path) -> dict[str, str]:

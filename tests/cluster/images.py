@@ -22,7 +22,7 @@ class Image:
 
     tar: Path
     name: str
-    """As pods name it, e.g. "ghcr.io/headrace/operator:0.2.0"."""
+    """As pods name it, e.g. "ghcr.io/headrace/operator:0.3.0"."""
     user: str
     entrypoint: tuple[str, ...]
     labels: dict[str, str]

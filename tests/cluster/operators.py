@@ -58,13 +58,17 @@ def node(name: str, **labels: str) -> Json:
 def endpoint(name: str, address: str, **spec: Any) -> Json:
     """For all networks."""
     return _object(
-        "UnderlayEndpoint", name, "", {"address": address, "namespaceSelector": {}, **spec}
+        "UnderlayEndpoint",
+        name,
+        "",
+        {"address": address, "namespaceSelector": {}, "networkSelector": {}, **spec},
     )
 
 
 def pipeline(name: str = "router", prefix: str = "fd00:1::/48", **spec: Any) -> Json:
-    """For all namespaces; Null needs no device."""
-    spec = {"allowedNamespaces": {}, "devices": [], "underlayPrefix": prefix, **spec}
+    """For all namespaces and nodes; Discard needs no device."""
+    everything: Json = {"nodeSelector": {}, "allowedNamespaces": {}}
+    spec = {**everything, "devices": [], "underlayPrefixes": [prefix], **spec}
     return _object("Pipeline", name, "", spec)
 
 
@@ -76,9 +80,9 @@ def network(name: str, namespace: str = "default", **spec: Any) -> Json:
 def interface(name: str, network: str, node: str, namespace: str = "default", **spec: Any) -> Json:
     spec = {
         "networkRef": {"name": network},
-        "pipelineName": "router",
+        "pipelineRef": {"name": "router"},
         "nodeName": node,
-        "attachment": {"type": "Null"},
+        "attachment": {"type": "Discard"},
         **spec,
     }
     return _object("Interface", name, namespace, spec)

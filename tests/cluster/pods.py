@@ -16,7 +16,7 @@ from tests.cluster.sandbox import CommandError, Namespace, until
 from tests.cluster.site import REPOSITORY, SECONDS, Site
 
 EXAMPLE = REPOSITORY / "deploy/examples/pods"
-TOOLBOX = "ghcr.io/headrace/toolbox:0.2.0"
+TOOLBOX = "ghcr.io/headrace/toolbox:0.3.0"
 """What the example's pods run: ping, ip, iperf3 and more."""
 GATEWAY_MAC = "02:68:72:00:00:01"
 """Of every gateway, on every node."""

@@ -177,7 +177,11 @@ def test_interfaces_of_pods_come_with_their_pods(world: World, tmp_path: Path) -
     file = tmp_path / "headrace.json"
     options = ("--kubeconfig", str(world.api.kubeconfig))
     kubeconfig = world.write_kubeconfig(tmp_path)
-    world.put(node("n1"), network("blue"), pipeline(devices=[{"name": "pods", "type": "Pod"}]))
+    world.put(
+        node("n1"),
+        network("blue"),
+        pipeline(devices=[{"name": "pods", "type": "Pod", "namespaceSelector": {}}]),
+    )
     kept = stateful_set("kept", networks="blue", keep_addresses="true")
     world.put(kept, stateful_set("loose", networks="blue"))
 

@@ -61,7 +61,7 @@ def test_images_by_tag_and_by_digest(api: Api) -> None:
 
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
     assert image({}) == f"ghcr.io/headrace/operator:{version}"
-    assert image(VALUES["tags"]) == "ghcr.io/headrace/operator:v0.2.0-rc.1"
+    assert image(VALUES["tags"]) == "ghcr.io/headrace/operator:v0.3.0-rc.1"
     assert image(VALUES["digests"]) == f"localhost:5000/headrace/operator@{DIGEST}"
 
 

@@ -168,7 +168,12 @@ def test_compile_of_a_cluster_names_what_is_wrong(
 def test_connectivity_where_nothing_runs_says_so_and_makes_nothing(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = pipeline("other", devices=[{"name": "any", "type": "AFPacket", "deviceNames": ["*"]}])
+    other = pipeline(
+        "other",
+        devices=[
+            {"name": "any", "type": "AFPacket", "deviceNames": ["*"], "namespaceSelector": {}}
+        ],
+    )
     world.put(other)
     assert on(world, "connectivity", "test", "--pipeline", "other") == 1
     assert "Pipeline other does not allow pods" in capsys.readouterr().err

@@ -242,7 +242,7 @@ class Host:
                     "metadata": {"name": name, "namespace": self.namespace},
                     "spec": {
                         "networkRef": {"name": network},
-                        "pipelineName": "router",
+                        "pipelineRef": {"name": "router"},
                         "attachment": attachment,
                     },
                 }

@@ -175,7 +175,7 @@ def an_interface_with_a_bad_address(site: Site) -> Iterator[None]:
     pod = {"nodeName": "node-a", "terminationGracePeriodSeconds": 1, "containers": [container]}
     interface = {
         "networkRef": {"name": "blue"},
-        "pipelineName": "router",
+        "pipelineRef": {"name": "router"},
         "addresses": ["10.1.0.5"],
         "attachment": {"type": "Pod", "pod": {"name": "web"}},
     }

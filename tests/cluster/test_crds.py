@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The CRDs at a real API server: what it takes, what it refuses and how it says so."""
 
-import copy
 import json
 import re
 from collections.abc import Iterator
@@ -13,176 +12,22 @@ import yaml
 from headrace_api import Json
 from headrace_cli.errors import CommandError
 from tests.cluster.cluster import REPOSITORY, Api
+from tests.specs import BAD, GOOD, changed, example
 
 pytestmark = pytest.mark.usefixtures("crds")
 
 EXAMPLES = sorted((REPOSITORY / "deploy/examples").glob("*/*.yaml"))
-GOOD: dict[str, Json] = {
-    "VirtualNetwork": {
-        "vni": 100,
-        "subnets": [{"prefix": "10.0.0.0/24", "gateway": "10.0.0.1"}, {"prefix": "fd00:10::/64"}],
-        "routes": [
-            {"prefix": "192.0.2.0/24", "blackhole": True},
-            {"prefix": "0.0.0.0/0", "nextHops": [{"endpointRef": {"name": "edge"}, "weight": 3}]},
-        ],
-    },
-    "Interface": {
-        "networkRef": {"name": "blue"},
-        "pipelineName": "router",
-        "nodeName": "node-a",
-        "addresses": ["10.0.0.2", "fd00:10::2"],
-        "attachment": {"type": "AFPacket", "afPacket": {"deviceName": "eth1"}},
-    },
-    "Pipeline": {
-        "underlayPrefix": "fd00:1::/48",
-        "nodeClassLabel": "size",
-        "nodeClasses": [{"value": "large", "workers": {"count": 8}}],
-        "hugepages": {"size": "2Mi", "amount": "64Mi"},
-        "allowedNamespaces": {
-            "matchLabels": {"net": "tenant"},
-            "matchExpressions": [{"key": "env", "operator": "NotIn", "values": ["test"]}],
-        },
-        "devices": [
-            {
-                "name": "lab",
-                "type": "AFPacket",
-                "deviceNames": ["lab-*", "eth?"],
-                "namespaceSelector": {"matchLabels": {"team": "lab"}},
-            },
-            {"name": "captures", "type": "Pcap", "directory": "/srv/captures"},
-        ],
-        "uplinks": [
-            {
-                "name": "uplink0",
-                "attachment": {"type": "SRIOV", "sriov": {"resourceName": "example.com/vf"}},
-                "gateway": "fe80::1",
-            }
-        ],
-    },
-    "UnderlayEndpoint": {
-        "address": "fd99::5",
-        "encapsulation": {"type": "IPInIPv6"},
-        "namespaceSelector": {"matchLabels": {"net": "tenant"}},
-        "networkSelector": {},
-    },
-    "DataplaneConfig": {
-        "pipelineName": "router",
-        "nodeName": "node-a",
-        "workers": {"count": 1},
-        "underlayPrefix": "fd00:1:0:1::/64",
-        "underlayAddress": "fd00:1:0:1::",
-    },
-    "RouteSlice": {
-        "network": "default/blue",
-        "vni": 100,
-        "routes": [{"prefix": "10.0.0.2/32", "nextHops": [{"underlayAddress": "fd00:1:0:1::1"}]}],
-    },
-}
-CLUSTER_WIDE = {"Pipeline", "UnderlayEndpoint"}
-# Kind, path of the field that is changed, its value, and what the refusal says.
-BAD = [
-    ("VirtualNetwork", "subnets", [], "spec.subnets: .* at least 1 items"),
-    ("VirtualNetwork", "subnets/0/prefix", "10.0.0.7/24", r"spec.subnets\[0\].*host bits"),
-    ("VirtualNetwork", "subnets/0", {"prefix": "10.0.0.0/7"}, "length of at least 8 for IPv4"),
-    ("VirtualNetwork", "subnets/1/prefix", "fc00::/15", "at least 8 for IPv4, 16 for IPv6"),
-    *(
-        ("VirtualNetwork", "subnets/1/prefix", prefix, r"spec.subnets\[1\].prefix: .*must not")
-        for prefix in ("::/64", "::/16", "::/127", "fe80::/64", "febf::/16", "ff00::/16")
-    ),
-    *(
-        ("VirtualNetwork", "subnets/1/prefix", prefix, r"spec.subnets\[1\].prefix: .*class E")
-        for prefix in ("240.1.0.0/24", "0.1.0.0/16", "0.0.0.0/31", "255.255.255.254/31")
-    ),
-    ("VirtualNetwork", "subnets/1/prefix", "::ffff:10.0.0.0/120", r"spec.subnets\[1\].prefix"),
-    ("VirtualNetwork", "routes/0/prefix", "127.0.0.0/16", r"spec.routes\[0\].prefix: .*loopback"),
-    ("VirtualNetwork", "routes/0/prefix", "fe80::/10", r"spec.routes\[0\].prefix: .*link-local"),
-    ("UnderlayEndpoint", "address", "fe80::5", "spec.address: .*link-local"),
-    ("UnderlayEndpoint", "encapsulation/type", "Geneve", "spec.encapsulation.type.*IPInIPv6"),
-    ("VirtualNetwork", "subnets/0/gateway", "10.0.1.1", r"spec.subnets\[0\].*gateway must be"),
-    ("VirtualNetwork", "vni", 1 << 24, "spec.vni: .*16777215"),
-    ("VirtualNetwork", "routes/0/nextHops", [{}], r"spec.routes\[0\].*exactly one of blackhole"),
-    (
-        "VirtualNetwork",
-        "routes/1/nextHops/0/networkRef",
-        {"name": "red"},
-        r"spec.routes\[1\].nextHops\[0\].*exactly one of interfaceRef",
-    ),
-    ("Interface", "addresses/0", "10.0.0.2/24", r"spec.addresses\[0\].*IPv4 or IPv6 address"),
-    *(
-        ("Interface", "addresses/0", address, r"spec.addresses\[0\]: .*address of a host")
-        for address in ("240.0.0.1", "0.0.0.1", "127.0.0.1", "224.0.0.1", "255.255.255.255")
-    ),
-    *(
-        ("Interface", "addresses/0", address, r"spec.addresses\[0\]: .*address of a host")
-        for address in ("::", "::1", "fe80::1", "febf::1", "ff02::1")
-    ),
-    ("Interface", "addresses/0", "::ffff:10.0.0.1", r"spec.addresses\[0\]: .*IPv4 or IPv6"),
-    ("Interface", "prefixes", ["224.0.0.0/4"], r"spec.prefixes\[0\]: .*multicast"),
-    ("Interface", "macAddress", "01:00:00:00:00:01", "spec.macAddress"),
-    ("Interface", "mtu", 500, "spec.mtu: .*1280"),
-    ("Interface", "nodeName", "Node_1", "spec.nodeName"),
-    ("Interface", "attachment/type", "Magic", "spec.attachment.type: .*supported values"),
-    ("Interface", "attachment/type", "Tap", "spec.attachment: .*tap is required when type is Tap"),
-    ("Interface", "attachment/tap", {"deviceName": "t"}, "spec.attachment: .*tap .* forbidden"),
-    ("Interface", "unheard", "of", 'unknown field "spec.unheard"'),
-    ("Pipeline", "underlayPrefix", "fd00:1::/65", "spec.underlayPrefix"),
-    ("Pipeline", "underlayPrefix", "10.0.0.0/8", "spec.underlayPrefix"),
-    *(
-        ("Pipeline", "underlayPrefix", prefix, "spec.underlayPrefix: .*must not")
-        for prefix in ("::/64", "::/48", "fe80::/48", "ff00::/48")
-    ),
-    ("Pipeline", "underlayPrefix", "fc00::/7", "spec.underlayPrefix: .*length 8 to 64"),
-    ("Pipeline", "uplinks/0/gateway", "::1", r"spec.uplinks\[0\].gateway: .*address of a host"),
-    ("Pipeline", "uplinks/0/onLinkPrefixes", ["fd00::/64"] * 2, "every item once"),
-    ("Pipeline", "workers", {"count": 0}, "spec.workers.count: .*greater than or equal to 1"),
-    *(
-        (
-            "Pipeline",
-            "limits",
-            {"waitingPacketsPerNamespace": number},
-            f"spec.limits.*equal to {end}",
-        )
-        for number, end in ((0, 1), (65537, 65536))
-    ),
-    ("Pipeline", "hugepages/amount", "64MB", "spec.hugepages.amount"),
-    ("Pipeline", "uplinks/0/gateway", "192.0.2.1", r"spec.uplinks\[0\].gateway: .*IPv6 address"),
-    (
-        "Pipeline",
-        "uplinks/0/attachment/sriov/pciAddress",
-        "0000:3b:02.1",
-        r"spec.uplinks\[0\].attachment.sriov: .*exactly one of pciAddress and resourceName",
-    ),
-    ("Pipeline", "nodeClassLabel", None, "spec: .*nodeClassLabel is required with nodeClasses"),
-    ("Pipeline", "devices/1/name", "lab", r"spec.devices\[1\]: Duplicate value"),
-    ("Pipeline", "devices/0/deviceNames", None, r"spec.devices\[0\]: .*deviceNames is required"),
-    (
-        "Pipeline",
-        "devices/1/deviceNames",
-        ["lab0"],
-        r"spec.devices\[1\]: .*deviceNames .*forbidden",
-    ),
-    ("Pipeline", "devices/1/directory", "/srv/../etc", r"spec.devices\[1\].directory"),
-    (
-        "Pipeline",
-        "allowedNamespaces/matchExpressions/0/values",
-        None,
-        "spec.allowedNamespaces.matchExpressions.0.: .*values is required",
-    ),
-    (
-        "Interface",
-        "attachment",
-        {"type": "Memif", "memif": {"secret": "s"}},
-        "unknown field .*secret",
-    ),
-]
 IMMUTABLE = [
-    ("VirtualNetwork", "vni", 101, "spec: .*vni is immutable"),
-    ("VirtualNetwork", "vni", None, "spec: .*vni is immutable"),
     ("Interface", "networkRef/name", "red", "spec.networkRef: .*networkRef is immutable"),
-    ("Pipeline", "underlayPrefix", "fd00:2::/48", "underlayPrefix is immutable"),
+    (
+        "Pipeline",
+        "underlayPrefixes",
+        ["fd00:2::/48"],
+        "spec: .*underlayPrefixes may grow, and loses none",
+    ),
 ]
 COLUMNS = {
-    "vnet": ["NAME", "VNI", "READY", "REASON", "AGE"],
+    "vnet": ["NAME", "SUBNET", "VNI", "INTERFACES", "FREE", "READY", "REASON", "AGE"],
     "ifc": ["NAME", "NETWORK", "NODE", "TYPE", "READY", "REASON", "AGE"],
     "pl": ["NAME", "NODES", "READY NODES", "UNDERLAY", "READY", "REASON", "AGE"],
     "uep": ["NAME", "ADDRESS", "ENCAPSULATION", "READY", "REASON", "AGE"],
@@ -190,32 +35,6 @@ COLUMNS = {
     "rsl": ["NAME", "NETWORK", "VNI", "AGE"],
 }
 KIND_OF = dict(zip(COLUMNS, GOOD, strict=True))
-
-
-def example(kind: str, namespace: str, name: str = "") -> Json:
-    """A good object; those of the cluster are named after the namespace of their test."""
-    metadata: Json = {"name": name or namespace}
-    if kind not in CLUSTER_WIDE:
-        metadata["namespace"] = namespace
-    return {
-        "apiVersion": "headrace.dev/v1alpha1",
-        "kind": kind,
-        "metadata": metadata,
-        "spec": copy.deepcopy(GOOD[kind]),
-    }
-
-
-def changed(item: Json, path: str, value: object) -> Json:
-    """The object with a field of its spec set, or removed if the value is None."""
-    *parents, last = (int(word) if word.isdigit() else word for word in path.split("/"))
-    target = cast("dict[str | int, object]", item["spec"])
-    for word in parents:
-        target = cast("dict[str | int, object]", target[word])
-    if value is None:
-        del target[last]
-    else:
-        target[last] = value
-    return item
 
 
 def apply(api: Api, *items: Json, dry_run: bool = False) -> str:
@@ -282,6 +101,13 @@ def test_some_fields_are_immutable(
         apply(api, changed(objects[kind], path, value), dry_run=True)
 
 
+def test_prefixes_are_added(api: Api, api_namespace: str, objects: dict[str, Json]) -> None:
+    pipeline = changed(objects["Pipeline"], "underlayPrefixes", ["fd00:2::/48", "fd00:1::/48"])
+    apply(api, pipeline)
+    with pytest.raises(CommandError, match="underlayPrefixes may grow, and loses none"):
+        apply(api, changed(pipeline, "underlayPrefixes", ["fd00:1::/48"]), dry_run=True)
+
+
 @pytest.mark.parametrize("short", COLUMNS)
 def test_columns(api: Api, api_namespace: str, objects: dict[str, Json], short: str) -> None:
     heading, *rows = api.kubectl("get", short, "-n", api_namespace).splitlines()
@@ -289,9 +115,36 @@ def test_columns(api: Api, api_namespace: str, objects: dict[str, Json], short: 
     assert any(row.startswith(api_namespace) for row in rows)
 
 
-def test_the_category_names_them_all(
+def test_a_vni_is_pinned_to_what_was_allocated(api: Api, api_namespace: str) -> None:
+    network = example("VirtualNetwork", api_namespace)
+    spec = cast(Json, network["spec"])
+    apply(api, network)
+
+    def allocate(vni: int) -> None:
+        patch = json.dumps({"status": {"vni": vni}})
+        words = ("--subresource=status", "--type=merge", "-n", api_namespace)
+        api.kubectl("patch", "vnet", api_namespace, *words, "-p", patch)
+
+    # Nothing is allocated: another may be chosen; and it may be left to the operator.
+    apply(api, changed(network, "vni", 101))
+    del spec["vni"]
+    apply(api, network)
+    allocate(99)
+    with pytest.raises(CommandError, match=r"spec.vni: the network has another already"):
+        apply(api, changed(network, "vni", 100), dry_run=True)
+    apply(api, changed(network, "vni", 99))
+    # A status that is written late is taken: it is the operator's word.
+    allocate(100)
+    apply(api, network)
+    with pytest.raises(CommandError, match=r"spec.vni: the network has another already"):
+        apply(api, changed(network, "vni", 101), dry_run=True)
+    del spec["vni"]
+    apply(api, network)
+
+
+def test_the_category_names_what_people_write(
     api: Api, api_namespace: str, objects: dict[str, Json]
 ) -> None:
     found = api.kubectl("get", "headrace", "-n", api_namespace, "-o", "name").splitlines()
     kinds = {line.partition(".")[0] for line in found if line.endswith(f"/{api_namespace}")}
-    assert kinds == {kind.lower() for kind in objects}
+    assert kinds == {kind.lower() for kind in objects} - {"dataplaneconfig", "routeslice"}

@@ -221,7 +221,7 @@ def to_itself(name: str) -> list[Json]:
     return [{"prefix": "10.9.0.0/16", "nextHops": [{"networkRef": {"name": name}}]}]
 
 
-def test_one_interface_costs_three_writes(world: World, start: Any) -> None:
+def test_one_interface_costs_four_writes(world: World, start: Any) -> None:
     vms = two_nodes(world, 40)
     with start() as operator, world.agents():
         until(lambda: world.ready(*vms), "every Interface is Ready", SECONDS)
@@ -245,6 +245,8 @@ def test_one_interface_costs_three_writes(world: World, start: Any) -> None:
             "DataplaneConfig": 1,
             "RouteSlice": 1,
             "Interface": 1,
+            # How many it has, and has room for.
+            "VirtualNetwork": 1,
         }
         now = world.versions()
         changed = {subject for subject in now if versions.get(subject) != now[subject]}
@@ -252,6 +254,7 @@ def test_one_interface_costs_three_writes(world: World, start: Any) -> None:
             ("DataplaneConfig", f"{NAMESPACE}/router.n1"),
             ("RouteSlice", f"{NAMESPACE}/default.blue.0"),
             ("Interface", "default/new"),
+            ("VirtualNetwork", "default/blue"),
         }
 
 
@@ -322,7 +325,7 @@ def reason(world: World) -> str:
 def test_a_restart_renumbers_nothing(world: World, start: Any) -> None:
     two_nodes(world, 8)
     world.put(pipeline("other", "fd00:2::/48"), network("red"))
-    world.put(interface("vm", "red", "n1", pipelineName="other"))
+    world.put(interface("vm", "red", "n1", pipelineRef={"name": "other"}))
     with start() as operator:
         idle(operator)
         # Holes: what a compilation from scratch would give to others.
@@ -577,7 +580,7 @@ def test_probes(world: World, start: Any) -> None:
         assert operator.get("/healthz") == (200, "ok\n")
         assert operator.get("/readyz")[0] == 200
         assert operator.get("/nothing")[0] == 404
-        assert operator.metric("info", version="0.2.0") == 1
+        assert operator.metric("info", version="0.3.0") == 1
 
 
 def test_the_api_server_restarts(control_plane: Cluster, world: World, start: Any) -> None:
@@ -676,15 +679,20 @@ def test_a_tenant_has_what_is_listed_for_it_and_nothing_else(
         "uplinks": [{"name": "uplink0", "attachment": uplink}],
         "allowedNamespaces": {"matchLabels": {"net": "tenant"}},
         "devices": [
-            {"name": "netdevs", "type": "AFPacket", "deviceNames": ["*"]},
-            {"name": "functions", "type": "SRIOV", "pciAddresses": ["0000:3b:02.*"]},
+            {"name": "netdevs", "type": "AFPacket", "deviceNames": ["*"], "namespaceSelector": {}},
+            {
+                "name": "functions",
+                "type": "SRIOV",
+                "pciAddresses": ["0000:3b:02.*"],
+                "namespaceSelector": {},
+            },
             {
                 "name": "captures",
                 "type": "Pcap",
                 "directory": "/srv/captures",
                 "namespaceSelector": captures,
             },
-            {"name": "pods", "type": "Pod"},
+            {"name": "pods", "type": "Pod", "namespaceSelector": {}},
         ],
     }
     attacks: dict[str, dict[str, Any]] = {
@@ -737,7 +745,10 @@ def test_a_tenant_has_what_is_listed_for_it_and_nothing_else(
             assert not [word for word in (*loot, other) if word in compiled()[1]]
 
             # It changes neither what it is allowed, nor what it was told.
-            theirs = [*spec["devices"], {"name": "taps", "type": "Tap", "deviceNames": ["*"]}]
+            theirs = [
+                *spec["devices"],
+                {"name": "taps", "type": "Tap", "deviceNames": ["*"], "namespaceSelector": {}},
+            ]
             assert refused(lambda: tenant.put(pipeline(**{**spec, "devices": theirs})))
             own: Json = {"name": "blue", "labels": {"net": "tenant", "more": "yes"}}
             space: Json = {"apiVersion": "v1", "kind": "Namespace", "metadata": own}

@@ -55,7 +55,7 @@ def world(installed: World) -> Iterator[World]:
     """Two nodes, a Pipeline for pods, and two networks with the same addresses."""
     installed.clear()
     installed.put(node("n1"), node("n2"), network("blue"), network("red"))
-    installed.put(pipeline(devices=[{"name": "pods", "type": "Pod"}]))
+    installed.put(pipeline(devices=[{"name": "pods", "type": "Pod", "namespaceSelector": {}}]))
     with installed.agents():
         yield installed
 
@@ -299,7 +299,13 @@ def test_a_mistake_does_not_cut_a_pod_off(world: World, operator: Operator) -> N
 def test_several_pipelines_need_a_name(world: World, operator: Operator) -> None:
     world.put(pod("old", "n1", networks="blue"))
     ready(world, "default/old-blue")
-    world.put(pipeline("second", "fd00:2::/48", devices=[{"name": "pods", "type": "Pod"}]))
+    world.put(
+        pipeline(
+            "second",
+            "fd00:2::/48",
+            devices=[{"name": "pods", "type": "Pod", "namespaceSelector": {}}],
+        )
+    )
     until(
         lambda: condition(world.get(PIPELINES, "second")).get("observedGeneration"),
         "it is known",
@@ -337,7 +343,7 @@ def test_a_pod_that_completes_frees_its_address(world: World, operator: Operator
     ("spec", "words"),
     [
         ({"attachment": {"type": "Pod", "pod": {"name": "web"}}}, "it is the pod's node"),
-        ({"attachment": {"type": "Null"}, "nodeName": ""}, "nodeName is required"),
+        ({"attachment": {"type": "Discard"}, "nodeName": ""}, "nodeName is required"),
         (
             {
                 "attachment": {"type": "Pod", "pod": {"name": "web", "deviceName": "eth0"}},
@@ -369,12 +375,12 @@ def test_a_quota_is_told_and_may_be_lifted(world: World, operator: Operator) -> 
 
 
 def test_an_interface_of_that_name_is_left_alone(world: World, operator: Operator) -> None:
-    world.put(interface("web-blue", "blue", "n1", attachment={"type": "Null"}))
+    world.put(interface("web-blue", "blue", "n1", attachment={"type": "Discard"}))
     world.put(pod("web", "n1", networks="blue"))
     until(lambda: told(world, "web") == {("Warning", "InterfaceExists")}, "it says so", SECONDS)
     idle(operator)
     found = world.get(INTERFACES, "default/web-blue")
-    assert found["spec"]["attachment"]["type"] == "Null"
+    assert found["spec"]["attachment"]["type"] == "Discard"
     assert "ownerReferences" not in found["metadata"]
     world.delete(INTERFACES, "default/web-blue")
     ready(world, "default/web-blue")

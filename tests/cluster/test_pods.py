@@ -386,7 +386,7 @@ def test_an_interface_written_by_hand_outlives_its_pods(tenants: Site, blue: lis
         "metadata": {"name": "kept", "namespace": "blue"},
         "spec": {
             "networkRef": {"name": "blue"},
-            "pipelineName": "router",
+            "pipelineRef": {"name": "router"},
             "attachment": {"type": "Pod", "pod": {"name": "three", "deviceName": "blue0"}},
         },
     }

@@ -80,7 +80,7 @@ def interface(name: str, node: Node, **memif: str) -> dict[str, Any]:
         "metadata": {"name": name, "namespace": "blue"},
         "spec": {
             "networkRef": {"name": "blue"},
-            "pipelineName": "router",
+            "pipelineRef": {"name": "router"},
             "nodeName": node.name,
             "attachment": {"type": "Memif", "memif": memif},
         },

@@ -10,48 +10,67 @@ from typing import Any
 import pytest
 import yaml
 
+from headrace_api import Json
 from headrace_kube import (
     INTERFACES,
     PIPELINES,
     UNDERLAY_ENDPOINTS,
     VIRTUAL_NETWORKS,
+    Kind,
     Kube,
     KubeError,
 )
 from headrace_operator.upgrade import main as hook
 from tests.cluster.chart import CHART, NAMESPACE, REPOSITORY, rights
 from tests.cluster.cluster import Cluster
-from tests.cluster.operators import World, interface, network, pipeline
+from tests.cluster.operators import World, interface, pipeline
 from tests.cluster.sandbox import CommandError, until
 
 OLD = Path(__file__).with_name("earlier_kinds.yaml")
 SECONDS = 60.0
+MACHINES = 20
 
 
-def old(kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:
-    metadata = {"name": name} if kind == "Pipeline" else {"name": name, "namespace": "default"}
+def old(kind: str, name: str, **spec: Any) -> dict[str, Any]:
+    metadata = {"name": name}
+    if kind in ("Interface", "VirtualNetwork"):
+        metadata["namespace"] = "default"
     return {"apiVersion": "headrace.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec}
 
 
+def machine(number: int) -> dict[str, Any]:
+    attachment: Json = {"type": "Null"}
+    if number % 2:
+        attachment = {"type": "Tap", "tap": {"deviceName": f"tap{number}"}}
+    names: dict[str, Any] = {
+        "networkRef": {"name": "blue"},
+        "pipelineName": "router",
+        "nodeName": "n1",
+    }
+    return old("Interface", f"vm{number}", **names, attachment=attachment)
+
+
 @pytest.fixture
-def world(control_plane: Cluster) -> Iterator[World]:
+def world(control_plane: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """An API server with the kinds of the release before, and objects that are theirs."""
+    # There is one API server, and it refuses what it does not know.
+    monkeypatch.setattr(hook, "SPREAD", 0.0)
     with World(control_plane) as made:
         made.install()
         made.clear()
         kubectl = made.api.kubectl
         kubectl("apply", "--server-side", "--force-conflicts", "-f", OLD)
-        route = {"prefix": "10.9.0.0/16", "nextHops": [{"underlayAddress": "2001:db8::9"}]}
-        stolen = {"prefix": "10.8.0.0/16", "nextHops": [{"underlayAddress": "fd00:1:0:1::2"}]}
-        before = pipeline(underlayPrefix="fd00:1::/48")
-        spec: Any = before["spec"]
-        spec = {k: v for k, v in spec.items() if k not in ("devices", "allowedNamespaces")}
+        routes = [
+            {"prefix": "10.9.0.0/16", "blackhole": True},
+            {"prefix": "10.8.0.0/16", "nextHops": [{"endpointRef": {"name": "edge"}}]},
+        ]
+        devices = [{"name": "taps", "type": "Tap", "deviceNames": ["*"]}]
+        everything = {"allowedNamespaces": {}, "devices": devices, "numa": 0}
         items = [
-            old("Pipeline", "router", {**spec, "attachmentTypes": ["Memif", "Null"]}),
-            network("blue", routes=[route, stolen]),
-            interface(
-                "vm1", "blue", "n1", attachment={"type": "Memif", "memif": {"secret": "in-clear"}}
-            ),
+            old("Pipeline", "router", underlayPrefix="fd00:1::/48", **everything),
+            old("VirtualNetwork", "blue", subnets=[{"prefix": "10.0.0.0/16"}], routes=routes),
+            old("UnderlayEndpoint", "edge", address="fd99::5", namespaceSelector={}),
+            *map(machine, range(MACHINES)),
         ]
         stdin = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
 
@@ -64,7 +83,7 @@ def world(control_plane: Cluster) -> Iterator[World]:
 
         until(put, "the API server has the kinds of the release before", SECONDS)
         yield made
-        rights = "clusterrole,clusterrolebinding,role,rolebinding,serviceaccount"
+        rights = "clusterrole,clusterrolebinding,serviceaccount"
         kubectl("delete", rights, "headrace-upgrade", "-n", NAMESPACE, "--ignore-not-found")
         made.install()
         made.clear()
@@ -104,21 +123,46 @@ def upgrade(kubeconfig: Path) -> None:
 
 def check(world: World) -> None:
     found = world.get(PIPELINES, "router")["spec"]
-    assert found["devices"] == [{"name": "memif", "type": "Memif"}]
-    assert found["allowedNamespaces"] == {}
-    assert "attachmentTypes" not in found
-    routes = world.get(VIRTUAL_NETWORKS, "default/blue")["spec"]["routes"]
-    # What named a node's address is gone.
-    (route,) = routes
-    (hop,) = route["nextHops"]
-    endpoint = world.get(UNDERLAY_ENDPOINTS, hop["endpointRef"]["name"])
-    assert endpoint["spec"]["address"] == "2001:db8::9"
-    # Nor does the copy that kubectl keeps of the manifest have it.
-    assert "in-clear" not in json.dumps(world.get(INTERFACES, "default/vm1"))
-    left = world.api.kubectl(
-        "get", "configmap", "-n", NAMESPACE, "-l", "headrace.dev/upgrade", "-o", "name"
-    )
-    assert not left
+    # As it stood there, by the default of the release before.
+    assert found["nodeSelector"] == {"matchLabels": {}}
+    (device,) = found["devices"]
+    assert device["namespaceSelector"] == {}
+    assert found["underlayPrefixes"] == ["fd00:1::/48"]
+    assert not found.keys() & {"numa", "underlayPrefix"}
+    assert world.get(UNDERLAY_ENDPOINTS, "edge")["spec"]["networkSelector"] == {}
+    routes = {each["prefix"]: each for each in routes_of(world)}
+    assert routes["10.9.0.0/16"] == {"prefix": "10.9.0.0/16", "action": "Drop"}
+    assert routes["10.8.0.0/16"]["action"] == "Forward"
+    assert routes["10.8.0.0/16"]["nextHops"] == [{"endpointRef": {"name": "edge"}, "weight": 1}]
+    interfaces = world.all(INTERFACES)
+    assert len(interfaces) == MACHINES
+    for number in range(MACHINES):
+        spec = interfaces[f"default/vm{number}"]["spec"]
+        assert spec["pipelineRef"] == {"name": "router"}
+        assert "pipelineName" not in spec
+        assert spec["attachment"]["type"] == ("Tap" if number % 2 else "Discard")
+    # The kinds are this release's, rules and all.
+    refused(world, interface("vm0", "red", "n1"), "networkRef is immutable")
+    refused(world, {**pipeline(), "spec": {"underlayPrefixes": ["fd00:1::/48"], "numa": 1}}, "numa")
+
+
+def routes_of(world: World) -> list[Any]:
+    found: list[Any] = world.get(VIRTUAL_NETWORKS, "default/blue")["spec"]["routes"]
+    return found
+
+
+def refused(world: World, item: Any, why: str) -> None:
+    """Wait until the API server refuses the object: it may not have the newest schema yet."""
+
+    def says() -> str:
+        words = ("replace", "--validate=strict", "--dry-run=server", "-f", "-")
+        try:
+            world.api.kubectl(*words, stdin=json.dumps(item))
+        except CommandError as error:
+            return str(error)
+        return ""
+
+    until(lambda: why in says(), f"refused: {why}", SECONDS)
 
 
 def test_stored_objects_become_those_of_this_release(world: World, kubeconfig: Path) -> None:
@@ -131,7 +175,9 @@ def test_stored_objects_become_those_of_this_release(world: World, kubeconfig: P
     # Afterwards nobody has these rights.
     assert not rendered(world)
     # Again does no harm, and an administrator's word stays.
-    world.put(pipeline(devices=[{"name": "pods", "type": "Pod"}]))
+    silent = pipeline(devices=[{"name": "pods", "type": "Pod"}])
+    del silent["spec"]["nodeSelector"]  # type: ignore[union-attr, arg-type]
+    world.put(silent)
     before = world.get(PIPELINES, "router")["spec"]
     upgrade(kubeconfig)
     assert world.get(PIPELINES, "router")["spec"] == before
@@ -140,15 +186,23 @@ def test_stored_objects_become_those_of_this_release(world: World, kubeconfig: P
 def test_an_upgrade_that_ends_half_way_is_taken_up(
     world: World, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def dies(*_: object) -> None:
-        raise KubeError(0, "Unreachable", "the node is gone")
+    convert, left = hook._convert_one, MACHINES // 2
+
+    async def dies(kube: Kube, kind: Kind, item: Json) -> bool:
+        nonlocal left
+        left -= kind.name == INTERFACES.name
+        if left < 0:
+            raise KubeError(0, "Unreachable", "the node is gone")
+        return await convert(kube, kind, item)
 
     with monkeypatch.context() as patch:
-        patch.setattr(hook, "_write", dies)
+        patch.setattr(hook, "_convert_one", dies)
         with pytest.raises(KubeError, match="the node is gone"):
             upgrade(kubeconfig)
-    # The API server has dropped by now what it does not know.
-    assert "attachmentTypes" not in world.get(PIPELINES, "router")["spec"]
+    # Some are converted and some are not; nothing is lost.
+    specs = [item["spec"] for item in world.all(INTERFACES).values()]
+    assert 0 < sum("pipelineRef" in spec for spec in specs) < MACHINES
+    assert all(("pipelineRef" in spec) != ("pipelineName" in spec) for spec in specs)
     assert "Job" in {item["kind"] for item in rendered(world)}
     upgrade(kubeconfig)
     check(world)

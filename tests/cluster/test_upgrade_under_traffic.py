@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An upgrade from an earlier commit by the documented command, with a hundred Interfaces.
 
-HEADRACE_TEST_UPGRADE_FROM names the commit, one of the first release; without it this is skipped.
+HEADRACE_TEST_UPGRADE_FROM names the commit, one of release 0.2; without it this is skipped.
 """
 
 import json
@@ -9,7 +9,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tests.cluster.cluster import Cluster, Node
 from tests.cluster.earlier import tree_of
 from tests.cluster.images import Images
 from tests.cluster.pods import known, manifest, running
-from tests.cluster.sandbox import CommandError, until
+from tests.cluster.sandbox import until
 from tests.cluster.site import NODE_AGENT, PIPELINE, SECONDS, ClusterPinger, Site
 from tests.e2e.conftest import VM2, VM3
 
@@ -30,7 +30,7 @@ TAG = "earlier"
 TENANTS, MACHINES = 5, 19
 """Beside blue and red; the last are more than an engine on Debian's DPDK has ports for."""
 OUTSIDE, BEHIND = "2001:db8::9", "192.0.2.0/24"
-"""An underlay address that is no node's, and what tenant-0 reaches there."""
+"""An UnderlayEndpoint, and what tenant-0 reaches there."""
 INTERVAL = 0.01
 """Seconds between two pings."""
 
@@ -67,8 +67,13 @@ def site(cluster: Cluster, images: Images, earlier: Path) -> Iterator[Site]:
         site.machines["blue/vm3"] = cluster.endpoint("blue/vm3", VM3, node)
         site.install(earlier / "helm/headrace", **NODE_AGENT, **tags)
         cluster.kubectl("apply", "-f", earlier / "deploy/examples/two-nodes")
-        types = json.dumps({"spec": {"attachmentTypes": ["AFPacket", "Null", "Pod"]}})
-        cluster.kubectl("patch", "pipeline", PIPELINE, "--type=merge", "-p", types)
+        devices = [
+            {"name": "netdevs", "type": "AFPacket", "deviceNames": ["*"]},
+            {"name": "pods", "type": "Pod"},
+        ]
+        change = json.dumps({"spec": {"devices": devices}})
+        cluster.kubectl("patch", "pipeline", PIPELINE, "--type=merge", "-p", change)
+        put(site, endpoint())
         device = {"type": "AFPacket", "afPacket": {"deviceName": "blue-vm3"}}
         put(site, interface("blue", "blue", "vm3", node, addresses=[*VM3], attachment=device))
         for kind in ("pipelines", "virtualnetworks", "interfaces"):
@@ -86,9 +91,7 @@ def site(cluster: Cluster, images: Images, earlier: Path) -> Iterator[Site]:
         site.machines.pop("blue/vm3", None)
         names = ["green", *(f"tenant-{number}" for number in range(TENANTS))]
         cluster.kubectl("delete", "namespace", *names, "--ignore-not-found")
-        with suppress(CommandError):
-            # The earlier release does not have them.
-            cluster.kubectl("delete", "underlayendpoints", "--all")
+        cluster.kubectl("delete", "underlayendpoints", "--all")
         site.clear()
         site.unplug()
 
@@ -102,16 +105,27 @@ def tenants(site: Site) -> Iterator[dict[str, Any]]:
     """Tenants whose Interfaces have no machine; one has a way out of the Pipeline."""
     for number in range(TENANTS):
         tenant = f"tenant-{number}"
-        hops = [{"underlayAddress": OUTSIDE}]
+        hops = [{"endpointRef": {"name": "outside"}}]
         yield from network(tenant, *([{"prefix": BEHIND, "nextHops": hops}] if not number else ()))
         for index in range(MACHINES):
             yield interface(tenant, "net", f"vm{index}", site.nodes[index % 2])
 
 
+def endpoint() -> dict[str, Any]:
+    """The way out, for everybody."""
+    return {
+        "apiVersion": "headrace.dev/v1alpha1",
+        "kind": "UnderlayEndpoint",
+        "metadata": {"name": "outside"},
+        "spec": {"address": OUTSIDE, "namespaceSelector": {}},
+    }
+
+
 def network(tenant: str, *routes: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The tenant's namespace, and its network."""
     yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": tenant}}
-    spec = {"subnets": [{"prefix": "10.0.0.0/24"}], "routes": routes}
+    dropped = {"prefix": "198.51.100.0/24", "blackhole": True}
+    spec = {"subnets": [{"prefix": "10.0.0.0/24"}], "routes": [*routes, dropped]}
     yield item("VirtualNetwork", tenant, "net", spec)
 
 
@@ -210,24 +224,22 @@ def key(found: Any) -> str:
 
 
 def given(site: Site) -> dict[str, Any]:
-    """What was given out, but for underlay addresses of Interfaces; and what runs by what name."""
+    """What was given out; and what runs by what name."""
     (pipeline,) = site.get("pipelines")
+    names = ("nodeName", "addresses", "underlayAddress")
     return {
         "vnis": {key(each): each["status"]["vni"] for each in site.get("vnet", "-A")},
         "addresses": {
-            key(each): (each["status"]["nodeName"], each["status"]["addresses"])
+            key(each): [each["status"].get(name) for name in names]
             for each in site.get("interfaces", "-A")
         },
         "nodes": {each["name"]: each["underlayPrefix"] for each in pipeline["status"]["nodes"]},
         "port": pipeline["status"]["metricsPort"],
         "sets": {key(each): each["metadata"]["uid"] for each in site.get("ds", "-n", NAMESPACE)},
+        "slices": {
+            key(each): each["spec"]["routes"] for each in site.get("routeslices", "-n", NAMESPACE)
+        },
     }
-
-
-def underlay(site: Site) -> dict[str, str]:
-    """Underlay addresses of Interfaces."""
-    found = site.get("interfaces", "-A")
-    return {key(each): each.get("status", {}).get("underlayAddress", "") for each in found}
 
 
 def pod_address(site: Site, pod: str) -> str:
@@ -240,23 +252,7 @@ def pod_address(site: Site, pod: str) -> str:
     return str(found["status"]["addresses"][0])
 
 
-def checked(pipeline: Any) -> str:
-    """What the Pipeline says of the check of sources."""
-    conditions = pipeline.get("status", {}).get("conditions", ())
-    return next((c["reason"] for c in conditions if c["type"] == "SourcesChecked"), "")
-
-
-def unknown(config: Any) -> bool:
-    """Whether the config has a field that agents of the first release refuse."""
-    spec = config["spec"]
-    return bool(
-        {"pipelinePrefix", "underlaySourceCheck"} & spec.keys()
-        or any("endpoints" in each for each in spec["networks"])
-        or any("formerUnderlayAddresses" in each for each in spec["interfaces"])
-    )
-
-
-def test_underlay_addresses_change_once_and_nothing_else(
+def test_objects_are_converted_and_nothing_moves(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def say(what: str, flows: dict[str, Flow]) -> dict[str, list[int]]:
@@ -266,11 +262,13 @@ def test_underlay_addresses_change_once_and_nothing_else(
         return lost
 
     def all_given() -> bool:
-        found = underlay(site)
-        return len(found) == TENANTS * MACHINES + 7 and all(found.values())
+        found = [each.get("status", {}) for each in site.get("interfaces", "-A")]
+        return len(found) == TENANTS * MACHINES + 7 and all(
+            each.get("underlayAddress") for each in found
+        )
 
     until(all_given, "every Interface has its addresses", SECONDS)
-    before, addresses = given(site), underlay(site)
+    before = given(site)
     flows = {
         "between nodes": Flow(site, "blue/vm1", VM2[0]),
         "within node-a": Flow(site, "blue/vm1", VM3[0]),
@@ -279,14 +277,13 @@ def test_underlay_addresses_change_once_and_nothing_else(
     try:
         replace_pods(site, flows.values())
         say("each dataplane pod deleted, release before", flows)
-        kinds = ("pipelines", "interfaces", "dataplaneconfigs", "routeslices")
-        with watching(site, *kinds) as watches:
+        with watching(site, "interfaces", "dataplaneconfigs") as watches:
             site.upgrade(**NODE_AGENT)
             # To ask again and again would take the CPUs on which the pods start.
-            words = ("wait", f"pipeline/{PIPELINE}", "--for=condition=SourcesChecked")
+            words = ("rollout", "status", "daemonset", f"headrace-{PIPELINE}", "-n", NAMESPACE)
             site.cluster.kubectl(*words, f"--timeout={SECONDS:.0f}s", seconds=SECONDS + 10)
             for flow in flows.values():
-                flow.wait(300)
+                flow.wait(300, SECONDS)
         lost = say("upgrade", flows)
         replace_pods(site, flows.values())
         say("each dataplane pod deleted, this release", flows)
@@ -297,25 +294,23 @@ def test_underlay_addresses_change_once_and_nothing_else(
     # A node that is replaced does not forward; for all else nothing was lost.
     assert [len(lost[name]) for name in flows] == [2, 1, 2]
     assert given(site) == before
-    seen = {kind: watch.seen for kind, watch in watches.items()}
-    moved: dict[str, list[str]] = {name: [address] for name, address in addresses.items()}
-    for each in seen["interfaces"]:
-        address = each["status"]["underlayAddress"]
-        if moved[key(each)][-1] != address:
-            moved[key(each)].append(address)
-    assert {len(found) for found in moved.values()} == {2}
-    reasons = [reason for each in seen["pipelines"] if (reason := checked(each))]
-    assert [
-        reason for index, reason in enumerate(reasons) if reasons[index - 1 : index] != [reason]
-    ] == ["AgentTooOld", "AddressesMoving", "Enforced"]
-    for each in seen["dataplaneconfigs"]:
-        assert each["status"].get("features") or not unknown(each), each
-    for each in seen["routeslices"]:
-        if each["spec"]["network"] == "tenant-0/net":
-            routes = {route["prefix"]: route["nextHops"] for route in each["spec"]["routes"]}
-            assert routes[BEHIND] == [{"underlayAddress": OUTSIDE, "weight": 1}]
-    (network,) = site.get("vnet", "-n", "tenant-0")
-    assert "endpointRef" in network["spec"]["routes"][0]["nextHops"][0]
+    addresses = {name: found[2] for name, found in before["addresses"].items()}
+    for each in watches["interfaces"].seen:
+        # At no time was it another.
+        assert each["status"].get("underlayAddress") == addresses[key(each)]
+    for each in watches["dataplaneconfigs"].seen:
+        assert len(each["spec"]["interfaces"]) == len(on(each["spec"]["nodeName"], before))
+    for each in site.get("interfaces", "-A"):
+        assert each["spec"]["pipelineRef"] == {"name": PIPELINE}
+        assert each["spec"]["attachment"]["type"] in ("AFPacket", "Pod", "Discard")
+    for each in site.get("vnet", "-A"):
+        if key(each).startswith("tenant-"):
+            assert each["spec"]["routes"][-1]["action"] == "Drop"
+
+
+def on(node: str, before: dict[str, Any]) -> list[str]:
+    """Interfaces that had an address on the node."""
+    return [name for name, (where, *_) in before["addresses"].items() if where == node]
 
 
 def replace_pods(site: Site, flows: Collection[Flow]) -> None:

@@ -31,7 +31,8 @@ metadata:
 spec:
   networkRef:
     name: red
-  pipelineName: router
+  pipelineRef:
+    name: router
   nodeName: node-b
   addresses: ["{VM2[0]}"]
   attachment:
@@ -115,6 +116,7 @@ metadata:
 spec:
   address: "{target}"
   namespaceSelector: {{}}
+  networkSelector: {{}}
 """,
     )
     site.write("blue.yaml", blue.replace("subnets:", route % "endpointRef: {name: hole}"))

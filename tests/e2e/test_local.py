@@ -24,7 +24,8 @@ metadata:
 spec:
   networkRef:
     name: blue
-  pipelineName: router
+  pipelineRef:
+    name: router
   nodeName: node-a
   addresses: ["{VM3[0]}", "{VM3[1]}"]
   attachment:
@@ -52,10 +53,11 @@ metadata:
 spec:
   networkRef:
     name: a
-  pipelineName: router
+  pipelineRef:
+    name: router
   nodeName: node-a
   attachment:
-    type: "Null"
+    type: Discard
 """
 
 

@@ -16,9 +16,9 @@ apiVersion: headrace.dev/v1alpha1
 kind: Pipeline
 metadata: {name: router}
 spec:
-  underlayPrefix: fd00:1::/48
+  underlayPrefixes: ["fd00:1::/48"]
   workers: {shareControlCore: true}
-  devices: [{name: nothing, type: "Null"}]
+  devices: [{name: nothing, type: Discard}]
 ---
 apiVersion: headrace.dev/v1alpha1
 kind: VirtualNetwork
@@ -30,7 +30,11 @@ INTERFACE = """
 apiVersion: headrace.dev/v1alpha1
 kind: Interface
 metadata: {name: %s}
-spec: {networkRef: {name: blue}, pipelineName: router, nodeName: here, attachment: {type: "Null"}}
+spec:
+  networkRef: {name: blue}
+  pipelineRef: {name: router}
+  nodeName: here
+  attachment: {type: Discard}
 """
 # DPDK is mostly built for 32 ports. Without anything else the names decide: late ones come first.
 FIRST, LATE = (

@@ -103,8 +103,8 @@ def tap(name: str, mtu: int = UPLINK_MTU, **spec: object) -> Put:
 
 
 def checking(check: bool = True, **spec: object) -> Put:
-    """Return settings with the Pipeline's prefix."""
-    return settings(underlayPrefix=ON_LINK, underlaySourceCheck=check, **spec)
+    """Return settings with the Pipeline's prefix, or prefixes."""
+    return settings(**{"underlayPrefixes": [ON_LINK], "underlaySourceCheck": check, **spec})
 
 
 def network(key: str, vni: int, **spec: object) -> Put:

@@ -12,6 +12,7 @@ from scapy.layers.inet6 import IPv6
 from headrace_api import FEATURES
 from headrace_dataplane.protocol import (
     MAX_MESSAGE,
+    PROTOCOL,
     Change,
     Delete,
     EngineClient,
@@ -76,7 +77,7 @@ def interface(
 
 def test_hello(lab: Lab) -> None:
     hello = lab.engine.client.hello()
-    assert hello.protocol == 1
+    assert hello.protocol == PROTOCOL
     assert hello.dpdk.startswith("DPDK ")
     assert hello.pid == lab.engine.pid
     assert len(hello.workers) >= 1
@@ -92,7 +93,7 @@ def test_hello(lab: Lab) -> None:
         (settings(idle="lazy"), "idle", "InvalidField"),
         (settings(icmpPerSecond=-1), "icmpPerSecond", "InvalidField"),
         (settings(extra=1), "extra", "UnknownField"),
-        (settings(underlayPrefix="fd00:1::/65"), "underlayPrefix", "InvalidField"),
+        (settings(underlayPrefixes=["fd00:1::/65"]), "underlayPrefixes[0]", "InvalidField"),
         (settings(underlaySourceCheck=True), "underlaySourceCheck", "InvalidField"),
         (put("settings", "engine", idle="poll", burst=1), "icmpPerSecond", "MissingField"),
         (put("settings", "other", idle="poll", burst=1, icmpPerSecond=1), "key", "InvalidField"),
@@ -224,13 +225,13 @@ def ask(lab: Lab, message: bytes) -> bytes:
 )
 def test_bad_messages(lab: Lab, message: bytes, reason: bytes) -> None:
     assert reason in ask(lab, message)
-    assert lab.engine.client.hello().protocol == 1
+    assert lab.engine.client.hello().protocol == PROTOCOL
 
 
 def test_a_client_that_goes_away_midway(lab: Lab) -> None:
     for message in (b"", b"\0", b"\0\0\1\0{", b"\0\0\1\0" + b"x" * 200):
         assert ask(lab, message) == b""
-    assert lab.engine.client.hello().protocol == 1
+    assert lab.engine.client.hello().protocol == PROTOCOL
 
 
 # Digests and generations.
@@ -351,7 +352,7 @@ def test_pages(lab: Lab) -> None:
 def test_many_clients(lab: Lab) -> None:
     clients = [EngineClient(lab.engine.socket) for _ in range(3)]
     try:
-        assert [client.hello().protocol for client in clients] == [1, 1, 1]
+        assert [client.hello().protocol for client in clients] == [PROTOCOL] * 3
     finally:
         for client in clients:
             client.close()

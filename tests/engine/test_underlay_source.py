@@ -94,6 +94,28 @@ def test_other_sources_are_dropped(site: Site, family: int, source: str) -> None
     site.lab.quiet(site.a)
 
 
+@FAMILIES
+@pytest.mark.parametrize("second", ["fd77::/16", "fd77:0:0:8::/61"])
+def test_nodes_of_several_prefixes(site: Site, family: int, second: str) -> None:
+    """Neither length nor order of the prefixes matters."""
+    lab = site.lab
+    there, green = "fd77::9:0:6400:0:9", "fd77::9:0:c800:0:9"
+    for prefixes in ([ON_LINK, second], [second, ON_LINK]):
+        lab.commit(checking(underlayPrefixes=prefixes))
+        for source in (there, REMOTE):
+            site.up.send(arriving(site, source, A.underlay, to(A, family)))
+            assert lab.receive(site.a, frames.has(UDP))
+        for source in (green, "fd78::9:0:6400:0:9", "fd77::9:0:0:0:9", REMOTE_GREEN):
+            site.up.send(arriving(site, source, A.underlay, to(A, family)), drop="underlay_source")
+        lab.quiet(site.a)
+    # What is sent there carries the VNI as well.
+    site.up.hosts[there] = REMOTE_MAC
+    lab.commit(uplink(onLink=[ON_LINK, second]), routes("there", BLUE, ["10.9.0.1/32", there]))
+    assert sent_to(site, A, "10.9.0.1") == (SOURCE, there)
+    lab.commit(checking())
+    site.up.send(arriving(site, there, A.underlay, to(A, family)), drop="underlay_source")
+
+
 def test_among_good_ones(site: Site) -> None:
     """In one burst each packet is judged alone."""
     good = bytes(arriving(site, REMOTE, A.underlay, to(A)))

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from headrace_dataplane.protocol import PROTOCOL
+
 KINDS = ("settings", "port", "network", "uplink", "interface", "routes")
 
 
@@ -84,7 +86,7 @@ class FakeEngine(_Server):
     def hello(self) -> dict[str, Any]:
         return {
             "ok": True,
-            "protocol": 1,
+            "protocol": PROTOCOL,
             "version": "0.1.0",
             "dpdk": "DPDK 22.11.11",
             "pid": self.pid,

@@ -6,6 +6,7 @@ import pytest
 
 from headrace_dataplane.protocol import (
     MAX_MESSAGE,
+    PROTOCOL,
     Delete,
     EngineAbsentError,
     EngineClient,
@@ -75,12 +76,13 @@ def test_a_garbled_reply_is_an_error(engine: FakeEngine, monkeypatch: pytest.Mon
 
 
 def test_another_protocol_is_refused(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    newer = {"ok": True, "protocol": 2, "version": "0.9.0", "all": "else"}
+    newer = {"ok": True, "protocol": PROTOCOL + 1, "version": "0.9.0", "all": "else"}
     monkeypatch.setattr(engine, "hello", lambda: newer)
     with EngineClient(engine.path) as client, pytest.raises(EngineError) as caught:
         client.hello()
     assert str(caught.value) == (
-        "the engine, of Headrace 0.9.0, speaks protocol 2, this program 1: use both of one release"
+        f"the engine, of Headrace 0.9.0, speaks protocol {PROTOCOL + 1}, this program {PROTOCOL}:"
+        " use both of one release"
     )
 
 

@@ -56,7 +56,7 @@ CONFIG: dict[str, Any] = {
                 "name": "vm2",
                 "network": "a/blue",
                 "vni": 100,
-                "attachment": {"type": "Null"},
+                "attachment": {"type": "Discard"},
                 "addresses": ["10.0.0.3"],
                 "gateways": ["10.0.0.1"],
                 "underlayAddress": "fd00:1:0:1::3",
@@ -167,7 +167,7 @@ def test_what_is_newer_than_the_first_release_is_translated_where_it_is_given() 
         }
     )
     objects = {o.kind: o.spec for o in translate(config, []).objects if o.key != "uplink/uplink0"}
-    assert objects["settings"]["underlayPrefix"] == "fd00:1::/48"
+    assert objects["settings"]["underlayPrefixes"] == ["fd00:1::/48"]
     assert objects["settings"]["underlaySourceCheck"] is True
     assert objects["settings"]["waitingPacketsPerNamespace"] == 9
     assert objects["network"]["endpoints"] == ["fd09::1"]
@@ -232,7 +232,7 @@ def attachment(kind: str, **member: object) -> Attachment:
             rf"net_af_packet[0-9a-f]{{8}},iface={pod_device('a/vm1')},qpairs=1,qdisc_bypass=1,"
             r"framecnt=2048",
         ),
-        (attachment("Null"), r"net_null[0-9a-f]{8},no-rx=1"),
+        (attachment("Discard"), r"net_null[0-9a-f]{8},no-rx=1"),
         (attachment("SRIOV", sriov={"pciAddress": "0000:3b:02.1"}), r"0000:3b:02\.1"),
     ],
 )

@@ -14,7 +14,8 @@ kind: Interface
 metadata: {name: vm1}
 spec:
   networkRef: {name: blue}
-  pipelineName: router
+  pipelineRef:
+    name: router
   nodeName: node-a
   attachment: {type: Tap, tap: {deviceName: tap0}}
 """
@@ -96,7 +97,6 @@ def test_a_broken_network_gives_one_line(old: str, new: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("attachment", "field", "words"),
     [
-        ("{type: Null}", "type", 'write "Null" in quotes'),
         ("{type: tap}", "type", "did you mean Tap?"),
         ("{type: Tap}", "tap", "required when type is Tap"),
         ("{type: Tap, tap: {name: a}}", "tap.deviceName", "required, but not given"),
@@ -119,7 +119,7 @@ def test_a_broken_document_hurts_itself_alone() -> None:
     assert [item.key for item in objects.all()] == ["default/blue", "default/vm1"]
     assert [(found.source, found.reason) for found in problems] == [
         ("m.yaml:10", "InvalidYAML"),
-        ("m.yaml:21", "InvalidYAML"),
+        ("m.yaml:22", "InvalidYAML"),
     ]
 
 

@@ -119,9 +119,22 @@ def network(**spec: object) -> object:
         ),
         (network(subnets=[{"prefix": "10.0.0.0/24", "gateway": "10.0.1.1"}]), "gateway", "not in"),
         (network(subnets=[{"prefix": "10.0.0.0/24", "gateway": "10.0.0.0"}]), "gateway", "network"),
-        (network(routes=[{"prefix": "::/0"}]), "", "exactly one of blackhole and nextHops"),
+        (network(routes=[{"prefix": "::/0"}]), "nextHops", "required with action Forward"),
         (
-            network(routes=[{"prefix": "::/0", "blackhole": True}] * 2),
+            network(
+                routes=[
+                    {
+                        "prefix": "::/0",
+                        "action": "Drop",
+                        "nextHops": [{"interfaceRef": {"name": "a"}}],
+                    }
+                ]
+            ),
+            "nextHops",
+            "not allowed with action Drop",
+        ),
+        (
+            network(routes=[{"prefix": "::/0", "action": "Drop"}] * 2),
             "routes[1].prefix",
             "routed already by routes[0]",
         ),
@@ -159,7 +172,7 @@ def test_a_gateway_has_a_default() -> None:
 def endpoint(**attachment: object) -> dict[str, object]:
     return {
         "networkRef": {"name": "blue"},
-        "pipelineName": "router",
+        "pipelineRef": {"name": "router"},
         "nodeName": "node-a",
         "attachment": attachment,
     }
@@ -174,7 +187,11 @@ def endpoint(**attachment: object) -> dict[str, object]:
             "afXDP",
             "required when type is AFXDP",
         ),
-        ({"type": "Null", "tap": {"deviceName": "a"}}, "tap", "not allowed when type is Null"),
+        (
+            {"type": "Discard", "tap": {"deviceName": "a"}},
+            "tap",
+            "not allowed when type is Discard",
+        ),
         ({"type": "SRIOV", "sriov": {}}, "", "exactly one of pciAddress and resourceName"),
         ({"type": "Pcap", "pcap": {}}, "", "at least one of receiveFile and transmitFile"),
     ],
@@ -189,8 +206,8 @@ def test_an_attachment_has_the_member_of_its_type(
 
 def test_a_pipeline_has_defaults() -> None:
     spec = {
-        "underlayPrefix": "fd00:1::/48",
-        "uplinks": [{"name": "up", "attachment": {"type": "Null"}}],
+        "underlayPrefixes": ["fd00:1::/48"],
+        "uplinks": [{"name": "up", "attachment": {"type": "Discard"}}],
     }
     item = Pipeline.model_validate({"metadata": {"name": "router"}, "spec": spec})
     assert item.spec.workers.to_dict() == {
@@ -216,7 +233,7 @@ def test_objects_round_trip_and_are_frozen() -> None:
 def test_a_status_of_a_newer_release_is_read_and_a_spec_is_not() -> None:
     manifest: dict[str, Any] = {
         "metadata": {"name": "a", "namespace": "b", "managedFields": []},
-        "spec": endpoint(type="Null"),
+        "spec": endpoint(type="Discard"),
         "status": {"underlayAddress": "fd00::2", "newer": 1},
     }
     status = Interface.model_validate(manifest).status

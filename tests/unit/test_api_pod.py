@@ -112,7 +112,7 @@ def spec(**more: Any) -> Any:
         "metadata": {"name": "web", "namespace": "ns"},
         "spec": {
             "networkRef": {"name": "blue"},
-            "pipelineName": "router",
+            "pipelineRef": {"name": "router"},
             "attachment": attachment,
         },
     }
@@ -131,7 +131,7 @@ def test_an_interface_of_a_pod_names_no_node() -> None:
 
 def test_every_other_interface_names_its_node() -> None:
     item = spec()
-    item["spec"]["attachment"] = {"type": "Null"}
+    item["spec"]["attachment"] = {"type": "Discard"}
     with pytest.raises(ValidationError, match="required, but not given"):
         Interface.model_validate(item)
 

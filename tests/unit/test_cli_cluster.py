@@ -78,7 +78,11 @@ CONFIG = seen(
 
 
 def interface(name: str, **status: Any) -> Seen:
-    spec: Json = {"networkRef": {"name": "blue"}, "pipelineName": "router", "nodeName": "node-a"}
+    spec: Json = {
+        "networkRef": {"name": "blue"},
+        "pipelineRef": {"name": "router"},
+        "nodeName": "node-a",
+    }
     return seen("Interface", name, spec, **status)
 
 

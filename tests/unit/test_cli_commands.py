@@ -13,7 +13,7 @@ from headrace_cli.output import duration, table
 from headrace_cli.status import load
 from headrace_cli.target import socket_path
 from headrace_dataplane.daemon import AgentError, parse_cpus
-from headrace_dataplane.protocol import Worker
+from headrace_dataplane.protocol import PROTOCOL, Worker
 from tests.unit.fake_engine import FakeEngine, FakeTelemetry
 from tests.unit.test_agent_metrics import ANSWERS
 from tests.unit.test_cli_local import NETWORK, PIPELINE, interface
@@ -185,11 +185,12 @@ def test_an_engine_of_another_protocol_is_one_line(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    newer = {"ok": True, "protocol": 2, "version": "0.9.0"}
+    newer = {"ok": True, "protocol": PROTOCOL + 1, "version": "0.9.0"}
     monkeypatch.setattr(engine, "hello", lambda: newer)
     assert main([command, "--socket", str(engine.path)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"headrace {command}: the engine, of Headrace 0.9.0, speaks protocol 2")
+    speaks = f"the engine, of Headrace 0.9.0, speaks protocol {PROTOCOL + 1}"
+    assert line.startswith(f"headrace {command}: {speaks}")
 
 
 def test_no_engine_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

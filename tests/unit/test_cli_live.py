@@ -39,9 +39,10 @@ def pod(name: str, networks: str, phase: str = "Running") -> Any:
 
 def cluster(*pods: Any) -> Held:
     pipeline = {
-        "underlayPrefix": "fd00:1::/48",
+        "underlayPrefixes": ["fd00:1::/48"],
+        "nodeSelector": {},
         "allowedNamespaces": {},
-        "devices": [{"name": "pods", "type": "Pod"}],
+        "devices": [{"name": "pods", "type": "Pod", "namespaceSelector": {}}],
     }
     return {
         VIRTUAL_NETWORKS: [

@@ -22,7 +22,7 @@ PIPELINE = """\
 apiVersion: headrace.dev/v1alpha1
 kind: Pipeline
 metadata: {name: router}
-spec: {underlayPrefix: "fd00:1::/48"}
+spec: {underlayPrefixes: ["fd00:1::/48"]}
 """
 NETWORK = """\
 apiVersion: headrace.dev/v1alpha1
@@ -41,10 +41,11 @@ kind: Interface
 metadata: {{name: {name}}}
 spec:
   networkRef: {{name: {network}}}
-  pipelineName: router
+  pipelineRef:
+    name: router
   nodeName: {node}
   attachment:
-    type: "Null"
+    type: Discard
 """
 
 

@@ -31,11 +31,14 @@ from headrace_operator.compiler import interface as compiler_interface
 from headrace_operator.compiler.addresses import host_part, identity, underlay_address
 
 DEVICES: list[dict[str, Any]] = [
-    {"name": "taps", "type": "Tap", "deviceNames": ["*"]},
-    {"name": "netdevs", "type": "AFPacket", "deviceNames": ["*"]},
-    {"name": "functions", "type": "SRIOV", "pciAddresses": ["*"]},
-    {"name": "captures", "type": "Pcap", "directory": "/srv/captures"},
-    *({"name": kind.lower(), "type": kind} for kind in ("Pod", "Memif", "VhostUser")),
+    {"name": "taps", "type": "Tap", "deviceNames": ["*"], "namespaceSelector": {}},
+    {"name": "netdevs", "type": "AFPacket", "deviceNames": ["*"], "namespaceSelector": {}},
+    {"name": "functions", "type": "SRIOV", "pciAddresses": ["*"], "namespaceSelector": {}},
+    {"name": "captures", "type": "Pcap", "directory": "/srv/captures", "namespaceSelector": {}},
+    *(
+        {"name": kind.lower(), "type": kind, "namespaceSelector": {}}
+        for kind in ("Pod", "Memif", "VhostUser")
+    ),
 ]
 """An entry for everything."""
 
@@ -53,7 +56,7 @@ def interface(
     tap = {"type": "Tap", "tap": {"deviceName": device or f"tap-{name}"}}
     spec = {
         "networkRef": {"name": "blue"},
-        "pipelineName": "router",
+        "pipelineRef": {"name": "router"},
         "nodeName": "node-a",
         "attachment": tap,
         **spec,
@@ -65,7 +68,8 @@ def interface(
 def pipeline(name: str = "router", **spec: Any) -> Pipeline:
     uplink = {"type": "AFPacket", "afPacket": {"deviceName": "eth1"}}
     spec = {
-        "underlayPrefix": "fd00:1::/48",
+        "underlayPrefixes": ["fd00:1::/48"],
+        "nodeSelector": {},
         "uplinks": [{"name": "uplink0", "attachment": uplink}],
         "allowedNamespaces": {},
         "devices": DEVICES,
@@ -138,7 +142,7 @@ def test_one_interface_gets_all_that_it_needs() -> None:
         },
         "underlayPrefix": "fd00:1:0:1::/64",
         "underlayAddress": "fd00:1:0:1::1",
-        "pipelinePrefix": "fd00:1::/48",
+        "pipelinePrefixes": ["fd00:1::/48"],
         "underlaySourceCheck": "Enabled",
         "uplinks": [
             {
@@ -193,7 +197,11 @@ Case = tuple[str, str, Callable[[], Compilation]]
 
 CASES: list[Case] = [
     ("NetworkNotFound", "spec.networkRef.name", lambda: run(interface(networkRef={"name": "x"}))),
-    ("PipelineNotFound", "spec.pipelineName", lambda: run(interface(pipelineName="x"))),
+    (
+        "PipelineNotFound",
+        "spec.pipelineRef.name",
+        lambda: run(interface(pipelineRef={"name": "x"})),
+    ),
     ("NodeNotFound", "spec.nodeName", lambda: run(interface(nodeName="x"))),
     (
         "NodeNotSelected",
@@ -207,7 +215,18 @@ CASES: list[Case] = [
         "spec.attachment.type",
         lambda: run(
             interface(attachment={"type": "AFXDP", "afXDP": {"deviceName": "eth9"}}),
-            pipelines=(pipeline(devices=[{"name": "x", "type": "AFXDP", "deviceNames": ["*"]}]),),
+            pipelines=(
+                pipeline(
+                    devices=[
+                        {
+                            "name": "x",
+                            "type": "AFXDP",
+                            "deviceNames": ["*"],
+                            "namespaceSelector": {},
+                        }
+                    ]
+                ),
+            ),
         ),
     ),
     (
@@ -222,7 +241,7 @@ CASES: list[Case] = [
     ),
     (
         "NamespaceNotAllowed",
-        "spec.pipelineName",
+        "spec.pipelineRef.name",
         lambda: run(interface(), pipelines=(pipeline(allowedNamespaces=None),)),
     ),
     (
@@ -478,6 +497,51 @@ def test_an_upgrade_changes_underlay_addresses_node_by_node_and_checks_at_the_en
     assert not new & {*node_spec("node-b")}
 
 
+def test_how_full_a_network_is() -> None:
+    compiler = Compiler()
+    small = [{"prefix": "10.0.0.0/29"}, {"prefix": "2001:db8::/64"}]
+    assert compiler.usage("default/blue") is None
+    for item in (pipeline(), node("node-a"), network(subnets=small)):
+        compiler.upsert(item)
+    compiler.flush()
+    # Of eight are the network's own, the broadcast's and the gateway's.
+    assert compiler.usage("default/blue") == (0, 5)
+    given = interface("vm2", addresses=["10.0.0.4"], prefixes=["10.9.0.0/16"])
+    outside = interface("vm3", addresses=["192.0.2.1"])
+    for vm in (interface(), given, outside):
+        compiler.upsert(vm)
+    compiler.flush()
+    assert compiler.usage("default/blue") == (2, 3)
+    compiler.delete("Interface", "default/vm1")
+    compiler.flush()
+    assert compiler.usage("default/blue") == (1, 4)
+    compiler.upsert(network(subnets=[*small, {"prefix": "10.1.0.0/32"}]))
+    compiler.flush()
+    assert compiler.usage("default/blue") == (1, 0)
+
+
+def test_a_pipeline_may_get_more_prefixes() -> None:
+    one, both = ["fd00:1::/64"], ["fd00:1::/64", "fd00:2::/48"]
+    compiler = Compiler()
+    for item in (network(), pipeline(underlayPrefixes=one), node("node-a"), node("node-b")):
+        compiler.upsert(item)
+    compiler.agent("router", "node-b", ["UnderlaySourceCheck"])
+    first = compiler.flush()
+    (problem,) = first.problems["Pipeline", "router"]
+    assert (problem.reason, problem.field) == ("UnderlayPrefixExhausted", "spec.underlayPrefixes")
+    compiler.upsert(pipeline(underlayPrefixes=both))
+    second = compiler.flush()
+    assert second.problems["Pipeline", "router"] == ()
+    found = specs(compiler.snapshot())
+    a, b = found["router.node-a"], found["router.node-b"]
+    assert (a["underlayPrefix"], b["underlayPrefix"]) == (one[0], "fd00:2:0:1::/64")
+    assert a["pipelinePrefixes"] == both
+    assert a["uplinks"][0]["onLinkPrefixes"] == both
+    # An agent that knows one prefix is told of one.
+    assert "pipelinePrefixes" not in b
+    assert b["pipelinePrefix"] == one[0]
+
+
 def test_a_conflict_ends_when_the_holder_goes() -> None:
     compiler = Compiler()
     vm2 = interface("vm2", addresses=["10.0.0.9"])
@@ -496,7 +560,7 @@ def test_routes_of_the_network() -> None:
     own = [
         {"prefix": "0.0.0.0/0", "nextHops": [{"networkRef": {"name": "green"}}]},
         {"prefix": "10.9.0.0/16", "nextHops": hops},
-        {"prefix": "10.8.0.0/16", "blackhole": True},
+        {"prefix": "10.8.0.0/16", "action": "Drop"},
         {"prefix": "10.7.0.0/16", "nextHops": [{"interfaceRef": {"name": "none"}}]},
         {"prefix": "10.0.0.2/32", "nextHops": [{"endpointRef": {"name": "two"}}]},
     ]
@@ -754,7 +818,7 @@ def test_another_underlay_prefix_renumbers_the_underlay_alone() -> None:
     first = run(interface())
     second = run(
         interface(),
-        pipelines=(pipeline(underlayPrefix="fd00:2::/48"),),
+        pipelines=(pipeline(underlayPrefixes=["fd00:2::/48"]),),
         allocations=first.allocations,
     )
     before, after = (found.allocations.interfaces["default/vm1"] for found in (first, second))
@@ -813,7 +877,8 @@ def test_allocations_of_a_damaged_file_are_refused() -> None:
 
 def test_nodes_of_a_class_get_its_sizes() -> None:
     spec = {
-        "underlayPrefix": "fd00:1::/48",
+        "underlayPrefixes": ["fd00:1::/48"],
+        "nodeSelector": {},
         "workers": {"count": 2},
         "memory": "2Gi",
         "nodeClassLabel": "size",
@@ -854,7 +919,7 @@ def test_what_cannot_be_read_keeps_what_it_has() -> None:
         else:
             compiler.upsert(item)
     compiler.upsert(network("green"))
-    compiler.upsert(pipeline("other", underlayPrefix="fd00:2::/48"))
+    compiler.upsert(pipeline("other", underlayPrefixes=["fd00:2::/48"]))
     compiler.flush()
     held = compiler.snapshot().allocations
     vnis = {key: each.vni for key, each in held.networks.items()}
@@ -1002,7 +1067,7 @@ def test_a_pod_is_no_uplink() -> None:
 
 
 def endpoint(name: str, address: str, **spec: Any) -> UnderlayEndpoint:
-    spec = {"address": address, "namespaceSelector": {}, **spec}
+    spec = {"address": address, "namespaceSelector": {}, "networkSelector": {}, **spec}
     return UnderlayEndpoint.model_validate({"metadata": {"name": name}, "spec": spec})
 
 
@@ -1045,14 +1110,18 @@ def test_an_endpoint_admits_the_networks_that_it_selects() -> None:
 
 def test_an_endpoint_admits_by_namespace_and_nobody_unless_it_says_so() -> None:
     tenant = {"matchLabels": {"net": "tenant"}}
-    for selector, labels, admitted in (
-        (None, {}, False),
-        (tenant, {}, False),
-        (tenant, {"net": "tenant"}, True),
-        ({"matchLabels": {"kubernetes.io/metadata.name": "default"}}, {}, True),
+    by_name = {"matchLabels": {"kubernetes.io/metadata.name": "default"}}
+    everything: dict[str, Any] = {}
+    for namespaces, networks, labels, admitted in (
+        (None, everything, {}, False),
+        (everything, None, {}, False),
+        (tenant, everything, {}, False),
+        (tenant, everything, {"net": "tenant"}, True),
+        (by_name, everything, {}, True),
     ):
         compiler = _compiler(to_router(), interface())
-        compiler.upsert(endpoint("router", "fd99::1", namespaceSelector=selector))
+        selectors = {"namespaceSelector": namespaces, "networkSelector": networks}
+        compiler.upsert(endpoint("router", "fd99::1", **selectors))
         compiler.flush()
         metadata = {"name": "default", "labels": labels}
         compiler.upsert(Namespace.model_validate({"metadata": metadata}))
@@ -1076,7 +1145,7 @@ def test_no_route_leads_to_an_interface_by_its_address() -> None:
     compiler.upsert(endpoint("router", "fd99::1"))
     compiler.flush()
     assert reasons(compiler) == {}
-    compiler.upsert(pipeline("other", underlayPrefix="fd99::/48", uplinks=[]))
+    compiler.upsert(pipeline("other", underlayPrefixes=["fd99::/48"], uplinks=[]))
     compiler.flush()
     assert reasons(compiler)["router"] == "AddressInsideUnderlayPrefix"
 

@@ -42,7 +42,7 @@ BEFORE: tuple[Object, ...] = (
 AFTER: tuple[Object, ...] = (
     cases.pipeline(workers={"count": 3}),
     cases.network(
-        mtu=1400, routes=[*BLUE["routes"][:1], {"prefix": "10.6.0.0/16", "blackhole": True}]
+        mtu=1400, routes=[*BLUE["routes"][:1], {"prefix": "10.6.0.0/16", "action": "Drop"}]
     ),
     cases.network("green", mtu=1300),
     cases.interface("vm1", addresses=["10.0.0.99"], prefixes=["10.5.0.0/16"]),
@@ -142,10 +142,10 @@ CASES = [
 def break_it(monkeypatch: pytest.MonkeyPatch, case: Case) -> None:
     function = getattr(case.where, case.function)
 
-    def strange(*words: Any) -> Any:
+    def strange(*words: Any, **names: Any) -> Any:
         if case.word in words or getattr(words[0], "network", "") == case.word:
             raise KeyError("what is this?")
-        return function(*words)
+        return function(*words, **names)
 
     monkeypatch.setattr(case.where, case.function, strange)
 

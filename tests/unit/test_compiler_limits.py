@@ -12,14 +12,19 @@ REASON = "RouteLimitExceeded"
 
 def pipeline(limit: int | None = 4, name: str = "router") -> Pipeline:
     limits = {} if limit is None else {"routesPerNamespace": limit}
-    spec = {"underlayPrefix": "fd00:1::/48", "allowedNamespaces": {}, "limits": limits}
+    spec = {
+        "underlayPrefixes": ["fd00:1::/48"],
+        "nodeSelector": {},
+        "allowedNamespaces": {},
+        "limits": limits,
+    }
     return Pipeline.model_validate({"metadata": {"name": name}, "spec": spec})
 
 
 def network(space: str = "blue", *routes: str, name: str = "net") -> VirtualNetwork:
     spec = {
         "subnets": [{"prefix": "10.0.0.0/24"}],
-        "routes": [{"prefix": prefix, "blackhole": True} for prefix in routes],
+        "routes": [{"prefix": prefix, "action": "Drop"} for prefix in routes],
     }
     return VirtualNetwork.model_validate(
         {"metadata": {"name": name, "namespace": space}, "spec": spec}
@@ -30,10 +35,10 @@ def interface(number: int, *prefixes: str, space: str = "blue") -> Interface:
     """Number N came in the N-th second."""
     spec = {
         "networkRef": {"name": "net"},
-        "pipelineName": "router",
+        "pipelineRef": {"name": "router"},
         "nodeName": "node-a",
         "prefixes": prefixes,
-        "attachment": {"type": "Null"},
+        "attachment": {"type": "Discard"},
     }
     metadata = {
         "name": f"vm{number}",

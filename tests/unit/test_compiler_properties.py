@@ -36,11 +36,11 @@ CREATED = st.sampled_from(["", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"])
 
 TEAM = {"matchLabels": {"team": "lab"}}
 DEVICES: list[dict[str, Any]] = [
-    {"name": "taps", "type": "Tap", "deviceNames": ["*"]},
+    {"name": "taps", "type": "Tap", "deviceNames": ["*"], "namespaceSelector": {}},
     {"name": "pods", "type": "Pod"},
 ]
 NARROW: list[dict[str, Any]] = [
-    {"name": "two", "type": "Tap", "deviceNames": ["tap0", "up*"]},
+    {"name": "two", "type": "Tap", "deviceNames": ["tap0", "up*"], "namespaceSelector": {}},
     {"name": "lab", "type": "Tap", "deviceNames": ["tap?"], "namespaceSelector": TEAM},
 ]
 
@@ -52,13 +52,16 @@ _hop = st.one_of(
 )
 _prefixes = ["0.0.0.0/0", "10.9.0.0/24", "10.0.0.2/32"]
 _route = st.one_of(
-    st.builds(lambda prefix: {"prefix": prefix, "blackhole": True}, st.sampled_from(_prefixes)),
+    st.builds(lambda prefix: {"prefix": prefix, "action": "Drop"}, st.sampled_from(_prefixes)),
     st.builds(
         lambda prefix, hops: {"prefix": prefix, "nextHops": hops},
         st.sampled_from(_prefixes),
         st.lists(_hop, min_size=1, max_size=3),
     ),
 )
+
+
+PREFIXES = [["fd00:1::/48"], ["fd00:1::/62"], ["fd00:2::/64"], ["fd00:2::/64", "fd00:1::/62"]]
 
 
 @st.composite
@@ -82,7 +85,7 @@ def networks(draw: st.DrawFn) -> VirtualNetwork:
 def interfaces(draw: st.DrawFn) -> Interface:
     address = st.sampled_from(["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.1.9", "2001:db8::7"])
     device = draw(st.sampled_from(["tap0", "tap1", "tap2", "tap3", "tap4", "up0", "", ""]))
-    attachment: dict[str, object] = {"type": "Null"}
+    attachment: dict[str, object] = {"type": "Discard"}
     if device:
         attachment = {"type": "Tap", "tap": {"deviceName": device}}
     node: str | None = draw(st.sampled_from(NODES))
@@ -91,7 +94,7 @@ def interfaces(draw: st.DrawFn) -> Interface:
         node = None
     spec = {
         "networkRef": {"name": draw(st.sampled_from(NETWORKS))},
-        "pipelineName": draw(st.sampled_from(PIPELINES)),
+        "pipelineRef": {"name": draw(st.sampled_from(PIPELINES))},
         "nodeName": node,
         "addresses": draw(st.lists(address, max_size=2, unique=True)),
         "prefixes": draw(st.lists(st.sampled_from(_prefixes), max_size=2, unique=True)),
@@ -111,7 +114,7 @@ def pipelines(draw: st.DrawFn) -> Pipeline:
     labels = draw(st.sampled_from([{}, {"zone": "1"}]))
     spec: dict[str, object] = {
         "nodeSelector": {"matchLabels": labels},
-        "underlayPrefix": draw(st.sampled_from(["fd00:1::/48", "fd00:1::/62", "fd00:2::/64"])),
+        "underlayPrefixes": draw(st.sampled_from(PREFIXES)),
         "allowedNamespaces": draw(st.sampled_from([{}, {}, TEAM])),
         "devices": draw(st.sampled_from([DEVICES, DEVICES[:1], NARROW])),
         "limits": draw(st.sampled_from([{}, {"routesPerNamespace": 6}])),
@@ -151,7 +154,8 @@ def _base() -> list[Object]:
     for index, name in enumerate(PIPELINES):
         uplink = {"type": "Tap", "tap": {"deviceName": f"up{index}"}}
         spec = {
-            "underlayPrefix": "fd00:1::/60",
+            "underlayPrefixes": ["fd00:1::/60"],
+            "nodeSelector": {},
             "allowedNamespaces": {},
             "devices": DEVICES,
             "uplinks": [{"name": "uplink0", "attachment": uplink}],
@@ -184,7 +188,7 @@ def endpoints(draw: st.DrawFn) -> UnderlayEndpoint:
         "address": draw(st.sampled_from(["fd99::1", "fd99::2", "fd00:1::9"]))
     }
     if draw(st.integers(0, 3)):
-        spec["namespaceSelector"] = {}
+        spec |= {"namespaceSelector": {}, "networkSelector": {}}
     metadata = {"name": draw(st.sampled_from(ENDPOINTS))}
     return UnderlayEndpoint.model_validate({"metadata": metadata, "spec": spec})
 
@@ -338,7 +342,7 @@ def test_no_interface_has_a_device_that_its_namespace_may_not_name(steps: list[S
         assert spec.allowed_namespaces.matches(labels)
         kind = item["attachment"]["type"]
         entries = [each for each in spec.devices if each.type == kind and each.serves(labels)]
-        assert entries or kind == "Null"
+        assert entries or kind == "Discard"
         if kind == "Tap":
             assert any(each.has(item["attachment"]["tap"]["deviceName"]) for each in entries)
 
@@ -386,7 +390,7 @@ def test_a_broken_interface_hurts_only_itself(
         "nodeName": "none",
         "attachment": {"type": "Tap", "tap": {"deviceName": "t"}},
     }
-    spec |= {"node": elsewhere, "pipeline": {"pipelineName": "none"}}.get(
+    spec |= {"node": elsewhere, "pipeline": {"pipelineRef": {"name": "none"}}}.get(
         what, {"networkRef": {"name": "none"}}
     )
     metadata = {"name": "broken", "namespace": "ns"}

@@ -136,7 +136,8 @@ def test_an_entry_names_what_its_type_has(entry: dict[str, Any], field: str) -> 
 def pipeline(name: str = "router", **spec: Any) -> Pipeline:
     uplink = {"type": "AFPacket", "afPacket": {"deviceName": "eth7"}}
     spec = {
-        "underlayPrefix": "fd00:1::/48",
+        "underlayPrefixes": ["fd00:1::/48"],
+        "nodeSelector": {},
         "allowedNamespaces": {},
         "uplinks": [{"name": "uplink0", "attachment": uplink}],
         **spec,
@@ -146,13 +147,13 @@ def pipeline(name: str = "router", **spec: Any) -> Pipeline:
 
 def attachment(kind: str, **fields: str) -> dict[str, Any]:
     member = {"AFPacket": "afPacket", "SRIOV": "sriov", "Tap": "tap"}.get(kind, kind.lower())
-    return {"type": kind, member: fields} if kind != "Null" else {"type": kind}
+    return {"type": kind, member: fields} if kind != "Discard" else {"type": kind}
 
 
 def interface(wanted: dict[str, Any], name: str = "vm", namespace: str = "blue") -> Interface:
     spec: dict[str, Any] = {
         "networkRef": {"name": "net"},
-        "pipelineName": "router",
+        "pipelineRef": {"name": "router"},
         "attachment": wanted,
     }
     if wanted["type"] != "Pod":
@@ -201,11 +202,16 @@ def compiled(found: Compilation) -> set[str]:
 
 
 WIDE = [
-    {"name": "netdevs", "type": "AFPacket", "deviceNames": ["*"]},
+    {"name": "netdevs", "type": "AFPacket", "deviceNames": ["*"], "namespaceSelector": {}},
     {"name": "taps", "type": "Tap", "deviceNames": ["lab-*"], "namespaceSelector": LAB},
-    {"name": "functions", "type": "SRIOV", "pciAddresses": ["0000:3b:02.*"]},
-    {"name": "captures", "type": "Pcap", "directory": "/srv/captures"},
-    {"name": "pods", "type": "Pod"},
+    {
+        "name": "functions",
+        "type": "SRIOV",
+        "pciAddresses": ["0000:3b:02.*"],
+        "namespaceSelector": {},
+    },
+    {"name": "captures", "type": "Pcap", "directory": "/srv/captures", "namespaceSelector": {}},
+    {"name": "pods", "type": "Pod", "namespaceSelector": {}},
 ]
 RED_POD = interface(attachment("Pod", name="web"), "web-net", "red")
 REDS_VETH = pod_device("red/web-net")
@@ -253,7 +259,7 @@ def test_what_is_not_listed_is_a_problem_and_nothing_of_it_is_compiled(
         attachment("Tap", deviceName="lab-1"),
         attachment("SRIOV", pciAddress="0000:3b:02.1"),
         attachment("Pcap", transmitFile="/srv/captures/deep/er.pcap"),
-        attachment("Null"),
+        attachment("Discard"),
     ],
 )
 def test_what_is_listed_for_the_namespace_is_compiled(wanted: dict[str, Any]) -> None:
@@ -329,7 +335,7 @@ def test_a_pods_device_and_a_netdev_of_one_name_conflict() -> None:
     compiler.upsert(
         pipeline(
             "other",
-            underlayPrefix="fd00:2::/48",
+            underlayPrefixes=["fd00:2::/48"],
             uplinks=[{"name": "uplink0", "attachment": uplink}],
         )
     )
@@ -377,15 +383,16 @@ kind: Interface
 metadata: {name: vm, namespace: blue}
 spec:
   networkRef: {name: net}
-  pipelineName: router
+  pipelineRef:
+    name: router
   nodeName: here
-  attachment: {type: "Null"}
+  attachment: {type: Discard}
 ---
 apiVersion: headrace.dev/v1alpha1
 kind: Pipeline
 metadata: {name: router}
 spec:
-  underlayPrefix: fd00:1::/48
+  underlayPrefixes: ["fd00:1::/48"]
 """
 
 

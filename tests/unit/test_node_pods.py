@@ -100,7 +100,7 @@ def interface(name: str = "web-blue", pod: str = "web", owner: str = "", static:
         "metadata": metadata,
         "spec": {
             "networkRef": {"name": "blue"},
-            "pipelineName": "router",
+            "pipelineRef": {"name": "router"},
             "attachment": {"type": "Pod", "pod": {"name": pod}},
         },
         "status": {"addresses": ["10.0.0.5"], "nodeName": "node-a"},

@@ -30,7 +30,7 @@ from headrace_cli.local import localized, snapshot
 from headrace_dataplane.engine import find_engine
 from headrace_dataplane.translate import translate
 from headrace_operator.compiler import compile as compile_all
-from tests.cluster.test_crds import BAD, changed, example
+from tests.specs import BAD, changed, example
 
 Commit = Callable[[list[Json]], list[dict[str, str]]]
 Model = TypeVar("Model", bound=BaseModel)
@@ -125,11 +125,11 @@ def worlds(draw: st.DrawFn) -> Objects:
     for index in range(4):
         spec = {
             "networkRef": {"name": draw(st.sampled_from(["red", "red", "other"]))},
-            "pipelineName": "router",
+            "pipelineRef": {"name": "router"},
             "nodeName": "node-a",
             "addresses": draw(st.sampled_from([[], [], [draw(addresses())]])),
             "prefixes": draw(st.lists(prefixes(), max_size=2)),
-            "attachment": {"type": "Null"},
+            "attachment": {"type": "Discard"},
         }
         item = {"metadata": {"name": f"vm{index}", "namespace": "red"}, "spec": spec}
         if valid(Interface, item):
@@ -140,14 +140,14 @@ def worlds(draw: st.DrawFn) -> Objects:
     limits = draw(st.sampled_from([{}, waiting]))
     item = {
         "metadata": {"name": "router"},
-        "spec": {"underlayPrefix": pool, "uplinks": links, "limits": limits},
+        "spec": {"underlayPrefixes": [pool], "uplinks": links, "limits": limits},
     }
     if not valid(Pipeline, item):
-        cast(dict[str, Any], item["spec"])["underlayPrefix"] = "fd00:1::/48"
+        cast(dict[str, Any], item["spec"])["underlayPrefixes"] = ["fd00:1::/48"]
     node = Node.model_validate({"metadata": {"name": "node-a"}})
     edge = {
         "metadata": {"name": "edge"},
-        "spec": {"address": draw(addresses()), "namespaceSelector": {}},
+        "spec": {"address": draw(addresses()), "namespaceSelector": {}, "networkSelector": {}},
     }
     endpoints = [UnderlayEndpoint.model_validate(edge)] if valid(UnderlayEndpoint, edge) else []
     return Objects(
@@ -226,12 +226,12 @@ def test_what_nobody_can_have_is_refused() -> None:
         assert not valid(Subnet, {"prefix": prefix}), prefix
     for prefix in ("240.1.0.0/24", "127.0.0.0/24", "224.0.0.0/8", "fe80::/64", "ff00::/16"):
         assert not valid(Subnet, {"prefix": prefix}), prefix
-        assert not valid(Route, {"prefix": prefix, "blackhole": True}), prefix
+        assert not valid(Route, {"prefix": prefix, "action": "Drop"}), prefix
     for prefix in ("10.0.0.0/7", "fc00::/15"):
         assert not valid(Subnet, {"prefix": prefix}), prefix
-        assert valid(Route, {"prefix": prefix, "blackhole": True}), prefix
+        assert valid(Route, {"prefix": prefix, "action": "Drop"}), prefix
     for prefix in ("0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1", "::/0", "::/1", "64:ff9b::/96"):
-        assert valid(Route, {"prefix": prefix, "blackhole": True}), prefix
+        assert valid(Route, {"prefix": prefix, "action": "Drop"}), prefix
     for prefix in ("10.0.0.0/8", "10.0.0.4/31", "10.0.0.4/32", "fd00::/16", "fd00::/127"):
         assert valid(Subnet, {"prefix": prefix}), prefix
     for address in ("fe80::5", "ff02::1", "::1", "::ffff:10.0.0.1", "10.0.0.1", "fe80::1%eth0"):

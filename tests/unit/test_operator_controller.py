@@ -38,20 +38,25 @@ class World:
         self.leases = {PipelineNode("edge", node): "first" for node in "abc"}
         for node in "abc":
             self.node(node, "True")
-        devices: Any = [{"name": "null", "type": "Null"}]
+        devices: Any = [{"name": "null", "type": "Discard"}]
         self.put(
             PIPELINES,
             "edge",
             "",
-            {"underlayPrefix": "fd00:1::/48", "allowedNamespaces": {}, "devices": devices},
+            {
+                "underlayPrefixes": ["fd00:1::/48"],
+                "nodeSelector": {},
+                "allowedNamespaces": {},
+                "devices": devices,
+            },
         )
         self.put(VIRTUAL_NETWORKS, "net", "ns", {"subnets": [{"prefix": "10.0.0.0/24"}]})
         for node in "ab":
             spec: Json = {
                 "networkRef": {"name": "net"},
-                "pipelineName": "edge",
+                "pipelineRef": {"name": "edge"},
                 "nodeName": node,
-                "attachment": {"type": "Null"},
+                "attachment": {"type": "Discard"},
                 "prefixes": ["10.9.0.0/16"],
             }
             self.put(INTERFACES, f"on-{node}", "ns", spec)

@@ -94,7 +94,7 @@ def test_what_is_made_says_everything() -> None:
     (item,) = interfaces(pod(networks="blue")).values()
     assert item["spec"] == {
         "networkRef": {"name": "blue"},
-        "pipelineName": "router",
+        "pipelineRef": {"name": "router"},
         "addresses": [],
         "prefixes": [],
         "sourceCheck": "Enabled",
@@ -108,7 +108,7 @@ def test_what_is_made_says_everything() -> None:
 def test_the_annotation_names_the_pipeline() -> None:
     asked = '[{"network": "blue", "pipeline": "edge"}, {"network": "red"}]'
     found = interfaces(pod(networks=asked))
-    named = [item["spec"]["pipelineName"] for item in found.values()]
+    named = [item["spec"]["pipelineRef"]["name"] for item in found.values()]
     assert named == ["edge", "router"]
 
 

@@ -53,7 +53,7 @@ def first(node: str, number: int) -> Json:
     names: Json = {"namespace": "ns", "network": "ns/net", "vni": 1}
     network: Json = {"namespace": "ns", "name": "net", "vni": 1, "mtu": 1460}
     network |= {"gateways": ["10.0.0.1"], "subnets": ["10.0.0.0/24"], "routeSlices": ["ns.net.0"]}
-    interface: Json = {**names, "name": f"on-{node}", "attachment": {"type": "Null"}}
+    interface: Json = {**names, "name": f"on-{node}", "attachment": {"type": "Discard"}}
     interface |= {"addresses": [f"10.0.0.{number + 1}"], "prefixes": [], "gateways": ["10.0.0.1"]}
     interface |= {"underlayAddress": f"{prefix}2", "sourceCheck": "Strict", "mtu": 1460}
     return {
@@ -76,14 +76,23 @@ class World:
         self.objects: dict[tuple[Kind, str], Json] = {}
         self.new: set[str] = set()
         devices: Any = []
-        spec: Json = {"underlayPrefix": "fd00:1::/48", "allowedNamespaces": {}, "devices": devices}
+        spec: Json = {
+            "underlayPrefixes": ["fd00:1::/48"],
+            "nodeSelector": {},
+            "allowedNamespaces": {},
+            "devices": devices,
+        }
         spec["limits"] = {"waitingPacketsPerNamespace": 9}
         self.put(PIPELINES, "edge", spec)
         self.put(VIRTUAL_NETWORKS, "ns/net", {"subnets": [{"prefix": "10.0.0.0/24"}]})
         for number, node in enumerate("ab", 1):
             self.put(NODES, node, {})
-            spec = {"networkRef": {"name": "net"}, "pipelineName": "edge", "nodeName": node}
-            self.put(INTERFACES, f"ns/on-{node}", {**spec, "attachment": {"type": "Null"}})
+            spec = {
+                "networkRef": {"name": "net"},
+                "pipelineRef": {"name": "edge"},
+                "nodeName": node,
+            }
+            self.put(INTERFACES, f"ns/on-{node}", {**spec, "attachment": {"type": "Discard"}})
             self.put(DATAPLANE_CONFIGS, f"{NAMESPACE}/edge.{node}", first(node, number))
             self.report(node)
 

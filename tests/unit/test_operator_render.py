@@ -20,7 +20,10 @@ def render(
     spec: dict[str, Any] | None = None, name: str = "edge", **dataplane: Any
 ) -> list[dict[str, Any]]:
     pipeline = Pipeline.model_validate(
-        {"metadata": {"name": name}, "spec": {"underlayPrefix": "fd00:1::/48", **(spec or {})}}
+        {
+            "metadata": {"name": name},
+            "spec": {"underlayPrefixes": ["fd00:1::/48"], "nodeSelector": {}, **(spec or {})},
+        }
     )
     settings = Settings.model_validate({"dataplane": {**DATAPLANE, **dataplane}})
     found: Any = daemon_sets(pipeline, settings, 9478, "headrace-system")
@@ -116,9 +119,9 @@ RAW: Json = {
     "metadata": {"name": "vm", "namespace": "ns", "uid": "1", "managedFields": [{}]},
     "spec": {
         "networkRef": {"name": "net"},
-        "pipelineName": "edge",
+        "pipelineRef": {"name": "edge"},
         "nodeName": "a",
-        "attachment": {"type": "Null"},
+        "attachment": {"type": "Discard"},
     },
     "status": {"addresses": ["what", "ever"], "conditions": 5},
 }
@@ -191,7 +194,7 @@ PRIVILEGES: dict[str, tuple[list[str], bool, set[str]]] = {
     "VhostUser": ([], False, {"/var/lib/headrace/sockets"}),
     "VirtioUser": ([], False, {"/var/lib/headrace/sockets"}),
     "Pcap": ([], False, set()),
-    "Null": ([], False, set()),
+    "Discard": ([], False, set()),
 }
 
 
@@ -199,7 +202,7 @@ PRIVILEGES: dict[str, tuple[list[str], bool, set[str]]] = {
 @pytest.mark.parametrize("where", ["interface", "uplink", "override"])
 def test_privileges_follow_from_the_types(kind: str, where: str) -> None:
     capabilities, host_network, paths = PRIVILEGES[kind]
-    uplink: dict[str, Any] = {"name": "u", "attachment": attachment("Null")}
+    uplink: dict[str, Any] = {"name": "u", "attachment": attachment("Discard")}
     spec: dict[str, Any] = {"devices": [], "uplinks": [uplink]}
     match where:
         case "interface":

@@ -41,7 +41,7 @@ def raws(world: World, result: Compilation) -> dict[str, list[Json]]:
         match kind:
             case "VirtualNetwork":
                 vni = held.networks[key].vni if key in held.networks else None
-                raw["status"] = network_status(raw, vni, (), wrong, None, NOW)
+                raw["status"] = network_status(raw, vni, (), wrong, None, None, NOW)
             case "Interface":
                 raw["status"] = interface_status(raw, held.interfaces.get(key), wrong, None, NOW)
             case "Pipeline":
@@ -111,7 +111,7 @@ _garbage = st.recursive(
         st.sampled_from(
             ["metadata", "spec", "status", "name", "namespace", "nodes", "interfaces", "addresses",
              "underlayAddress", "underlayPrefix", "nodeName", "routes", "prefix", "network", "vni",
-             "pipelineName", "networks", "uplinks", "attachment", "networkRef"]
+             "pipelineName", "pipelineRef", "networks", "uplinks", "attachment", "networkRef"]
         ),
         inner,
         max_size=5,
@@ -156,7 +156,7 @@ def test_garbage_hurts_nobody(
 def interface(name: str, node: str = "a", **status: Any) -> Json:
     spec: Json = {
         "networkRef": {"name": "net"},
-        "pipelineName": "edge",
+        "pipelineRef": {"name": "edge"},
         "nodeName": "a",
         "attachment": {"type": "Tap", "tap": {"deviceName": f"tap-{name}"}},
     }
@@ -186,7 +186,7 @@ def compiled(name: str, host: int, *addresses: str) -> Json:
         "namespace": "ns",
         "name": name,
         "network": "ns/net",
-        "attachment": {"type": "Null"},
+        "attachment": {"type": "Discard"},
         "addresses": [*addresses],
         "underlayAddress": f"fd00:1:0:1::{host}",
     }
@@ -244,7 +244,7 @@ def test_edited_statuses_are_put_right_or_ignored() -> None:
         [
             {
                 "metadata": {"name": "edge"},
-                "status": {"nodes": [{"name": "a", "underlayPrefix": "fd00:1::/48"}, "b"]},
+                "status": {"nodes": [{"name": "a", "underlayPrefixes": ["fd00:1::/48"]}, "b"]},
             }
         ],
         [],

@@ -16,7 +16,7 @@ from headrace_api import (
     VirtualNetworkStatus,
 )
 from headrace_api.base import PENDING, ObjectStatus
-from headrace_operator.compiler import InterfaceAllocation, NodeAllocation
+from headrace_operator.compiler import InterfaceAllocation, NodeAllocation, Usage
 from headrace_operator.liveness import State
 from headrace_operator.render import (
     NetworkReport,
@@ -118,13 +118,14 @@ def test_a_fresh_object_is_in_progress() -> None:
 
 
 HERE = Spread(programmed=frozenset({"a of edge", "b of edge"}))
+FULL = Usage(3, 1 << 64)
 WAITS = Verdict(ConditionStatus.UNKNOWN, "Pending", "it waits")
 
 
 def network(spread: Spread | None, vni: int | None = 7, *problems: Problem) -> dict[str, Any]:
     return written(
         fresh("VirtualNetwork"),
-        lambda raw, now: network_status(raw, vni, ["10.0.0.1"], problems, spread, now),
+        lambda raw, now: network_status(raw, vni, ["10.0.0.1"], problems, spread, FULL, now),
     )
 
 
@@ -134,6 +135,10 @@ def test_a_network_in_every_engine_is_current() -> None:
     assert brief(raw["status"]) == ("True", "Programmed")
     assert verdicts(raw["status"]) == ("True", "True", "True")
     assert (raw["status"]["vni"], raw["status"]["gateways"]) == (7, ["10.0.0.1"])
+    assert (raw["status"]["acceptedInterfaces"], raw["status"]["freeAddresses"]) == (
+        3,
+        (1 << 31) - 1,
+    )
     assert condition(raw["status"])["lastTransitionTime"] == "2026-01-01T00:00:00Z"
     assert counts(raw["status"]) == (2, 2, 0)
 
@@ -493,16 +498,29 @@ def test_a_pipeline_names_what_its_addresses_wait_for() -> None:
         assert f"VirtualNetwork ns/net: {words}" in found["message"]
 
 
-def test_a_pipeline_names_the_agents_that_do_not_know_a_limit() -> None:
-    for limits, verdict, ready in (
-        ({"waitingPacketsPerNamespace": 9}, ("False", "AgentTooOld"), 1),
-        ({}, ("True", "Forwarding"), 2),
-    ):
-        status: Any = pipeline_status(
-            *(fresh("Pipeline", limits=limits), NODES, (), [daemon_set()], {}, {}, 9478, NOW),
-            unlimited=("b",),
-        )
-        assert (brief(status), status["readyNodes"]) == (verdict, ready)
+def test_a_pipeline_names_the_agents_that_do_not_know_what_it_has() -> None:
+    needs: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
+        (
+            "WaitingPacketsPerNamespace",
+            {"limits": {"waitingPacketsPerNamespace": 9}},
+            {"limits": {}},
+        ),
+        (
+            "SeveralUnderlayPrefixes",
+            {"underlayPrefixes": ["fd00:1::/48", "fd00:2::/48"]},
+            {"underlayPrefixes": ["fd00:1::/48"]},
+        ),
+    )
+    for feature, spec, other in needs:
+        for each, verdict, ready in (
+            (spec, ("False", "AgentTooOld"), 1),
+            (other, ("True", "Forwarding"), 2),
+        ):
+            status: Any = pipeline_status(
+                *(fresh("Pipeline", **each), NODES, (), [daemon_set()], {}, {}, 9478, NOW),
+                unaware={feature: ("b",)},
+            )
+            assert (brief(status), status["readyNodes"]) == (verdict, ready)
 
 
 def test_a_pipeline_without_a_node_is_failed_and_says_what_to_do() -> None:

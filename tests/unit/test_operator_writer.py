@@ -59,9 +59,9 @@ def interface(tenant: str, name: str = "vm", node: str = "") -> Json:
         name,
         tenant,
         networkRef={"name": "net"},
-        pipelineName="router",
+        pipelineRef={"name": "router"},
         nodeName=node or f"node-{tenant}",
-        attachment={"type": "Null"},
+        attachment={"type": "Discard"},
     )
 
 
@@ -89,7 +89,8 @@ class Operator:
             self.put(VIRTUAL_NETWORKS, network(tenant))
             self.put(INTERFACES, interface(tenant))
         spec: Any = {
-            "underlayPrefix": "fd00:1::/48",
+            "underlayPrefixes": ["fd00:1::/48"],
+            "nodeSelector": {},
             "allowedNamespaces": {},
             "devices": [],
         }
@@ -303,7 +304,7 @@ async def test_a_mistake_in_what_was_right_takes_nothing_away() -> None:
         await operator.settle()
         bad = ROUTE_SLICES.path(SYSTEM, "red.bad.0")
         assert bad not in api.objects
-        right: Any = [{"prefix": "100.64.0.0/26", "blackhole": True}]
+        right: Any = [{"prefix": "100.64.0.0/26", "action": "Drop"}]
         operator.put(VIRTUAL_NETWORKS, routed("bad", 2, right))
         await operator.settle()
         before = [api.objects[path]["spec"] for path in (bad, there)]

@@ -36,7 +36,7 @@ def attachment(kind: str, **fields: str) -> dict[str, Any]:
 def interface(kind: str, name: str = "fast", namespace: str = "blue", **fields: str) -> Interface:
     spec = {
         "networkRef": {"name": "blue"},
-        "pipelineName": "router",
+        "pipelineRef": {"name": "router"},
         "nodeName": "node-a",
         "attachment": attachment(kind, **fields),
     }
@@ -65,9 +65,13 @@ def compiled(
                 {
                     "metadata": {"name": "router"},
                     "spec": {
-                        "underlayPrefix": "fd00:1::/48",
+                        "underlayPrefixes": ["fd00:1::/48"],
+                        "nodeSelector": {},
                         "allowedNamespaces": {},
-                        "devices": [{"name": kind.lower(), "type": kind} for kind in TYPES],
+                        "devices": [
+                            {"name": kind.lower(), "type": kind, "namespaceSelector": {}}
+                            for kind in TYPES
+                        ],
                     },
                 }
             ),
@@ -148,11 +152,12 @@ def test_an_uplink_needs_a_path(kind: str) -> None:
     def uplink(**fields: str) -> dict[str, Any]:
         found = attachment(kind, **fields)
         return {
-            "underlayPrefix": "fd00:1::/48",
+            "underlayPrefixes": ["fd00:1::/48"],
+            "nodeSelector": {},
             "uplinks": [
                 {
                     "name": "up",
-                    "attachment": {"type": "Null"},
+                    "attachment": {"type": "Discard"},
                     "nodeOverrides": [{"nodeName": "node-a", "attachment": found}],
                 }
             ],

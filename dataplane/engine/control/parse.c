@@ -216,13 +216,14 @@ hr_settings_parse(const json_t *json, struct hr_errors *errors)
 	}
 	spec->burst = (uint16_t)hr_read_uint(&reader, "burst", 1, HR_BURST);
 	spec->icmp_per_second = (uint32_t)hr_read_uint(&reader, "icmpPerSecond", 0, UINT32_MAX);
-	spec->has_underlay_prefix = read_optional(&reader, "underlayPrefix", parse_node_pool,
-			&spec->underlay_prefix);
+	spec->n_underlay_prefixes = read_optional_values(&reader, "underlayPrefixes",
+			HR_UNDERLAY_PREFIXES_MAX, parse_node_pool, spec->underlay_prefixes,
+			sizeof(spec->underlay_prefixes[0]));
 	if (hr_read_has(&reader, "underlaySourceCheck"))
 		spec->underlay_source_check = hr_read_bool(&reader, "underlaySourceCheck");
-	if (spec->underlay_source_check && !spec->has_underlay_prefix)
+	if (spec->underlay_source_check && spec->n_underlay_prefixes == 0)
 		hr_read_error(&reader, "underlaySourceCheck", HR_INVALID_FIELD,
-				"needs underlayPrefix: give it too");
+				"needs underlayPrefixes: give them too");
 	if (hr_read_has(&reader, "waitingPacketsPerNamespace"))
 		spec->waiting_max = (uint32_t)hr_read_uint(&reader, "waitingPacketsPerNamespace", 1,
 				HR_WAITING_PACKETS_MAX);

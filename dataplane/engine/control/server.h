@@ -13,7 +13,7 @@
 
 #include <jansson.h>
 
-#define HR_PROTOCOL 1
+#define HR_PROTOCOL 2
 #define HR_MESSAGE_MAX (16u << 20) /**< Bytes of JSON in one message. */
 #define HR_CLIENTS_MAX 16
 

@@ -15,6 +15,7 @@
 #define HR_UPLINK_ADDRESSES_MAX 16
 #define HR_UPLINK_ON_LINK_MAX 16
 #define HR_UPLINK_NEIGHBORS_MAX 64
+#define HR_UNDERLAY_PREFIXES_MAX 8
 #define HR_SLICE_ROUTES_MAX 65536 /**< Routes of one routes object. */
 #define HR_WAITING_PACKETS_MAX 65536
 #define HR_VNI_MAX 0xffffff
@@ -26,10 +27,11 @@ struct hr_settings_spec {
 	bool adaptive;            /**< "idle": a worker without packets sleeps; else it polls. */
 	uint16_t burst;           /**< 1..HR_BURST packets. */
 	uint32_t icmp_per_second; /**< ICMP messages made by the engine, each second; 0: none. */
-	bool has_underlay_prefix;
-	struct hr_prefix underlay_prefix; /**< The Pipeline's: IPv6, 1..64 bits. */
-	bool underlay_source_check;       /**< Only with a prefix. */
-	uint32_t waiting_max;             /**< Packets of a namespace; 0: HR_NEIGH_WAITING_MAX. */
+	uint16_t n_underlay_prefixes;
+	/** The Pipeline's: IPv6, 1..64 bits. */
+	struct hr_prefix underlay_prefixes[HR_UNDERLAY_PREFIXES_MAX];
+	bool underlay_source_check; /**< Only with a prefix. */
+	uint32_t waiting_max;       /**< Packets of a namespace; 0: HR_NEIGH_WAITING_MAX. */
 };
 
 /** port/NAME: a DPDK port. */

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "../control/addr.h"
 #include "../control/store.h"
 #include "interface.h"
 #include "underlay.h"
@@ -15,6 +16,10 @@ hr_locals_admit(const struct hr_locals *locals, const struct hr_ip6 *src, const 
 {
 	const struct hr_local *local = hr_locals_find(locals, dst);
 
+	if (((src->q[1] ^ dst->q[1]) & HR_VNI_BITS) == 0)
+		for (uint16_t i = 0; i < locals->n_prefixes; i++)
+			if (hr_prefix_has6(&locals->prefixes[i], src))
+				return true;
 	for (uint16_t i = 0; i < local->n; i++)
 		if (memcmp(&locals->endpoints[local->first + i], src, sizeof(*src)) == 0)
 			return true;
@@ -88,6 +93,8 @@ hr_locals_rebuild(const struct hr_object *except)
 	if (locals == NULL)
 		return; /* The table as it was: what is gone has no adjacency to leave by. */
 	locals->source_mask = hr_underlay_source_mask();
+	locals->n_prefixes = hr_underlay.n_prefixes;
+	memcpy(locals->prefixes, hr_underlay.prefixes, sizeof(locals->prefixes));
 	n_endpoints = 0;
 	for (unsigned i = 0; i < n; i++)
 		n_endpoints = insert_all(locals, interfaces[i], n_endpoints);

@@ -6,6 +6,7 @@
 #ifndef HR_LOCALS_H
 #define HR_LOCALS_H
 
+#include "../control/spec.h"
 #include "../worker.h"
 #include "adj.h"
 
@@ -22,8 +23,11 @@ struct hr_local {
 };
 
 struct hr_locals {
-	/** Bits in which outer source and destination must agree; none: no source is checked. */
+	/** See hr_underlay_source_mask(). */
 	struct hr_ip6 source_mask;
+	/** The Pipeline's, where there are several: sources are in any of them. */
+	uint16_t n_prefixes;
+	struct hr_prefix prefixes[HR_UNDERLAY_PREFIXES_MAX];
 	struct hr_local slot[HR_LOCALS_SLOTS];
 	struct hr_ip6 endpoints[];
 };
@@ -66,7 +70,10 @@ hr_locals_lookup(const struct hr_locals *locals, const struct hr_ip6 *addr)
 	return hr_locals_find(locals, addr)->adj;
 }
 
-/** Whether other gear with this address may send into the network of a local destination. */
+/**
+ * Whether this source may send to a local destination, where the two do not agree in source_mask:
+ * a node with a /64 of another prefix, or other gear.
+ */
 bool hr_locals_admit(const struct hr_locals *locals, const struct hr_ip6 *src,
 		const struct hr_ip6 *dst);
 

@@ -10,7 +10,10 @@ struct hr_underlay hr_underlay;
 bool
 hr_underlay_has(const struct hr_ip6 *address)
 {
-	return hr_underlay.has_prefix && hr_prefix_has6(&hr_underlay.prefix, address);
+	for (uint16_t i = 0; i < hr_underlay.n_prefixes; i++)
+		if (hr_prefix_has6(&hr_underlay.prefixes[i], address))
+			return true;
+	return false;
 }
 
 struct hr_ip6
@@ -28,10 +31,13 @@ hr_underlay_source(const struct hr_ip6 *own, const struct hr_ip6 *destination, u
 struct hr_ip6
 hr_underlay_source_mask(void)
 {
+	uint8_t longest = 0;
+
 	if (!hr_underlay.source_check)
 		return (struct hr_ip6){0};
+	for (uint16_t i = 0; i < hr_underlay.n_prefixes; i++)
+		longest = RTE_MAX(longest, hr_underlay.prefixes[i].len);
 	return (struct hr_ip6){
-			.q = {rte_cpu_to_be_64(UINT64_MAX << (64 - hr_underlay.prefix.len)),
-					HR_VNI_BITS},
+			.q = {rte_cpu_to_be_64(UINT64_MAX << (64 - longest)), HR_VNI_BITS},
 	};
 }

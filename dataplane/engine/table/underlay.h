@@ -3,12 +3,13 @@
  * @file
  * What underlay addresses say. Control thread.
  *
- * Inside the Pipeline's prefix the second half of an address begins with the VNI of the network
+ * Inside the Pipeline's prefixes the second half of an address begins with the VNI of the network
  * that its packets belong to; the rest is an Interface's identity, or the node's own.
  */
 #ifndef HR_UNDERLAY_H
 #define HR_UNDERLAY_H
 
+#include "../control/spec.h"
 #include "../types.h"
 
 /** Where the VNI is in the second half of an address, as a word in memory. */
@@ -16,9 +17,10 @@
 
 /** As settings/"engine" has it. */
 struct hr_underlay {
-	bool has_prefix;
-	struct hr_prefix prefix; /**< Of the Pipeline: all its nodes' /64s are in it. */
-	bool source_check;       /**< Whether outer sources are checked; never without a prefix. */
+	uint16_t n_prefixes;
+	/** Of the Pipeline: each of its nodes' /64s is in one of them. */
+	struct hr_prefix prefixes[HR_UNDERLAY_PREFIXES_MAX];
+	bool source_check; /**< Whether outer sources are checked; never without a prefix. */
 };
 extern struct hr_underlay hr_underlay;
 
@@ -33,7 +35,10 @@ bool hr_underlay_has(const struct hr_ip6 *address);
 struct hr_ip6 hr_underlay_source(const struct hr_ip6 *own, const struct hr_ip6 *destination,
 		uint32_t vni);
 
-/** Bits in which outer source and destination must agree; none when sources are not checked. */
+/**
+ * Bits in which outer source and destination mostly agree: a packet in which they do has its source
+ * in the prefix and in the network of its destination. None when sources are not checked.
+ */
 struct hr_ip6 hr_underlay_source_mask(void);
 
 #endif

@@ -491,8 +491,8 @@ test_hello_and_digests(void)
 	json_t *reply = call("{'op':'hello'}"), *wanted;
 
 	CHECK(is_ok(reply));
-	wanted = json_pack("{s:b, s:i, s:i, s:s}", "ok", 1, "protocol", 1, "generation", 1,
-			"version", "0.0.0");
+	wanted = json_pack("{s:b, s:i, s:i, s:s}", "ok", 1, "protocol", HR_PROTOCOL, "generation",
+			1, "version", "0.0.0");
 	CHECK(json_equal(reply, wanted));
 	json_decref(wanted);
 	json_decref(reply);
@@ -617,15 +617,24 @@ static const struct spec_case spec_cases[] = {
 				"waitingPacketsPerNamespace", "InvalidField"},
 		{"settings", SETTINGS_OK ",'waitingPacketsPerNamespace':65537",
 				"waitingPacketsPerNamespace", "InvalidField"},
-		{"settings", SETTINGS_OK ",'underlayPrefix':'fd00::/65'", "underlayPrefix",
+		{"settings", SETTINGS_OK ",'underlayPrefixes':['fd00::/65']", "underlayPrefixes[0]",
 				"InvalidField"},
-		{"settings", SETTINGS_OK ",'underlayPrefix':'::/0'", "underlayPrefix",
-				"InvalidField"},
-		{"settings", SETTINGS_OK ",'underlayPrefix':'10.0.0.0/8'", "underlayPrefix",
-				"InvalidField"},
+		{"settings", SETTINGS_OK ",'underlayPrefixes':['fd00::/48','::/0']",
+				"underlayPrefixes[1]", "InvalidField"},
+		{"settings", SETTINGS_OK ",'underlayPrefixes':['10.0.0.0/8']",
+				"underlayPrefixes[0]", "InvalidField"},
+		{"settings", SETTINGS_OK ",'underlayPrefixes':['fd00::/48','fd00::/48']",
+				"underlayPrefixes[1]", "Duplicate"},
+		{"settings",
+				SETTINGS_OK
+				",'underlayPrefixes':['1::/16','2::/16','3::/16','4::/16',"
+				"'5::/16','6::/16','7::/16','8::/16','9::/16']",
+				"underlayPrefixes", "LimitExceeded"},
 		{"settings", SETTINGS_OK ",'underlaySourceCheck':true", "underlaySourceCheck",
 				"InvalidField"},
-		{"settings", SETTINGS_OK ",'underlayPrefix':'fd00::/48','underlaySourceCheck':1",
+		{"settings",
+				SETTINGS_OK
+				",'underlayPrefixes':['fd00::/48'],'underlaySourceCheck':1",
 				"underlaySourceCheck", "InvalidField"},
 		{"port", "'devargs':'','rxQueues':1,'mtu':1500", "devargs", "InvalidField"},
 		{"port", "'devargs':'a','rxQueues':65,'mtu':1500", "rxQueues", "InvalidField"},
@@ -800,7 +809,8 @@ test_specs_parsed(void)
 	expect_ok(commit(2,
 			PUT("settings", "engine", "2",
 					"'idle':'poll','burst':8,'icmpPerSecond':9,"
-					"'underlayPrefix':'fd00::/48','underlaySourceCheck':true,"
+					"'underlayPrefixes':['fd00::/48','fd08::/32'],"
+					"'underlaySourceCheck':true,"
 					"'waitingPacketsPerNamespace':65536"),
 			PUT("port", "p", "2",
 					"'devargs':'0000:3b:02.1','rxQueues':4,'mtu':9216,"
@@ -827,9 +837,10 @@ test_specs_parsed(void)
 
 	settings = hr_store_get(HR_KIND_SETTINGS, "engine")->spec;
 	CHECK(!settings->adaptive && settings->burst == 8 && settings->icmp_per_second == 9);
-	CHECK(settings->has_underlay_prefix && settings->underlay_source_check);
+	CHECK(settings->n_underlay_prefixes == 2 && settings->underlay_source_check);
 	CHECK(settings->waiting_max == 65536);
-	CHECK(strcmp(hr_prefix_format(&settings->underlay_prefix, buf), "fd00::/48") == 0);
+	CHECK(strcmp(hr_prefix_format(&settings->underlay_prefixes[0], buf), "fd00::/48") == 0);
+	CHECK(strcmp(hr_prefix_format(&settings->underlay_prefixes[1], buf), "fd08::/32") == 0);
 
 	port = hr_store_get(HR_KIND_PORT, "p")->spec;
 	CHECK(strcmp(port->devargs, "0000:3b:02.1") == 0 && strcmp(port->netdev, "tap-1") == 0);

@@ -575,7 +575,7 @@ class Plan:
             "metadata": {"name": self._name("wrong", name), "namespace": self.namespace},
             "spec": {
                 "networkRef": {"name": self._name("one")},
-                "pipelineName": self.pipeline,
+                "pipelineRef": {"name": self.pipeline},
                 "nodeName": self.node,
                 "attachment": {"type": kind, "afPacket": {"deviceName": device}},
             },

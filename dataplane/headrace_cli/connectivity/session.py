@@ -252,9 +252,9 @@ class _Session:
             "spec": {
                 "nodeSelector": {"matchLabels": {"kubernetes.io/hostname": name}},
                 "allowedNamespaces": {},
-                "devices": [{"name": "pods", "type": "Pod"}],
+                "devices": [{"name": "pods", "type": "Pod", "namespaceSelector": {}}],
                 "workers": {"count": 1, "shareControlCore": True},
-                "underlayPrefix": _UNDERLAY,
+                "underlayPrefixes": [_UNDERLAY],
             },
         }
         print(

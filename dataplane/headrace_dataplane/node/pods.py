@@ -151,7 +151,7 @@ class Pods:
         """Plug the pod into what an Interface leads to, once the dataplane takes part."""
         while True:
             interface = await self._allocated(request, uid, name)
-            config = config_name(interface.spec.pipeline_name, self._node)
+            config = config_name(interface.spec.pipeline_ref.name, self._node)
             plan = await self._configs.wait(config, partial(_plan, interface))
             endpoint = _endpoint(plan)
             device = await self._run(partial(links.plug, endpoint, _owner(request), sandbox))

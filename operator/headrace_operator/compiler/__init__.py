@@ -11,6 +11,7 @@ from .allocations import (
 )
 from .compiler import Changes, Compilation, Compiler, compile, start  # noqa: A004
 from .failures import Subject
+from .interface import Usage
 
 __all__ = [
     "REST",
@@ -23,6 +24,7 @@ __all__ = [
     "NodeAllocation",
     "Rest",
     "Subject",
+    "Usage",
     "compile",
     "start",
 ]

@@ -62,6 +62,11 @@ class Claims:
         """How many values of the space are held."""
         return len(self._held.get(space, {}))
 
+    def within(self, space: Space, first: int, last: int) -> int:
+        """How many values of a range are held."""
+        held = self._held.get(space, {})
+        return sum(isinstance(value, int) and first <= value <= last for value in held)
+
     def take(self, space: Space, value: int | str, owner: Owner) -> bool:
         """Take the value; False when another holds it, or had it and it rests."""
         resting = self._resting.get(space, {})

@@ -23,6 +23,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 from headrace_api import (
     FEATURES,
+    SEVERAL_UNDERLAY_PREFIXES,
     SYSTEM_NAMESPACE,
     UNDERLAY_SOURCE_CHECK,
     WAITING_PACKETS_PER_NAMESPACE,
@@ -254,7 +255,10 @@ class Compiler:
         spec = self._store.interface(key)
         if ("Interface", key) in self._unread:
             return found
-        there = spec and (network_key(key, spec), pn_key(spec.pipeline_name, spec.node_name or ""))
+        there = spec and (
+            network_key(key, spec),
+            pn_key(spec.pipeline_ref.name, spec.node_name or ""),
+        )
         return found if there == (found.network, found.pn) else None
 
     def _release(self, kind: str, key: str) -> None:
@@ -404,6 +408,14 @@ class Compiler:
         """Nodes of the Pipeline whose agents do not understand a feature."""
         held = sorted(pn_parts(key) for key in self._unaware[feature] if key in self._pns)
         return tuple(node for name, node in held if name == pipeline)
+
+    def usage(self, key: str) -> interface.Usage | None:
+        """How full the network is; None: there is none, or it is not accepted."""
+        spec = self._store.network(key)
+        if spec is None or key not in self._ready_vnis:
+            return None
+        count = self._present[key].total() if key in self._present else 0
+        return interface.usage(self._claims, key, spec, count)
 
     def is_checked(self, pipeline: str) -> bool:
         """Whether the Pipeline's nodes check where overlay packets come from."""
@@ -586,7 +598,7 @@ class Compiler:
             spec = self._store.interface(key)
             pn = None
             if spec and spec.node_name:
-                pn = self._pns.get(pn_key(spec.pipeline_name, spec.node_name))
+                pn = self._pns.get(pn_key(spec.pipeline_ref.name, spec.node_name))
             prefix = pn.underlay_prefix if pn else None
             stays, woken = interface.keep(
                 self._store, self._claims, key, self._records[key], prefix
@@ -764,8 +776,8 @@ class Compiler:
         self._quota.wait(owner)
         message = (
             f"namespace {namespace_of(key)} has too many routes for the {wanted} that this"
-            f" Interface would add: Pipeline {spec.pipeline_name} takes {limit}: delete some, or"
-            " have its spec.limits.routesPerNamespace raised"
+            f" Interface would add: Pipeline {spec.pipeline_ref.name} takes {limit}: delete some,"
+            " or have its spec.limits.routesPerNamespace raised"
         )
         return (Fault("spec.prefixes" if spec.prefixes else "", "RouteLimitExceeded", message),)
 
@@ -910,7 +922,15 @@ class Compiler:
         if not self._aware(WAITING_PACKETS_PER_NAMESPACE, pn):
             waiting = None
         return dataplane_config(
-            pn, spec, prefix, networks, compiled, self._namespace, checked, waiting
+            pn,
+            spec,
+            prefix,
+            networks,
+            compiled,
+            self._namespace,
+            checked,
+            waiting,
+            several=self._aware(SEVERAL_UNDERLAY_PREFIXES, pn),
         )
 
     def _aware(self, feature: str, pn: str) -> bool:

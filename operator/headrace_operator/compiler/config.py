@@ -53,11 +53,13 @@ def dataplane_config(
     namespace: str,
     checked: bool | None,
     waiting: int | None,
+    *,
+    several: bool,
 ) -> Json:
     """The object; networks and interfaces come by age.
 
     `checked`: whether the node checks sources, `waiting`: the limit of packets that wait; None: its
-    agent does not understand the field.
+    agent does not understand the field. `several`: whether it understands several prefixes.
     """
     pipeline, node = pn_parts(pn)
     own = node_address(underlay_prefix)
@@ -72,7 +74,10 @@ def dataplane_config(
         "interfaces": [*interfaces],
     }
     if checked is not None:
-        body["pipelinePrefix"] = spec.underlay_prefix
+        if several:
+            body["pipelinePrefixes"] = [*spec.underlay_prefixes]
+        else:
+            body["pipelinePrefix"] = spec.underlay_prefixes[0]
         check = SourceCheck.ENABLED if checked else SourceCheck.DISABLED
         body["underlaySourceCheck"] = check.value
     if waiting is not None:
@@ -112,7 +117,7 @@ def _uplinks(spec: PipelineSpec, node: str, own: str) -> list[Json]:
     for uplink in spec.uplinks:
         on_link = uplink.on_link_prefixes
         if on_link is None:
-            on_link = () if uplink.gateway else (spec.underlay_prefix,)
+            on_link = () if uplink.gateway else spec.underlay_prefixes
         item: Json = {
             "name": uplink.name,
             "attachment": uplink_attachment(uplink, node).to_dict(),

@@ -16,13 +16,13 @@ def not_allowed(
 ) -> tuple[Fault, ...]:
     """Why the Interface may not have its device; nothing: it may. `labels` are the namespace's."""
     kind = spec.attachment.type
-    if kind is AttachmentType.NULL:
+    if kind is AttachmentType.DISCARD:
         return ()
     entries = pipeline.devices_for(kind, labels)
     if not entries:
         message = (
-            f"Pipeline {spec.pipeline_name} has no device of type {kind} for namespace {namespace}:"
-            " use another type, or have one added to the Pipeline's spec.devices"
+            f"Pipeline {spec.pipeline_ref.name} has no device of type {kind} for namespace"
+            f" {namespace}: use another type, or have one added to the Pipeline's spec.devices"
         )
         return (Fault("spec.attachment.type", _REASON, message),)
     faults = []
@@ -33,7 +33,7 @@ def not_allowed(
         message = (
             f"{value} is the node's end of a pod's device, and nobody's else: name another"
             if is_pod_end(value)
-            else f"{value} is none of the devices that Pipeline {spec.pipeline_name} has for"
+            else f"{value} is none of the devices that Pipeline {spec.pipeline_ref.name} has for"
             f" namespace {namespace} ({known}): name one of these, or have it added to the"
             " Pipeline's spec.devices"
         )

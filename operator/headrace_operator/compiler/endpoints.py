@@ -33,7 +33,7 @@ class Endpoints:
         self.pipelines_changed()
 
     def pipelines_changed(self) -> None:
-        """A Pipeline came, went or changed: an endpoint must not be in its underlayPrefix."""
+        """A Pipeline came, went or changed: an endpoint must not be in its underlayPrefixes."""
         self._turned = True
         self._to_look_at.update(self._store.networks, self._admitted)
 
@@ -97,14 +97,16 @@ class Endpoints:
             entry is not None
             and spec.namespace_selector is not None
             and spec.namespace_selector.matches(self._store.namespace_labels(network))
-            and (spec.network_selector is None or spec.network_selector.matches(entry.labels))
+            and spec.network_selector is not None
+            and spec.network_selector.matches(entry.labels)
         )
 
     def _faults(self, spec: UnderlayEndpointSpec) -> tuple[Fault, ...]:
         address = ipaddress.IPv6Address(spec.address)
         for name, pipeline in sorted(self._store.pipelines.items()):
-            prefix = pipeline.spec.underlay_prefix
-            if address in ipaddress.IPv6Network(prefix):
+            pools = pipeline.spec.underlay_prefixes
+            prefix = next((each for each in pools if address in ipaddress.IPv6Network(each)), "")
+            if prefix:
                 message = (
                     f"{spec.address} is in {prefix}, from which Pipeline {name} gives addresses to"
                     " Interfaces: use one outside"

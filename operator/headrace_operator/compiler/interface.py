@@ -4,6 +4,7 @@
 import itertools
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from headrace_api import (
     SOCKET_BYTES,
@@ -43,6 +44,15 @@ from .outcome import Fault, taken
 from .store import Store, namespace_of, network_key, sibling
 
 
+class Usage(NamedTuple):
+    """How full a network is."""
+
+    interfaces: int
+    """How many are accepted."""
+    free: int
+    """Free addresses of the subnet that has the fewest."""
+
+
 def address_space(network: str) -> Space:
     """Tenant addresses of a network."""
     return Space("address", network)
@@ -51,6 +61,19 @@ def address_space(network: str) -> Space:
 def underlay_space(pn: str) -> Space:
     """Host parts of the /64 of a Pipeline on a node."""
     return Space("underlay", pn)
+
+
+def usage(claims: Claims, key: str, spec: VirtualNetworkSpec, interfaces: int) -> Usage:
+    """How full the network is, with so many Interfaces."""
+    free = (
+        subnet.last
+        - subnet.first
+        + 1
+        - (subnet.first <= subnet.gateway_number <= subnet.last)
+        - claims.within(address_space(key), subnet.first, subnet.last)
+        for subnet in subnet_ranges(spec)
+    )
+    return Usage(interfaces, min(free))
 
 
 def device_of(key: str, spec: InterfaceSpec) -> str | None:
@@ -177,7 +200,7 @@ def keep(
             addresses = _still_wanted(spec, store.network(record.network), held)
         if (
             underlay_prefix
-            and (spec.pipeline_name, spec.node_name) == (record.pipeline, record.node)
+            and (spec.pipeline_ref.name, spec.node_name) == (record.pipeline, record.node)
             and network_key(key, spec) == record.network
         ):
             underlay = tuple(
@@ -199,7 +222,7 @@ def keep(
     return (
         InterfaceAllocation(
             network=network_key(key, spec),
-            pipeline=spec.pipeline_name,
+            pipeline=spec.pipeline_ref.name,
             node=spec.node_name,
             underlay_address=next((a for a in underlay if a == record.underlay_address), None),
             addresses=addresses,
@@ -212,13 +235,13 @@ def keep(
 
 def _is_for_an_uplink(store: Store, spec: InterfaceSpec, device: str, node: str) -> bool:
     """Whether the Interface's own Pipeline wants it: without its uplinks neither would run."""
-    pipeline = store.pipeline(spec.pipeline_name)
+    pipeline = store.pipeline(spec.pipeline_ref.name)
     return pipeline is not None and device in uplink_devices(pipeline, node)
 
 
 def _may_have_it(store: Store, key: str, spec: InterfaceSpec) -> bool:
     """Whether the device may be the Interface's; a Pipeline that is gone for now takes nothing."""
-    pipeline, labels = store.pipeline(spec.pipeline_name), store.namespace_labels(key)
+    pipeline, labels = store.pipeline(spec.pipeline_ref.name), store.namespace_labels(key)
     return pipeline is None or (
         pipeline.admits(labels) and not not_allowed(namespace_of(key), spec, pipeline, labels)
     )
@@ -307,7 +330,7 @@ def _mtu_faults(spec: InterfaceSpec, context: Context) -> list[Fault]:
     mtu = context.network_spec.mtu or largest
     if mtu > largest:
         message = (
-            f"network {context.network} has mtu {mtu}, Pipeline {spec.pipeline_name} carries"
+            f"network {context.network} has mtu {mtu}, Pipeline {spec.pipeline_ref.name} carries"
             f" {largest}: lower the network's mtu or raise that of the uplinks"
         )
         return [Fault("spec.networkRef.name", "MtuTooLarge", message)]
@@ -390,7 +413,7 @@ def claim_any(
         if claims.count(space) - len(former) >= NODE_INTERFACES:
             claims.wait(space, None, owner)
             message = (
-                f"Pipeline {spec.pipeline_name} has {NODE_INTERFACES} Interfaces on node"
+                f"Pipeline {spec.pipeline_ref.name} has {NODE_INTERFACES} Interfaces on node"
                 f" {context.node}, as many as it can: use another node or Pipeline"
             )
             faults.append(Fault("spec.nodeName", "NodeFull", message))
@@ -401,7 +424,7 @@ def claim_any(
     return (
         InterfaceAllocation(
             network=context.network,
-            pipeline=spec.pipeline_name,
+            pipeline=spec.pipeline_ref.name,
             node=context.node,
             underlay_address=underlay,
             addresses=addresses,
@@ -497,18 +520,18 @@ def refer(
     if vni is None:
         message = f"VirtualNetwork {network} is not ready: see its conditions"
         return Fault("spec.networkRef.name", "NetworkNotReady", message)
-    name, node = spec.pipeline_name, spec.node_name
+    name, node = spec.pipeline_ref.name, spec.node_name
     pipeline = store.pipeline(name)
     if pipeline is None:
         message = f"Pipeline {name} does not exist: create it"
-        return Fault("spec.pipelineName", "PipelineNotFound", message)
+        return Fault("spec.pipelineRef.name", "PipelineNotFound", message)
     labels = store.namespace_labels(key)
     if not pipeline.admits(labels):
         message = (
             f"Pipeline {name} does not allow namespace {namespace_of(key)}: name another, or have"
             " the Pipeline's spec.allowedNamespaces select it"
         )
-        return Fault("spec.pipelineName", "NamespaceNotAllowed", message)
+        return Fault("spec.pipelineRef.name", "NamespaceNotAllowed", message)
     if node is None:
         pod = spec.attachment.pod
         return _nowhere(store, sibling(key, pod.name if pod else ""))
@@ -521,7 +544,7 @@ def refer(
     prefix = ready.get(pn)
     if prefix is None:
         message = f"Pipeline {name} does not run on node {node}: see its conditions"
-        return Fault("spec.pipelineName", "PipelineNotReady", message)
+        return Fault("spec.pipelineRef.name", "PipelineNotReady", message)
     aware = pn not in unaware
     return Context(network, network_spec, vni, node, pn, pipeline, prefix, labels, aware)
 

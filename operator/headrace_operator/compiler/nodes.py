@@ -11,7 +11,7 @@ from .claims import Claims, Owner, Space
 from .outcome import Fault, taken
 from .store import Store
 
-#: Every Pipeline's nodes have /64s of their own, even where underlayPrefixes overlap.
+#: Every Pipeline's nodes have /64s of their own, even where their underlayPrefixes overlap.
 NODES = Space("node")
 
 #: Bytes of the outer IPv6 header.
@@ -78,8 +78,8 @@ def keep(
     stays = False
     devices: tuple[str, ...] = ()
     if spec and claims.holder(NODES, number) == owner:
-        first, last = node_range(spec.underlay_prefix)
-        stays = first <= number <= last
+        ranges = map(node_range, spec.underlay_prefixes)
+        stays = any(first <= number <= last for first, last in ranges)
         wanted = uplink_devices(spec, node)
         space = device_space(node)
         devices = tuple(
@@ -130,15 +130,17 @@ def claim(
         _wait(claims, space, devices, owner)
         return record, tuple(faults)
     if record is None:
-        number = claims.take_lowest(NODES, *node_range(spec.underlay_prefix), owner)
+        ranges = map(node_range, spec.underlay_prefixes)
+        found = (claims.take_lowest(NODES, first, last, owner) for first, last in ranges)
+        number = next((each for each in found if each is not None), None)
         if number is None:
             _wait(claims, space, devices, owner)
             claims.wait(NODES, None, owner)
             message = (
-                f"no /64 of {spec.underlay_prefix} is free for node {node} (one that a node had"
-                " is free again an hour later): use a shorter one"
+                f"no /64 of {', '.join(spec.underlay_prefixes)} is free for node {node} (one that a"
+                " node had is free again an hour later): add a prefix"
             )
-            return None, (Fault("spec.underlayPrefix", "UnderlayPrefixExhausted", message),)
+            return None, (Fault("spec.underlayPrefixes", "UnderlayPrefixExhausted", message),)
         record = NodeAllocation(node_prefix(number))
     for device in devices:
         claims.take(space, device, owner)

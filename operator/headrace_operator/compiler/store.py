@@ -70,7 +70,7 @@ class Store:
         for spec, change in ((self.interface(key), set.discard), (entry and entry.spec, set.add)):
             if spec:
                 change(self.by_network[network_key(key, spec)], key)
-                change(self.by_pipeline[spec.pipeline_name], key)
+                change(self.by_pipeline[spec.pipeline_ref.name], key)
                 change(self.by_namespace[namespace_of(key)], key)
                 if spec.node_name:
                     change(self.by_node[spec.node_name], key)
@@ -121,7 +121,7 @@ class Store:
         """Whether both exist and the Pipeline selects the node."""
         spec = self.pipeline(pipeline)
         labels = self.nodes.get(node)
-        return spec is not None and labels is not None and spec.node_selector.matches(labels)
+        return spec is not None and labels is not None and spec.selects(labels)
 
 
 def namespace_of(key: str) -> str:

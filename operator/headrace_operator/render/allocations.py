@@ -209,7 +209,7 @@ class _Loader:
             status = {**status, "underlayAddress": None}
         namespace = text(part(raw, "metadata").get("namespace"))
         network = f"{namespace}/{text(part(spec, 'networkRef').get('name'))}"
-        pipeline = text(spec.get("pipelineName"))
+        pipeline = text(part(spec, "pipelineRef").get("name"))
         device = None
         if node and spec.get("nodeName") in (None, node):
             device = _device(spec.get("attachment"), namespace)
@@ -324,4 +324,4 @@ def _place(raw: Json, pods: Mapping[str, str]) -> tuple[str, str]:
     node = text(spec.get("nodeName"))
     if pod := text(part(spec, "attachment", "pod").get("name")):
         node = pods.get(f"{text(part(raw, 'metadata').get('namespace'))}/{pod}", "")
-    return text(spec.get("pipelineName")), node
+    return text(part(spec, "pipelineRef").get("name")), node

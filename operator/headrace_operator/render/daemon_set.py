@@ -4,7 +4,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import JsonValue
 
@@ -18,6 +18,7 @@ from headrace_api import (
     STARTUP_TAINT,
     AttachmentType,
     Json,
+    LabelSelector,
     Pipeline,
     PipelineSpec,
 )
@@ -65,7 +66,12 @@ _SOCKET_TYPES = frozenset(
 def daemon_sets(
     pipeline: Pipeline, settings: Settings, metrics_port: int, namespace: str
 ) -> list[Json]:
-    """The DaemonSets for server-side apply, without owner: the default class, then the others."""
+    """The DaemonSets for server-side apply, without owner: the default class, then the others.
+
+    None where the Pipeline selects no node whatever its labels.
+    """
+    if pipeline.spec.node_selector is None:
+        return []
     values = [each.value for each in pipeline.spec.node_classes]
     return [
         _daemon_set(pipeline, value, settings.dataplane, metrics_port, namespace)
@@ -167,21 +173,27 @@ def _pod(
         pod["priorityClassName"] = settings.priority_class_name
     if settings.image_pull_secrets:
         pod["imagePullSecrets"] = [{"name": name} for name in settings.image_pull_secrets]
-    if spec.node_selector.match_labels:
-        pod["nodeSelector"] = {**spec.node_selector.match_labels}
+    selector = spec.node_selector or LabelSelector()
+    if selector.match_labels:
+        pod["nodeSelector"] = {**selector.match_labels}
+    expressions = [each.to_dict() for each in selector.match_expressions]
     if spec.node_classes:
-        pod["affinity"] = _affinity(spec, value)
+        expressions.append(_class_requirement(spec, value))
+    if expressions:
+        pod["affinity"] = _affinity(expressions)
     return pod
 
 
-def _affinity(spec: PipelineSpec, value: str | None) -> Json:
-    expression: Json = {"key": spec.node_class_label}
+def _class_requirement(spec: PipelineSpec, value: str | None) -> Json:
     if value is None:
         # NotIn matches nodes without the label, too.
-        expression |= {"operator": "NotIn", "values": [each.value for each in spec.node_classes]}
-    else:
-        expression |= {"operator": "In", "values": [value]}
-    required: Json = {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}
+        others = [each.value for each in spec.node_classes]
+        return {"key": spec.node_class_label, "operator": "NotIn", "values": [*others]}
+    return {"key": spec.node_class_label, "operator": "In", "values": [value]}
+
+
+def _affinity(expressions: Sequence[Json]) -> Json:
+    required: Json = {"nodeSelectorTerms": [{"matchExpressions": [*expressions]}]}
     return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}
 
 

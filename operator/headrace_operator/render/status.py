@@ -4,12 +4,21 @@
 The same arguments give the same status, whatever the time: nothing is written twice.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from headrace_api import PIPELINE_LABEL, ConditionStatus, Json, Problem
-from headrace_operator.compiler import InterfaceAllocation, NodeAllocation
+from headrace_api import (
+    PIPELINE_LABEL,
+    SEVERAL_UNDERLAY_PREFIXES,
+    UNDERLAY_SOURCE_CHECK,
+    WAITING_PACKETS_PER_NAMESPACE,
+    ConditionStatus,
+    Json,
+    Problem,
+)
+from headrace_api.pipeline import INT32
+from headrace_operator.compiler import InterfaceAllocation, NodeAllocation, Usage
 from headrace_operator.compiler.addresses import node_address
 from headrace_operator.liveness import State
 
@@ -85,11 +94,12 @@ def network_status(
     gateways: Sequence[str],
     problems: Sequence[Problem],
     spread: Spread | None,
+    usage: Usage | None,
     now: datetime,
 ) -> Json:
     """Status of a VirtualNetwork. `now` is aware; it is used where a condition turns.
 
-    `spread` None: nothing of this generation is compiled.
+    `spread` None: nothing of this generation is compiled; `usage` None: the network is not.
     """
     if vni is None or spread is None:
         found = conditions.status(
@@ -104,6 +114,9 @@ def network_status(
         }
     if vni is not None:
         found |= {"vni": vni, "gateways": [*gateways]}
+    if usage is not None:
+        found["acceptedInterfaces"] = usage.interfaces
+        found["freeAddresses"] = min(usage.free, INT32)
     return found
 
 
@@ -175,6 +188,20 @@ def interface_status(
     return found
 
 
+_NOBODY: Mapping[str, Sequence[str]] = {}
+#: What Programmed waits for: feature -> what of a Pipeline needs it, and whether a spec has that.
+_NEEDED: Mapping[str, tuple[str, Callable[[Json], bool]]] = {
+    WAITING_PACKETS_PER_NAMESPACE: (
+        "spec.limits.waitingPacketsPerNamespace",
+        lambda spec: "waitingPacketsPerNamespace" in part(spec, "limits"),
+    ),
+    SEVERAL_UNDERLAY_PREFIXES: (
+        "several spec.underlayPrefixes",
+        lambda spec: len(items(spec.get("underlayPrefixes"))) > 1,
+    ),
+}
+
+
 def pipeline_status(
     raw: Json,
     nodes: Mapping[str, NodeAllocation],
@@ -187,8 +214,7 @@ def pipeline_status(
     *,
     compiled: bool = True,
     checked: bool = True,
-    unaware: Sequence[str] = (),
-    unlimited: Sequence[str] = (),
+    unaware: Mapping[str, Sequence[str]] = _NOBODY,
     moving: tuple[str, Spread] | None = None,
 ) -> Json:
     """Status of a Pipeline.
@@ -196,12 +222,15 @@ def pipeline_status(
     `nodes` are the selected nodes; `daemon_sets` the watched ones that the Pipeline wants, with
     status; `silent` node -> why it does not forward as the Pipeline now is; `states` node
     -> what is known of it, where it is not alive. `compiled` is whether this generation could be
-    read. `checked` is whether the nodes check where overlay packets come from; `unaware`
-    nodes do not know how, and one network that is `moving` is not everywhere yet. `unlimited` nodes
-    do not know a limit of packets that wait.
+    read. `checked` is whether the nodes check where overlay packets come from, and one network that
+    is `moving` is not everywhere yet. `unaware`: feature -> nodes whose agents do not know it.
     """
-    if "waitingPacketsPerNamespace" not in part(raw, "spec", "limits"):
-        unlimited = ()
+    spec = part(raw, "spec")
+    lacking = {
+        words: unaware.get(feature, ())
+        for feature, (words, has) in _NEEDED.items()
+        if has(spec) and unaware.get(feature)
+    }
     states = {node: state for node, state in sorted(states.items()) if node in nodes}
     gone = {node: state for node, state in states.items() if not state.reachable}
     silent = {node: silent[node] for node in sorted(nodes) if node in silent and node not in gone}
@@ -214,10 +243,10 @@ def pipeline_status(
         programmed = (
             _rolling_out(raw, daemon_sets)
             or _missing_pods(raw, len(nodes), daemon_sets, silent, len(gone))
-            or _unlimited(unlimited)
+            or _lacking(lacking)
             or _forwarding(nodes.keys(), gone)
         )
-    others = {"SourcesChecked": _sources(checked, unaware, moving)}
+    others = {"SourcesChecked": _sources(checked, unaware.get(UNDERLAY_SOURCE_CHECK, ()), moving)}
     found = conditions.status(raw, problems, programmed, now, accepted, others)
     found["nodes"] = [
         {
@@ -230,7 +259,7 @@ def pipeline_status(
         for node in sorted(nodes, key=lambda node: (node not in states, node))[:_NODES]
     ]
     found["selectedNodes"] = len(nodes)
-    found["readyNodes"] = len(nodes.keys() - {*silent, *gone, *unlimited})
+    found["readyNodes"] = len(nodes.keys() - {*silent, *gone}.union(*lacking.values()))
     found["unreachableNodes"] = len(gone)
     if metrics_port is not None:
         found["metricsPort"] = metrics_port
@@ -268,8 +297,10 @@ def _sources(checked: bool, unaware: Sequence[str], moving: tuple[str, Spread] |
     return conditions.ready("Enforced", "Packets from a wrong source are dropped on every node")
 
 
-def _unlimited(nodes: Sequence[str]) -> Verdict | None:
-    return _too_old(nodes, "spec.limits.waitingPacketsPerNamespace") if nodes else None
+def _lacking(features: Mapping[str, Sequence[str]]) -> Verdict | None:
+    for words, nodes in features.items():
+        return _too_old(nodes, words)
+    return None
 
 
 def _too_old(nodes: Sequence[str], what: str) -> Verdict:
@@ -295,7 +326,12 @@ def _forwarding(nodes: Collection[str], gone: Mapping[str, State]) -> Verdict:
 def _no_node(raw: Json) -> Verdict:
     wanted = part(raw, "spec", "nodeSelector", "matchLabels")
     labels = ", ".join(f"{key}={value}" for key, value in sorted(wanted.items()))
-    what = f"No node has the labels {labels}" if labels else "There is no node"
+    if "nodeSelector" not in part(raw, "spec"):
+        what = "spec.nodeSelector is absent, which selects no node ({} selects all)"
+    elif "matchExpressions" in part(raw, "spec", "nodeSelector"):
+        what = "No node meets spec.nodeSelector"
+    else:
+        what = f"No node has the labels {labels}" if labels else "There is no node"
     return Verdict(
         ConditionStatus.FALSE,
         "NoMatchingNode",

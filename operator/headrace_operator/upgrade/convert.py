@@ -1,220 +1,92 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects as the release before stored them, as this release means them. Pure."""
+"""Objects as release 0.2 stored them, as this release means them. Pure."""
 
-import ipaddress
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 
-from headrace_api import API_VERSION, Json
-from headrace_operator import objects
-from headrace_operator.render.raw import items, mapping, part, text
+from pydantic import JsonValue
 
-#: Entries of Pipeline.spec.devices.
-_MOST_DEVICES = 64
-#: Types whose entries name kernel devices, with the member of an attachment that names one.
-_NETDEVS = {"Tap": "tap", "AFPacket": "afPacket", "AFXDP": "afXDP"}
-#: Names that no wildcard stands for.
-_GUARDED = ("eth0", "lo")
-#: What a Pipeline of that release allowed that did not say.
-_DEFAULT_TYPES = ("Tap", "AFPacket", "Memif", "Pcap", "Null", "SRIOV", "Pod")
+from headrace_api import Json
+from headrace_operator.render.raw import items, mapping, part
 
 
-@dataclass(frozen=True)
-class Converted:
-    """What is to be written, and what people should know of it."""
+def converted(item: Json) -> Json:
+    """The object as this release has it; the same one where that is no other.
 
-    endpoints: tuple[Json, ...] = ()
-    """UnderlayEndpoints, to be made."""
-    changed: tuple[Json, ...] = ()
-    """Pipelines and VirtualNetworks with their new spec."""
-    notes: tuple[str, ...] = ()
-    """A line each, naming the object."""
-
-
-@dataclass
-class _Result:
-    users: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """Underlay address -> namespaces whose networks lead there."""
-    notes: list[str] = field(default_factory=list)
-
-
-def convert(
-    pipelines: Iterable[Json],
-    networks: Iterable[Json],
-    interfaces: Iterable[Json],
-    *,
-    devices: bool,
-    endpoints: bool,
-) -> Converted:
-    """Convert raw objects.
-
-    `devices` where Pipelines have attachmentTypes until now, `endpoints` where next hops of
-    VirtualNetworks have underlayAddress.
+    What is not as 0.2 had it stays as it is: the models say what is wrong with it.
     """
-    pipelines, interfaces = [*pipelines], [*interfaces]
-    result = _Result()
-    changed: list[Json] = []
-    if devices:
-        changed += [_pipeline(raw, interfaces, result) for raw in pipelines]
-    if endpoints:
-        prefixes = [_prefix(part(raw, "spec").get("underlayPrefix")) for raw in pipelines]
-        ranges = [prefix for prefix in prefixes if prefix is not None]
-        changed += [new for raw in networks if (new := _network(raw, ranges, result))]
-    made = [_endpoint(address, names) for address, names in sorted(result.users.items())]
-    return Converted(tuple(made), tuple(changed), tuple(result.notes))
+    change = _CHANGES.get(str(item.get("kind")))
+    spec = part(item, "spec")
+    if change is None or not spec:
+        return item
+    new = change(spec)
+    return item if new == spec else {**item, "spec": new}
 
 
-def endpoint_name(address: str) -> str:
-    """Name of the UnderlayEndpoint for an address."""
-    return f"underlay-{ipaddress.IPv6Address(address).exploded.replace(':', '-')}"
+def _interface(spec: Json) -> Json:
+    """`pipelineName` is `pipelineRef`, as networkRef is."""
+    new = {name: value for name, value in spec.items() if name != "pipelineName"}
+    if "pipelineName" in spec:
+        new.setdefault("pipelineRef", {"name": spec["pipelineName"]})
+    return _attached(new)
 
 
-def _with_spec(raw: Json, spec: Json) -> Json:
-    metadata = part(raw, "metadata")
-    names = ("name", "namespace")
-    return {
-        "apiVersion": API_VERSION,
-        "kind": raw["kind"],
-        "metadata": {name: metadata[name] for name in names if name in metadata},
-        "spec": spec,
-    }
+def _network(spec: Json) -> Json:
+    """A route's `blackhole` is an `action`."""
+    return _each(spec, "routes", _route)
 
 
-# Pipelines: attachmentTypes
+def _route(route: Json) -> Json:
+    new = {name: value for name, value in route.items() if name != "blackhole"}
+    return {**new, "action": "Drop"} if route.get("blackhole") is True else new
 
 
-def _pipeline(raw: Json, interfaces: Iterable[Json], result: _Result) -> Json:
-    """The Pipeline with devices for what its types allowed, and open to all namespaces."""
-    name = objects.key(raw)
-    spec = dict(part(raw, "spec"))
-    types = [text(each) for each in items(spec.pop("attachmentTypes", None))] or [*_DEFAULT_TYPES]
-    attachments = [
-        part(item, "spec", "attachment")
-        for item in interfaces
-        if part(item, "spec").get("pipelineName") == name
-    ]
-    entries: list[Json] = []
-    for kind in types:
-        entries += _devices(kind, [each for each in attachments if each.get("type") == kind])
-    if len(entries) > _MOST_DEVICES:
-        left = [text(entry["name"]) for entry in entries[_MOST_DEVICES:]]
-        result.notes.append(f"Pipeline {name}: more than {_MOST_DEVICES} devices; without {left}")
-    spec["devices"] = [*entries[:_MOST_DEVICES]]
-    spec.setdefault("allowedNamespaces", {})
-    result.notes.append(
-        f"Pipeline {name}: attachmentTypes became devices, for Interfaces of all namespaces as "
-        "before; narrow devices and allowedNamespaces"
-    )
-    return _with_spec(raw, spec)
+def _pipeline(spec: Json) -> Json:
+    """What selected all by being absent does so by being empty; there may be several prefixes."""
+    new: Json = {"nodeSelector": {}, **spec}
+    new.pop("numa", None)
+    if "underlayPrefix" in new:
+        prefix = new.pop("underlayPrefix")
+        new.setdefault("underlayPrefixes", [prefix])
+    new = _each(new, "devices", lambda device: {"namespaceSelector": {}, **_typed(device)})
+    return _each(new, "uplinks", _uplink)
 
 
-def _devices(kind: str, attachments: Iterable[Mapping[str, object]]) -> list[Json]:
-    name = kind.lower()
-    if kind == "Null":
-        return []
-    if kind in _NETDEVS:
-        used = {_member(each, _NETDEVS[kind], "deviceName") for each in attachments}
-        return [
-            {"name": name, "type": kind, "deviceNames": ["*", *sorted(used & {*_GUARDED})]},
-        ]
-    if kind == "SRIOV":
-        return [{"name": name, "type": kind, "pciAddresses": ["*"]}]
-    if kind == "Pcap":
-        files = (
-            _member(each, "pcap", side)
-            for each in attachments
-            for side in ("receiveFile", "transmitFile")
-        )
-        folders = sorted({file.rpartition("/")[0] for file in files} - {""})
-        numbers = (name, *(f"{name}-{number}" for number in range(2, len(folders) + 1)))
-        return [
-            {"name": called, "type": kind, "directory": folder}
-            for called, folder in zip(numbers, folders, strict=False)
-        ]
-    return [{"name": name, "type": kind}]
+def _uplink(uplink: Json) -> Json:
+    return _each(_attached(uplink), "nodeOverrides", _attached)
 
 
-def _member(attachment: Mapping[str, object], member: str, name: str) -> str:
-    found = attachment.get(member)
-    value = found.get(name) if isinstance(found, dict) else None
-    return value if isinstance(value, str) else ""
+def _endpoint(spec: Json) -> Json:
+    """As a Pipeline's selectors."""
+    return {"networkSelector": {}, **spec}
 
 
-# VirtualNetworks: underlayAddress
+def _config(spec: Json) -> Json:
+    return _each(_each(spec, "interfaces", _attached), "uplinks", _attached)
 
 
-def _network(raw: Json, ranges: Iterable[ipaddress.IPv6Network], result: _Result) -> Json | None:
-    """The network with references to UnderlayEndpoints; None: it leads to no underlay address."""
-    ranges = [*ranges]
-    key = objects.key(raw)
-    spec = dict(part(raw, "spec"))
-    changed = False
-    routes: list[Json] = []
-    for route in map(mapping, items(spec.get("routes"))):
-        hops: list[Json] = []
-        for hop in map(mapping, items(route.get("nextHops"))):
-            address = text(hop.get("underlayAddress"))
-            if not address:
-                hops.append(hop)
-                continue
-            changed = True
-            inside = next((each for each in ranges if _in(address, each)), None)
-            if inside is not None:
-                result.notes.append(
-                    f"VirtualNetwork {key}: route {route.get('prefix')}: next hop {address} is "
-                    f"taken out: it is inside {inside}, which a Pipeline's nodes have; name an "
-                    "Interface or a network"
-                )
-                continue
-            result.users[address].add(key.partition("/")[0])
-            rest = {name: value for name, value in hop.items() if name != "underlayAddress"}
-            hops.append({"endpointRef": {"name": endpoint_name(address)}, **rest})
-        if hops or "nextHops" not in route:
-            routes.append({**route, "nextHops": [*hops]} if hops else route)
-        else:
-            result.notes.append(
-                f"VirtualNetwork {key}: route {route.get('prefix')} is left out: it has no next "
-                "hop any more"
-            )
-    if not changed:
-        return None
-    spec["routes"] = [*routes]
-    return _with_spec(raw, spec)
+def _attached(holder: Json) -> Json:
+    """The type "Null", which YAML takes for nothing without quotes, is Discard."""
+    if "attachment" not in holder:
+        return holder
+    return {**holder, "attachment": _typed(part(holder, "attachment"))}
 
 
-def _endpoint(address: str, namespaces: Iterable[str]) -> Json:
-    """The endpoint, for all networks of the namespaces that lead there."""
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "UnderlayEndpoint",
-        "metadata": {"name": endpoint_name(address)},
-        "spec": {
-            "address": address,
-            "encapsulation": {"type": "IPInIPv6"},
-            "networkSelector": {},
-            "namespaceSelector": {
-                "matchExpressions": [
-                    {
-                        "key": "kubernetes.io/metadata.name",
-                        "operator": "In",
-                        "values": [*sorted(namespaces)],
-                    }
-                ]
-            },
-        },
-    }
+def _typed(attachment: Json) -> Json:
+    return {**attachment, "type": "Discard"} if attachment.get("type") == "Null" else attachment
 
 
-def _prefix(value: object) -> ipaddress.IPv6Network | None:
-    try:
-        return ipaddress.IPv6Network(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
+def _each(spec: Json, name: str, change: Callable[[Json], Json]) -> Json:
+    """The spec with every item of a list changed."""
+    if name not in spec:
+        return spec
+    found: list[JsonValue] = [change(mapping(each)) for each in items(spec[name])]
+    return {**spec, name: found}
 
 
-def _in(address: str, prefix: ipaddress.IPv6Network) -> bool:
-    try:
-        return ipaddress.IPv6Address(address) in prefix
-    except ValueError:
-        return False
+_CHANGES: Mapping[str, Callable[[Json], Json]] = {
+    "Interface": _interface,
+    "VirtualNetwork": _network,
+    "Pipeline": _pipeline,
+    "UnderlayEndpoint": _endpoint,
+    "DataplaneConfig": _config,
+}

@@ -1,37 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """The entry point `headrace-upgrade`: the chart's hook before an upgrade from the release before.
 
-The API server drops what a kind's new schema does not know as soon as it has the schema. So the
-objects are read and converted before it gets it, kept in ConfigMaps until they are written, and the
-schemas come from here. An operator of the release before cannot read the new objects, and leaves
-what it made of the old ones.
+The API server drops what a kind's new schema does not know as soon as it has the schema, and takes
+nothing that its old one does not know. So each kind is opened first: it takes any spec. Then its
+objects are converted where they are, and then it is installed as this release has it. Interface is
+the first to be opened and the last to be installed: while it is not as this release has it there
+is something to convert, also after an end half-way.
 """
 
 import argparse
 import asyncio
-import hashlib
-import json
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from headrace_api import SYSTEM_NAMESPACE, Json
+from headrace_api.base import Resource
 from headrace_api.crd import RESOURCES, crd
-from headrace_kube import (
-    CONFIG_MAPS,
-    INTERFACES,
-    PIPELINES,
-    VIRTUAL_NETWORKS,
-    Kind,
-    Kube,
-    KubeError,
-)
+from headrace_api.interface import Interface
+from headrace_kube import INTERFACES, Kind, Kube, KubeError
 from headrace_operator import objects
 from headrace_operator.render.raw import items, mapping, part, text
 
-from .convert import Converted, convert
+from .convert import converted
 
 CRDS = Kind(
     "CustomResourceDefinition",
@@ -40,13 +32,16 @@ CRDS = Kind(
     namespaced=False,
 )
 MANAGER = "headrace-upgrade"
-_LABEL = "headrace.dev/upgrade"
-_OURS = {"app.kubernetes.io/name": "headrace"}
-_COPY = "kubectl.kubernetes.io/last-applied-configuration"
-_NO_COPY: Json = {"metadata": {"annotations": {_COPY: None}}}
-#: For how long the API server may take to serve a new schema.
+#: The field of an Interface's spec that release 0.2 did not have.
+_MARK = "pipelineRef"
+#: Seconds that every one of the API servers may take to serve a kind as it has become: one that
+#: does not yet would drop what is new from whatever passes it.
+SPREAD = 5.0
+#: For how long an object is tried.
 _SECONDS = 60.0
 _RETRY_SECONDS = 0.5
+_AT_ONCE = 8
+_ANYTHING: Json = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 _log = logging.getLogger("headrace_operator.upgrade")
 
@@ -83,163 +78,130 @@ async def _run(options: argparse.Namespace) -> None:
 
 
 async def upgrade(kube: Kube, namespace: str, release: str) -> None:
-    """Convert the objects of a cluster. Raises KubeError."""
-    converted = await _converted(kube)
-    for note in converted.notes:
-        _log.info("%s", note)
-    for item in (*converted.endpoints, *converted.changed):
-        await _keep(kube, namespace, item)
-    secrets = [item for item in await _all(kube, INTERFACES) if _has_secret(item)]
-    for resource in RESOURCES:
+    """Convert the objects of a cluster, and install the kinds. Raises KubeError."""
+    kinds = sorted(RESOURCES, key=lambda resource: resource is not Interface)
+    if not await _is_new(kube):
+        written = [resource for resource in kinds if not resource.COMPILED]
+        there = [resource for resource in written if await _open(kube, resource)]
+        if there:
+            await asyncio.sleep(SPREAD)
+        for resource in there:
+            await _convert(kube, _kind(resource))
+    for resource in reversed(kinds):
         await _install(kube, crd(resource), namespace, release)
-    kept = await kube.list(CONFIG_MAPS, namespace, labels=_LABEL)
-    order = {"UnderlayEndpoint": 0, "Pipeline": 1, "VirtualNetwork": 2}
-    found = [(json.loads(text(part(each, "data").get("object"))), each) for each in kept.items]
-    for item, holder in sorted(found, key=lambda pair: order[text(pair[0].get("kind"))]):
+
+
+def _kind(resource: type[Resource]) -> Kind:
+    return Kind(resource.__name__, resource.PLURAL, namespaced=resource.NAMESPACED)
+
+
+async def _is_new(kube: Kube) -> bool:
+    """Whether the API server has the kinds of this release."""
+    found = await _get(kube, CRDS, f"{INTERFACES.plural}.headrace.dev")
+    versions = map(mapping, items(part(found, "spec").get("versions")))
+    schemas = (part(each, "schema", "openAPIV3Schema", "properties", "spec") for each in versions)
+    return any(_MARK in part(each, "properties") for each in schemas)
+
+
+async def _get(kube: Kube, kind: Kind, name: str, namespace: str = "") -> Json | None:
+    try:
+        return await kube.get(kind, name, namespace)
+    except KubeError as error:
+        if error.absent:
+            return None
+        raise
+
+
+async def _open(kube: Kube, resource: type[Resource]) -> bool:
+    """Have the API server take any spec of the kind; whether it knows the kind."""
+    definition = crd(resource)
+    name = text(part(definition, "metadata")["name"])
+    if await _get(kube, CRDS, name) is None:
+        return False
+    (version,) = map(mapping, items(part(definition, "spec").get("versions")))
+    schema = _ANYTHING
+    for path in resource.SELECTABLE:
+        # Who selects by a field goes on.
+        schema = {**_ANYTHING, "properties": _path(path.strip(".").split("."))}
+    opened: Json = {**version, "schema": {"openAPIV3Schema": schema}}
+    await kube.merge(CRDS, name, "", {"spec": {"versions": [opened]}}, MANAGER)
+    return True
+
+
+def _path(names: list[str]) -> Json:
+    name, *rest = names
+    return {name: {**_ANYTHING, "properties": _path(rest)} if rest else {"type": "string"}}
+
+
+async def _convert(kube: Kube, kind: Kind) -> None:
+    """Convert all objects of the kind. Raises KubeError."""
+    found = (await kube.list(kind)).items
+    slots = asyncio.Semaphore(_AT_ONCE)
+    failures: list[KubeError] = []
+    count = 0
+
+    async def one(item: Json) -> None:
+        nonlocal count
+        async with slots:
+            if failures:
+                return
+            try:
+                count += await _convert_one(kube, kind, item)
+            except KubeError as error:
+                failures.append(error)
+
+    # What is on its way ends before the first failure is told.
+    await asyncio.gather(*map(one, found))
+    if failures:
+        raise failures[0]
+    _log.info("%s: %d of %d converted", kind.plural, count, len(found))
+
+
+async def _convert_one(kube: Kube, kind: Kind, item: Json) -> bool:
+    """Write the object as this release has it; whether that is another. Raises KubeError."""
+    namespace, name = objects.name_of(objects.key(item))
+    deadline = asyncio.get_running_loop().time() + _SECONDS
+    # Refused until the API server takes what its old schema did not know.
+    strict = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
+    found: Json | None = item
+    while found is not None and (new := converted(found)) != found:
         try:
-            await _write(kube, item)
-            _log.info("%s %s is converted", item["kind"], objects.key(item))
+            await kube.request("PUT", kind.path(namespace, name), strict, body=new)
+            return True
         except KubeError as error:
-            # A tenant's network holds up nobody's upgrade.
-            if item["kind"] != VIRTUAL_NETWORKS.name or not error.refused:
-                raise
-            _log.warning("VirtualNetwork %s is not converted: %s", objects.key(item), error)
-        await kube.delete(CONFIG_MAPS, text(part(holder, "metadata")["name"]), namespace)
-    for item in secrets:
-        # Whatever is written anew is stored without what the schema does not know; kubectl's copy
-        # of the manifest has it, too.
-        space, name = objects.name_of(objects.key(item))
-        await _patiently(lambda: kube.merge(INTERFACES, name, space, _NO_COPY, MANAGER))  # noqa: B023
-        _log.info("Interface %s: memif.secret is removed", objects.key(item))
+            early = error.conflict or error.status in _EARLY
+            if not early or asyncio.get_running_loop().time() > deadline:
+                raise KubeError(error.status, error.reason, f"{kind.name} {error}") from error
+        await asyncio.sleep(_RETRY_SECONDS)
+        found = await _get(kube, kind, name, namespace)
+    return False
 
 
-async def _converted(kube: Kube) -> Converted:
-    pipelines = await _schema(kube, PIPELINES)
-    networks = await _schema(kube, VIRTUAL_NETWORKS)
-    hop = "spec", "routes", "nextHops"
-    devices = bool(pipelines) and not _has(pipelines, "spec", "allowedNamespaces")
-    endpoints = bool(networks) and not _has(networks, *hop, "endpointRef")
-    if not (devices or endpoints):
-        return Converted()
-    return convert(
-        await _all(kube, PIPELINES),
-        await _all(kube, VIRTUAL_NETWORKS),
-        await _all(kube, INTERFACES),
-        devices=devices,
-        endpoints=endpoints,
-    )
-
-
-async def _all(kube: Kube, kind: Kind) -> list[Json]:
-    try:
-        return (await kube.list(kind)).items
-    except KubeError as error:
-        if error.absent:
-            return []
-        raise
-
-
-async def _schema(kube: Kube, kind: Kind) -> Json:
-    """The schema that the API server has for the kind; empty: it does not know the kind."""
-    try:
-        found = await kube.get(CRDS, f"{kind.plural}.headrace.dev")
-    except KubeError as error:
-        if error.absent:
-            return {}
-        raise
-    versions = [mapping(each) for each in items(part(found, "spec").get("versions"))]
-    return part(versions[0], "schema", "openAPIV3Schema") if versions else {}
-
-
-def _has(schema: Json, *path: str) -> bool:
-    """Whether the schema has the field, through lists."""
-    for name in path:
-        schema = part(schema, "items") or schema
-        schema = part(schema, "properties", name)
-    return bool(schema)
-
-
-def _has_secret(interface: Json) -> bool:
-    """Whether it has one, or kubectl's copy has: all that is left once the new kinds are there."""
-    copy = text(part(interface, "metadata", "annotations").get(_COPY))
-    return "secret" in part(interface, "spec", "attachment", "memif") or '"secret":' in copy
-
-
-async def _keep(kube: Kube, namespace: str, item: Json) -> None:
-    """Remember what is to be written, should this process end half-way."""
-    which = hashlib.sha256(f"{item['kind']}/{objects.key(item)}".encode()).hexdigest()[:16]
-    holder: Json = {
-        "apiVersion": "v1",
-        "kind": CONFIG_MAPS.name,
-        "metadata": {
-            "name": f"{MANAGER}-{which}",
-            "namespace": namespace,
-            "labels": {_LABEL: "pending", **_OURS},
-        },
-        "data": {"object": json.dumps(item)},
-    }
-    await kube.apply(CONFIG_MAPS, holder, MANAGER)
+#: What passes: the object is gone, or the kind is not open everywhere yet.
+_EARLY = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
 
 
 async def _install(kube: Kube, definition: Json, namespace: str, release: str) -> None:
     """Give the API server the kind as this release has it, so that Helm takes it for its own."""
     name = text(part(definition, "metadata")["name"])
-    try:
-        await kube.get(CRDS, name)
-    except KubeError as error:
-        if not error.absent:
-            raise
-        metadata: Json = {
-            "name": name,
-            "labels": {
-                "app.kubernetes.io/managed-by": "Helm",
-                "app.kubernetes.io/name": "headrace",
-            },
-            "annotations": {
-                "meta.helm.sh/release-name": release,
-                "meta.helm.sh/release-namespace": namespace,
-            },
-        }
-        await kube.create(CRDS, {**definition, "metadata": metadata})
-    else:
-        await kube.merge(CRDS, name, "", {"spec": definition["spec"]}, MANAGER)
-
-
-async def _write(kube: Kube, item: Json) -> None:
-    """Create the object, or replace its spec, once the API server knows every field of it."""
-    resource = next(each for each in RESOURCES if each.__name__ == item["kind"])
-    kind = Kind(resource.__name__, resource.PLURAL, namespaced=resource.NAMESPACED)
-    namespace, name = objects.name_of(objects.key(item))
-    strict = {"fieldManager": MANAGER, "fieldValidation": "Strict"}
-
-    async def write() -> object:
-        try:
-            there = await kube.get(kind, name, namespace)
-        except KubeError as error:
-            if not error.absent:
-                raise
-            if kind in (PIPELINES, VIRTUAL_NETWORKS):
-                # Deleted meanwhile.
-                return None
-            return await kube.request("POST", kind.path(namespace), strict, body=item)
-        whole = {**there, "spec": item["spec"]}
-        return await kube.request("PUT", kind.path(namespace, name), strict, body=whole)
-
-    await _patiently(write)
-
-
-async def _patiently(write: Callable[[], Awaitable[object]]) -> None:
-    """Try for as long as the API server may take to know a new schema. Raises KubeError."""
-    deadline = asyncio.get_running_loop().time() + _SECONDS
-    while True:
-        try:
-            await write()
-            return
-        except KubeError as error:
-            early = error.conflict or error.status in (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND)
-            if not early or asyncio.get_running_loop().time() > deadline:
-                raise
-        await asyncio.sleep(_RETRY_SECONDS)
+    if await _get(kube, CRDS, name) is not None:
+        # No categories is something else than none said.
+        names = {"categories": None, **part(definition, "spec", "names")}
+        spec = {**part(definition, "spec"), "names": names}
+        await kube.merge(CRDS, name, "", {"spec": spec}, MANAGER)
+        return
+    metadata: Json = {
+        "name": name,
+        "labels": {
+            "app.kubernetes.io/managed-by": "Helm",
+            "app.kubernetes.io/name": "headrace",
+        },
+        "annotations": {
+            "meta.helm.sh/release-name": release,
+            "meta.helm.sh/release-namespace": namespace,
+        },
+    }
+    await kube.create(CRDS, {**definition, "metadata": metadata})
 
 
 if __name__ == "__main__":
