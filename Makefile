@@ -30,7 +30,7 @@ DEBIAN_PACKAGES := \
 # What a cluster for the tests consists of, besides Kubernetes itself, and what makes images.
 CLUSTER_PACKAGES := \
 	buildah conntrack containerd containernetworking-plugins etcd-server iptables libc6-dev \
-	mmdebstrap nftables openssl prometheus runc
+	lua5.4 mmdebstrap nftables openssl prometheus runc
 
 say = printf '\033[1m==> %s\033[0m\n'
 
