@@ -6,6 +6,7 @@ from .base import API_VERSION, GROUP, VERSION, Condition, ConditionStatus, Json,
 from .canonical import canonical_json, digest
 from .dataplane_config import (
     FEATURES,
+    NEW_FEATURES,
     SEVERAL_UNDERLAY_PREFIXES,
     UNDERLAY_SOURCE_CHECK,
     WAITING_PACKETS_PER_NAMESPACE,
@@ -87,6 +88,7 @@ __all__ = [
     "LEASE_SECONDS",
     "LEASE_SECONDS_VARIABLE",
     "NAMESPACE_NAME_LABEL",
+    "NEW_FEATURES",
     "PIPELINE_LABEL",
     "RUNTIME_DIRECTORY",
     "SEVERAL_UNDERLAY_PREFIXES",

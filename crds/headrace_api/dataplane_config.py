@@ -37,14 +37,16 @@ INTERFACE_GATEWAYS = 15
 
 #: Name of something that an agent understands. Text: a reader ignores what it does not know.
 Feature = Annotated[str, Field(max_length=63, pattern=r"^[A-Z][A-Za-z0-9]*$")]
-#: Sources of overlay packets carry the VNI and are checked; former addresses are delivered.
+#: Sources of overlay packets carry the VNI and are checked.
 UNDERLAY_SOURCE_CHECK: Feature = "UnderlaySourceCheck"
 #: The packets that wait are counted for each namespace, and may be limited.
 WAITING_PACKETS_PER_NAMESPACE: Feature = "WaitingPacketsPerNamespace"
 #: A Pipeline may have several underlayPrefixes.
 SEVERAL_UNDERLAY_PREFIXES: Feature = "SeveralUnderlayPrefixes"
-#: All that an agent of this release understands.
-FEATURES = (UNDERLAY_SOURCE_CHECK, WAITING_PACKETS_PER_NAMESPACE, SEVERAL_UNDERLAY_PREFIXES)
+#: What agents of the release before do not understand: they are sent none of it.
+NEW_FEATURES = (SEVERAL_UNDERLAY_PREFIXES,)
+#: All that an agent of this release understands; an operator of the release before asks for more.
+FEATURES = (UNDERLAY_SOURCE_CHECK, WAITING_PACKETS_PER_NAMESPACE, *NEW_FEATURES)
 
 
 def config_name(pipeline: str, node: str) -> str:

@@ -241,7 +241,6 @@ class LocalSource:
                 state.allocations,
                 now=now,
                 free=free,
-                settled=True,
                 before=self._compiled,
             )
             self._trace(compiled)

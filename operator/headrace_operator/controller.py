@@ -19,9 +19,8 @@ from typing import NamedTuple, TypeVar
 from prometheus_client.core import Metric
 
 from headrace_api import (
-    FEATURES,
+    NEW_FEATURES,
     PIPELINE_LABEL,
-    UNDERLAY_SOURCE_CHECK,
     Interface,
     Json,
     Namespace,
@@ -65,7 +64,6 @@ from .metrics import Metrics, gauges
 from .ports import COUNT, Ports, port_in_use
 from .render import (
     Settings,
-    Spread,
     Transition,
     daemon_sets,
     endpoint_status,
@@ -266,11 +264,6 @@ class Controller:
         while True:
             await asyncio.sleep(TEND)
             changed = False
-            for pipeline, networks in self._compiler.moving().items():
-                if not self._compiler.unaware(UNDERLAY_SOURCE_CHECK, pipeline) and all(
-                    map(self._is_everywhere, networks)
-                ):
-                    changed |= self._compiler.settle(pipeline)
             before = int(time.time()) - REST
             due = any(rest.since < before for rest in self._compiler.resting())
             if due and self._is_acknowledged():
@@ -495,7 +488,6 @@ class Controller:
             for name, item in found.items():
                 self._want(kind, f"{self._namespace}/{name}", item)
                 about |= self._standing.want(kind, f"{self._namespace}/{name}", item)
-        touched |= {Work(PIPELINES, name) for name in changes.checked}
         for key, vni in changes.vnis.items():
             _put(self._vnis, key, vni)
             touched.add(Work(VIRTUAL_NETWORKS, key))
@@ -729,18 +721,8 @@ class Controller:
             self._ports.get(work.key),
             now,
             compiled=(work.kind.name, work.key) not in self._invalid,
-            checked=self._compiler.is_checked(work.key),
-            unaware={each: self._compiler.unaware(each, work.key) for each in FEATURES},
-            moving=self._moving(work.key),
+            unaware={each: self._compiler.unaware(each, work.key) for each in NEW_FEATURES},
         )
-
-    def _moving(self, pipeline: str) -> tuple[str, Spread] | None:
-        """The first network whose new underlay addresses some node does not know yet, if any."""
-        for network in sorted(self._compiler.moving().get(pipeline, ())):
-            spread, _ = self._standing.network(network)
-            if spread.waits:
-                return network, spread
-        return None
 
     def _interface_status(
         self, work: Work, raw: Json, problems: Sequence[Problem], now: datetime

@@ -31,12 +31,13 @@ def tree_of(commit: str) -> Path:
 
 
 def former(item: Any) -> Any:
-    """The object as release 0.2 has it, whose Interfaces name their Pipeline otherwise."""
-    spec = dict(item["spec"]) if item["kind"] == "Interface" else {}
-    if "pipelineRef" not in spec:
-        return item
-    name = spec.pop("pipelineRef")["name"]
-    return {**item, "spec": {**spec, "pipelineName": name}}
+    """The object as release 0.2 has it."""
+    spec = dict(item["spec"])
+    if "pipelineRef" in spec:
+        spec["pipelineName"] = spec.pop("pipelineRef")["name"]
+    if "underlayPrefixes" in spec:
+        (spec["underlayPrefix"],) = spec.pop("underlayPrefixes")
+    return {**item, "spec": spec}
 
 
 def environment_of(tree: Path) -> dict[str, str]:

@@ -183,6 +183,30 @@ def test_stored_objects_become_those_of_this_release(world: World, kubeconfig: P
     assert world.get(PIPELINES, "router")["spec"] == before
 
 
+def test_a_pipeline_that_is_still_being_upgraded_is_not_upgraded(
+    world: World, kubeconfig: Path
+) -> None:
+    def say(status: str) -> None:
+        condition = {
+            "type": "SourcesChecked",
+            "status": status,
+            "reason": "AgentTooOld",
+            "message": "n1",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
+        change = {"status": {"selectedNodes": 1, "conditions": [condition]}}
+        words = ("--subresource=status", "--type=merge", "-p", json.dumps(change))
+        world.api.kubectl("patch", "pipeline", "router", *words)
+
+    say("False")
+    with pytest.raises(KubeError, match="Pipeline router: its condition SourcesChecked"):
+        upgrade(kubeconfig)
+    assert "numa" in world.get(PIPELINES, "router")["spec"]
+    say("True")
+    upgrade(kubeconfig)
+    check(world)
+
+
 def test_an_upgrade_that_ends_half_way_is_taken_up(
     world: World, kubeconfig: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

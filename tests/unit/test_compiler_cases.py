@@ -9,7 +9,6 @@ import pytest
 from pydantic import ValidationError
 
 from headrace_api import (
-    UNDERLAY_SOURCE_CHECK,
     Interface,
     Namespace,
     Node,
@@ -429,74 +428,6 @@ def test_the_prefix_of_a_node_rests_before_another_gets_it() -> None:
     assert compiler.allocations().nodes["router"]["node-d"].underlay_prefix == NODE_A
 
 
-def first_release() -> Allocations:
-    """What the first release gave out to vm1 on node-a and vm2 on node-b; their agents' words."""
-    record = {"network": "default/blue", "pipeline": "router", "addresses": ["10.0.0.2"]}
-    one = {**record, "node": "node-a", "underlay_address": "fd00:1:0:1::2"}
-    two = {**record, "node": "node-b", "underlay_address": "fd00:1:0:2::2"}
-    return Allocations.model_validate(
-        {
-            "networks": {"default/blue": {"vni": 1, "slices": {}}},
-            "nodes": {
-                "router": {
-                    "node-a": {"underlay_prefix": NODE_A},
-                    "node-b": {"underlay_prefix": NODE_B},
-                }
-            },
-            "interfaces": {"default/vm1": one, "default/vm2": {**two, "addresses": ["10.0.0.3"]}},
-            "unaware": {UNDERLAY_SOURCE_CHECK: {"router": ["node-a", "node-b"]}},
-        }
-    )
-
-
-def test_an_upgrade_changes_underlay_addresses_node_by_node_and_checks_at_the_end() -> None:
-    new = {"pipelinePrefix", "underlaySourceCheck", "formerUnderlayAddresses"}
-
-    def node_spec(name: str) -> dict[str, Any]:
-        return specs(compiler.snapshot())[f"router.{name}"]
-
-    compiler = Compiler(first_release())
-    blue = network(subnets=[{"prefix": "10.0.0.0/24"}])
-    for item in (blue, pipeline(), node("node-a"), node("node-b"), interface("vm1")):
-        compiler.upsert(item)
-    compiler.upsert(interface("vm2", nodeName="node-b"))
-    compiler.flush()
-    for name in ("node-a", "node-b"):
-        spec = node_spec(name)
-        assert not new & {*spec, *spec["interfaces"][0]}
-        assert spec["interfaces"][0]["underlayAddress"] == spec["underlayPrefix"][:-3] + "2"
-    # The first node's agent is new.
-    assert compiler.agent("router", "node-a", ["UnderlaySourceCheck"])
-    assert set(compiler.flush().interfaces) == {"default/vm1"}
-    (vm1,) = node_spec("node-a")["interfaces"]
-    assert (vm1["underlayAddress"], vm1["formerUnderlayAddresses"]) == (VM1, ["fd00:1:0:1::2"])
-    assert node_spec("node-a")["underlaySourceCheck"] == "Disabled"
-    assert routes(compiler.snapshot())["10.0.0.2/32"] == [(VM1, 1)]
-    assert routes(compiler.snapshot())["10.0.0.3/32"] == [("fd00:1:0:2::2", 1)]
-    # The last one, too; a restart meanwhile changes nothing.
-    compiler.agent("router", "node-b", ["UnderlaySourceCheck"])
-    assert compiler.flush().checked == set()
-    before = compiler.snapshot()
-    compiler = Compiler(before.allocations)
-    for item in (blue, pipeline(), node("node-a"), node("node-b"), interface("vm1")):
-        compiler.upsert(item)
-    compiler.upsert(interface("vm2", nodeName="node-b"))
-    compiler.flush()
-    assert compiler.snapshot() == before
-    # All nodes have the new routes: the old addresses end, and the check begins.
-    assert compiler.settle("router")
-    assert compiler.flush().checked == {"router"}
-    for name in ("node-a", "node-b"):
-        spec = node_spec(name)
-        assert spec["underlaySourceCheck"] == "Enabled"
-        assert "formerUnderlayAddresses" not in spec["interfaces"][0]
-    # It does not end with an agent that falls back: that one cannot be told, the others are safe.
-    compiler.agent("router", "node-b", [])
-    compiler.flush()
-    assert node_spec("node-a")["underlaySourceCheck"] == "Enabled"
-    assert not new & {*node_spec("node-b")}
-
-
 def test_how_full_a_network_is() -> None:
     compiler = Compiler()
     small = [{"prefix": "10.0.0.0/29"}, {"prefix": "2001:db8::/64"}]
@@ -525,7 +456,7 @@ def test_a_pipeline_may_get_more_prefixes() -> None:
     compiler = Compiler()
     for item in (network(), pipeline(underlayPrefixes=one), node("node-a"), node("node-b")):
         compiler.upsert(item)
-    compiler.agent("router", "node-b", ["UnderlaySourceCheck"])
+    compiler.agent("router", "node-b", [])
     first = compiler.flush()
     (problem,) = first.problems["Pipeline", "router"]
     assert (problem.reason, problem.field) == ("UnderlayPrefixExhausted", "spec.underlayPrefixes")
@@ -1148,17 +1079,6 @@ def test_no_route_leads_to_an_interface_by_its_address() -> None:
     compiler.upsert(pipeline("other", underlayPrefixes=["fd99::/48"], uplinks=[]))
     compiler.flush()
     assert reasons(compiler)["router"] == "AddressInsideUnderlayPrefix"
-
-
-def test_an_agent_that_does_not_know_endpoints_is_told_of_none() -> None:
-    compiler = _compiler(to_router(), interface())
-    compiler.upsert(endpoint("router", "fd99::1"))
-    compiler.agent("router", "node-a", [])
-    compiler.flush()
-    assert heard(compiler) == {}
-    compiler.agent("router", "node-a", ["UnderlaySourceCheck"])
-    compiler.flush()
-    assert heard(compiler) == {"blue": ["fd99::1"]}
 
 
 # What cannot be read when the operator starts.

@@ -82,7 +82,6 @@ def without_devices_of_the_left_out(held: Allocations, result: Compilation) -> A
             if key in working or record.addresses or record.underlay_address
         },
         resting=held.resting,
-        checked=held.checked,
     )
 
 
@@ -238,13 +237,12 @@ def test_edited_statuses_are_put_right_or_ignored() -> None:
         [
             interface("vm", addresses=["2001:DB8:0::1", "x", 5, "224.0.0.1"]),
             interface("own", underlayAddress="fd00:1:0:1::1", addresses=["10.0.0.5"]),
-            interface("far", underlayAddress="fd00:1:0:1::ffff", addresses=["10.0.0.6"]),
             interface("moved", node="b", addresses=["10.0.0.7"]),
         ],
         [
             {
                 "metadata": {"name": "edge"},
-                "status": {"nodes": [{"name": "a", "underlayPrefixes": ["fd00:1::/48"]}, "b"]},
+                "status": {"nodes": [{"name": "a", "underlayPrefix": "fd00:1::/48"}, "b"]},
             }
         ],
         [],
@@ -263,7 +261,6 @@ def test_edited_statuses_are_put_right_or_ignored() -> None:
     )
     assert held.interfaces["ns/vm"].addresses == ("2001:db8::1",)
     assert held.interfaces["ns/own"].underlay_address is None
-    assert held.interfaces["ns/far"].underlay_address is None
     assert (held.interfaces["ns/moved"].node, held.interfaces["ns/moved"].device) == ("b", None)
     assert held.nodes == {}
     assert held.networks["ns/net"].slices == {3: ("10.0.0.5/32",)}

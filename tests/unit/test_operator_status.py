@@ -479,48 +479,18 @@ def test_a_pipeline_forwards_when_every_node_does() -> None:
     assert (status["selectedNodes"], status["readyNodes"], status["metricsPort"]) == (2, 2, 9478)
 
 
-def test_a_pipeline_names_what_its_addresses_wait_for() -> None:
-    dead = {"b of it": State.NODE_UNREACHABLE}
-    late = {"a of it": Verdict(ConditionStatus.UNKNOWN, "Pending", "it starts")}
-    for spread, words in (
-        (
-            Spread(unreachable=dead, lacking=late),
-            "Nothing is heard of agent and kubelet of node b of it",
-        ),
-        (Spread(lacking=late), "1 of 1 nodes lack something of it: a of it: it starts"),
-    ):
-        raw, moving = fresh("Pipeline"), ("ns/net", spread)
-        status: Any = pipeline_status(
-            *(raw, NODES, (), [daemon_set()], {}, {}, 9478, NOW), checked=False, moving=moving
-        )
-        (found,) = (c for c in status["conditions"] if c["type"] == "SourcesChecked")
-        assert (found["status"], found["reason"]) == ("False", "AddressesMoving")
-        assert f"VirtualNetwork ns/net: {words}" in found["message"]
-
-
 def test_a_pipeline_names_the_agents_that_do_not_know_what_it_has() -> None:
-    needs: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
-        (
-            "WaitingPacketsPerNamespace",
-            {"limits": {"waitingPacketsPerNamespace": 9}},
-            {"limits": {}},
-        ),
-        (
-            "SeveralUnderlayPrefixes",
-            {"underlayPrefixes": ["fd00:1::/48", "fd00:2::/48"]},
-            {"underlayPrefixes": ["fd00:1::/48"]},
-        ),
-    )
-    for feature, spec, other in needs:
-        for each, verdict, ready in (
-            (spec, ("False", "AgentTooOld"), 1),
-            (other, ("True", "Forwarding"), 2),
-        ):
-            status: Any = pipeline_status(
-                *(fresh("Pipeline", **each), NODES, (), [daemon_set()], {}, {}, 9478, NOW),
-                unaware={feature: ("b",)},
-            )
-            assert (brief(status), status["readyNodes"]) == (verdict, ready)
+    one = ["fd00:1::/48"]
+    for prefixes, verdict, ready in (
+        ([*one, "fd00:2::/48"], ("False", "AgentTooOld"), 1),
+        (one, ("True", "Forwarding"), 2),
+    ):
+        raw = fresh("Pipeline", underlayPrefixes=prefixes)
+        status: Any = pipeline_status(
+            *(raw, NODES, (), [daemon_set()], {}, {}, 9478, NOW),
+            unaware={"SeveralUnderlayPrefixes": ("b",)},
+        )
+        assert (brief(status), status["readyNodes"]) == (verdict, ready)
 
 
 def test_a_pipeline_without_a_node_is_failed_and_says_what_to_do() -> None:

@@ -50,8 +50,6 @@ class InterfaceAllocation:
     """Tenant addresses, given by the user or allocated."""
     device: str | None = None
     """What its attachment occupies on the node (Attachment.device)."""
-    former: tuple[Address, ...] = ()
-    """Underlay addresses that it had before, while nodes may still send to them."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -70,7 +68,8 @@ class Rest:
 class Allocations(BaseModel):
     """Everything that was given out. Keys are namespace/name, or name for Pipelines and nodes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A file of an earlier release has more in it.
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     networks: dict[str, NetworkAllocation] = Field(default_factory=dict)
     nodes: dict[str, dict[str, NodeAllocation]] = Field(default_factory=dict)
@@ -80,5 +79,3 @@ class Allocations(BaseModel):
     """Sorted."""
     unaware: dict[Feature, dict[str, tuple[str, ...]]] = Field(default_factory=dict)
     """Feature -> Pipeline -> nodes whose agents do not understand it."""
-    checked: tuple[str, ...] = ()
-    """Pipelines whose nodes check where overlay packets come from: for good, once they do."""

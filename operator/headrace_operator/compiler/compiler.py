@@ -22,11 +22,9 @@ from operator import itemgetter
 from typing import Literal, TypeAlias, TypeVar
 
 from headrace_api import (
-    FEATURES,
+    NEW_FEATURES,
     SEVERAL_UNDERLAY_PREFIXES,
     SYSTEM_NAMESPACE,
-    UNDERLAY_SOURCE_CHECK,
-    WAITING_PACKETS_PER_NAMESPACE,
     Interface,
     InterfaceSpec,
     Json,
@@ -46,7 +44,7 @@ from headrace_api import (
 from headrace_api.dataplane_config import NODE_NETWORKS
 
 from . import claims, interface, network, nodes
-from .addresses import host_prefix, host_vni, node_number, subnet_ranges, underlay_host
+from .addresses import host_prefix, node_number, subnet_ranges
 from .allocations import (
     Allocations,
     InterfaceAllocation,
@@ -104,8 +102,6 @@ class Changes:
     """Network -> VNI."""
     nodes: dict[tuple[str, str], NodeAllocation | None] = field(default_factory=dict)
     """(Pipeline, node) -> what it has there."""
-    checked: set[str] = field(default_factory=set)
-    """Pipelines whose nodes check where overlay packets come from, from now on."""
     interfaces: dict[str, InterfaceAllocation | None] = field(default_factory=dict)
     """Interface -> what it has."""
     problems: dict[tuple[str, str], tuple[Problem, ...]] = field(default_factory=dict)
@@ -167,9 +163,8 @@ class Compiler:
         self._running: dict[str, PipelineSpec] = {}
         self._stood: dict[str, InterfaceAllocation] = {}
 
-        # What agents do not understand: feature -> pns; Pipelines whose nodes check sources.
-        self._unaware: dict[str, set[str]] = {feature: set() for feature in FEATURES}
-        self._checked: set[str] = set()
+        # What agents do not understand: feature -> pns.
+        self._unaware: dict[str, set[str]] = {feature: set() for feature in NEW_FEATURES}
 
         # What is accepted: pn -> its /64; network -> its VNI; Interface.
         self._ready_pns: dict[str, str] = {}
@@ -211,7 +206,6 @@ class Compiler:
         for feature, keys in self._unaware.items():
             unaware = allocations.unaware.get(feature, {})
             keys |= {pn_key(name, node) for name, found in unaware.items() for node in found}
-        self._checked = {*allocations.checked}
         self._dirty = {"pn": {*self._pns}, "net": {*self._vnis}, "ifc": {*self._records}}
         self._inherited = {*self._pns}
 
@@ -351,8 +345,6 @@ class Compiler:
     def _put_pipeline(self, name: str, entry: Entry[PipelineSpec] | None) -> None:
         if self._store.pipelines.get(name) == entry:
             return
-        if entry is None:
-            self._checked.discard(name)
         _put(self._store.pipelines, name, entry)
         self._endpoints.pipelines_changed()
         held = {key for key in self._pns if pn_parts(key)[0] == name}
@@ -417,19 +409,6 @@ class Compiler:
         count = self._present[key].total() if key in self._present else 0
         return interface.usage(self._claims, key, spec, count)
 
-    def is_checked(self, pipeline: str) -> bool:
-        """Whether the Pipeline's nodes check where overlay packets come from."""
-        return pipeline in self._checked
-
-    def moving(self) -> dict[str, set[str]]:
-        """Pipeline -> networks of those of its Interfaces that have former addresses."""
-        found: defaultdict[str, set[str]] = defaultdict(set)
-        if not self._store.pipelines.keys() <= self._checked:
-            for record in self._records.values():
-                if record.former:
-                    found[record.pipeline].add(record.network)
-        return found
-
     def resting(self) -> tuple[Rest, ...]:
         """What nobody gets yet, sorted."""
         return tuple(
@@ -439,21 +418,6 @@ class Compiler:
                 for value, rest in self._claims.resting(space).items()
             )
         )
-
-    def settle(self, pipeline: str) -> bool:
-        """Hear that all nodes of the Pipeline send to where its Interfaces are now.
-
-        Former addresses end with that. Returns whether there was any.
-        """
-        found = False
-        for key in self._store.by_pipeline[pipeline]:
-            record = self._records.get(key)
-            if record and record.former and record.pipeline == pipeline:
-                self._wake(interface.release_former(self._claims, key, record))
-                self._records[key] = replace(record, former=())
-                self._dirty["ifc"].add(key)
-                found = True
-        return found
 
     def free(self, before: int) -> bool:
         """Let what was released before that second be given out again, as no node uses it.
@@ -477,7 +441,6 @@ class Compiler:
         while self._left():
             # For those who waited for routes that a network had.
             self._claim(changes, looked_at)
-        self._check_sources(changes)
         self._write_configs(changes, looked_at)
         changes.problems = {each: self._problems(each) for each in sorted(looked_at)}
         changes.traces = self._failures.news()
@@ -505,7 +468,6 @@ class Compiler:
                 for feature, keys in self._unaware.items()
                 if keys
             },
-            checked=tuple(sorted(self._checked)),
         )
 
     def failed(self) -> set[Subject]:
@@ -737,8 +699,7 @@ class Compiler:
         self, key: str, spec: InterfaceSpec
     ) -> tuple[interface.Context | None, tuple[Fault, ...]]:
         """What the Interface refers to, once all that its user gave is taken; or why not."""
-        unaware = self._unaware[UNDERLAY_SOURCE_CHECK]
-        found = interface.refer(self._store, key, spec, self._ready_vnis, self._ready_pns, unaware)
+        found = interface.refer(self._store, key, spec, self._ready_vnis, self._ready_pns)
         if isinstance(found, Fault):
             return None, (found,)
         wanted = interface.route_count(spec, found.network_spec)
@@ -846,23 +807,6 @@ class Compiler:
                 frozenset(there.values()), ((key, self._accepted[key]) for key in members)
             )
 
-    def _check_sources(self, changes: Changes) -> None:
-        """Have sources checked where every node understands it and nothing old is in use."""
-        unchecked = self._store.pipelines.keys() - self._checked
-        if not unchecked:
-            return
-        unaware = self._unaware[UNDERLAY_SOURCE_CHECK]
-        unchecked -= {pn_parts(key)[0] for key in unaware if key in self._pns}
-        unchecked -= {
-            record.pipeline
-            for record in self._records.values()
-            if record.former
-            or (record.underlay_address and not host_vni(underlay_host(record.underlay_address)))
-        }
-        self._checked |= unchecked
-        changes.checked = unchecked
-        self._dirty_configs |= {key for key in self._pns if pn_parts(key)[0] in unchecked}
-
     def _touch(self, key: str) -> None:
         """Write the configs again that the network is in."""
         for name in self._routing.reaching(key):
@@ -907,7 +851,7 @@ class Compiler:
 
     def _config(self, pn: str, looked_at: _Subjects) -> Json | None:
         prefix = self._ready_pns.get(pn)
-        pipeline, node = pn_parts(pn)
+        _, node = pn_parts(pn)
         spec = self._running.get(pn)
         if prefix is None or spec is None:
             self._networks(pn, (), looked_at)
@@ -917,10 +861,6 @@ class Compiler:
         members = self._by_age("ifc", self._members[pn])
         networks = self._entries(pn, self._networks(pn, members, looked_at), spec, looked_at)
         compiled = [self._accepted[key].compiled for key in members]
-        checked = pipeline in self._checked if self._aware(UNDERLAY_SOURCE_CHECK, pn) else None
-        waiting = spec.limits.waiting_packets_per_namespace
-        if not self._aware(WAITING_PACKETS_PER_NAMESPACE, pn):
-            waiting = None
         return dataplane_config(
             pn,
             spec,
@@ -928,13 +868,8 @@ class Compiler:
             networks,
             compiled,
             self._namespace,
-            checked,
-            waiting,
-            several=self._aware(SEVERAL_UNDERLAY_PREFIXES, pn),
+            several=pn not in self._unaware[SEVERAL_UNDERLAY_PREFIXES],
         )
-
-    def _aware(self, feature: str, pn: str) -> bool:
-        return pn not in self._unaware[feature]
 
     def _entries(
         self, pn: str, keys: Iterable[str], spec: PipelineSpec, looked_at: _Subjects
@@ -972,7 +907,7 @@ class Compiler:
             self._ready_vnis[key],
             self._routing.numbers(key),
             spec,
-            self._endpoints.addresses(key) if self._aware(UNDERLAY_SOURCE_CHECK, pn) else (),
+            self._endpoints.addresses(key),
         )
 
     # Problems
@@ -1027,15 +962,13 @@ def compile(  # noqa: A001 - the word for it; nobody compiles Python here
     now: int = 0,
     *,
     free: int = 0,
-    settled: bool = False,
     unreachable: Set[tuple[str, str]] = frozenset(),
     before: Compilation | None = None,
 ) -> Compilation:
     """Compile all objects from scratch: a pure function of its arguments, which are a Compiler's.
 
     `now` is in seconds since 1970; what was released before `free` may be given out again.
-    `settled`: every node sends to where Interfaces are as soon as they are there. `before` is the
-    last result, by which goes on what this release fails with.
+    `before` is the last result, by which goes on what this release fails with.
 
     Give the allocations of the last result to the next compilation, and nothing moves. A broken
     object is left out and becomes a Problem; it never raises and hurts no other.
@@ -1059,8 +992,6 @@ def compile(  # noqa: A001 - the word for it; nobody compiles Python here
         now,
     )
     compiler = first.compiler
-    if settled and any([compiler.settle(pipeline) for pipeline in compiler.moving()]):
-        compiler.flush(now)
     found = compiler.snapshot()
     held = (each for problems in first.held.values() for each in problems)
     stuck = {

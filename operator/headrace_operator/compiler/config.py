@@ -51,15 +51,12 @@ def dataplane_config(
     networks: Sequence[Json],
     interfaces: Sequence[Json],
     namespace: str,
-    checked: bool | None,
-    waiting: int | None,
     *,
     several: bool,
 ) -> Json:
     """The object; networks and interfaces come by age.
 
-    `checked`: whether the node checks sources, `waiting`: the limit of packets that wait; None: its
-    agent does not understand the field. `several`: whether it understands several prefixes.
+    `several`: whether the node's agent understands several prefixes.
     """
     pipeline, node = pn_parts(pn)
     own = node_address(underlay_prefix)
@@ -69,17 +66,16 @@ def dataplane_config(
         "workers": spec.workers.to_dict(),
         "underlayPrefix": underlay_prefix,
         "underlayAddress": own,
+        "underlaySourceCheck": SourceCheck.ENABLED.value,
         "uplinks": [*_uplinks(spec, node, own)],
         "networks": [*networks],
         "interfaces": [*interfaces],
     }
-    if checked is not None:
-        if several:
-            body["pipelinePrefixes"] = [*spec.underlay_prefixes]
-        else:
-            body["pipelinePrefix"] = spec.underlay_prefixes[0]
-        check = SourceCheck.ENABLED if checked else SourceCheck.DISABLED
-        body["underlaySourceCheck"] = check.value
+    if several:
+        body["pipelinePrefixes"] = [*spec.underlay_prefixes]
+    else:
+        body["pipelinePrefix"] = spec.underlay_prefixes[0]
+    waiting = spec.limits.waiting_packets_per_namespace
     if waiting is not None:
         body["waitingPacketsPerNamespace"] = waiting
     if spec.hugepages:

@@ -2,7 +2,7 @@
 """An Interface: its device, its tenant addresses and its underlay address."""
 
 import itertools
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -109,8 +109,6 @@ class Context:
     underlay_prefix: str
     labels: Mapping[str, str]
     """Of the Interface's namespace."""
-    aware: bool
-    """Whether the node's agent understands UNDERLAY_SOURCE_CHECK."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +137,9 @@ def install(claims: Claims, key: str, record: InterfaceAllocation) -> bool:
     space = address_space(record.network)
     there += [(space, address_number(address)) for address in record.addresses]
     space = _underlay_space(record)
-    there += [(space, underlay_host(address)) for address in _underlay(record)]
+    if record.node and record.underlay_address:
+        there.append((space, underlay_host(record.underlay_address)))
     return all([claims.take(space, value, owner) for space, value in there])
-
-
-def release_former(claims: Claims, key: str, record: InterfaceAllocation) -> set[Owner]:
-    """Give the former addresses of the record back; returns who waited for one."""
-    owner, space = Owner("ifc", key), _underlay_space(record)
-    hosts = map(underlay_host, record.former)
-    return {each for host in hosts for each in claims.release(space, host, owner)}
-
-
-def _underlay(record: InterfaceAllocation) -> tuple[str, ...]:
-    """All underlay addresses of the record; its own first."""
-    own = (record.underlay_address,) if record.underlay_address else ()
-    return (*own, *record.former) if record.node else ()
 
 
 def _underlay_space(record: InterfaceAllocation) -> Space:
@@ -175,7 +161,8 @@ def keep(
     spec = store.interface(key)
     device = None
     addresses: tuple[str, ...] = ()
-    underlay: tuple[str, ...] = ()
+    had = record.underlay_address if record.node else None
+    underlay = None
     if spec:
         if (
             record.node
@@ -199,24 +186,22 @@ def keep(
             ]
             addresses = _still_wanted(spec, store.network(record.network), held)
         if (
-            underlay_prefix
+            had
+            and underlay_prefix
             and (spec.pipeline_ref.name, spec.node_name) == (record.pipeline, record.node)
             and network_key(key, spec) == record.network
+            and node_number(had) == node_number(underlay_prefix)
+            and claims.holder(_underlay_space(record), underlay_host(had)) == owner
         ):
-            underlay = tuple(
-                address
-                for address in _underlay(record)
-                if node_number(address) == node_number(underlay_prefix)
-                and claims.holder(_underlay_space(record), underlay_host(address)) == owner
-            )
+            underlay = had
     woken: set[Owner] = set()
     if record.node and record.device and not device:
         for each in occupied(key, record.device):
             woken |= claims.release(device_space(record.node), each, owner)
     for address in set(record.addresses) - set(addresses):
         woken |= claims.release(address_space(record.network), address_number(address), owner)
-    for address in set(_underlay(record)) - set(underlay):
-        woken |= claims.release(_underlay_space(record), underlay_host(address), owner)
+    if had and not underlay:
+        woken |= claims.release(_underlay_space(record), underlay_host(had), owner)
     if not spec or not (device or addresses or underlay):
         return None, woken
     return (
@@ -224,10 +209,9 @@ def keep(
             network=network_key(key, spec),
             pipeline=spec.pipeline_ref.name,
             node=spec.node_name,
-            underlay_address=next((a for a in underlay if a == record.underlay_address), None),
+            underlay_address=underlay,
             addresses=addresses,
             device=device,
-            former=tuple(a for a in underlay if a in record.former),
         ),
         woken,
     )
@@ -400,17 +384,13 @@ def claim_any(
             found.append(address)
         addresses = tuple(found)
     underlay = record.underlay_address if record else None
-    former = record.former if record else ()
-    if underlay and not _is_current(underlay, context):
-        if host_vni(underlay_host(underlay)):
-            # Of another network of that name: nothing that is on its way to it may arrive.
-            claims.release(underlay_space(context.pn), underlay_host(underlay), owner)
-        else:
-            former = (underlay, *former)
+    if underlay and host_vni(underlay_host(underlay)) != context.vni:
+        # Of another network of that name: nothing that is on its way to it may arrive.
+        claims.release(underlay_space(context.pn), underlay_host(underlay), owner)
         underlay = None
     if underlay is None:
         space = underlay_space(context.pn)
-        if claims.count(space) - len(former) >= NODE_INTERFACES:
+        if claims.count(space) >= NODE_INTERFACES:
             claims.wait(space, None, owner)
             message = (
                 f"Pipeline {spec.pipeline_ref.name} has {NODE_INTERFACES} Interfaces on node"
@@ -429,16 +409,9 @@ def claim_any(
             underlay_address=underlay,
             addresses=addresses,
             device=device_of(key, spec),
-            former=former,
         ),
         tuple(faults),
     )
-
-
-def _is_current(underlay: str, context: Context) -> bool:
-    """Whether the address is as it is to be: with its network's VNI, where that is understood."""
-    vni = host_vni(underlay_host(underlay))
-    return vni == context.vni or (vni == 0 and not context.aware)
 
 
 def accept(
@@ -469,8 +442,6 @@ def accept(
         compiled["macAddress"] = mac
     if spec.queues:
         compiled["queues"] = spec.queues
-    if record.former and context.aware:
-        compiled["formerUnderlayAddresses"] = list(record.former)
     here = (Hop(underlay, 1),)
     return Accepted(
         network=context.network,
@@ -502,12 +473,8 @@ def refer(
     spec: InterfaceSpec,
     vnis: dict[str, int],
     ready: dict[str, str],
-    unaware: Set[str],
 ) -> Context | Fault:
-    """Resolve what the Interface names. `ready`: Pipeline-on-node key -> its /64, if it runs.
-
-    `unaware` has the keys where agents do not understand UNDERLAY_SOURCE_CHECK.
-    """
+    """Resolve what the Interface names. `ready`: Pipeline-on-node key -> its /64, if it runs."""
     network = network_key(key, spec)
     network_spec = store.network(network)
     if network_spec is None and network in vnis:
@@ -545,8 +512,7 @@ def refer(
     if prefix is None:
         message = f"Pipeline {name} does not run on node {node}: see its conditions"
         return Fault("spec.pipelineRef.name", "PipelineNotReady", message)
-    aware = pn not in unaware
-    return Context(network, network_spec, vni, node, pn, pipeline, prefix, labels, aware)
+    return Context(network, network_spec, vni, node, pn, pipeline, prefix, labels)
 
 
 def _nowhere(store: Store, key: str) -> Fault:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
-from headrace_api import FEATURES, Attachment, Json, SourceCheck, Uplink, slice_name
+from headrace_api import NEW_FEATURES, Attachment, Json, Uplink, slice_name
 from headrace_api.route_slice import SLICE_ROUTES
 from headrace_api.types import (
     Name,
@@ -34,7 +34,6 @@ from headrace_operator.compiler import (
 from headrace_operator.compiler.addresses import (
     IDENTITY_BITS,
     NODE_HOST,
-    host_vni,
     node_number,
     underlay_host,
 )
@@ -98,7 +97,6 @@ class _Loader:
         self._nodes: dict[str, dict[str, NodeAllocation]] = {}
         self._interfaces: dict[str, InterfaceAllocation] = {}
         self._unaware: dict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-        self._checked: set[str] = set()
 
     def allocations(self, resting: Iterable[Rest]) -> Allocations:
         """All that was taken."""
@@ -116,23 +114,20 @@ class _Loader:
                 feature: {name: tuple(sorted(nodes)) for name, nodes in sorted(found.items())}
                 for feature, found in sorted(self._unaware.items())
             },
-            checked=tuple(sorted(self._checked)),
         )
 
     # DataplaneConfigs and RouteSlices
 
     def agent(self, spec: Json, understood: frozenset[str] | None) -> None:
-        """What the agent of a DataplaneConfig understands, and whether it was told to check."""
+        """What the agent of a DataplaneConfig understands."""
         name, node = (
             _parse(_NAME, spec.get("pipelineName")),
             _parse(_NODE_NAME, spec.get("nodeName")),
         )
         if not (name and node):
             return
-        if spec.get("underlaySourceCheck") == SourceCheck.ENABLED:
-            self._checked.add(name)
         if understood is not None:
-            for feature in {*FEATURES} - understood:
+            for feature in {*NEW_FEATURES} - understood:
                 self._unaware[feature][name].add(node)
 
     def node(self, spec: Json) -> None:
@@ -203,10 +198,6 @@ class _Loader:
         node = text(status.get("nodeName")) or None
         if key in self._interfaces or not (node or items(status.get("addresses"))):
             return
-        underlay = _parse(_UNDERLAY_ADDRESS, status.get("underlayAddress"))
-        if underlay and not host_vni(underlay_host(underlay)):
-            # One of the first release that no DataplaneConfig has is in nobody's use.
-            status = {**status, "underlayAddress": None}
         namespace = text(part(raw, "metadata").get("namespace"))
         network = f"{namespace}/{text(part(spec, 'networkRef').get('name'))}"
         pipeline = text(part(spec, "pipelineRef").get("name"))
@@ -249,25 +240,17 @@ class _Loader:
             address for address in found if address and self._take(("address", of), address)
         ]
         space = "underlay", pipeline, node or ""
-        underlay, *former = (
-            address
-            if address
-            and node
+        underlay = _parse(_UNDERLAY_ADDRESS, source.get("underlayAddress"))
+        if underlay and not (
+            node
             # The lowest bits alone are the node's own.
-            and underlay_host(address) & _IDENTITY > NODE_HOST
-            and self._take(space, underlay_host(address))
-            else None
-            for address in (
-                _parse(_UNDERLAY_ADDRESS, value)
-                for value in (
-                    source.get("underlayAddress"),
-                    *items(source.get("formerUnderlayAddresses")),
-                )
-            )
-        )
+            and underlay_host(underlay) & _IDENTITY > NODE_HOST
+            and self._take(space, underlay_host(underlay))
+        ):
+            underlay = None
         if device and not (node and self._take(("device", node), device)):
             device = None
-        if addresses or underlay or device or any(former):
+        if addresses or underlay or device:
             self._interfaces[key] = InterfaceAllocation(
                 network=of,
                 pipeline=pipeline,
@@ -275,7 +258,6 @@ class _Loader:
                 underlay_address=underlay,
                 addresses=tuple(addresses),
                 device=device,
-                former=tuple(address for address in former if address),
             )
 
     def _take(self, space: tuple[str, ...], value: int | str) -> bool:

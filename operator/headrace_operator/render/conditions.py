@@ -8,7 +8,7 @@ kstatus reads them so: Stalled=True is Failed; otherwise Ready=True is Current, 
 progress. So Stalled is there while a person must act on this very object, and only then.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
@@ -21,7 +21,7 @@ from .raw import generation, items, mapping, part, text
 _MESSAGE_LENGTH = 4096
 _NOTE_BYTES = 1024
 
-#: What this module writes.
+#: What this module writes, or release 0.2 wrote.
 OWN = frozenset({"Ready", "Stalled", "Accepted", "ResolvedRefs", "Programmed", "SourcesChecked"})
 #: Reasons that pass when another object comes or turns ready: what an object refers to.
 _WAITING = ("NotFound", "NotReady", "NodeNotSelected", "PodNotScheduled", "PodCompleted")
@@ -39,9 +39,6 @@ class Verdict(NamedTuple):
     reason: str
     message: str
     stalled: bool = False
-
-
-_NO_OTHERS: Mapping[str, Verdict] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +82,10 @@ def status(
     programmed: Verdict,
     now: datetime,
     accepted: Verdict | None = None,
-    others: Mapping[str, Verdict] = _NO_OTHERS,
 ) -> Json:
     """The observedGeneration and conditions of a status; times stay where nothing turned.
 
-    `accepted` is what Accepted says as long as nothing is wrong with the object itself; `others`
-    are conditions that Ready does not depend on.
+    `accepted` is what Accepted says as long as nothing is wrong with the object itself.
     """
     waiting = [each for each in problems if each.reason.endswith(_WAITING)]
     wrong = [each for each in problems if each not in waiting]
@@ -110,7 +105,7 @@ def status(
         found = {"Stalled": summary._replace(status=ConditionStatus.TRUE), **found}
     conditions = [
         _condition(raw, kind, verdict, now)
-        for kind, verdict in ({"Ready": summary} | found | {**others}).items()
+        for kind, verdict in ({"Ready": summary} | found).items()
     ]
     return {"observedGeneration": generation(raw), "conditions": [*conditions]}
 

@@ -11,8 +11,6 @@ from datetime import datetime
 from headrace_api import (
     PIPELINE_LABEL,
     SEVERAL_UNDERLAY_PREFIXES,
-    UNDERLAY_SOURCE_CHECK,
-    WAITING_PACKETS_PER_NAMESPACE,
     ConditionStatus,
     Json,
     Problem,
@@ -191,10 +189,6 @@ def interface_status(
 _NOBODY: Mapping[str, Sequence[str]] = {}
 #: What Programmed waits for: feature -> what of a Pipeline needs it, and whether a spec has that.
 _NEEDED: Mapping[str, tuple[str, Callable[[Json], bool]]] = {
-    WAITING_PACKETS_PER_NAMESPACE: (
-        "spec.limits.waitingPacketsPerNamespace",
-        lambda spec: "waitingPacketsPerNamespace" in part(spec, "limits"),
-    ),
     SEVERAL_UNDERLAY_PREFIXES: (
         "several spec.underlayPrefixes",
         lambda spec: len(items(spec.get("underlayPrefixes"))) > 1,
@@ -213,17 +207,14 @@ def pipeline_status(
     now: datetime,
     *,
     compiled: bool = True,
-    checked: bool = True,
     unaware: Mapping[str, Sequence[str]] = _NOBODY,
-    moving: tuple[str, Spread] | None = None,
 ) -> Json:
     """Status of a Pipeline.
 
     `nodes` are the selected nodes; `daemon_sets` the watched ones that the Pipeline wants, with
     status; `silent` node -> why it does not forward as the Pipeline now is; `states` node
     -> what is known of it, where it is not alive. `compiled` is whether this generation could be
-    read. `checked` is whether the nodes check where overlay packets come from, and one network that
-    is `moving` is not everywhere yet. `unaware`: feature -> nodes whose agents do not know it.
+    read. `unaware`: feature -> nodes whose agents do not know it.
     """
     spec = part(raw, "spec")
     lacking = {
@@ -246,8 +237,7 @@ def pipeline_status(
             or _lacking(lacking)
             or _forwarding(nodes.keys(), gone)
         )
-    others = {"SourcesChecked": _sources(checked, unaware.get(UNDERLAY_SOURCE_CHECK, ()), moving)}
-    found = conditions.status(raw, problems, programmed, now, accepted, others)
+    found = conditions.status(raw, problems, programmed, now, accepted)
     found["nodes"] = [
         {
             "name": node,
@@ -282,19 +272,6 @@ def endpoint_status(raw: Json, problems: Sequence[Problem], now: datetime) -> Js
     else:
         message = "No network may use it: spec.namespaceSelector is absent"
     return conditions.status(raw, problems, conditions.ready("Admitting", message), now)
-
-
-def _sources(checked: bool, unaware: Sequence[str], moving: tuple[str, Spread] | None) -> Verdict:
-    if unaware:
-        return _too_old(unaware, "how")
-    if not checked:
-        message = "Nodes are being told of the new underlay addresses of the Interfaces"
-        if moving:
-            network, spread = moving
-            why = unreachable(spread.unreachable) if spread.unreachable else _programmed(spread)
-            message += f"; VirtualNetwork {network}: {why.message}"
-        return conditions.not_ready("AddressesMoving", message)
-    return conditions.ready("Enforced", "Packets from a wrong source are dropped on every node")
 
 
 def _lacking(features: Mapping[str, Sequence[str]]) -> Verdict | None:

@@ -19,9 +19,9 @@ from headrace_api import SYSTEM_NAMESPACE, Json
 from headrace_api.base import Resource
 from headrace_api.crd import RESOURCES, crd
 from headrace_api.interface import Interface
-from headrace_kube import INTERFACES, Kind, Kube, KubeError
+from headrace_kube import INTERFACES, PIPELINES, Kind, Kube, KubeError
 from headrace_operator import objects
-from headrace_operator.render.raw import items, mapping, part, text
+from headrace_operator.render.raw import items, mapping, number, part, text
 
 from .convert import converted
 
@@ -81,6 +81,7 @@ async def upgrade(kube: Kube, namespace: str, release: str) -> None:
     """Convert the objects of a cluster, and install the kinds. Raises KubeError."""
     kinds = sorted(RESOURCES, key=lambda resource: resource is not Interface)
     if not await _is_new(kube):
+        await _refuse_unchecked(kube)
         written = [resource for resource in kinds if not resource.COMPILED]
         there = [resource for resource in written if await _open(kube, resource)]
         if there:
@@ -89,6 +90,22 @@ async def upgrade(kube: Kube, namespace: str, release: str) -> None:
             await _convert(kube, _kind(resource))
     for resource in reversed(kinds):
         await _install(kube, crd(resource), namespace, release)
+
+
+async def _refuse_unchecked(kube: Kube) -> None:
+    """Raise KubeError for a Pipeline that has not done with the upgrade before this one."""
+    for item in (await kube.list(PIPELINES)).items:
+        status = part(item, "status")
+        found = map(mapping, items(status.get("conditions")))
+        done = any(
+            each.get("type") == "SourcesChecked" and each.get("status") == "True" for each in found
+        )
+        if number(status.get("selectedNodes")) and not done:
+            message = (
+                f"Pipeline {objects.key(item)}: its condition SourcesChecked is not True: some node"
+                " has not done with the upgrade to 0.2; see the condition, and upgrade once it is"
+            )
+            raise KubeError(0, "NotDone", message)
 
 
 def _kind(resource: type[Resource]) -> Kind:
