@@ -21,6 +21,9 @@ PYTEST_ARGS ?=
 KIND_ARGS ?=
 # Seconds for each fuzzer: make fuzz FUZZ_SECONDS=600
 FUZZ_SECONDS ?= 30
+# Seconds of the random walk of make soak, and Debian releases whose DPDK it builds with.
+SOAK_SECONDS ?= 1800
+SOAK_SUITES ?= trixie sid
 
 VENV_STAMP := .venv/stamp-$(firstword $(shell sha256sum pyproject.toml))
 
@@ -34,7 +37,7 @@ CLUSTER_PACKAGES := \
 
 say = printf '\033[1m==> %s\033[0m\n'
 
-.PHONY: help setup setup-cluster venv build build-sanitize demo kind-demo kind-delete test test-quick \
+.PHONY: help setup setup-cluster venv build build-sanitize demo kind-demo kind-delete test test-quick soak \
 	lint format bench fuzz cluster cluster-up cluster-down images chart clean
 
 help: ## Show this list
@@ -118,6 +121,17 @@ test: setup-cluster venv build build-sanitize ## Run every test: the engine's, w
 
 test-quick: venv ## Run the tests that need neither root, nor the engine, nor a cluster
 	@$(BIN)/pytest -m 'not engine and not root and not cluster' $(PYTEST_ARGS)
+
+soak: FUZZ_SECONDS := 600
+soak: setup-cluster venv build build-sanitize fuzz ## Run what is too long for each change: new seeds, upgrades, other DPDKs
+	@$(say) "engine with other releases of DPDK"
+	tests/other_dpdk.sh $(SOAK_SUITES)
+	$(say) "pytest"
+	export HEADRACE_TEST_SEED=$${HEADRACE_TEST_SEED:-new}
+	export HEADRACE_TEST_LONG=yes HEADRACE_TEST_PODS=200 HEADRACE_TEST_AWAY_SECONDS=300
+	export HEADRACE_TEST_CHURN_SECONDS=$(SOAK_SECONDS)
+	export HEADRACE_TEST_UPGRADE_FROM=$${HEADRACE_TEST_UPGRADE_FROM-$$(git tag --merged=HEAD^ --list 'v*' --sort=-version:refname | head -1)}
+	$(BIN)/pytest $(PYTEST_ARGS)
 
 cluster: setup-cluster venv ## Build the programs of the tests' Kubernetes cluster (once, 4 to 15 minutes)
 	@$(BIN)/python -m tests.cluster.cluster build
