@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from headrace_cli import completion
 from headrace_cli.errors import CommandError
 from headrace_dataplane.protocol import EngineError
 
@@ -46,9 +47,11 @@ def plugin(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(prog: str, arguments: Sequence[str] | None, *, plugin: bool) -> int:
+    if (asked := completion.asked()) is not None:
+        completion.answer(parser_of(prog, asked, plugin=plugin))
     words = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s")
-    parsed = _parser(prog, words, plugin=plugin).parse_args(words)
+    parsed = parser_of(prog, words, plugin=plugin).parse_args(words)
     try:
         status: int = parsed.run(parsed)
         sys.stdout.flush()
@@ -64,7 +67,8 @@ def _main(prog: str, arguments: Sequence[str] | None, *, plugin: bool) -> int:
         return 130
 
 
-def _parser(prog: str, words: Sequence[str], *, plugin: bool) -> argparse.ArgumentParser:
+def parser_of(prog: str, words: Sequence[str], *, plugin: bool) -> argparse.ArgumentParser:
+    """The parser, with the arguments of the command that the words name, if they name one."""
     start = "status" if plugin else "demo"
     parser = argparse.ArgumentParser(
         prog=prog,
