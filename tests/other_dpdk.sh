@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 cache=${HEADRACE_CACHE:-$HOME/.cache/headrace}
-packages=gcc,libc6-dev,libdpdk-dev,libjansson-dev,libpcap-dev,meson,ninja-build,pkg-config
+packages=gcc,iproute2,libc6-dev,libdpdk-dev,libjansson-dev,libpcap-dev,meson,ninja-build,pkg-config
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 
@@ -39,7 +39,7 @@ for suite in "$@"; do
 	for folder in dev proc sys; do
 		mount --rbind "/$folder" "$root/$folder"
 	done
-	chroot "$root" sh -euc '
+	unshare --net chroot "$root" sh -euc '
 		printf "\033[1m==> DPDK %s, %s\033[0m\n" "$(pkg-config --modversion libdpdk)" "$(gcc --version | head -1)"
 		cd /src
 		[ -d /build ] || meson setup /build dataplane/engine >/dev/null
