@@ -263,11 +263,14 @@ def test_objects_are_converted_and_nothing_moves(
 
     def all_given() -> bool:
         found = [each.get("status", {}) for each in site.get("interfaces", "-A")]
-        return len(found) == TENANTS * MACHINES + 7 and all(
-            each.get("underlayAddress") for each in found
+        networks = [each.get("status", {}) for each in site.get("vnet", "-A")]
+        return (
+            len(found) == TENANTS * MACHINES + 7
+            and all(each.get("underlayAddress") for each in found)
+            and all(each.get("vni") for each in networks)
         )
 
-    until(all_given, "every Interface has its addresses", SECONDS)
+    until(all_given, "everything has what is given out", SECONDS)
     before = given(site)
     flows = {
         "between nodes": Flow(site, "blue/vm1", VM2[0]),
