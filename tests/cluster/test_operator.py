@@ -194,9 +194,12 @@ def test_what_the_agent_says_is_told(world: World, start: Any) -> None:
 def test_nothing_changed_nothing_written(world: World, start: Any) -> None:
     vms = two_nodes(world)
     world.put(interface("lost", "nowhere", "n1"), network("bad", routes=to_itself("bad")))
+    selector = {"matchExpressions": [{"key": "gpu", "operator": "Exists"}]}
+    world.put(pipeline("elsewhere", "fd00:5::/48", nodeSelector=selector))
     with world.agents():
         with start() as operator:
             until(lambda: world.ready(*vms), "every Interface is Ready", SECONDS)
+            until(lambda: reason(world) == "DataplaneNotReady", "the pods were made", SECONDS)
             idle(operator)
             assert operator.stop() == 0
         before = world.versions()

@@ -399,6 +399,24 @@ def terms(item: dict[str, Any]) -> Any:
     return term["matchExpressions"]
 
 
+def test_pods_are_on_the_nodes_that_the_pipeline_selects() -> None:
+    zone = {"key": "zone", "operator": "In", "values": ["a", "b"]}
+    # As the API server gives it back: without what is empty.
+    bare = {"key": "gpu", "operator": "DoesNotExist"}
+    selector = {"matchLabels": {"role": "edge"}, "matchExpressions": [zone, bare]}
+    (found,) = render({"nodeSelector": selector})
+    assert found["spec"]["template"]["spec"]["nodeSelector"] == {"role": "edge"}
+    assert terms(found) == [zone, bare]
+    classes = {"nodeClassLabel": "size", "nodeClasses": [{"value": "large"}]}
+    others, large = render({"nodeSelector": selector, **classes})
+    assert terms(others) == [zone, bare, {"key": "size", "operator": "NotIn", "values": ["large"]}]
+    assert terms(large) == [zone, bare, {"key": "size", "operator": "In", "values": ["large"]}]
+    (found,) = render({"nodeSelector": {}})
+    assert not {"nodeSelector", "affinity"} & found["spec"]["template"]["spec"].keys()
+    # Absent: none.
+    assert render({"nodeSelector": None}) == []
+
+
 def test_every_class_of_nodes_has_a_daemon_set() -> None:
     found = render(
         {

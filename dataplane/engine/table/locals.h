@@ -25,7 +25,7 @@ struct hr_local {
 struct hr_locals {
 	/** See hr_underlay_source_mask(). */
 	struct hr_ip6 source_mask;
-	/** The Pipeline's, where there are several: sources are in any of them. */
+	/** The Pipeline's prefixes, for sources in another than their destination's. */
 	uint16_t n_prefixes;
 	struct hr_prefix prefixes[HR_UNDERLAY_PREFIXES_MAX];
 	struct hr_local slot[HR_LOCALS_SLOTS];

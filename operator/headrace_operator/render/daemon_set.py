@@ -176,7 +176,11 @@ def _pod(
     selector = spec.node_selector or LabelSelector()
     if selector.match_labels:
         pod["nodeSelector"] = {**selector.match_labels}
-    expressions = [each.to_dict() for each in selector.match_expressions]
+    # The API server drops what is empty: it would be taken for a difference.
+    expressions: list[Json] = [
+        {name: value for name, value in each.to_dict().items() if value != []}
+        for each in selector.match_expressions
+    ]
     if spec.node_classes:
         expressions.append(_class_requirement(spec, value))
     if expressions:

@@ -275,9 +275,8 @@ def endpoint_status(raw: Json, problems: Sequence[Problem], now: datetime) -> Js
 
 
 def _lacking(features: Mapping[str, Sequence[str]]) -> Verdict | None:
-    for words, nodes in features.items():
-        return _too_old(nodes, words)
-    return None
+    first = next(iter(features.items()), None)
+    return _too_old(first[1], first[0]) if first else None
 
 
 def _too_old(nodes: Sequence[str], what: str) -> Verdict:
