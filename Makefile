@@ -150,7 +150,7 @@ lint: venv build ## Check style, types, import rules, the CRDs, and that the C c
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(say) "mypy"
-	$(BIN)/mypy crds operator dataplane tests bench deploy/grafana deploy/kind
+	$(BIN)/mypy crds common operator dataplane cli tests bench deploy/grafana deploy/kind
 	$(say) "import-linter"
 	$(BIN)/lint-imports --no-logo
 	$(say) "CRDs are what the models say"

@@ -12,7 +12,7 @@ import sys
 import time
 
 from headrace_api import Interface, Node, Object, Pipeline, VirtualNetwork, canonical_json
-from headrace_operator.compiler import Compiler
+from headrace_compiler import Compiler
 
 Manifest = dict[str, object]
 

@@ -32,6 +32,16 @@ from headrace_api import (
     VirtualNetwork,
     digest,
 )
+from headrace_compiler import (
+    REST,
+    Changes,
+    Compiler,
+    InterfaceAllocation,
+    NodeAllocation,
+    Rest,
+    Subject,
+)
+from headrace_compiler import start as start_compiler
 from headrace_kube import (
     DAEMON_SETS,
     DATAPLANE_CONFIGS,
@@ -49,16 +59,6 @@ from headrace_kube import (
 from . import objects, pods
 from .agents import PATIENCE, News
 from .cache import Cache
-from .compiler import (
-    REST,
-    Changes,
-    Compiler,
-    InterfaceAllocation,
-    NodeAllocation,
-    Rest,
-    Subject,
-)
-from .compiler import start as start_compiler
 from .liveness import Liveness, PipelineNode, State
 from .metrics import Metrics, gauges
 from .ports import COUNT, Ports, port_in_use

@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from pydantic import TypeAdapter, ValidationError
 
 from headrace_api import Json
+from headrace_compiler import Rest
 from headrace_kube import CONFIG_MAPS, Kube, KubeError
 
 from . import objects
-from .compiler import Rest
 from .render.raw import part, text
 
 #: Seconds between two looks.

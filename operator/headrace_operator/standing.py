@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pydantic import JsonValue
 
 from headrace_api import ConditionStatus, Json, config_name, slice_revision
+from headrace_compiler import InterfaceAllocation
 from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES, Kind
 
 from . import objects
 from .agents import PATIENCE, Agents, News
 from .cache import Cache
-from .compiler import InterfaceAllocation
 from .liveness import PipelineNode, State
 from .render import Report, Spread, Verdict, unreachable, unwritten
 from .render.raw import items, key_of, mapping, part, text

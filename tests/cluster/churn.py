@@ -14,6 +14,8 @@ from typing import Any, Literal, Self
 from pydantic import JsonValue
 
 from headrace_api import Json, Object, Objects, Problem, UnderlayEndpoint
+from headrace_compiler import Compilation
+from headrace_compiler import compile as compile_all
 from headrace_kube import (
     CONFIG_MAPS,
     DAEMON_SETS,
@@ -29,8 +31,6 @@ from headrace_kube import (
     KubeError,
 )
 from headrace_operator import resting
-from headrace_operator.compiler import Compilation
-from headrace_operator.compiler import compile as compile_all
 from headrace_operator.render import load_allocations, parse
 from tests.cluster.chart import NAMESPACE
 from tests.cluster.operators import (

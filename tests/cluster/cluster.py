@@ -28,8 +28,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from string import ascii_lowercase
 
-from headrace_cli.demo.lab import command
 from headrace_cli.errors import CommandError
+from headrace_demo.lab import command
 from tests.cluster.sandbox import Daemon, Namespace, Sandbox, cable, until
 
 REPOSITORY = Path(__file__).parents[2]
@@ -406,7 +406,7 @@ class Cluster(Api):
             raise CommandError(f"{url}: {error}") from error
 
     def endpoint(self, name: str, addresses: tuple[str, ...], node: Node) -> Namespace:
-        """Make a machine ("tenant/name") with a cable to a node, as headrace_cli.demo.lab does.
+        """Make a machine ("tenant/name") with a cable to a node, as headrace_demo.lab does.
 
         The device is eth0 in the machine and "tenant-name" on the node, for AFPacket.
         """

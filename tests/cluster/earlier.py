@@ -59,7 +59,7 @@ def engine_of(tree: Path) -> Path:
     return build / "headrace-engine"
 
 
-_PACKAGES = ("crds", "operator", "dataplane")
+_PACKAGES = ("crds", "common", "operator", "dataplane", "cli")
 
 
 def _git(*words: str) -> "subprocess.CompletedProcess[bytes]":

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from headrace_cli.demo import lab
-from headrace_cli.demo.lab import cable, command, until
 from headrace_cli.errors import CommandError
+from headrace_demo import lab
+from headrace_demo.lab import cable, command, until
 
 _SCRIPT = Path(__file__).with_name("sandbox.sh")
 _LAST_LINES = 15

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from headrace_cli.demo.lab import Pinger, until
 from headrace_cli.errors import CommandError
+from headrace_demo.lab import Pinger, until
 from tests.cluster.chart import CHART, NAMESPACE
 from tests.cluster.cluster import Cluster, Node
 from tests.cluster.images import Images

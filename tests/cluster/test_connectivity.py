@@ -14,8 +14,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from headrace_cli.connectivity.plan import SELECTOR
 from headrace_cli.errors import CommandError
+from headrace_connectivity.plan import SELECTOR
 from tests.cluster.chart import NAMESPACE
 from tests.cluster.cluster import IMAGE
 from tests.cluster.sandbox import until

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace_cli.demo.lab import until
 from headrace_cli.errors import CommandError
+from headrace_demo.lab import until
 from tests.cluster.cluster import IMAGE, REPOSITORY, Cluster, Node
 
 SECONDS = 60.0

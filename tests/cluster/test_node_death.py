@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from headrace_cli.demo.lab import Pings, until
 from headrace_cli.errors import CommandError
+from headrace_demo.lab import Pings, until
 from tests.cluster.chart import NAMESPACE
 from tests.cluster.cluster import Cluster, Node
 from tests.cluster.images import Images

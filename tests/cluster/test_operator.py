@@ -12,6 +12,7 @@ import pytest
 
 from headrace_api import Json, Objects, config_name, pod_device
 from headrace_cli.errors import CommandError
+from headrace_compiler import compile as compile_all
 from headrace_kube import (
     DAEMON_SETS,
     DATAPLANE_CONFIGS,
@@ -26,7 +27,6 @@ from headrace_kube import (
     Kind,
     KubeError,
 )
-from headrace_operator.compiler import compile as compile_all
 from headrace_operator.render import load_allocations, parse
 from tests.cluster.chart import NAMESPACE
 from tests.cluster.cluster import Cluster

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from headrace_cli.demo.lab import until
+from headrace_demo.lab import until
 from tests.cluster.chart import CHART, NAMESPACE
 from tests.cluster.cluster import Node
 from tests.cluster.site import EXAMPLE, OPERATOR, PODS, RED_ONLY, SECONDS, ClusterPinger, Site

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace_cli.demo.lab import HEADRACE, Lab, Namespace, Node, until
 from headrace_dataplane.engine import find_engine
+from headrace_demo.lab import HEADRACE, Lab, Namespace, Node, until
 
 EXAMPLE = Path(__file__).parents[2] / "deploy/examples/two-nodes"
 VM1, VM2, VM3 = ("10.0.0.2", "fd00:10::2"), ("10.0.0.3", "fd00:10::3"), ("10.0.0.4", "fd00:10::4")

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from headrace_cli import demo
-from headrace_cli.demo.lab import HEADRACE, until
-from headrace_cli.demo.story import ONLY_RED, VM2
+import headrace_demo as demo
 from headrace_cli.errors import CommandError
 from headrace_cli.main import main
 from headrace_cli.target import RUNTIME_ROOT
 from headrace_dataplane.protocol import EngineError
+from headrace_demo.lab import HEADRACE, until
+from headrace_demo.story import ONLY_RED, VM2
 from tests.e2e.conftest import MANY_SECONDS, headrace
 
 NAMESPACES = Path("/run/netns")

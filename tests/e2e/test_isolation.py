@@ -5,9 +5,9 @@ import signal
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from headrace_cli.demo.lab import Namespace, Node, until
 from headrace_cli.local import StateFile
 from headrace_dataplane.protocol import EngineClient, Interface
+from headrace_demo.lab import Namespace, Node, until
 from tests.e2e.conftest import MANY_SECONDS, VM2, Site, count, echoes
 
 PINGS = 5

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from headrace_cli.demo.lab import Namespace, Node, Pinger, until
 from headrace_dataplane.protocol import EngineClient, Interface, Network
+from headrace_demo.lab import Namespace, Node, Pinger, until
 from tests.e2e.conftest import MANY_SECONDS, VM1, VM2, VM3, Site, count, echoes, headrace
 
 SECONDS = 0.005

@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from headrace_cli.demo.lab import HEADRACE, until
 from headrace_dataplane.protocol import EngineClient, EngineError, Interface
+from headrace_demo.lab import HEADRACE, until
 from tests.e2e.conftest import MANY_SECONDS
 
 BASE = """

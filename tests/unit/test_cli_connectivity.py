@@ -19,16 +19,9 @@ from scapy.layers.l2 import Ether
 from headrace_api import AttachmentType, Interface, VirtualNetwork, pod_networks
 from headrace_api.device import Device
 from headrace_api.pod import NETWORKS_ANNOTATION, pod_device
-from headrace_cli.connectivity import endpoint as endpoint_module
-from headrace_cli.connectivity.frames import (
-    GATEWAY_MAC,
-    in_ipv6,
-    source_of,
-    tcp_syn,
-    udp,
-    udp_packet,
-)
-from headrace_cli.connectivity.plan import (
+from headrace_cli.main import main
+from headrace_cli.overview import Seen
+from headrace_connectivity.plan import (
     Check,
     Metrics,
     Mistake,
@@ -39,10 +32,17 @@ from headrace_cli.connectivity.plan import (
     judge,
     unmet,
 )
-from headrace_cli.connectivity.probe import Answer
-from headrace_cli.connectivity.report import Report
-from headrace_cli.main import main
-from headrace_cli.overview import Seen
+from headrace_connectivity.pod import endpoint as endpoint_module
+from headrace_connectivity.pod.frames import (
+    GATEWAY_MAC,
+    in_ipv6,
+    source_of,
+    tcp_syn,
+    udp,
+    udp_packet,
+)
+from headrace_connectivity.pod.probe import Answer
+from headrace_connectivity.report import Report
 from tests.engine.frames import is_intact
 
 SECONDS = 60.0
@@ -481,7 +481,7 @@ def test_frames_are_what_scapy_takes_them_for(addresses: tuple[str, str], payloa
 
 def test_pods_need_the_standard_library_alone() -> None:
     """Python starts in every pod of the test, where the processor may be busy."""
-    code = "import headrace_cli.connectivity.probe, sys; print(*sys.modules)"
+    code = "import headrace_connectivity.pod.probe, sys; print(*sys.modules)"
     words = subprocess.check_output([sys.executable, "-S", "-c", code], env=_path(), text=True)
     assert not {"pydantic", "aiohttp", "headrace_api", "headrace_dataplane"} & {*words.split()}
 
@@ -502,7 +502,7 @@ class Pods:
 
     def probe(self, *probes: Mapping[str, object]) -> list[Answer]:
         words = ["ip", "netns", "exec", self.a, sys.executable, "-m"]
-        words += ["headrace_cli.connectivity.probe", json.dumps(probes)]
+        words += ["headrace_connectivity.pod.probe", json.dumps(probes)]
         done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=SECONDS)
         return [Answer(**answer) for answer in json.loads(done.stdout)]
 
@@ -513,7 +513,7 @@ def ip(*words: str) -> None:
 
 @contextmanager
 def answering(namespace: str, name: str, *addresses: str) -> Iterator[None]:
-    words = [sys.executable, "-m", "headrace_cli.connectivity.endpoint", name, *addresses]
+    words = [sys.executable, "-m", "headrace_connectivity.pod.endpoint", name, *addresses]
     process = subprocess.Popen(["ip", "netns", "exec", namespace, *words])
     try:
         yield
@@ -702,7 +702,7 @@ def test_default_routes_are_found(pods: Pods) -> None:
 
 @pytest.mark.root
 def test_an_endpoint_without_its_device_says_so(pods: Pods) -> None:
-    words = [sys.executable, "-m", "headrace_cli.connectivity.endpoint", "x", "192.0.2.50"]
+    words = [sys.executable, "-m", "headrace_connectivity.pod.endpoint", "x", "192.0.2.50"]
     done = subprocess.run(
         ["ip", "netns", "exec", pods.a, *words], capture_output=True, text=True, check=False
     )

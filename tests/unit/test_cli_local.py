@@ -12,10 +12,10 @@ from headrace_cli import local
 from headrace_cli.errors import CommandError
 from headrace_cli.local import LocalSource, StateFile
 from headrace_cli.manifests import ManifestReader, Manifests
+from headrace_compiler import Compilation
+from headrace_compiler import compile as compile_all
+from headrace_compiler import interface as compiler_interface
 from headrace_dataplane.source import Snapshot
-from headrace_operator.compiler import Compilation
-from headrace_operator.compiler import compile as compile_all
-from headrace_operator.compiler import interface as compiler_interface
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
 PIPELINE = """\

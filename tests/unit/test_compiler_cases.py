@@ -24,10 +24,10 @@ from headrace_api import (
     digest,
     pod_mac,
 )
-from headrace_operator.compiler import Allocations, Changes, Compilation, Compiler
-from headrace_operator.compiler import compile as compile_all
-from headrace_operator.compiler import interface as compiler_interface
-from headrace_operator.compiler.addresses import host_part, identity, underlay_address
+from headrace_compiler import Allocations, Changes, Compilation, Compiler
+from headrace_compiler import compile as compile_all
+from headrace_compiler import interface as compiler_interface
+from headrace_compiler.addresses import host_part, identity, underlay_address
 
 DEVICES: list[dict[str, Any]] = [
     {"name": "taps", "type": "Tap", "deviceNames": ["*"], "namespaceSelector": {}},
@@ -597,7 +597,7 @@ def test_the_last_that_came_come_last() -> None:
 def test_networks_beyond_what_an_engine_takes_are_left_out_and_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("headrace_operator.compiler.compiler.NODE_NETWORKS", 2)
+    monkeypatch.setattr("headrace_compiler.compiler.NODE_NETWORKS", 2)
     hops = [{"networkRef": {"name": name}} for name in ("a", "b")]
     blue = network(routes=[{"prefix": "0.0.0.0/0", "nextHops": hops}])
     compiler = Compiler()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace_api import Object, Objects
-from headrace_operator.compiler import (
+from headrace_compiler import (
     Allocations,
     Changes,
     Compilation,
@@ -20,7 +20,7 @@ from headrace_operator.compiler import (
     routes,
     routing,
 )
-from headrace_operator.compiler import compile as compile_all
+from headrace_compiler import compile as compile_all
 from tests.unit import test_compiler_cases as cases
 
 BLUE: dict[str, Any] = {

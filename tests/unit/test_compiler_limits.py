@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from headrace_api import Interface, Node, Object, Pipeline, VirtualNetwork
-from headrace_operator.compiler import Changes, Compilation, Compiler
+from headrace_compiler import Changes, Compilation, Compiler
 
 REASON = "RouteLimitExceeded"
 

@@ -23,8 +23,8 @@ from headrace_api import (
     UnderlayEndpoint,
     VirtualNetwork,
 )
-from headrace_operator.compiler import Allocations, Changes, Compilation, Compiler
-from headrace_operator.compiler import compile as compile_all
+from headrace_compiler import Allocations, Changes, Compilation, Compiler
+from headrace_compiler import compile as compile_all
 
 NETWORKS = ("net-a", "net-b", "net-c")
 NODES = ("node-a", "node-b", "node-c")

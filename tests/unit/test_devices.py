@@ -22,8 +22,8 @@ from headrace_api import (
 )
 from headrace_api.manifests import loads
 from headrace_cli.local import localized
-from headrace_operator.compiler import Allocations, Changes, Compilation, Compiler
-from headrace_operator.compiler import compile as compile_all
+from headrace_compiler import Allocations, Changes, Compilation, Compiler
+from headrace_compiler import compile as compile_all
 from headrace_operator.settings import DataplaneSettings, Settings
 
 LAB = {"matchLabels": {"team": "lab"}}

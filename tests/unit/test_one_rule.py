@@ -27,9 +27,9 @@ from headrace_api.pipeline import Uplink
 from headrace_api.types import RESERVED, TenantAddress
 from headrace_api.virtual_network import Route, Subnet
 from headrace_cli.local import localized, snapshot
+from headrace_compiler import compile as compile_all
 from headrace_dataplane.engine import find_engine
 from headrace_dataplane.translate import translate
-from headrace_operator.compiler import compile as compile_all
 from tests.specs import BAD, changed, example
 
 Commit = Callable[[list[Json]], list[dict[str, str]]]

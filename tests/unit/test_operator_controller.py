@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from headrace_api import Json
+from headrace_compiler import interface, nodes
 from headrace_kube import (
     DATAPLANE_CONFIGS,
     INTERFACES,
@@ -16,7 +17,6 @@ from headrace_kube import (
     VIRTUAL_NETWORKS,
     Kind,
 )
-from headrace_operator.compiler import interface, nodes
 from headrace_operator.controller import Controller, Work
 from headrace_operator.liveness import Liveness, PipelineNode
 from headrace_operator.metrics import Metrics

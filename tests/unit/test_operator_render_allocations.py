@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace_api import Json, Object, Objects
-from headrace_operator.compiler import Allocations, Compilation
-from headrace_operator.compiler import compile as compile_all
+from headrace_compiler import Allocations, Compilation
+from headrace_compiler import compile as compile_all
 from headrace_operator.render import (
     interface_status,
     load_allocations,

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from headrace_api import Json, routes_digest, slice_revision
+from headrace_compiler import InterfaceAllocation
 from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES, Kind
 from headrace_operator.agents import PATIENCE, News
 from headrace_operator.cache import Cache
-from headrace_operator.compiler import InterfaceAllocation
 from headrace_operator.liveness import PipelineNode, State
 from headrace_operator.render import Report
 from headrace_operator.standing import Standing

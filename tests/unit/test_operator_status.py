@@ -16,7 +16,7 @@ from headrace_api import (
     VirtualNetworkStatus,
 )
 from headrace_api.base import PENDING, ObjectStatus
-from headrace_operator.compiler import InterfaceAllocation, NodeAllocation, Usage
+from headrace_compiler import InterfaceAllocation, NodeAllocation, Usage
 from headrace_operator.liveness import State
 from headrace_operator.render import (
     NetworkReport,

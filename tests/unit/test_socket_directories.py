@@ -19,9 +19,9 @@ from headrace_api import (
     VirtualNetwork,
     socket_directory,
 )
+from headrace_compiler import compile as compile_all
 from headrace_dataplane.sockets import KEEP_SECONDS, SocketDirectories
 from headrace_dataplane.translate import translate
-from headrace_operator.compiler import compile as compile_all
 
 TYPES = ("Memif", "VhostUser", "VirtioUser")
 MEMBERS = {"Memif": "memif", "VhostUser": "vhostUser", "VirtioUser": "virtioUser"}

@@ -24,20 +24,20 @@ from headrace_api.types import (
     UnderlayPrefix,
     Vni,
 )
-from headrace_operator.compiler import (
+from headrace_compiler import (
     Allocations,
     InterfaceAllocation,
     NetworkAllocation,
     NodeAllocation,
     Rest,
 )
-from headrace_operator.compiler.addresses import (
+from headrace_compiler.addresses import (
     IDENTITY_BITS,
     NODE_HOST,
     node_number,
     underlay_host,
 )
-from headrace_operator.compiler.nodes import uplink_attachment
+from headrace_compiler.nodes import uplink_attachment
 
 from .raw import items, key_of, mapping, part, text
 from .report import features

@@ -16,8 +16,8 @@ from headrace_api import (
     Problem,
 )
 from headrace_api.pipeline import INT32
-from headrace_operator.compiler import InterfaceAllocation, NodeAllocation, Usage
-from headrace_operator.compiler.addresses import node_address
+from headrace_compiler import InterfaceAllocation, NodeAllocation, Usage
+from headrace_compiler.addresses import node_address
 from headrace_operator.liveness import State
 
 from . import conditions

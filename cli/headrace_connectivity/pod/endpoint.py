@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers in a pod of the test: `python3 -m headrace_cli.connectivity.endpoint NAME ADDRESS...`.
+"""Answers in a pod of the test: `python3 -m headrace_connectivity.pod.endpoint NAME ADDRESS...`.
 
 The standard library alone: it starts in every pod of the test, on nodes that may be busy.
 

@@ -27,10 +27,10 @@ from headrace_api import (
 )
 from headrace_cli.errors import CommandError
 from headrace_cli.manifests import ManifestReader, Manifests, Remembered
+from headrace_compiler import REST, Allocations, Compilation
+from headrace_compiler import compile as compile_objects
 from headrace_dataplane.reading import read_config, read_slice
 from headrace_dataplane.source import Snapshot
-from headrace_operator.compiler import REST, Allocations, Compilation
-from headrace_operator.compiler import compile as compile_objects
 
 log = logging.getLogger(__name__)
 

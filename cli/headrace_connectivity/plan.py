@@ -19,11 +19,11 @@ from headrace_api import API_VERSION, AttachmentType, Json, pod_interface_name
 from headrace_api.base import ConditionStatus
 from headrace_api.device import Device
 from headrace_api.pod import NETWORKS_ANNOTATION, pod_device
-from headrace_cli.connectivity.endpoint import DEVICE, PORT
-from headrace_cli.connectivity.frames import in_ipv6, udp_packet
-from headrace_cli.connectivity.probe import Answer, Probe
 from headrace_cli.overview import Seen
 from headrace_cli.remote import CONTAINER as DATAPLANE
+from headrace_connectivity.pod.endpoint import DEVICE, PORT
+from headrace_connectivity.pod.frames import in_ipv6, udp_packet
+from headrace_connectivity.pod.probe import Answer, Probe
 from headrace_operator.render.raw import items, mapping, part, text
 
 NETWORKS = ("one", "two")
@@ -59,7 +59,7 @@ SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
 # What a dataplane pod may need to be pulled, and to be where it is.
 _ALIKE = ("imagePullSecrets", "tolerations")
 _HOSTS = {"a1": 10, "a2": 11, "b1": 12}
-PROGRAM = "python3 -m headrace_cli.connectivity.{}"
+PROGRAM = "python3 -m headrace_connectivity.pod.{}"
 
 
 class Outcome(StrEnum):

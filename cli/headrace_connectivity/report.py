@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from xml.etree import ElementTree
 
-from headrace_cli.connectivity.plan import Outcome, Result
 from headrace_cli.output import print_json
+from headrace_connectivity.plan import Outcome, Result
 
 _WORDS = {Outcome.PASSED: "ok", Outcome.FAILED: "FAILED", Outcome.SKIPPED: "skipped"}
 

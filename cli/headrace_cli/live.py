@@ -21,6 +21,8 @@ from headrace_api import (
     RouteSlice,
 )
 from headrace_cli.cluster import ask, forbidden
+from headrace_compiler import Rest
+from headrace_compiler import compile as compile_objects
 from headrace_kube import (
     CONFIG_MAPS,
     DATAPLANE_CONFIGS,
@@ -37,8 +39,6 @@ from headrace_kube import (
     KubeError,
 )
 from headrace_operator import objects, resting
-from headrace_operator.compiler import Rest
-from headrace_operator.compiler import compile as compile_objects
 from headrace_operator.pods import PodError, choose_pipeline, is_completed, is_kept, pod_key
 from headrace_operator.pods import interfaces as pod_interfaces
 from headrace_operator.render import load_allocations, parse, withdrawn_nodes

@@ -11,12 +11,12 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-from headrace_cli.demo.lab import TOOLS, Lab, abandoned, remove
-from headrace_cli.demo.story import EXAMPLE, Story
 from headrace_cli.errors import CommandError
 from headrace_cli.output import print_json
 from headrace_dataplane.engine import find_engine
 from headrace_dataplane.http import DEFAULT_ADDRESS
+from headrace_demo.lab import TOOLS, Lab, abandoned, remove
+from headrace_demo.story import EXAMPLE, Story
 
 _PREFIX = "hr-demo-"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

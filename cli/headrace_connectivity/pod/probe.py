@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks in a pod of the test: `python3 -m headrace_cli.connectivity.probe PROBES`.
+"""Asks in a pod of the test: `python3 -m headrace_connectivity.pod.probe PROBES`.
 
 Takes Probes as JSON and prints their Answers, in the same order. All run at once, each with a time
 limit of its own. The standard library alone, as endpoint.py.
@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
-from headrace_cli.connectivity import frames
-from headrace_cli.connectivity.endpoint import (
+from headrace_connectivity.pod import frames
+from headrace_connectivity.pod.endpoint import (
     DEVICE,
     LENGTH_BYTES,
     PORT,

@@ -23,8 +23,12 @@ from headrace_api import (
 )
 from headrace_api.device import DEFAULT_DEVICES
 from headrace_cli.cluster import ask, explain, forbidden
-from headrace_cli.connectivity import MOST_NODES, health
-from headrace_cli.connectivity.plan import (
+from headrace_cli.errors import CommandError
+from headrace_cli.overview import Seen, readiness
+from headrace_cli.remote import CONTAINER as DATAPLANE
+from headrace_cli.remote import Pod, captured
+from headrace_connectivity import MOST_NODES, health
+from headrace_connectivity.plan import (
     CONTAINER,
     LABELS,
     NETWORKS,
@@ -42,12 +46,8 @@ from headrace_cli.connectivity.plan import (
     judge,
     unmet,
 )
-from headrace_cli.connectivity.probe import Answer, Probe
-from headrace_cli.connectivity.report import Report
-from headrace_cli.errors import CommandError
-from headrace_cli.overview import Seen, readiness
-from headrace_cli.remote import CONTAINER as DATAPLANE
-from headrace_cli.remote import Pod, captured
+from headrace_connectivity.pod.probe import Answer, Probe
+from headrace_connectivity.report import Report
 from headrace_kube import (
     DATAPLANE_CONFIGS,
     INTERFACES,

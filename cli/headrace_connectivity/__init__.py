@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`headrace connectivity`.
 
-endpoint.py and probe.py run in the test's pods, and import nothing but the standard library.
+What runs in the test's pods is in `pod`.
 """
 
 import argparse
@@ -84,6 +84,6 @@ def _nodes(text: str) -> tuple[str, ...]:
 def run(arguments: argparse.Namespace) -> int:
     """Test."""
     # The client of the API server takes half a second to import.
-    from headrace_cli.connectivity import session
+    from headrace_connectivity import session
 
     return session.run(arguments)

@@ -13,8 +13,8 @@ from headrace_cli.errors import CommandError
 from headrace_cli.local import StateFile, localized
 from headrace_cli.manifests import ManifestReader
 from headrace_cli.target import add_cluster
-from headrace_operator.compiler import Allocations
-from headrace_operator.compiler import compile as compile_objects
+from headrace_compiler import Allocations
+from headrace_compiler import compile as compile_objects
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

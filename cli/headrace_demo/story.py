@@ -8,12 +8,12 @@ import shutil
 import sys
 from pathlib import Path
 
-from headrace_cli.demo.lab import HEADRACE, Lab, Namespace, Node, Pinger, command, until
 from headrace_cli.errors import CommandError
 from headrace_dataplane.http import DEFAULT_ADDRESS
 from headrace_dataplane.protocol import JSON
+from headrace_demo.lab import HEADRACE, Lab, Namespace, Node, Pinger, command, until
 
-EXAMPLE = Path(__file__).resolve().parents[3] / "deploy/examples/two-nodes"
+EXAMPLE = Path(__file__).resolve().parents[2] / "deploy/examples/two-nodes"
 TENANTS = ("blue", "red")
 VM1, VM2 = ("10.0.0.2", "fd00:10::2"), ("10.0.0.3", "fd00:10::3")
 ONLY_RED = ("10.0.0.9", "fd00:10::9")

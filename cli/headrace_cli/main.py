@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The entry points `headrace`, and `kubectl-headrace` (`kubectl headrace`): the cluster's part.
 
-A command is a module of this package with `configure(parser)` and `run(arguments) -> status`; it
-is imported only when it is the one to run. Its arguments also hold `prog`, `plugin` (whether
-kubectl runs it) and `words`, what was typed after the command.
+A command is a module of this package, or a package of its own, with `configure(parser)` and
+`run(arguments) -> status`; it is imported only when it is the one to run. Its arguments also hold
+`prog`, `plugin` (whether kubectl runs it) and `words`, what was typed after the command.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 
 from headrace_cli import completion
 from headrace_cli.errors import CommandError
@@ -32,6 +33,8 @@ COMMANDS = {
     "bench": "measure the engine (in a checkout)",
     "version": "versions of Headrace and of the engine",
 }
+APART = frozenset({"demo", "connectivity"})
+"""Commands that are packages of their own, which images do without."""
 LOCAL = frozenset({"demo", "run", "bench"})
 """Commands that have nothing to do with a cluster."""
 
@@ -77,7 +80,7 @@ def parser_of(prog: str, words: Sequence[str], *, plugin: bool) -> argparse.Argu
     )
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     for name, text in COMMANDS.items():
-        if plugin and name in LOCAL:
+        if (plugin and name in LOCAL) or not _is_installed(name):
             continue
         command = commands.add_parser(
             name,
@@ -88,12 +91,21 @@ def parser_of(prog: str, words: Sequence[str], *, plugin: bool) -> argparse.Argu
             allow_abbrev=False,
         )
         if words and words[0] == name:
-            module = import_module(f"headrace_cli.{name}")
+            module = import_module(_module(name))
             command.set_defaults(run=module.run, prog=prog, plugin=plugin, words=words[1:])
             module.configure(command)
             if plugin and command.epilog:
                 command.epilog = command.epilog.replace("  headrace ", f"  {prog} ")
     return parser
+
+
+def _module(name: str) -> str:
+    return f"headrace_{name}" if name in APART else f"headrace_cli.{name}"
+
+
+def _is_installed(name: str) -> bool:
+    # Images have what the connectivity test runs in pods, and so a folder of its name.
+    return name not in APART or bool((found := find_spec(_module(name))) and found.has_location)
 
 
 if __name__ == "__main__":
