@@ -11,7 +11,15 @@ import statistics
 import sys
 import time
 
-from headrace_api import Interface, Node, Object, Pipeline, VirtualNetwork, canonical_json
+from headrace_api import (
+    Interface,
+    Node,
+    Object,
+    Pipeline,
+    UnderlayEndpoint,
+    VirtualNetwork,
+    canonical_json,
+)
 from headrace_compiler import Compiler
 
 Manifest = dict[str, object]
@@ -66,6 +74,48 @@ def _pipeline() -> Pipeline:
             },
         }
     )
+
+
+def select_bench(selecting: int = 1000, changes: int = 50) -> dict[str, float]:
+    """One network of `selecting` gets another label, and as many UnderlayEndpoints select by it.
+
+    Half of these select it before, the others after. Returns `select_ms_median` and
+    `select_ms_max`, CPU time until all of it is compiled again.
+    """
+    compiler = Compiler()
+    for number in range(selecting):
+        compiler.upsert(_network(number))
+        compiler.upsert(
+            UnderlayEndpoint.model_validate(
+                {
+                    "kind": "UnderlayEndpoint",
+                    "metadata": {"name": f"gear{number}"},
+                    "spec": {
+                        "address": f"fd99::{number + 1:x}",
+                        "namespaceSelector": {},
+                        "networkSelector": {"matchLabels": {"tier": "ab"[number % 2]}},
+                    },
+                }
+            )
+        )
+    compiler.upsert(_pipeline())
+    compiler.flush()
+    times = []
+    for number in range(changes):
+        found = _network(number % 2)
+        labels = {"tier": "ab"[number // 2 % 2]}
+        changed = found.metadata.model_copy(update={"labels": labels})
+        before = time.process_time()
+        compiler.upsert(found.model_copy(update={"metadata": changed}))
+        result = compiler.flush()
+        times.append((time.process_time() - before) * 1e3)
+        if not result.problems["VirtualNetwork", found.key]:
+            raise RuntimeError("more endpoints admit the network than it can have: it must say so")
+    return {
+        "selecting": selecting,
+        "select_ms_median": round(statistics.median(times), 3),
+        "select_ms_max": round(max(times), 3),
+    }
 
 
 def compile_bench(
@@ -137,7 +187,7 @@ def main() -> int:
     parser.add_argument("--networks", type=int, default=200)
     parser.add_argument("--changes", type=int, default=200)
     options = vars(parser.parse_args())
-    print(json.dumps(compile_bench(**options), indent=2))
+    print(json.dumps(compile_bench(**options) | select_bench(), indent=2))
     return 0
 
 

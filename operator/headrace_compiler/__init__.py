@@ -9,9 +9,9 @@ from .allocations import (
     NodeAllocation,
     Rest,
 )
-from .compiler import Changes, Compilation, Compiler, compile, start  # noqa: A004
-from .failures import Subject
-from .interface import Usage
+from .compiler import Compilation, Compiler, compile, start  # noqa: A004
+from .network import Usage
+from .outcome import Changes, Subject
 
 __all__ = [
     "REST",

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from headrace_api import API_VERSION, Json, slice_name
 from headrace_api.route_slice import NAMESPACE_LABEL, NETWORK_LABEL, VNI_LABEL
 
+from .accepted import Accepted
 from .addresses import host_prefix
-from .interface import Accepted
-from .network import Hop
-from .nodes import pn_key
+from .claims import Owner
+from .core import Core
+from .resolve import Hop
 
 #: Whether the object of this kind and key exists and cannot be read.
 Unread = Callable[[str, str], bool]
@@ -23,10 +24,10 @@ Unread = Callable[[str, str], bool]
 class Carried:
     """Entries of DataplaneConfigs, and RouteSlices, of what cannot be read."""
 
-    def __init__(self) -> None:
+    def __init__(self, core: Core) -> None:
         self.interfaces: dict[str, Accepted] = {}
         """Interfaces that cannot be read, or whose network or Pipeline cannot."""
-        self.networks: defaultdict[str, dict[str, Json]] = defaultdict(dict)
+        self.networks: defaultdict[str, dict[Owner, Json]] = defaultdict(dict)
         """Network -> Pipeline on a node -> its entry there."""
         self.slices: defaultdict[str, dict[str, Json]] = defaultdict(dict)
         """Network -> name -> RouteSlice, as the compiler writes it."""
@@ -71,11 +72,11 @@ class Carried:
 
     def _config(self, spec: Json, unread: Unread, vnis: Mapping[str, int]) -> None:
         pipeline = str(spec["pipelineName"])
-        pn = pn_key(pipeline, str(spec["nodeName"]))
+        served_by = Owner("Pipeline", pipeline, str(spec["nodeName"]))
         for entry in _items(spec, "networks"):
             key = f"{entry['namespace']}/{entry['name']}"
             if unread("VirtualNetwork", key) and vnis.get(key) == entry["vni"]:
-                self.networks[key][pn] = entry
+                self.networks[key][served_by] = entry
         for entry in _items(spec, "interfaces"):
             key, network = f"{entry['namespace']}/{entry['name']}", str(entry["network"])
             if (
@@ -89,7 +90,7 @@ class Carried:
                 prefixes = [str(each) for each in _list(entry, "prefixes")]
                 self.interfaces[key] = Accepted(
                     network=network,
-                    pn=pn,
+                    served_by=served_by,
                     underlay=underlay,
                     compiled=entry,
                     addresses=dict.fromkeys(map(host_prefix, addresses), here),

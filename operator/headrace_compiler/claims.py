@@ -7,30 +7,31 @@ asked, but are stopped by something else, wait too, and are named when another t
 that some node may still use after its release rests first: only who had it gets it back meanwhile.
 """
 
-from typing import Literal, NamedTuple
-
-#: What kind of thing an owner is: pn is a Pipeline on a node ("pipeline/node").
-OwnerKind = Literal["pn", "net", "ifc"]
+from typing import NamedTuple
 
 
 class Owner(NamedTuple):
-    """A holder of claims."""
+    """An object, or what it has on one node: it holds claims, refers, and is referred to."""
 
-    kind: OwnerKind
+    kind: str
     key: str
+    """namespace/name, or name where cluster-scoped."""
+    node: str = ""
+
+    @property
+    def subject(self) -> tuple[str, str]:
+        """Kind and key of the object."""
+        return self.kind, self.key
 
     def __str__(self) -> str:
         """For people: `Interface default/vm1`."""
-        if self.kind == "pn":
-            pipeline, _, node = self.key.partition("/")
-            return f"Pipeline {pipeline} (uplink on {node})"
-        return f"{'VirtualNetwork' if self.kind == 'net' else 'Interface'} {self.key}"
+        return f"{self.kind} {self.key}" + (f" (uplink on {self.node})" if self.node else "")
 
 
 class Space(NamedTuple):
     """A range of values that are given out once each."""
 
-    kind: Literal["vni", "node", "underlay", "address", "device"]
+    kind: str
     scope: str = ""
 
 

@@ -6,10 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from .claims import Owner
-from .outcome import Fault, unexpected
-
-Subject = tuple[str, str]
-"""(kind, key) of an object."""
+from .outcome import Fault, Subject, unexpected
 
 
 class _Failure(NamedTuple):
@@ -49,20 +46,9 @@ class Failures:
 
     def traces(self) -> dict[Subject, str]:
         """Object -> traceback of all with which this flush failed."""
-        return {subject(owner): found.trace for owner, found in sorted(self._found.items())}
+        return {owner.subject: found.trace for owner, found in sorted(self._found.items())}
 
     def news(self) -> dict[Subject, str]:
         """The same, without what the last flush failed with alike."""
         new = self._found.items() - self._before.items()
-        return {subject(owner): found.trace for owner, found in sorted(new)}
-
-
-def subject(owner: Owner) -> Subject:
-    """The object that the owner is, or is part of."""
-    match owner.kind:
-        case "pn":
-            return "Pipeline", owner.key.partition("/")[0]
-        case "net":
-            return "VirtualNetwork", owner.key
-        case "ifc":
-            return "Interface", owner.key
+        return {owner.subject: found.trace for owner, found in sorted(new)}

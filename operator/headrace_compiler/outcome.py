@@ -1,12 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Words for what is wrong: a Fault is a Problem before it knows its object."""
+"""What comes of a flush, and words for what is wrong: a Fault is a Problem without its object."""
 
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from headrace_api import Problem
+from headrace_api import Json, Problem
 
+from .allocations import InterfaceAllocation, NodeAllocation
 from .claims import Owner, Rest
+
+Subject = tuple[str, str]
+"""(kind, key) of an object."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one flush changed. None stands for something that is gone."""
+
+    configs: dict[str, Json | None] = field(default_factory=dict)
+    """DataplaneConfig objects by name."""
+    slices: dict[str, Json | None] = field(default_factory=dict)
+    """RouteSlice objects by name."""
+    vnis: dict[str, int | None] = field(default_factory=dict)
+    """Network -> VNI."""
+    nodes: dict[tuple[str, str], NodeAllocation | None] = field(default_factory=dict)
+    """(Pipeline, node) -> what it has there."""
+    interfaces: dict[str, InterfaceAllocation | None] = field(default_factory=dict)
+    """Interface -> what it has."""
+    problems: dict[Subject, tuple[Problem, ...]] = field(default_factory=dict)
+    """Every object looked at again -> what is wrong with it now; empty: nothing."""
+    traces: dict[Subject, str] = field(default_factory=dict)
+    """Tracebacks, new ones, by the object that an unexpected exception stopped."""
 
 
 class Fault(NamedTuple):

@@ -7,13 +7,15 @@ Who has routes keeps them whatever the limit is later; the one too many is the l
 from collections import defaultdict
 
 from .claims import Owner
-from .store import namespace_of
+from .core import Core, namespace_of
 
 
 class Quota:
     """Routes by namespace and owner."""
 
-    def __init__(self) -> None:
+    def __init__(self, core: Core) -> None:
+        core.watch("Pipeline", lambda _: core.wake(self.reconsider()))
+        core.watch("Namespace", lambda name: core.wake(self.reconsider(name)))
         self._held: defaultdict[str, dict[Owner, int]] = defaultdict(dict)
         self._total: defaultdict[str, int] = defaultdict(int)
         self._waiting: defaultdict[str, set[Owner]] = defaultdict(set)

@@ -18,8 +18,8 @@ from headrace_api.route_slice import (
 )
 
 from .addresses import node_number, prefix_order
-from .network import Hop, Hops
 from .outcome import Fault
+from .resolve import Hop, Hops
 
 
 class Source(NamedTuple):

@@ -8,10 +8,11 @@ from typing import Any, cast
 
 from headrace_api import Json, VirtualNetworkSpec, slice_name
 
+from .accepted import Accepted
 from .claims import Owner
-from .interface import Accepted
-from .network import Endpoint, ResolvedRoutes, references, resolve_routes
+from .core import Core
 from .outcome import Fault
+from .resolve import Endpoint, ResolvedRoutes, references, resolve_routes
 from .routes import ADDRESS, ROUTE, RouteTable, Source
 
 _OWN = Source(ROUTE, "")
@@ -35,8 +36,8 @@ class RouteChanges:
 class Routing:
     """Route tables of the networks. Announce, then write."""
 
-    def __init__(self, namespace: str) -> None:
-        self._namespace = namespace
+    def __init__(self, core: Core) -> None:
+        self._namespace = core.namespace
         self._tables: dict[str, RouteTable] = {}
         self._slices: defaultdict[str, dict[int, Json]] = defaultdict(dict)
         self._resolved: dict[str, ResolvedRoutes] = {}
@@ -60,7 +61,7 @@ class Routing:
 
     def network_changed(self, network: str) -> None:
         """The network came, went or got another VNI."""
-        self._to_resolve |= {network} | self._named_by.get(Owner("net", network), set())
+        self._to_resolve |= {network} | self._named_by.get(Owner("VirtualNetwork", network), set())
         table = self._tables.get(network)
         if table:
             table.dirty.update(table.numbers())
@@ -69,7 +70,7 @@ class Routing:
     def interface_changed(self, key: str, old: Accepted | None, new: Accepted | None) -> None:
         """The Interface is accepted otherwise than before (None: not at all)."""
         if (old and (old.network, old.underlay)) != (new and (new.network, new.underlay)):
-            self._to_resolve |= self._named_by.get(Owner("ifc", key), set())
+            self._to_resolve |= self._named_by.get(Owner("Interface", key), set())
         if old:
             # Everybody withdraws before anybody announces, so that what is left is free.
             stays = new if new and new.network == old.network else None
@@ -95,7 +96,7 @@ class Routing:
             table = self._table(accepted.network)
             table.reconsider(Source(ADDRESS, key))
             table.reconsider(Source(ROUTE, key))
-            networks = self._named_by.get(Owner("ifc", key), set())
+            networks = self._named_by.get(Owner("Interface", key), set())
             for network in networks:
                 self._table(network).reconsider(_OWN)
             self._to_write |= {accepted.network} | networks
@@ -129,7 +130,9 @@ class Routing:
 
     def reaching(self, network: str) -> set[str]:
         """The network, and those whose routes name it, and so on."""
-        return _closure([network], lambda name: self._named_by.get(Owner("net", name), _NONE))
+        return _closure(
+            [network], lambda name: self._named_by.get(Owner("VirtualNetwork", name), _NONE)
+        )
 
     def carry(self, network: str, slices: Mapping[str, Json]) -> None:
         """Have the slices of a network that cannot be read stay as they are (by name)."""
@@ -256,7 +259,8 @@ class Routing:
     def _index(self, network: str, spec: VirtualNetworkSpec | None) -> None:
         interfaces, networks = references(network, spec) if spec else (_NONE, _NONE)
         names = frozenset(
-            {Owner("ifc", name) for name in interfaces} | {Owner("net", name) for name in networks}
+            {Owner("Interface", name) for name in interfaces}
+            | {Owner("VirtualNetwork", name) for name in networks}
         )
         for owner in self._names.pop(network, frozenset()):
             self._named_by[owner].discard(network)

@@ -12,7 +12,7 @@ from headrace_cli import local
 from headrace_cli.errors import CommandError
 from headrace_cli.local import LocalSource, StateFile
 from headrace_cli.manifests import ManifestReader, Manifests
-from headrace_compiler import Compilation
+from headrace_compiler import Compilation, accepted
 from headrace_compiler import compile as compile_all
 from headrace_compiler import interface as compiler_interface
 from headrace_dataplane.source import Snapshot
@@ -330,7 +330,7 @@ def test_what_this_release_fails_with_stays_and_all_else_goes_on(
     write(folder / "all.yaml", PIPELINE, NETWORK, interface("vm1"))
     source = LocalSource(ManifestReader(folder), "node-a", StateFile(tmp_path / "state.json"))
     before = compiled(source).config.spec.interfaces
-    accept = compiler_interface.accept
+    accept = accepted.accept
 
     def strange(key: str, *words: Any) -> Any:
         if key == "default/vm1":

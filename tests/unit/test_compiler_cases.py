@@ -28,6 +28,8 @@ from headrace_compiler import Allocations, Changes, Compilation, Compiler
 from headrace_compiler import compile as compile_all
 from headrace_compiler import interface as compiler_interface
 from headrace_compiler.addresses import host_part, identity, underlay_address
+from headrace_compiler.claims import Owner
+from headrace_compiler.interface import Interfaces
 
 DEVICES: list[dict[str, Any]] = [
     {"name": "taps", "type": "Tap", "deviceNames": ["*"], "namespaceSelector": {}},
@@ -597,7 +599,7 @@ def test_the_last_that_came_come_last() -> None:
 def test_networks_beyond_what_an_engine_takes_are_left_out_and_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("headrace_compiler.compiler.NODE_NETWORKS", 2)
+    monkeypatch.setattr("headrace_compiler.config.NODE_NETWORKS", 2)
     hops = [{"networkRef": {"name": name}} for name in ("a", "b")]
     blue = network(routes=[{"prefix": "0.0.0.0/0", "nextHops": hops}])
     compiler = Compiler()
@@ -614,18 +616,21 @@ def test_networks_beyond_what_an_engine_takes_are_left_out_and_named(
     assert compiler.snapshot().problems == ()
 
 
-@pytest.mark.parametrize("broken", ["accept", "claim_given", "refer"])
+@pytest.mark.parametrize(
+    ("where", "broken"),
+    [(compiler_interface, "accept"), (Interfaces, "_claim_given"), (Interfaces, "_refer")],
+)
 def test_an_object_that_nobody_expected_hurts_no_other(
-    monkeypatch: pytest.MonkeyPatch, broken: str
+    monkeypatch: pytest.MonkeyPatch, where: object, broken: str
 ) -> None:
-    step = getattr(compiler_interface, broken)
+    step = getattr(where, broken)
 
     def strange(*words: Any) -> Any:
-        if "default/vm1" in words:
+        if "default/vm1" in words or Owner("Interface", "default/vm1") in words:
             raise KeyError("what is this?")
         return step(*words)
 
-    monkeypatch.setattr(compiler_interface, broken, strange)
+    monkeypatch.setattr(where, broken, strange)
     result = run(interface("vm1"), interface("vm2"))
     assert [each["name"] for each in specs(result)["router.node-a"]["interfaces"]] == ["vm2"]
     (found,) = result.problems

@@ -13,14 +13,16 @@ from headrace_compiler import (
     Changes,
     Compilation,
     Compiler,
-    compiler,
+    config,
     interface,
-    network,
-    nodes,
     routes,
     routing,
 )
 from headrace_compiler import compile as compile_all
+from headrace_compiler.claims import Owner
+from headrace_compiler.interface import Interfaces
+from headrace_compiler.network import Networks
+from headrace_compiler.pipeline import Pipelines
 from tests.unit import test_compiler_cases as cases
 
 BLUE: dict[str, Any] = {
@@ -80,7 +82,7 @@ class Case:
 
     where: object
     function: str
-    word: str
+    word: str | Owner
     subject: tuple[str, str]
     stays: Callable[[Piece], bool]
 
@@ -90,6 +92,7 @@ class Case:
 
 BLUE_KEY, VM1_KEY = ("VirtualNetwork", "default/blue"), ("Interface", "default/vm1")
 PIPELINE_KEY = ("Pipeline", "router")
+ROUTER_ON_A = Owner("Pipeline", "router", "node-a")
 
 
 def is_vm1(piece: Piece) -> bool:
@@ -106,9 +109,9 @@ CASES = [
         BLUE_KEY,
         lambda p: p[0] == "route" and p[2] in OWN,
     ),
-    Case(network, "keep", "default/blue", BLUE_KEY, lambda p: False),
+    Case(Networks, "keep", Owner(*BLUE_KEY), BLUE_KEY, lambda p: False),
     Case(
-        compiler,
+        config,
         "compiled_network",
         "default/blue",
         BLUE_KEY,
@@ -122,17 +125,19 @@ CASES = [
         lambda p: p[:2] == ("route", "default.blue.0"),
     ),
     *(
-        Case(interface, function, "default/vm1", VM1_KEY, is_vm1)
-        for function in ("keep", "refer", "claim_given", "claim_any", "accept")
+        Case(Interfaces, function, Owner(*VM1_KEY), VM1_KEY, is_vm1)
+        for function in ("keep", "_claim_given", "_claim_any")
     ),
+    Case(Interfaces, "_refer", "default/vm1", VM1_KEY, is_vm1),
+    Case(interface, "accept", "default/vm1", VM1_KEY, is_vm1),
     *(
-        Case(nodes, function, "router/node-a", PIPELINE_KEY, lambda p: p == ("node", "node-a"))
-        for function in ("keep", "claim")
+        Case(Pipelines, function, ROUTER_ON_A, PIPELINE_KEY, lambda p: p == ("node", "node-a"))
+        for function in ("keep", "_claim")
     ),
     Case(
-        compiler,
-        "dataplane_config",
-        "router/node-a",
+        config,
+        "_dataplane_config",
+        ROUTER_ON_A,
         PIPELINE_KEY,
         lambda p: p[0] != "route" and p[-1] == "node-a",
     ),
@@ -225,7 +230,7 @@ def test_who_is_new_is_left_out_alone(monkeypatch: pytest.MonkeyPatch, case: Cas
 def test_who_is_gone_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = Compiler()
     flushed(compiler, BEFORE)
-    break_it(monkeypatch, Case(interface, "keep", "default/vm1", VM1_KEY, is_vm1))
+    break_it(monkeypatch, Case(Interfaces, "keep", Owner(*VM1_KEY), VM1_KEY, is_vm1))
     compiler.delete(*VM1_KEY)
     compiler.flush()
     assert not any(map(is_vm1, pieces(compiler.snapshot())))

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from headrace_api import Json
-from headrace_compiler import interface, nodes
+from headrace_compiler import interface
+from headrace_compiler.claims import Owner
+from headrace_compiler.pipeline import Pipelines
 from headrace_kube import (
     DATAPLANE_CONFIGS,
     INTERFACES,
@@ -192,7 +194,7 @@ def test_a_pipeline_that_comes_again_at_once_has_its_nodes() -> None:
 def test_what_this_release_fails_with_goes_on_where_another_was(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail_with(module: Any, function: str, word: str) -> None:
+    def fail_with(module: Any, function: str, word: object) -> None:
         real = getattr(module, function)
 
         def strange(*words: Any) -> Any:
@@ -223,7 +225,7 @@ def test_what_this_release_fails_with_goes_on_where_another_was(
         world.write(ROUTE_SLICES, SLICE.key)
         await world.stop()
 
-        fail_with(nodes, "claim", "edge/a")
+        fail_with(Pipelines, "_claim", Owner("Pipeline", "edge", "a"))
         fail_with(interface, "accept", "ns/on-b")
         await world.start()
         controller = world.controller

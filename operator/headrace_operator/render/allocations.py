@@ -37,7 +37,7 @@ from headrace_compiler.addresses import (
     node_number,
     underlay_host,
 )
-from headrace_compiler.nodes import uplink_attachment
+from headrace_compiler.pipeline import uplink_attachment
 
 from .raw import items, key_of, mapping, part, text
 from .report import features
