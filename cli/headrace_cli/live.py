@@ -24,6 +24,7 @@ from headrace_cli.cluster import ask, forbidden
 from headrace_compiler import Rest
 from headrace_compiler import compile as compile_objects
 from headrace_kube import (
+    COMPILED,
     CONFIG_MAPS,
     DATAPLANE_CONFIGS,
     INTERFACES,
@@ -32,8 +33,8 @@ from headrace_kube import (
     PIPELINES,
     PODS,
     ROUTE_SLICES,
-    UNDERLAY_ENDPOINTS,
     VIRTUAL_NETWORKS,
+    WRITTEN,
     Kind,
     Kube,
     KubeError,
@@ -46,16 +47,7 @@ from headrace_operator.render.raw import key_of, part, text
 from headrace_operator.settings import DataplaneSettings, Settings
 
 _SETTINGS = "headrace-operator"
-_EVERYWHERE = (
-    VIRTUAL_NETWORKS,
-    INTERFACES,
-    PIPELINES,
-    UNDERLAY_ENDPOINTS,
-    NODES,
-    NAMESPACES,
-    PODS,
-)
-_OWN = (DATAPLANE_CONFIGS, ROUTE_SLICES)
+_EVERYWHERE = (*WRITTEN, NODES, NAMESPACES, PODS)
 _NOT_YET = "9999-12-31T23:59:59Z"
 _DEFAULTS = Settings(dataplane=DataplaneSettings(image="headrace"))
 
@@ -89,10 +81,11 @@ def look(arguments: argparse.Namespace) -> Live:
 
     async def read(kube: Kube) -> tuple[Json, dict[Kind, list[Json]]]:
         listings = await asyncio.gather(
-            *(kube.list(kind) for kind in _EVERYWHERE), *(kube.list(kind, system) for kind in _OWN)
+            *(kube.list(kind) for kind in _EVERYWHERE),
+            *(kube.list(kind, system) for kind in COMPILED),
         )
         found = [listing.items for listing in listings]
-        return await _anchor(kube, system), dict(zip((*_EVERYWHERE, *_OWN), found, strict=True))
+        return await _anchor(kube, system), dict(zip((*_EVERYWHERE, *COMPILED), found, strict=True))
 
     anchor, held = ask(arguments, read)
     return compile_live(held, system, _settings(anchor), resting.read(anchor))
@@ -108,7 +101,7 @@ def compile_live(
     pipelines, problems = _parse(held[PIPELINES], settings)
     pods = [objects.slim(pod) for pod in held[PODS]]
     interfaces, made, refused = _interfaces(held, pods, pipelines)
-    kinds = (VIRTUAL_NETWORKS, UNDERLAY_ENDPOINTS, NODES, NAMESPACES)
+    kinds = [kind for kind in _EVERYWHERE if kind not in (PIPELINES, INTERFACES, PODS)]
     others = [*(item for kind in kinds for item in held[kind]), *interfaces, *pods]
     models, more = _parse(others, settings)
     allocations = load_allocations(
@@ -121,7 +114,7 @@ def compile_live(
         rests,
     )
     compiled = compile_objects(
-        Objects.of([*pipelines, *models]),
+        Objects((*pipelines, *models)),
         allocations,
         system,
         settings.dataplane.sockets,

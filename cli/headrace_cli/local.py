@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headrace_api import (
     DataplaneConfigStatus,
+    Interface,
     Json,
     LabelSelector,
     Node,
@@ -121,17 +122,14 @@ def localized(objects: Objects, *own: str) -> Objects:
     namespaces or nodes it means, it means all.
     """
     named = {*own}
-    named |= {item.spec.node_name for item in objects.interfaces if item.spec.node_name}
-    for pipeline in objects.pipelines:
+    named |= {item.spec.node_name for item in objects.of(Interface) if item.spec.node_name}
+    for pipeline in objects.of(Pipeline):
         for uplink in pipeline.spec.uplinks:
             named |= {override.node_name for override in uplink.node_overrides}
-    named -= {node.key for node in objects.nodes}
-    new = tuple(Node(metadata=ObjectMeta(name=name)) for name in sorted(named))
-    return replace(
-        objects,
-        nodes=objects.nodes + new,
-        pipelines=tuple(_localized(item) for item in objects.pipelines),
-    )
+    named -= {node.key for node in objects.of(Node)}
+    new = (Node(metadata=ObjectMeta(name=name)) for name in sorted(named))
+    old = (_localized(item) if isinstance(item, Pipeline) else item for item in objects.items)
+    return Objects((*old, *new))
 
 
 def _localized(pipeline: Pipeline) -> Pipeline:
@@ -262,7 +260,7 @@ class LocalSource:
             self._say(manifests, compiled.problems)
             log.warning("no Pipeline selects node %s: nothing to do", self._node)
             return None
-        interfaces = manifests.objects.interfaces
+        interfaces = manifests.objects.of(Interface)
         elsewhere = {item.spec.node_name for item in interfaces if item.spec.node_name}
         if elsewhere and self._node not in elsewhere and self._last is None:
             names = ", ".join(sorted(elsewhere))

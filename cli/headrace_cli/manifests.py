@@ -55,7 +55,7 @@ class Manifests:
 
     def remembered(self) -> tuple[Remembered, ...]:
         """What is valid, for a reader that starts."""
-        found = {(item.kind, item.key): item for item in self.objects.all()}
+        found = {(item.kind, item.key): item for item in self.objects.items}
         return tuple(
             Remembered(
                 file=file.name,
@@ -147,7 +147,7 @@ class ManifestReader:
                 wrong.append(
                     Problem(kind, namespace, name, "metadata.name", "Duplicate", message, str(path))
                 )
-        return Manifests(Objects.of(found.values()), tuple(wrong), files)
+        return Manifests(Objects((*found.values(),)), tuple(wrong), files)
 
 
 def _stamps(path: Path) -> Iterator[tuple[Path, tuple[int, ...]]]:
@@ -172,7 +172,7 @@ def _read(path: Path, stamp: tuple[int, ...], before: _File | None) -> _File:
             Objects(),
             (Problem("", "", "", "", "Unreadable", message, str(path)),),
         )
-    found = {(item.kind, item.key): item for item in objects.all()}
+    found = {(item.kind, item.key): item for item in objects.items}
     if before is None or not problems:
         return _File(stamp, found, problems)
     # Which objects a document held that cannot be parsed, nobody knows: so all are kept.

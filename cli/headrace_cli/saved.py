@@ -6,29 +6,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from headrace_api import DataplaneConfig, Json, RouteSlice
-from headrace_api.base import Resource
-from headrace_api.manifests import KINDS as MODELS
+from headrace_api import DataplaneConfig, Json
 from headrace_cli.errors import CommandError
-from headrace_kube import CONFIG_MAPS, NAMESPACES, Kind
+from headrace_kube import COMPILED, CONFIG_MAPS, NAMESPACES, Kind, kinds
 from headrace_operator import objects, pods, resting
 from headrace_operator.render.raw import items, mapping, part, text
 from headrace_operator.upgrade.convert import converted
 
-
-def _kind(model: type[Resource]) -> Kind:
-    return Kind(model.__name__, model.PLURAL, namespaced=model.NAMESPACED)
-
-
-WRITTEN = tuple(
-    sorted(
-        (_kind(model) for model in MODELS.values() if issubclass(model, Resource)),
-        key=lambda kind: kind.namespaced,
-    )
-)
+WRITTEN = tuple(sorted(kinds.WRITTEN, key=lambda kind: kind.namespaced))
 """What people write: of the whole cluster first."""
-COMPILED = (_kind(DataplaneConfig), _kind(RouteSlice))
-"""What gives values out. Who starts reads it back."""
 KINDS: Mapping[str, Kind] = {
     kind.name: kind for kind in (NAMESPACES, CONFIG_MAPS, *COMPILED, *WRITTEN)
 }

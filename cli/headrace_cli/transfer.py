@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from headrace_api import Json
 from headrace_cli.cluster import ask
 from headrace_cli.errors import CommandError
-from headrace_cli.saved import COMPILED, KINDS, WRITTEN, Backup, kept_by, owned, stateful_set
-from headrace_kube import CONFIG_MAPS, NAMESPACES, NODES, Kind, Kube, KubeError
+from headrace_cli.saved import KINDS, WRITTEN, Backup, kept_by, owned, stateful_set
+from headrace_kube import COMPILED, CONFIG_MAPS, NAMESPACES, NODES, Kind, Kube, KubeError
 from headrace_operator import objects
 from headrace_operator.election import DURATION, Election
 from headrace_operator.render.raw import part, text

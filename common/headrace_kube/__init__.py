@@ -3,6 +3,7 @@
 
 from .client import Event, Kube, KubeError, Listing
 from .kinds import (
+    COMPILED,
     CONFIG_MAPS,
     DAEMON_SETS,
     DATAPLANE_CONFIGS,
@@ -16,11 +17,13 @@ from .kinds import (
     ROUTE_SLICES,
     UNDERLAY_ENDPOINTS,
     VIRTUAL_NETWORKS,
+    WRITTEN,
     Kind,
 )
 from .readers import Readers
 
 __all__ = [
+    "COMPILED",
     "CONFIG_MAPS",
     "DAEMON_SETS",
     "DATAPLANE_CONFIGS",
@@ -34,6 +37,7 @@ __all__ = [
     "ROUTE_SLICES",
     "UNDERLAY_ENDPOINTS",
     "VIRTUAL_NETWORKS",
+    "WRITTEN",
     "Event",
     "Kind",
     "Kube",

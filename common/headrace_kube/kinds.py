@@ -11,6 +11,7 @@ from headrace_api import (
     RouteSlice,
     UnderlayEndpoint,
     VirtualNetwork,
+    kinds,
 )
 from headrace_api.base import Resource
 
@@ -45,6 +46,11 @@ PIPELINES = _own(Pipeline)
 UNDERLAY_ENDPOINTS = _own(UnderlayEndpoint)
 DATAPLANE_CONFIGS = _own(DataplaneConfig)
 ROUTE_SLICES = _own(RouteSlice)
+
+WRITTEN = tuple(map(_own, kinds.written()))
+"""What people write."""
+COMPILED = tuple(map(_own, kinds.compiled()))
+"""What the operator writes: it gives values out, and who starts reads it back."""
 
 CONFIG_MAPS = Kind("ConfigMap", "configmaps", "v1")
 NAMESPACES = Kind("Namespace", "namespaces", "v1", namespaced=False)

@@ -14,21 +14,7 @@ from pydantic import JsonValue
 
 from . import generated
 from .base import GROUP, PENDING, VERSION, Json, PrinterColumn, Resource, cel, column
-from .dataplane_config import DataplaneConfig
-from .interface import Interface
-from .pipeline import Pipeline
-from .route_slice import RouteSlice
-from .underlay_endpoint import UnderlayEndpoint
-from .virtual_network import VirtualNetwork
-
-RESOURCES: tuple[type[Resource], ...] = (
-    VirtualNetwork,
-    Interface,
-    Pipeline,
-    UnderlayEndpoint,
-    DataplaneConfig,
-    RouteSlice,
-)
+from .kinds import KINDS
 
 _READY = (
     column("Ready", ".status.conditions[?(@.type=='Ready')].status"),
@@ -275,7 +261,7 @@ def to_yaml(item: Json) -> str:
 
 def files() -> dict[str, str]:
     """File name -> text, of every CRD."""
-    return {f"{GROUP}_{item.PLURAL}.yaml": to_yaml(crd(item)) for item in RESOURCES}
+    return {f"{GROUP}_{item.PLURAL}.yaml": to_yaml(crd(item)) for item in KINDS}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,26 +13,16 @@ from pydantic import ValidationError
 
 from .base import API_VERSION, GROUP, Resource
 from .errors import Location, Violation, path_text, violations
-from .interface import Interface
+from .kinds import written
 from .namespace import Namespace
 from .node import Node
 from .objects import Object, Objects, Problem
-from .pipeline import Pipeline
-from .underlay_endpoint import UnderlayEndpoint
-from .virtual_network import VirtualNetwork
 
 #: What may be in a manifest; objects of other groups are passed over.
-KINDS: dict[
-    str,
-    type[VirtualNetwork]
-    | type[Interface]
-    | type[Pipeline]
-    | type[UnderlayEndpoint]
-    | type[Node]
-    | type[Namespace],
-] = {
-    kind.__name__: kind
-    for kind in (VirtualNetwork, Interface, Pipeline, UnderlayEndpoint, Node, Namespace)
+KINDS: dict[str, type[Resource] | type[Node] | type[Namespace]] = {
+    **{kind.__name__: kind for kind in written()},
+    "Node": Node,
+    "Namespace": Namespace,
 }
 
 _SEPARATOR = re.compile(r"^---(?:[ \t].*)?$", re.MULTILINE)
@@ -119,7 +109,7 @@ def load(
         except (OSError, UnicodeDecodeError) as error:
             message = f"cannot be read: {getattr(error, 'strerror', None) or error}"
             result.problems.append(Problem("", "", "", "", "Unreadable", message, str(path)))
-    return Objects.of(result.objects.values()), tuple(result.problems)
+    return Objects((*result.objects.values(),)), tuple(result.problems)
 
 
 def loads(
@@ -128,7 +118,7 @@ def loads(
     """Load manifests from text; `source` is what problems name as the file."""
     result = _Result()
     _load_text(text, source, namespace, result)
-    return Objects.of(result.objects.values()), tuple(result.problems)
+    return Objects((*result.objects.values(),)), tuple(result.problems)
 
 
 def _files(path: Path) -> Iterator[Path]:

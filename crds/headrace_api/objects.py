@@ -1,59 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """The objects that a compilation reads, and what may be wrong with one of them."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import TypeVar
 
-from .interface import Interface
+from .base import Resource
 from .namespace import Namespace
 from .node import Node
-from .pipeline import Pipeline
 from .pod import Pod
-from .underlay_endpoint import UnderlayEndpoint
-from .virtual_network import VirtualNetwork
 
 #: Anything that the compiler reads.
-Object = VirtualNetwork | Interface | Pipeline | UnderlayEndpoint | Node | Pod | Namespace
+Object = Resource | Node | Pod | Namespace
+
+Kind = TypeVar("Kind", bound=Object)
 
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """Input of the compiler; the order within a kind has no meaning."""
+    """Input of the compiler; their order has no meaning."""
 
-    networks: tuple[VirtualNetwork, ...] = ()
-    interfaces: tuple[Interface, ...] = ()
-    pipelines: tuple[Pipeline, ...] = ()
-    nodes: tuple[Node, ...] = ()
-    pods: tuple[Pod, ...] = ()
-    namespaces: tuple[Namespace, ...] = ()
-    endpoints: tuple[UnderlayEndpoint, ...] = ()
+    items: tuple[Object, ...] = ()
 
-    @classmethod
-    def of(cls, items: Iterable[Object]) -> Self:
-        """These objects, by kind."""
-        found = [*items]
-        return cls(
-            networks=tuple(item for item in found if isinstance(item, VirtualNetwork)),
-            interfaces=tuple(item for item in found if isinstance(item, Interface)),
-            pipelines=tuple(item for item in found if isinstance(item, Pipeline)),
-            nodes=tuple(item for item in found if isinstance(item, Node)),
-            pods=tuple(item for item in found if isinstance(item, Pod)),
-            namespaces=tuple(item for item in found if isinstance(item, Namespace)),
-            endpoints=tuple(item for item in found if isinstance(item, UnderlayEndpoint)),
-        )
-
-    def all(self) -> tuple[Object, ...]:
-        """Every object."""
-        return (
-            *self.namespaces,
-            *self.endpoints,
-            *self.networks,
-            *self.interfaces,
-            *self.pipelines,
-            *self.nodes,
-            *self.pods,
-        )
+    def of(self, kind: type[Kind]) -> tuple[Kind, ...]:
+        """Those of a kind."""
+        return tuple(item for item in self.items if isinstance(item, kind))
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -13,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from . import generated
 from .base import API_VERSION, Json
-from .crd import RESOURCES
+from .kinds import KINDS
 
 _HEAD = f"""# Field reference
 
@@ -36,12 +36,10 @@ _BOUNDS = (
 
 def reference() -> str:
     """The page, as Markdown."""
-    _, schema = models_json_schema(
-        [(resource, "validation") for resource in RESOURCES], by_alias=True
-    )
+    _, schema = models_json_schema([(resource, "validation") for resource in KINDS], by_alias=True)
     definitions = cast(dict[str, Json], schema["$defs"])
     sections: list[str] = []
-    for resource in RESOURCES:
+    for resource in KINDS:
         _collect(resource.__name__, definitions, sections)
     return "\n".join([_HEAD, *(_section(name, definitions) for name in sections)])
 

@@ -340,7 +340,7 @@ def compile(  # noqa: A001 - the word for it; nobody compiles Python here
     def made(held: Set[Subject]) -> Compiler:
         compiler = Compiler(allocations, namespace, sockets)
         compiler.set_unreachable(unreachable)
-        for item in objects.all():
+        for item in objects.items:
             if (item.kind, item.key) in held:
                 compiler.hold(item.kind, item.key)
             else:

@@ -565,7 +565,7 @@ class Picture:
             raw[ROUTE_SLICES],
             resting=self._resting,
         )
-        return compile_all(Objects.of(models), allocations, NAMESPACE)
+        return compile_all(Objects((*models,)), allocations, NAMESPACE)
 
     def complaints(self) -> list[str]:
         """What is wrong in a cluster that has settled."""

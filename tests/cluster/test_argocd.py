@@ -10,7 +10,7 @@ import yaml
 
 from headrace_api import ConditionStatus, Problem
 from headrace_api.base import PENDING
-from headrace_api.crd import RESOURCES
+from headrace_api.kinds import written
 from headrace_operator.render import Verdict
 from headrace_operator.render.conditions import not_ready, pending, ready, status
 from tests.cluster.chart import REPOSITORY
@@ -84,7 +84,7 @@ def test_a_fresh_object() -> None:
 def test_every_kind_that_people_write_has_it(api: Api) -> None:
     made = yaml.safe_load(api.kubectl("kustomize", FOLDER))
     script = (FOLDER / "health.lua").read_text()
-    kinds = [resource.__name__ for resource in RESOURCES if not resource.COMPILED]
+    kinds = [resource.__name__ for resource in written()]
     prefix = "resource.customizations.health.headrace.dev_"
     assert made["metadata"]["name"] == "argocd-cm"
     assert made["data"] == {f"{prefix}{kind}": script for kind in kinds}

@@ -373,11 +373,11 @@ def test_killed_in_a_burst(world: World, start: Any) -> None:
             *(raw[kind] for kind in (VIRTUAL_NETWORKS, INTERFACES, PIPELINES)),
             *(raw[kind] for kind in (DATAPLANE_CONFIGS, ROUTE_SLICES)),
         )
-        models = [
-            tuple(parse(kind.name, item) for item in raw[kind])
-            for kind in (VIRTUAL_NETWORKS, INTERFACES, PIPELINES, NODES)
-        ]
-        scratch = compile_all(Objects(*models), allocations, NAMESPACE)  # type: ignore[arg-type]
+        kinds = (VIRTUAL_NETWORKS, INTERFACES, PIPELINES, NODES)
+        read = [parse(kind.name, item) for kind in kinds for item in raw[kind]]
+        models = tuple(item for item in read if not isinstance(item, tuple))
+        assert len(models) == len(read)
+        scratch = compile_all(Objects(models), allocations, NAMESPACE)
         assert not scratch.problems
         assert world.specs(DATAPLANE_CONFIGS, ROUTE_SLICES) == {
             f"{item['kind']} {NAMESPACE}/{name}": item["spec"]

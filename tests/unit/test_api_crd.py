@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 from headrace_api import crd, reference
+from headrace_api.kinds import KINDS
 
 Schema = dict[str, Any]
 
-CRDS: dict[str, Schema] = {resource.__name__: crd.crd(resource) for resource in crd.RESOURCES}
+CRDS: dict[str, Schema] = {resource.__name__: crd.crd(resource) for resource in KINDS}
 
 
 def version(kind: str) -> Schema:

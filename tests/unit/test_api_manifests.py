@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace_api import Interface, Node, VirtualNetwork
 from headrace_api.manifests import load, loads
 
 INTERFACE = """\
@@ -116,7 +117,7 @@ def test_a_broken_attachment_is_not_a_mess(attachment: str, field: str, words: s
 def test_a_broken_document_hurts_itself_alone() -> None:
     text = f"{NETWORK}---\nkind: [\n---\n{INTERFACE}---\n# only a comment\n---\n- 1\n"
     objects, problems = loads(text, "m.yaml")
-    assert [item.key for item in objects.all()] == ["default/blue", "default/vm1"]
+    assert [item.key for item in objects.items] == ["default/blue", "default/vm1"]
     assert [(found.source, found.reason) for found in problems] == [
         ("m.yaml:10", "InvalidYAML"),
         ("m.yaml:22", "InvalidYAML"),
@@ -129,14 +130,14 @@ def test_yaml_is_read_as_kubernetes_reads_it() -> None:
     text = INTERFACE.replace("spec:\n", spec).replace("metadata: {name: vm1}", created)
     objects, problems = loads(text)
     assert problems == ()
-    (item,) = objects.interfaces
+    (item,) = objects.of(Interface)
     assert item.spec.mac_address == "52:54:00:12:34:56"
     assert item.metadata.creation_timestamp == "2026-01-01T00:00:00Z"
 
 
 def test_duplicates_are_problems_and_the_first_is_taken() -> None:
     objects, problems = loads(f"{NETWORK}---\n{NETWORK.replace('10.0', '10.9')}", "m.yaml")
-    assert [item.spec.subnets[0].prefix for item in objects.networks] == ["10.0.0.0/24"]
+    assert [item.spec.subnets[0].prefix for item in objects.of(VirtualNetwork)] == ["10.0.0.0/24"]
     assert [(found.reason, found.name) for found in problems] == [("Duplicate", "blue")]
     assert "m.yaml:1" in problems[0].message
 
@@ -147,7 +148,7 @@ def test_a_directory_is_read_and_a_missing_file_is_a_problem(tmp_path: Path) -> 
     (tmp_path / "c.yaml").write_bytes(b"\xff\xfe\xff")
     (tmp_path / "notes.txt").write_text("kind: Nothing")
     objects, problems = load([tmp_path, tmp_path / "none.yaml"], namespace="team")
-    assert [item.key for item in objects.all()] == ["team/blue", "team/vm1"]
+    assert [item.key for item in objects.items] == ["team/blue", "team/vm1"]
     assert [found.reason for found in problems] == ["Unreadable", "Unreadable"]
 
 
@@ -157,7 +158,7 @@ def test_nodes_are_read_and_foreign_objects_passed_over() -> None:
         "apiVersion: v1\nkind: Node\nmetadata: {name: node-a, labels: {zone: a}}\nspec: {x: 1}\n"
     )
     assert problems == ()
-    assert [(item.key, item.metadata.labels) for item in objects.nodes] == [
+    assert [(item.key, item.metadata.labels) for item in objects.of(Node)] == [
         ("node-a", {"zone": "a"})
     ]
 

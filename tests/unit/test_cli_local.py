@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headrace_api import DataplaneConfigStatus, InterfaceState, Objects
+from headrace_api import DataplaneConfigStatus, Interface, InterfaceState, Objects
 from headrace_cli import local
 from headrace_cli.errors import CommandError
 from headrace_cli.local import LocalSource, StateFile
@@ -63,7 +63,7 @@ def read(reader: ManifestReader) -> Manifests:
 
 
 def names(manifests: Manifests) -> list[str]:
-    return sorted(item.key for item in manifests.objects.all())
+    return sorted(item.key for item in manifests.objects.items)
 
 
 def test_a_directory_is_read_once_until_it_changes(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def test_an_error_that_nobody_expected_leaves_the_last_good_state(
     source = LocalSource(ManifestReader(folder), "node-a", StateFile(tmp_path / "state.json"))
 
     def strange(objects: Objects, *words: Any, **more: Any) -> Compilation:
-        if len(objects.interfaces) == 2:
+        if len(objects.of(Interface)) == 2:
             raise KeyError("what is this?")
         return compile_all(objects, *words, **more)
 
@@ -386,9 +386,9 @@ def test_what_was_valid_stays_in_force_over_a_restart(
 @pytest.mark.parametrize("example", sorted(path for path in EXAMPLES.iterdir() if path.is_dir()))
 def test_what_is_remembered_is_what_was_read(example: Path) -> None:
     found = read(ManifestReader(example))
-    assert found.objects.all()
-    again = Objects.of(item for each in found.remembered() if (item := each.read()))
-    assert sorted(again.all(), key=str) == sorted(found.objects.all(), key=str)
+    assert found.objects.items
+    again = Objects(tuple(item for each in found.remembered() if (item := each.read())))
+    assert sorted(again.items, key=str) == sorted(found.objects.items, key=str)
 
 
 def test_a_file_that_never_was_valid_holds_no_later_start(directory: Path, tmp_path: Path) -> None:

@@ -90,14 +90,9 @@ def run(
     endpoints: tuple[UnderlayEndpoint, ...] = (),
     allocations: Allocations | None = None,
 ) -> Compilation:
-    objects = Objects(
-        networks=networks or (network(),),
-        interfaces=interfaces,
-        pipelines=pipelines or (pipeline(),),
-        nodes=(node("node-a"), node("node-b")),
-        endpoints=endpoints,
-    )
-    return compile_all(objects, allocations or Allocations())
+    nodes = (node("node-a"), node("node-b"))
+    others = (*(networks or (network(),)), *(pipelines or (pipeline(),)), *endpoints)
+    return compile_all(Objects((*nodes, *others, *interfaces)), allocations or Allocations())
 
 
 def specs(result: Compilation) -> dict[str, dict[str, Any]]:
@@ -1124,7 +1119,7 @@ def started(before: Compilation, unreadable: Object) -> Compiler:
 
 @pytest.mark.parametrize("unreadable", UNREADABLE, ids=lambda item: f"{item.kind} {item.key}")
 def test_what_cannot_be_read_goes_on_as_it_was(unreadable: Object) -> None:
-    before = compile_all(Objects.of(EVERYTHING))
+    before = compile_all(Objects(EVERYTHING))
     assert before.problems == ()
     compiler = started(before, unreadable)
     found = compiler.snapshot()
@@ -1155,12 +1150,12 @@ def test_what_cannot_be_read_goes_on_as_it_was(unreadable: Object) -> None:
 
 @pytest.mark.parametrize("unreadable", UNREADABLE, ids=lambda item: f"{item.kind} {item.key}")
 def test_what_cannot_be_read_and_is_deleted_is_gone(unreadable: Object) -> None:
-    before = compile_all(Objects.of(EVERYTHING))
+    before = compile_all(Objects(EVERYTHING))
     compiler = started(before, unreadable)
     compiler.delete(unreadable.kind, unreadable.key)
     compiler.flush()
     found = compiler.snapshot()
     rest = [item for item in EVERYTHING if item is not unreadable]
-    wanted = compile_all(Objects.of(rest), before.allocations)
+    wanted = compile_all(Objects((*rest,)), before.allocations)
     assert (found.configs, found.slices) == (wanted.configs, wanted.slices)
     assert found.problems == wanted.problems

@@ -201,10 +201,10 @@ def test_what_it_stops_stays_and_all_else_goes_on(
 def test_who_starts_has_what_was_compiled_before(
     monkeypatch: pytest.MonkeyPatch, case: Case
 ) -> None:
-    before = compile_all(Objects.of(BEFORE))
+    before = compile_all(Objects(BEFORE))
     break_it(monkeypatch, case)
     found = compile_all(
-        Objects.of((*BEFORE, cases.interface("vm4", nodeName="node-b"))),
+        Objects((*BEFORE, cases.interface("vm4", nodeName="node-b"))),
         before.allocations,
         before=before,
     )
@@ -220,7 +220,7 @@ def test_who_starts_has_what_was_compiled_before(
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_who_is_new_is_left_out_alone(monkeypatch: pytest.MonkeyPatch, case: Case) -> None:
     break_it(monkeypatch, case)
-    found = compile_all(Objects.of(BEFORE), Allocations())
+    found = compile_all(Objects(BEFORE), Allocations())
     assert {each.kind for each in found.problems if each.reason == "InternalError"} <= {
         case.subject[0]
     }

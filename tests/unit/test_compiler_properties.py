@@ -264,9 +264,9 @@ def accepted(result: Compilation) -> list[dict[str, Any]]:
 @settings(max_examples=60)
 def test_order_of_objects_has_no_meaning(items: list[Object], shuffle: random.Random) -> None:
     unique = list(world(items).values())
-    first = compile_all(Objects.of(unique))
+    first = compile_all(Objects((*unique,)))
     shuffle.shuffle(unique)
-    assert compile_all(Objects.of(unique)) == first
+    assert compile_all(Objects((*unique,))) == first
 
 
 @given(STEPS)
@@ -274,7 +274,7 @@ def test_order_of_objects_has_no_meaning(items: list[Object], shuffle: random.Ra
 def test_incremental_is_from_scratch_with_the_same_allocations(steps: list[Step]) -> None:
     compiler, left, _ = play(steps)
     result = compiler.snapshot()
-    scratch = compile_all(Objects.of(left.values()), result.allocations)
+    scratch = compile_all(Objects((*left.values(),)), result.allocations)
     assert scratch.configs == result.configs
     assert scratch.slices == result.slices
     assert scratch.allocations == result.allocations
@@ -351,9 +351,9 @@ def test_no_interface_has_a_device_that_its_namespace_may_not_name(steps: list[S
 @settings(max_examples=60)
 def test_what_is_allocated_does_not_move(before: list[Object], after: list[Interface]) -> None:
     old = world(before)
-    first = compile_all(Objects.of(old.values()))
+    first = compile_all(Objects((*old.values(),)))
     new = {**world(after), **{key: item for key, item in old.items()}}
-    second = compile_all(Objects.of(new.values()), first.allocations)
+    second = compile_all(Objects((*new.values(),)), first.allocations)
     working = {(item["namespace"], item["name"]): item for item in accepted(second)}
     for item in accepted(first):
         assert working[(item["namespace"], item["name"])] == item
@@ -396,8 +396,8 @@ def test_a_broken_interface_hurts_only_itself(
     metadata = {"name": "broken", "namespace": "ns"}
     item = Interface.model_validate({"metadata": metadata, "spec": spec})
     good = world(items)
-    alone = compile_all(Objects.of(good.values()))
-    both = compile_all(Objects.of([*good.values(), item]))
+    alone = compile_all(Objects((*good.values(),)))
+    both = compile_all(Objects((*good.values(), item)))
     assert (both.configs, both.slices) == (alone.configs, alone.slices)
     assert [found for found in both.problems if found.name != "broken"] == list(alone.problems)
     assert [found.name for found in both.problems].count("broken") == 1

@@ -150,13 +150,7 @@ def worlds(draw: st.DrawFn) -> Objects:
         "spec": {"address": draw(addresses()), "namespaceSelector": {}, "networkSelector": {}},
     }
     endpoints = [UnderlayEndpoint.model_validate(edge)] if valid(UnderlayEndpoint, edge) else []
-    return Objects(
-        networks=tuple(networks),
-        interfaces=tuple(interfaces),
-        pipelines=(Pipeline.model_validate(item),),
-        nodes=(node,),
-        endpoints=tuple(endpoints),
-    )
+    return Objects((*networks, *interfaces, Pipeline.model_validate(item), node, *endpoints))
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +194,7 @@ def test_what_the_api_takes_the_engine_takes(commit: Commit, objects: Objects) -
     # Whatever does not forward is a problem of its own object.
     forward = {(each.namespace, each.name) for each in found.config.spec.interfaces}
     named = {(each.namespace, each.name) for each in compiled.problems if each.kind == "Interface"}
-    assert {(each.metadata.namespace, each.metadata.name) for each in objects.interfaces} == (
+    assert {(each.metadata.namespace, each.metadata.name) for each in objects.of(Interface)} == (
         forward | named
     )
     assert not found.problems

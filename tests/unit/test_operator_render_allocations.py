@@ -90,7 +90,7 @@ def without_devices_of_the_left_out(held: Allocations, result: Compilation) -> A
 def test_a_restart_changes_nothing(steps: list[Step]) -> None:
     compiler, world, _ = play(steps)
     before = compiler.snapshot()
-    after = compile_all(Objects.of(world.values()), load(raws(world, before), before))
+    after = compile_all(Objects((*world.values(),)), load(raws(world, before), before))
     assert after.configs == before.configs
     assert after.slices == before.slices
     assert without_devices_of_the_left_out(
@@ -145,7 +145,7 @@ def test_garbage_hurts_nobody(
         found["Pod"],
     )
     assert Allocations.model_validate_json(loaded.model_dump_json()) == loaded
-    after = compile_all(Objects.of(world.values()), loaded)
+    after = compile_all(Objects((*world.values(),)), loaded)
     # What works goes on as it did.
     assert {(item["namespace"], item["name"]): item for item in accepted(before)}.items() <= {
         (item["namespace"], item["name"]): item for item in accepted(after)

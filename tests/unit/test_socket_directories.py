@@ -49,36 +49,30 @@ def compiled(
 ) -> tuple[dict[str, str], list[Problem], DataplaneConfig]:
     """Socket by Interface, problems, and the configuration of the node."""
     spaces = {item.metadata.namespace for item in interfaces}
-    objects = Objects(
-        networks=tuple(
-            VirtualNetwork.model_validate(
-                {
-                    "metadata": {"name": "blue", "namespace": space},
-                    "spec": {"subnets": [{"prefix": "10.0.0.0/24"}]},
-                }
-            )
-            for space in spaces
-        ),
-        interfaces=interfaces,
-        pipelines=(
-            Pipeline.model_validate(
-                {
-                    "metadata": {"name": "router"},
-                    "spec": {
-                        "underlayPrefixes": ["fd00:1::/48"],
-                        "nodeSelector": {},
-                        "allowedNamespaces": {},
-                        "devices": [
-                            {"name": kind.lower(), "type": kind, "namespaceSelector": {}}
-                            for kind in TYPES
-                        ],
-                    },
-                }
-            ),
-        ),
-        nodes=(Node.model_validate({"metadata": {"name": "node-a"}}),),
+    networks = (
+        VirtualNetwork.model_validate(
+            {
+                "metadata": {"name": "blue", "namespace": space},
+                "spec": {"subnets": [{"prefix": "10.0.0.0/24"}]},
+            }
+        )
+        for space in spaces
     )
-    result = compile_all(objects, sockets=sockets)
+    pipeline = Pipeline.model_validate(
+        {
+            "metadata": {"name": "router"},
+            "spec": {
+                "underlayPrefixes": ["fd00:1::/48"],
+                "nodeSelector": {},
+                "allowedNamespaces": {},
+                "devices": [
+                    {"name": kind.lower(), "type": kind, "namespaceSelector": {}} for kind in TYPES
+                ],
+            },
+        }
+    )
+    node = Node.model_validate({"metadata": {"name": "node-a"}})
+    result = compile_all(Objects((*networks, *interfaces, pipeline, node)), sockets=sockets)
     (config,) = map(DataplaneConfig.model_validate, result.configs.values())
     found = {item.name: item.attachment.socket_path or "" for item in config.spec.interfaces}
     return found, list(result.problems), config

@@ -17,8 +17,9 @@ from http import HTTPStatus
 
 from headrace_api import SYSTEM_NAMESPACE, Json
 from headrace_api.base import Resource
-from headrace_api.crd import RESOURCES, crd
+from headrace_api.crd import crd
 from headrace_api.interface import Interface
+from headrace_api.kinds import KINDS
 from headrace_kube import INTERFACES, PIPELINES, Kind, Kube, KubeError
 from headrace_operator import objects
 from headrace_operator.render.raw import items, mapping, number, part, text
@@ -79,7 +80,7 @@ async def _run(options: argparse.Namespace) -> None:
 
 async def upgrade(kube: Kube, namespace: str, release: str) -> None:
     """Convert the objects of a cluster, and install the kinds. Raises KubeError."""
-    kinds = sorted(RESOURCES, key=lambda resource: resource is not Interface)
+    kinds = sorted(KINDS, key=lambda resource: resource is not Interface)
     if not await _is_new(kube):
         await _refuse_unchecked(kube)
         written = [resource for resource in kinds if not resource.COMPILED]

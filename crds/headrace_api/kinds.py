@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kinds of Headrace's API. A new one goes here: CRDs, reference, manifests and tools follow."""
+
+from .base import Resource
+from .dataplane_config import DataplaneConfig
+from .interface import Interface
+from .pipeline import Pipeline
+from .route_slice import RouteSlice
+from .underlay_endpoint import UnderlayEndpoint
+from .virtual_network import VirtualNetwork
+
+KINDS: list[type[Resource]] = [
+    VirtualNetwork,
+    Interface,
+    Pipeline,
+    UnderlayEndpoint,
+    DataplaneConfig,
+    RouteSlice,
+]
+
+
+def written() -> tuple[type[Resource], ...]:
+    """What people write."""
+    return tuple(kind for kind in KINDS if not kind.COMPILED)
+
+
+def compiled() -> tuple[type[Resource], ...]:
+    """What the operator writes, and nobody else."""
+    return tuple(kind for kind in KINDS if kind.COMPILED)
