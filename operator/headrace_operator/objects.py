@@ -69,7 +69,7 @@ def label(item: Json | None, name: str) -> str:
     return text(part(item, "metadata", "labels").get(name))
 
 
-def ours(item: Json) -> bool:
+def is_owned(item: Json) -> bool:
     """Whether the operator made it."""
     return label(item, MANAGED_BY) == MANAGER
 
@@ -111,8 +111,8 @@ def taints(node: Json | None) -> list[JsonValue]:
     return items(part(node, "spec").get("taints"))
 
 
-def is_silent(node: Json | None) -> bool:
-    """Whether the node's kubelet has not been heard of for so long that Ready is Unknown."""
+def is_unknown(node: Json | None) -> bool:
+    """Whether condition Ready is Unknown: its kubelet has not reported for long."""
     return _says(node, "Ready", "Unknown")
 
 

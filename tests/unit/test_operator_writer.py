@@ -19,7 +19,7 @@ from headrace_kube import (
     VIRTUAL_NETWORKS,
     Kind,
 )
-from headrace_operator import controller as controllers
+from headrace_operator import observed, statuses
 from headrace_operator.controller import Controller
 from headrace_operator.election import DEADLINE
 from headrace_operator.events import Events
@@ -37,8 +37,8 @@ TENANTS = ("red", "blue")
 @pytest.fixture(autouse=True)
 def no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Statuses wait for no agent: there is none."""
-    monkeypatch.setattr(controllers, "SETTLE", 0.0)
-    monkeypatch.setattr(controllers, "QUIET", 0.0)
+    monkeypatch.setattr(statuses, "SETTLE", 0.0)
+    monkeypatch.setattr(observed, "QUIET", 0.0)
 
 
 def objects(kind: Kind, name: str, namespace: str = "", **spec: Any) -> Json:
