@@ -16,23 +16,15 @@ from headrace_api import Json, Problem
 from headrace_kube import DATAPLANE_CONFIGS, NODES, PIPELINES, ROUTE_SLICES, Kind
 
 from . import objects
-from .allocated import Allocated
 from .cache import Cache
 from .compiler import REST, Changes, Rest
-from .dataplanes import Dataplanes
-from .desired import Desired
 from .gauges import Gauges
-from .kinds import HANDLERS, INPUTS, MADE, Handler, Input, State, place
+from .kinds import HANDLERS, INPUTS, MADE, Input, State, place
 from .liveness import Liveness, PipelineNode
 from .liveness import State as NodeState
 from .metrics import Metrics
-from .observed import Observed
-from .pod_interfaces import PodInterfaces
-from .progress import Progress
 from .render import Settings, Transition, withdrawn_nodes
 from .render.raw import part
-from .startup import Startup
-from .statuses import Statuses
 from .work import Queue, Work, config_of
 
 #: Seconds between two looks at what rests.
@@ -51,33 +43,11 @@ class Controller:
         self.cache = Cache(HANDLERS, self._changed)
         self.queue: Queue = Queue(place, self._needs, random.uniform)
         self.liveness = Liveness(settings.dataplane.lease_seconds)
-        self._namespace = namespace
         self._metrics = metrics
+        self._state = State(namespace, settings, owner, self.cache, self.queue)
+        self._handlers = {kind: handler(self._state) for kind, handler in HANDLERS.items()}
         self._live = False
-        self._observed = Observed(namespace, settings.dataplane.sockets)
-        self._allocated = Allocated(namespace)
-        self._desired = Desired(owner, self.queue.add)
-        self._progress = Progress(self.cache, self._desired, namespace)
-        self._statuses = Statuses(self.cache, self.queue, self._observed)
-        self._pods = PodInterfaces(self.cache, self._observed, self._desired, self._statuses)
-        self._dataplanes = Dataplanes(settings, namespace, self.cache, self._desired)
-        self._startup = Startup(namespace if settings.node_agent else None)
-        state = State(
-            namespace=namespace,
-            settings=settings,
-            cache=self.cache,
-            queue=self.queue,
-            observed=self._observed,
-            allocated=self._allocated,
-            desired=self._desired,
-            progress=self._progress,
-            statuses=self._statuses,
-            pods=self._pods,
-            dataplanes=self._dataplanes,
-            startup=self._startup,
-        )
-        self._handlers: dict[Kind, Handler] = {kind: of(state) for kind, of in HANDLERS.items()}
-        self._gauges = Gauges(self.cache, self.queue, self._progress, self._problems)
+        self._gauges = Gauges(self.cache, self.queue, self._state.progress, self._problems)
         metrics.add(self._gauges.families)
 
     # Observed
@@ -96,13 +66,13 @@ class Controller:
                 for node in withdrawn_nodes(item)
             }
             self.liveness.resume(withdrawn)
-            self._progress.states = dict.fromkeys(withdrawn, NodeState.NODE_UNREACHABLE)
+            self._state.progress.states = dict.fromkeys(withdrawn, NodeState.NODE_UNREACHABLE)
             changes = await self._start(withdrawn, resting)
             for kind, handler in self._handlers.items():
                 for key, item in self.cache.all(kind):
                     handler.listed(key, item)
             self._live = True
-            self._observed.touched = {
+            self._state.observed.touched = {
                 Work(kind, key)
                 for kind, handler in self._handlers.items()
                 if handler.has_status
@@ -117,9 +87,11 @@ class Controller:
     async def _start(self, withdrawn: set[PipelineNode], resting: Iterable[Rest]) -> Changes:
         inputs = {kind: each for kind, each in self._handlers.items() if isinstance(each, Input)}
         reads = {kind: each.read for kind, each in inputs.items()}
-        changes, models = await self._observed.start(self.cache, reads, withdrawn, resting)
-        self._allocated.load(self._observed.compiler.allocations())
-        self._dataplanes.load_ports()
+        changes, models = await asyncio.to_thread(
+            self._state.observed.start, self.cache, reads, withdrawn, resting
+        )
+        self._state.allocated.load(self._state.observed.compiler.allocations())
+        self._state.dataplanes.load_ports()
         for kind, model in models:
             inputs[kind].accepted(model)
         return changes
@@ -127,9 +99,9 @@ class Controller:
     async def run(self) -> None:
         """Compile what changes, for ever."""
         while True:
-            await self._observed.wait()
+            await self._state.observed.wait()
             with self._metrics.compile_seconds.time():
-                changes = self._observed.flush()
+                changes = self._state.observed.flush()
             self._take(changes)
 
     async def release(self) -> None:
@@ -139,31 +111,32 @@ class Controller:
             before = int(time.time()) - REST
             if (
                 any(rest.since < before for rest in self.resting)
-                and self._progress.is_acknowledged(self._allocated.vnis)
-                and self._observed.compiler.free(before)
+                and self._state.progress.is_acknowledged(self._state.allocated.vnis)
+                and self._state.observed.compiler.free(before)
             ):
-                self._observed.compile_soon()
+                self._state.observed.compile_soon()
 
     @property
     def resting(self) -> tuple[Rest, ...]:
         """What nobody gets yet."""
-        return self._observed.compiler.resting()
+        return self._state.observed.compiler.resting()
 
     def judge_nodes(self) -> None:
         """Ask who lives: whoever has turned is compiled, and told where it matters."""
         states = self.liveness.judge(
-            self._allocated.nodes, lambda node: objects.is_unknown(self.cache.get(NODES, node))
+            self._state.allocated.nodes,
+            lambda node: objects.is_unknown(self.cache.get(NODES, node)),
         )
-        before, self._progress.states = self._progress.states, states
-        turned = {place for place, _ in before.items() ^ states.items()}
+        before, self._state.progress.states = self._state.progress.states, states
+        turned = {pn for pn, _ in before.items() ^ states.items()}
         if not turned:
             return
-        withdrawn = {place for place, state in states.items() if state.withdrawn}
-        self._observed.compiler.set_unreachable(withdrawn)
-        self._observed.compile_soon()
-        for turned_place in sorted(turned):
-            _log.warning("Pipeline %s on node %s: %s", *place, states.get(place, NodeState.ALIVE))
-            config = config_of(self._namespace, place)
+        withdrawn = {pn for pn, state in states.items() if state.withdrawn}
+        self._state.observed.compiler.set_unreachable(withdrawn)
+        self._state.observed.compile_soon()
+        for pn in sorted(turned):
+            _log.warning("Pipeline %s on node %s: %s", *pn, states.get(pn, NodeState.ALIVE))
+            config = config_of(self._state.namespace, pn)
             self._handlers[config.kind].enqueue_statuses(config)
 
     def _changed(self, kind: Kind, key: str, before: Json | None, after: Json | None) -> None:
@@ -176,27 +149,28 @@ class Controller:
         self.queue.next_epoch()
         for (name, key), trace in changes.traces.items():
             _log.error("%s %s cannot be compiled and stays as it was:\n%s", name, key, trace)
-        touched, self._observed.touched = self._observed.touched, set()
+        touched, self._state.observed.touched = self._state.observed.touched, set()
         about: set[str] = set()
         for kind, found in ((DATAPLANE_CONFIGS, changes.configs), (ROUTE_SLICES, changes.slices)):
             for name, item in found.items():
-                about |= self._progress.desire(Work(kind, f"{self._namespace}/{name}"), item)
-        touched |= self._allocated.take(changes)
+                work = Work(kind, f"{self._state.namespace}/{name}")
+                about |= self._state.progress.desire(work, item)
+        touched |= self._state.allocated.take(changes)
         touched |= {Work(_INPUTS[name], key) for name, key in changes.problems}
-        self._statuses.compiled(changes.problems)
+        self._state.statuses.compiled(changes.problems)
         told = (work for work in touched if self._handlers[work.kind].has_status)
-        self._statuses.enqueue_compiled(told, about)
+        self._state.statuses.enqueue_compiled(told, about)
 
     # Desired, and how writing it went
 
     def desired(self, work: Work) -> Json | None:
         """The output; None: it is not to exist."""
-        return self._desired.get(work)
+        return self._state.desired.get(work)
 
     def is_written(self, work: Work, found: Json) -> bool:
         """Whether a desired output is there as it is desired."""
-        metadata = part(self._desired.get(work), "metadata")
-        return objects.covers(part(found, "metadata"), metadata) and self._desired.is_written(
+        metadata = part(self._state.desired.get(work), "metadata")
+        return objects.covers(part(found, "metadata"), metadata) and self._state.desired.is_written(
             work, found, defaulted=self._handlers[work.kind].defaulted
         )
 
@@ -206,15 +180,15 @@ class Controller:
 
     def pod_event(self, pod: str) -> Transition | None:
         """What is wrong with the annotations of a pod, or with what it was started with."""
-        return self._pods.event(pod)
+        return self._state.pods.event(pod)
 
     def admission(self, node: str) -> Json | None:
         """What to merge into a node so that it takes pods; None: nothing, or not yet."""
-        return self._startup.admission(self.cache.get(NODES, node))
+        return self._state.startup.admission(self.cache.get(NODES, node))
 
     def applied(self, work: Work, item: Json, there: Json) -> None:
         """Take what the API server made of an output that was written."""
-        self._desired.applied(work, item, there)
+        self._state.desired.applied(work, item, there)
         self._handlers[work.kind].applied(work)
 
     def failed(self, work: Work, why: str, *, refused: bool = False) -> None:
@@ -225,7 +199,7 @@ class Controller:
     def status(self, work: Work) -> Json | None:
         """The status of an input, whole; None: not now."""
         raw = self.cache.get(work.kind, work.key)
-        if raw is None or work.object in self._observed.touched:
+        if raw is None or work.object in self._state.observed.touched:
             return None
         return self._handlers[work.kind].status(work, raw, datetime.now(UTC))
 
@@ -236,10 +210,10 @@ class Controller:
         refused it tells at once.
         """
         for need in self._handlers[work.kind].needs(work):
-            if not (work.status and self._desired.is_refused(need)):
+            if not (work.status and self._state.desired.is_refused(need)):
                 yield need
 
     def _problems(self) -> Iterable[tuple[Work, tuple[Problem, ...]]]:
-        for name, key in {*self._statuses.compile_problems, *self._observed.invalid}:
+        for name, key in {*self._state.statuses.compile_problems, *self._state.observed.invalid}:
             work = Work(_INPUTS[name], key)
             yield work, self._handlers[work.kind].problems(key)

@@ -5,7 +5,6 @@ A new kind is a class here, and its entry in HANDLERS.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Generic, TypeVar, cast
 
@@ -69,22 +68,25 @@ _UNSETTLED = frozenset({"PodNotFound", "PodNotScheduled"})
 WITHOUT_POD = _UNSETTLED | {"PodCompleted"}
 
 
-@dataclass(frozen=True, slots=True)
 class State:
-    """What the handlers of all kinds share."""
+    """What the handlers of all kinds share: each part has one concern."""
 
-    namespace: str
-    settings: Settings
-    cache: Cache
-    queue: Queue
-    observed: Observed
-    allocated: Allocated
-    desired: Desired
-    progress: Progress
-    statuses: Statuses
-    pods: PodInterfaces
-    dataplanes: Dataplanes
-    startup: Startup
+    def __init__(
+        self, namespace: str, settings: Settings, owner: Json, cache: Cache, queue: Queue
+    ) -> None:
+        """`owner` is the ownerReference of everything that is made."""
+        self.namespace = namespace
+        self.settings = settings
+        self.cache = cache
+        self.queue = queue
+        self.observed = Observed(namespace, settings.dataplane.sockets)
+        self.allocated = Allocated(namespace)
+        self.desired = Desired(owner, queue.add)
+        self.progress = Progress(cache, self.desired, namespace)
+        self.statuses = Statuses(cache, queue, self.observed)
+        self.pods = PodInterfaces(cache, self.observed, self.desired, self.statuses)
+        self.dataplanes = Dataplanes(settings, namespace, cache, self.desired)
+        self.startup = Startup(namespace if settings.node_agent else None)
 
 
 class Handler:
@@ -169,17 +171,12 @@ class Input(Handler, Generic[Model]):
         """Do what beside the compilation follows from its deletion."""
 
     def _observe(self, key: str, item: Json | None) -> None:
-        work, observed = Work(self.kind, key), self._state.observed
-        if item is None:
-            observed.delete(work)
+        work, found = Work(self.kind, key), self.read(item) if item else None
+        self._state.observed.put(work, found)
+        if found is None:
             self._state.statuses.forget(work)
             self.deleted(key)
-            return
-        found = self.read(item)
-        if isinstance(found, tuple):
-            observed.reject(work, found)
-        else:
-            observed.accept(work, found)
+        elif not isinstance(found, tuple):
             self.accepted(found)
 
 
@@ -199,10 +196,6 @@ class Nodes(Input[Node]):
 
     kind = NODES
     has_status = False
-
-    def listed(self, key: str, item: Json) -> None:
-        """Let pods on it, if it waited and need not any more."""
-        _enqueue_startup(self._state, key)
 
     def changed(self, key: str, before: Json | None, after: Json | None) -> None:
         """Let pods on it, if it waited and need not any more."""
@@ -242,10 +235,6 @@ class Pods(Input[Pod]):
         for interface in pods.interface_keys(item) if item and pods.is_plugged(item) else ():
             # Of one that runs without its device more is to be said.
             self._state.statuses.enqueue(INTERFACES, interface)
-
-    def deleted(self, key: str) -> None:
-        """Nothing is to be said of it any more."""
-        self._state.pods.forget_pod(key)
 
 
 class Pipelines(Input[Pipeline]):
@@ -385,7 +374,7 @@ class Interfaces(Input[Interface]):
     defaulted = True
 
     def changed(self, key: str, before: Json | None, after: Json | None) -> None:
-        """Make it again, leave it to whom it belongs, or delete it, as the pod wants it."""
+        """Make it again, leave it to whom it belongs, or delete it, as its pod asks for it."""
         super().changed(key, before, after)
         work = Work(INTERFACES, key)
         desired = self._state.desired.get(work)

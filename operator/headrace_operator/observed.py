@@ -55,22 +55,19 @@ class Observed:
         self.touched.add(work)
         self.compile_soon()
 
-    def accept(self, work: Work, model: Object) -> None:
-        """Have the object compiled as it is now."""
+    def put(self, work: Work, found: Object | tuple[Problem, ...] | None) -> None:
+        """Have an object compiled as it is now: its model, what is wrong with it, or it is gone.
+
+        What is invalid stays as it was compiled: a mistake must not take a dataplane down.
+        """
         self.touch(work)
         self.invalid.pop(work.subject, None)
-        self.compiler.upsert(model)
-
-    def reject(self, work: Work, problems: tuple[Problem, ...]) -> None:
-        """Leave it as it was compiled: a mistake must not take a dataplane down."""
-        self.touch(work)
-        self.invalid[work.subject] = problems
-
-    def delete(self, work: Work) -> None:
-        """The object is gone."""
-        self.touch(work)
-        self.invalid.pop(work.subject, None)
-        self.compiler.delete(*work.subject)
+        if found is None:
+            self.compiler.delete(*work.subject)
+        elif isinstance(found, tuple):
+            self.invalid[work.subject] = found
+        else:
+            self.compiler.upsert(found)
 
     # Compilations
 
@@ -78,11 +75,6 @@ class Observed:
         """Have a compilation once nothing has changed for a moment."""
         self._last_change = time.monotonic()
         self._dirty.set()
-
-    @property
-    def is_dirty(self) -> bool:
-        """Whether a compilation is due."""
-        return self._dirty.is_set()
 
     async def wait(self) -> None:
         """Return when a compilation is due, and nothing changes, or has for too long."""
@@ -96,7 +88,7 @@ class Observed:
         """Compile what changed."""
         return self.compiler.flush(int(time.time()))
 
-    async def start(
+    def start(
         self,
         cache: Cache,
         reads: Mapping[Kind, Read],
@@ -105,19 +97,11 @@ class Observed:
     ) -> tuple[Changes, list[tuple[Kind, Object]]]:
         """Compile everything for the first time; returns what there is now, and the models.
 
-        What was given out is read back from the objects, so nothing moves. The cache must not
-        change meanwhile; `reads` are those of the inputs.
+        What was given out is read back from the objects, so nothing moves. `reads` are those of the
+        inputs. With 10,000 objects this takes longer than the Lease can wait: call it in a thread,
+        while nothing changes.
         """
-        # A thread: with 10,000 objects this takes longer than the Lease can wait.
-        return await asyncio.to_thread(self._start, cache, reads, withdrawn, resting)
 
-    def _start(
-        self,
-        cache: Cache,
-        reads: Mapping[Kind, Read],
-        withdrawn: Set[PipelineNode],
-        resting: Iterable[Rest],
-    ) -> tuple[Changes, list[tuple[Kind, Object]]]:
         def held(kind: Kind) -> list[Json]:
             return [item for _, item in cache.all(kind)]
 

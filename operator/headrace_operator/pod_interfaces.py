@@ -33,6 +33,8 @@ class PodInterfaces:
         """Desire the Interfaces that the pod (None: it is gone) asks for, and no others."""
         if self._rejected.pop(pod, None):
             self._statuses.enqueue(PODS, pod)
+        if item is None:
+            self._without_device.pop(pod, None)
         try:
             wanted = pods.interfaces(item, self._choose_pipeline) if item else {}
         except pods.PodError as error:
@@ -112,10 +114,6 @@ class PodInterfaces:
             self._without_device[name] = key, event
             self._statuses.enqueue(PODS, name)
         return event
-
-    def forget_pod(self, pod: str) -> None:
-        """The pod is gone."""
-        self._without_device.pop(pod, None)
 
     def forget_interface(self, interface: str) -> None:
         """The Interface is gone."""

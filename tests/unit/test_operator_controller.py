@@ -122,7 +122,7 @@ class World:
                 self.leases[PipelineNode("edge", node)] = f"{self.now}"
             self.controller.liveness.observe(self.leases)
             self.controller.judge_nodes()
-        while self.controller._observed.is_dirty:
+        while self.controller._state.observed._dirty.is_set():
             await asyncio.sleep(0.01)
         status = self.controller.status(Work(PIPELINES, "edge", status=True))
         if status is not None:
@@ -207,8 +207,8 @@ def test_what_this_release_fails_with_goes_on_where_another_was(
         return f"{NAMESPACE}/edge.{node}"
 
     def conditions(world: World, kind: Kind, name: str) -> set[str]:
-        for work in tuple(world.controller._statuses._deadlines):
-            world.controller._statuses._deadlines[work] = 0.0
+        for work in tuple(world.controller._state.statuses._deadlines):
+            world.controller._state.statuses._deadlines[work] = 0.0
         status: Any = world.controller.status(Work(kind, name, status=True))
         return {each["reason"] for each in status["conditions"]}
 
@@ -247,7 +247,7 @@ def test_what_this_release_fails_with_goes_on_where_another_was(
         world.put(VIRTUAL_NETWORKS, "other", "ns", spec)
         world.tell()
         await world.spend(5, "abc")
-        assert "ns/other" in controller._allocated.vnis
+        assert "ns/other" in controller._state.allocated.vnis
         assert caplog.text.count("KeyError: 'what is this?'") == 2
         monkeypatch.undo()
         world.put(VIRTUAL_NETWORKS, "third", "ns", spec)
