@@ -57,10 +57,6 @@ class Dataplanes:
         """The Pipeline's metrics port, if it has one."""
         return self._ports.get(pipeline)
 
-    def pipeline_of(self, daemon_set: str) -> str | None:
-        """The Pipeline that desires the DaemonSet; None: none does."""
-        return next((name for name, keys in self._keys.items() if daemon_set in keys), None)
-
     def found(self, pipeline: str) -> list[Json]:
         """The desired DaemonSets, as far as they are there."""
         found = (self._cache.get(DAEMON_SETS, key) for key in self._keys.get(pipeline, ()))

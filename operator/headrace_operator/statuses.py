@@ -58,10 +58,10 @@ class Statuses:
                 self.enqueue(work.kind, work.key)
         self.enqueue_networks(networks, SETTLE)
 
-    def enqueue_pipeline(self, name: str) -> None:
-        """Look at the status of a Pipeline soon, if there is such a one."""
+    def enqueue_pipeline(self, name: str, delay: float = GATHER) -> None:
+        """Look at the status of a Pipeline, if there is such a one."""
         if name in self._observed.pipelines:
-            self.enqueue(PIPELINES, name, GATHER)
+            self.enqueue(PIPELINES, name, delay)
 
     def enqueue_networks(self, networks: Iterable[str], seconds: float) -> None:
         """Look at the statuses of networks soon: many slices and nodes change together."""
