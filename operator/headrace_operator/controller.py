@@ -122,7 +122,7 @@ class Controller:
         return self._state.observed.compiler.resting()
 
     def judge_nodes(self) -> None:
-        """Ask who lives: whoever has turned is compiled, and told where it matters."""
+        """Ask who lives: whoever has turned is compiled, and statuses tell of it."""
         states = self.liveness.judge(
             self._state.allocated.nodes,
             lambda node: objects.is_unknown(self.cache.get(NODES, node)),
@@ -158,8 +158,8 @@ class Controller:
         touched |= self._state.allocated.take(changes)
         touched |= {Work(_INPUTS[name], key) for name, key in changes.problems}
         self._state.statuses.compiled(changes.problems)
-        told = (work for work in touched if self._handlers[work.kind].has_status)
-        self._state.statuses.enqueue_compiled(told, about)
+        due = (work for work in touched if self._handlers[work.kind].has_status)
+        self._state.statuses.enqueue_compiled(due, about)
 
     # Desired, and how writing it went
 

@@ -138,7 +138,7 @@ class _Replica:
         self._metrics.add(self._transitions)
         self._server = Server(
             self._metrics,
-            self._sick,
+            self._unhealthy,
             lambda: self._election.holder,
             certificate,
             Readers(kube, "/metrics") if certificate is not None else None,
@@ -204,7 +204,7 @@ class _Replica:
             def feed(kind: Kind, change: str | None, item: Json) -> None:
                 self._metrics.events.labels(kind.name).inc()
                 self._metrics.last_event.labels(kind.name).set_to_current_time()
-                resync.heard(kind)
+                resync.observed(kind)
                 if change is None:
                     resync.soon(kind)
                 if change == "DELETED":
@@ -284,7 +284,7 @@ class _Replica:
             if kind in watch.kinds:
                 watch.restart()
 
-    def _sick(self) -> str:
+    def _unhealthy(self) -> str:
         """What a restart would heal; empty: nothing."""
         if any(not watch.alive for watch in self._watches):
             return "a watch has ended"

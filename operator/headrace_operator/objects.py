@@ -163,17 +163,17 @@ def _some(values: Json, names: tuple[str, ...]) -> Json:
     return {name: values[name] for name in names if name in values}
 
 
-def covers(found: JsonValue, wanted: JsonValue) -> bool:
-    """Whether everything wanted is found; the API server adds defaults, which are no difference."""
-    if found == wanted:
+def covers(found: JsonValue, desired: JsonValue) -> bool:
+    """Whether all that is desired is found; defaults of the API server are no difference."""
+    if found == desired:
         return True
-    if isinstance(wanted, dict):
+    if isinstance(desired, dict):
         there = mapping(found)
-        return all(name in there and covers(there[name], value) for name, value in wanted.items())
-    if isinstance(wanted, list):
+        return all(name in there and covers(there[name], value) for name, value in desired.items())
+    if isinstance(desired, list):
         return (
             isinstance(found, list)
-            and len(found) == len(wanted)
-            and all(map(covers, found, wanted))
+            and len(found) == len(desired)
+            and all(map(covers, found, desired))
         )
     return False

@@ -36,17 +36,17 @@ class PodInterfaces:
         if item is None:
             self._without_device.pop(pod, None)
         try:
-            wanted = pods.interfaces(item, self._choose_pipeline) if item else {}
+            desired = pods.interfaces(item, self._choose_pipeline) if item else {}
         except pods.PodError as error:
             # What it had before stays: a mistake must not cut a pod off.
             self._reject(pod, error.reason, str(error))
             return
-        for gone in self._interfaces.get(pod, frozenset()).difference(wanted):
+        for gone in self._interfaces.get(pod, frozenset()).difference(desired):
             self._desired.put(Work(INTERFACES, gone), None)
-        self._interfaces[pod] = frozenset(wanted)
-        if not wanted:
+        self._interfaces[pod] = frozenset(desired)
+        if not desired:
             del self._interfaces[pod]
-        for key, interface in wanted.items():
+        for key, interface in desired.items():
             self._desired.put(Work(INTERFACES, key), interface)
             found = self._cache.get(INTERFACES, key)
             if found and not objects.is_owned(found) and pods.pod_key(found) != pod:

@@ -154,7 +154,7 @@ def interface_status(
 ) -> Json:
     """Status of an Interface; `report` None: nothing is known of its node's agent.
 
-    `obstacle` is why the report does not count: what it is about is not what is wanted, or it may
+    `obstacle` is why the report does not count: what it is about is not what is desired, or it may
     be long ago.
     """
     accepted = None
