@@ -75,7 +75,7 @@ class Input(Handler, Generic[Model]):
 
     def read(self, item: Json) -> Model | tuple[Problem, ...]:
         """The object as the operator means it, or what is wrong with it."""
-        return cast(Model | tuple[Problem, ...], parse(self.kind.name, item))
+        return cast("Model | tuple[Problem, ...]", parse(self.kind.name, item))
 
     def is_same(self, before: Json, after: Json) -> bool:
         """Whether the compiler would see no difference."""
