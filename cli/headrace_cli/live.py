@@ -127,7 +127,7 @@ def compile_live(
         [*problems, *more, *refused, *compiled.problems],
         [*held[DATAPLANE_CONFIGS], *held[ROUTE_SLICES]],
         made,
-        [item for item in held[INTERFACES] if objects.ours(item)],
+        [item for item in held[INTERFACES] if objects.is_owned(item)],
     )
 
 
@@ -155,7 +155,7 @@ def _interfaces(
     kept: list[Json] = []
     for key, item in there.items():
         whose, asked = known.get(pod_key(item)), wanted.pop(key, None)
-        if not objects.ours(item):
+        if not objects.is_owned(item):
             # Somebody made it by hand, and knows best.
             kept.append(item)
         elif asked:

@@ -57,7 +57,7 @@ def allocated(item: Json) -> Json:
 
 def is_saved(item: Json) -> bool:
     """Whether it is to be kept: Interfaces that were made for pods go and come with them."""
-    return item["kind"] != "Interface" or not objects.ours(item) or pods.is_kept(item)
+    return item["kind"] != "Interface" or not objects.is_owned(item) or pods.is_kept(item)
 
 
 def stateful_set(item: Json) -> str:

@@ -30,6 +30,11 @@ class Cache:
         self._shelves = {kind: _Shelf() for kind in kinds}
         self._changed = changed
 
+    @property
+    def kinds(self) -> Iterable[Kind]:
+        """Of all that is kept."""
+        return self._shelves.keys()
+
     def get(self, kind: Kind, key: str) -> Json | None:
         """The object, if it exists."""
         return self._shelves[kind].items.get(key)

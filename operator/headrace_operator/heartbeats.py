@@ -33,14 +33,14 @@ class Heartbeats:
         kube: Kube,
         namespace: str,
         liveness: Liveness,
-        looked: Callable[[], None],
+        judge: Callable[[], None],
         metrics: Metrics,
     ) -> None:
-        """`looked` is called whenever the liveness has news, if only that time has passed."""
+        """`judge` is called whenever the liveness has news, if only that time has passed."""
         self._kube = kube
         self._namespace = namespace
         self._liveness = liveness
-        self._looked = looked
+        self._judge = judge
         self._metrics = metrics
 
     async def run(self) -> None:
@@ -57,7 +57,7 @@ class Heartbeats:
                 _log.warning("leases cannot be listed: %s", str(error) or "no answer in time")
             else:
                 self._liveness.observe(leases)
-                self._looked()
+                self._judge()
             await asyncio.sleep(interval * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
 
     async def _list(self) -> dict[PipelineNode, str]:

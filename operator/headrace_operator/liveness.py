@@ -55,13 +55,13 @@ class State(StrEnum):
 class _Record:
     renewed: str
     """What the Lease said last (renewTime); empty: it was not seen yet."""
-    heard: float
+    observed: float
     """When that was news."""
     withdrawn: bool = False
     deaths: int = 0
     died: float = 0.0
     returned: float | None = None
-    """Since when it has been heard again, while it is withdrawn."""
+    """Since when it has renewed again, while it is withdrawn."""
 
 
 class Liveness:
@@ -103,14 +103,14 @@ class Liveness:
                 # A first look does not tell how old it is.
                 if record.renewed and record.withdrawn and record.returned is None:
                     record.returned = now
-                record.renewed, record.heard = renewed, now
+                record.renewed, record.observed = renewed, now
 
     def judge(
-        self, nodes: Mapping[str, Collection[str]], silent: Callable[[str], bool]
+        self, nodes: Mapping[str, Collection[str]], unknown: Callable[[str], bool]
     ) -> dict[PipelineNode, State]:
         """The state of every Pipeline's nodes that are not simply alive.
 
-        `silent` says whether a node's kubelet has gone silent (Ready is Unknown), too.
+        `unknown` says whether a node's Ready is Unknown: its kubelet has gone silent, too.
         """
         now = self._clock()
         found: dict[PipelineNode, State] = {}
@@ -125,7 +125,7 @@ class Liveness:
             stale = {pn for pn, record in records.items() if self._age(record) > self.seconds}
             believed = 2 * len(stale) <= len(records)
             for pn, record in records.items():
-                state = self._state(record, now, pn in stale, believed and silent(pn.node))
+                state = self._state(record, now, pn in stale, believed and unknown(pn.node))
                 if state is not State.ALIVE:
                     found[pn] = state
         # Who is not selected any more starts anew when it is.
@@ -133,21 +133,21 @@ class Liveness:
         return found
 
     def _age(self, record: _Record) -> float:
-        return self._clock() - max(record.heard, self._resumed)
+        return self._clock() - max(record.observed, self._resumed)
 
-    def _state(self, record: _Record, now: float, stale: bool, silent: bool) -> State:
+    def _state(self, record: _Record, now: float, stale: bool, unknown: bool) -> State:
         if record.withdrawn:
             if stale:
                 record.returned = None
             if record.returned is None:
                 return State.NODE_UNREACHABLE
-            if record.heard - record.returned < self._hold(record):
+            if record.observed - record.returned < self._hold(record):
                 return State.NODE_RETURNING
             record.withdrawn, record.returned = False, None
             return State.ALIVE
         if not stale:
             return State.ALIVE
-        if silent and self._age(record) > (1 + CONFIRM) * self.seconds:
+        if unknown and self._age(record) > (1 + CONFIRM) * self.seconds:
             forgotten = now - record.died > MEMORY * self.seconds
             record.deaths = 1 if forgotten else record.deaths + 1
             record.withdrawn, record.died = True, now

@@ -18,29 +18,14 @@ from prometheus_client.core import Metric
 
 from headrace_api import SYSTEM_NAMESPACE, Json
 from headrace_http import Certificate
-from headrace_kube import (
-    CONFIG_MAPS,
-    DAEMON_SETS,
-    DATAPLANE_CONFIGS,
-    INTERFACES,
-    NAMESPACES,
-    NODES,
-    PIPELINES,
-    PODS,
-    ROUTE_SLICES,
-    UNDERLAY_ENDPOINTS,
-    VIRTUAL_NETWORKS,
-    Kind,
-    Kube,
-    KubeError,
-    Readers,
-)
+from headrace_kube import CONFIG_MAPS, Kind, Kube, KubeError, Readers
 
 from . import logs, objects
 from .controller import Controller
 from .election import RETRY, Election, LeaseLostError
 from .events import Events
 from .heartbeats import Heartbeats
+from .kinds import INPUTS, OUTPUTS
 from .metrics import Metrics, counters
 from .render import Settings, SettingsError
 from .resting import RestKeeper
@@ -49,17 +34,6 @@ from .resync import Resync
 from .server import Server
 from .watch import Watch
 from .writer import NotLeadingError, Writer
-
-_EVERYWHERE = (
-    VIRTUAL_NETWORKS,
-    INTERFACES,
-    PIPELINES,
-    UNDERLAY_ENDPOINTS,
-    NAMESPACES,
-    NODES,
-    PODS,
-)
-_OWN_NAMESPACE = (DATAPLANE_CONFIGS, ROUTE_SLICES, DAEMON_SETS)
 
 _log = logging.getLogger("headrace_operator.main")
 
@@ -164,7 +138,7 @@ class _Replica:
         self._metrics.add(self._transitions)
         self._server = Server(
             self._metrics,
-            self._sick,
+            self._unhealthy,
             lambda: self._election.holder,
             certificate,
             Readers(kube, "/metrics") if certificate is not None else None,
@@ -217,7 +191,7 @@ class _Replica:
             group.create_task(self._election.renew())
             (owner,) = self._election.owners
             controller = Controller(self._namespace, self._settings, owner, self._metrics)
-            kinds = dict.fromkeys(_EVERYWHERE, "") | dict.fromkeys(_OWN_NAMESPACE, self._namespace)
+            kinds = dict.fromkeys(INPUTS, "") | dict.fromkeys(OUTPUTS, self._namespace)
             resync = self._resync = Resync(
                 self._kube,
                 controller.cache,
@@ -230,7 +204,7 @@ class _Replica:
             def feed(kind: Kind, change: str | None, item: Json) -> None:
                 self._metrics.events.labels(kind.name).inc()
                 self._metrics.last_event.labels(kind.name).set_to_current_time()
-                resync.heard(kind)
+                resync.observed(kind)
                 if change is None:
                     resync.soon(kind)
                 if change == "DELETED":
@@ -247,8 +221,8 @@ class _Replica:
             gc.freeze()
             gc.enable()
             self._watches = [
-                Watch(_EVERYWHERE, None, feed),
-                Watch(_OWN_NAMESPACE, self._namespace, feed),
+                Watch(INPUTS, None, feed),
+                Watch(OUTPUTS, self._namespace, feed),
             ]
             for watch in self._watches:
                 watch.start()
@@ -263,7 +237,7 @@ class _Replica:
                 self._kube,
                 self._namespace,
                 controller.liveness,
-                controller.look_at_nodes,
+                controller.judge_nodes,
                 self._metrics,
             )
             keeper = RestKeeper(
@@ -273,7 +247,7 @@ class _Replica:
                 lambda: controller.resting,
                 lambda: self._election.left,
             )
-            tasks = (controller.run, controller.tend, resync.run, events.run, writer.run)
+            tasks = (controller.run, controller.release, resync.run, events.run, writer.run)
             for task in (*tasks, heartbeats.run, keeper.run):
                 group.create_task(task())
 
@@ -310,7 +284,7 @@ class _Replica:
             if kind in watch.kinds:
                 watch.restart()
 
-    def _sick(self) -> str:
+    def _unhealthy(self) -> str:
         """What a restart would heal; empty: nothing."""
         if any(not watch.alive for watch in self._watches):
             return "a watch has ended"

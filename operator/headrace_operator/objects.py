@@ -69,7 +69,7 @@ def label(item: Json | None, name: str) -> str:
     return text(part(item, "metadata", "labels").get(name))
 
 
-def ours(item: Json) -> bool:
+def is_owned(item: Json) -> bool:
     """Whether the operator made it."""
     return label(item, MANAGED_BY) == MANAGER
 
@@ -111,8 +111,8 @@ def taints(node: Json | None) -> list[JsonValue]:
     return items(part(node, "spec").get("taints"))
 
 
-def is_silent(node: Json | None) -> bool:
-    """Whether the node's kubelet has not been heard of for so long that Ready is Unknown."""
+def is_unknown(node: Json | None) -> bool:
+    """Whether condition Ready is Unknown: its kubelet has not reported for long."""
     return _says(node, "Ready", "Unknown")
 
 
@@ -163,17 +163,17 @@ def _some(values: Json, names: tuple[str, ...]) -> Json:
     return {name: values[name] for name in names if name in values}
 
 
-def covers(found: JsonValue, wanted: JsonValue) -> bool:
-    """Whether everything wanted is found; the API server adds defaults, which are no difference."""
-    if found == wanted:
+def covers(found: JsonValue, desired: JsonValue) -> bool:
+    """Whether all that is desired is found; defaults of the API server are no difference."""
+    if found == desired:
         return True
-    if isinstance(wanted, dict):
+    if isinstance(desired, dict):
         there = mapping(found)
-        return all(name in there and covers(there[name], value) for name, value in wanted.items())
-    if isinstance(wanted, list):
+        return all(name in there and covers(there[name], value) for name, value in desired.items())
+    if isinstance(desired, list):
         return (
             isinstance(found, list)
-            and len(found) == len(wanted)
-            and all(map(covers, found, wanted))
+            and len(found) == len(desired)
+            and all(map(covers, found, desired))
         )
     return False

@@ -141,7 +141,7 @@ def choose_pipeline(
     `found` is the Interface as it is there, `of` the namespace. Raises PodError.
     """
     chosen = text(part(found, "spec", "pipelineRef").get("name"))
-    if found and objects.ours(found) and chosen in pipelines:
+    if found and objects.is_owned(found) and chosen in pipelines:
         return chosen
     labels = {name: text(value) for name, value in part(of, "metadata", "labels").items()}
     labels[NAMESPACE_NAME_LABEL] = namespace

@@ -34,17 +34,17 @@ class Resync:
         kinds: Mapping[Kind, str],
         seconds: float,
         metrics: Metrics,
-        dead: Callable[[Kind], None],
+        restart: Callable[[Kind], None],
     ) -> None:
-        """`kinds`: kind -> namespace, or "" for all; `dead` is told whose watch is silent."""
+        """`kinds`: kind -> namespace, or "" for all; `restart` those whose watch is silent."""
         self._kube = kube
         self._cache = cache
         self._kinds = kinds
         self._seconds = seconds
         self._metrics = metrics
-        self._dead = dead
+        self._restart = restart
         self._soon = {kind: asyncio.Event() for kind in kinds}
-        self._heard = dict.fromkeys(kinds, 0.0)
+        self._observed = dict.fromkeys(kinds, 0.0)
         self._listed = dict.fromkeys(kinds, time.monotonic())
 
     async def first(self) -> None:
@@ -63,9 +63,9 @@ class Resync:
         """List the kind in a few seconds: its watch has started anew."""
         self._soon[kind].set()
 
-    def heard(self, kind: Kind) -> None:
+    def observed(self, kind: Kind) -> None:
         """The kind's watch has told something."""
-        self._heard[kind] = time.monotonic()
+        self._observed[kind] = time.monotonic()
 
     @property
     def late(self) -> list[str]:
@@ -84,9 +84,9 @@ class Resync:
             began = time.monotonic()
             if news := await self._list_until_done(kind):
                 await asyncio.sleep(_SILENT)
-                if self._heard[kind] < began - _SILENT:
+                if self._observed[kind] < began - _SILENT:
                     _log.warning("the watch of %s missed %d changes: restart", kind.plural, news)
-                    self._dead(kind)
+                    self._restart(kind)
 
     async def _list_until_done(self, kind: Kind) -> int:
         while True:

@@ -16,17 +16,17 @@ class Server:
     def __init__(
         self,
         metrics: Metrics,
-        sick: Callable[[], str],
+        unhealthy: Callable[[], str],
         leader: Callable[[], str],
         certificate: Certificate | None = None,
         guard: Guard | None = None,
     ) -> None:
-        """`sick` says what is wrong (or nothing), `leader` who leads (or nothing).
+        """`unhealthy` says what is wrong (or nothing), `leader` who leads (or nothing).
 
         With a certificate by TLS, and `guard` says who may read /metrics.
         """
         self._metrics = metrics
-        self._sick = sick
+        self._unhealthy = unhealthy
         self._leader = leader
         self._scrape = Shared(self._make_metrics)
         self._server = HTTPServer(
@@ -56,7 +56,7 @@ class Server:
         return await self._scrape()
 
     async def _get_health(self, _accept: str) -> Reply:
-        wrong = self._sick()
+        wrong = self._unhealthy()
         return text(HTTPStatus.SERVICE_UNAVAILABLE if wrong else HTTPStatus.OK, wrong or "ok")
 
     async def _get_readiness(self, _accept: str) -> Reply:

@@ -21,7 +21,7 @@ class Startup:
         # Node -> the pod of its agent, while that is ready.
         self._ready: dict[str, str] = {}
 
-    def see(self, pod: Json, *, there: bool) -> str:
+    def observe(self, pod: Json, *, there: bool) -> str:
         """Take a pod that has changed, or is not `there` any more; returns its node."""
         key, node = objects.key(pod), text(part(pod, "spec").get("nodeName"))
         # Anybody may give a pod the agent's labels, in a namespace of his own.

@@ -1,5 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kopf watches: every event of the kinds goes to the event loop, and that is all.
+"""What kopf does here: it watches. Every event of the kinds goes to the event loop, that is all.
+
+kopf is the operator's framework for what is hard to do right at the API server: logging in, and
+watching many kinds with reconnection and back-off. Each kind has one handler (`on.event`), which
+sees objects as they are. The rest of kopf is for operators whose every object is handled alone, and
+is off:
+
+- patches, progress and last-handled annotations on objects (`on.create`, `on.update`, `on.field`):
+  one input changes outputs of many others, so all go through one compiler and one queue
+  (`controller`, `workqueue`), and a write is what differs from what is desired (`writer`);
+- finalizers (`on.delete`): what the operator makes goes by its owner, and no object hangs where no
+  operator runs;
+- daemons, timers and indices: the cache is there for that, which lists now and then, too, as no
+  watch tells of all that vanished while it was away (`cache`, `resync`);
+- peering: it is no lock, and a Lease with a deadline for writes is (`election`);
+- events about handlers: they would be about every object (`events`).
 
 kopf takes the process's signals and, when it ends, cancels every task of its event loop; so it
 runs in a thread with a loop of its own, and is started again when it ends. It watches either all

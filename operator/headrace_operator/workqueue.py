@@ -3,9 +3,9 @@
 
 A key that is added twice is worked on once; one that is added while it is worked on is worked on
 again afterwards, and never by two workers at once. Each key waits for those it names, and for
-nobody else: as long as they were added no later than it, and for PATIENCE at most. Each belongs to
-a pool, which has some workers of its own, and in it to a group: groups take turns, so that nobody
-waits for all that another has to do.
+nobody else: as long as they were added no later than it, and for NEEDS_TIMEOUT at most. Each
+belongs to a pool, which has some workers of its own, and in it to a group: groups take turns, so
+that nobody waits for all that another has to do.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ Key = TypeVar("Key")
 POOL_WORKERS = 8
 GROUP_WORKERS = 4
 #: Seconds after which a key is worked on although one that it names could not be.
-PATIENCE = 10.0
+NEEDS_TIMEOUT = 10.0
 
 _FIRST_DELAY = 0.1
 _LONGEST_DELAY = 60.0
@@ -45,7 +45,7 @@ class _Entry:
     """Epoch of the oldest change that is not worked on: who is as new waits for it."""
     newest: int
     """Epoch of the newest one: that may need what is as new."""
-    impatient: bool = False
+    timed_out: bool = False
     """Whether it waits for nobody any more."""
 
 
@@ -81,7 +81,7 @@ class WorkQueue(Generic[Key]):
         self._failures: dict[Key, int] = {}
         # Key -> those that wait for it; who waits -> when it does not any more.
         self._waiting: defaultdict[Key, list[Key]] = defaultdict(list)
-        self._tired: dict[Key, asyncio.TimerHandle] = {}
+        self._timeouts: dict[Key, asyncio.TimerHandle] = {}
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
@@ -142,7 +142,7 @@ class WorkQueue(Generic[Key]):
     def _reconsider(self, key: Key) -> None:
         """Ask those that wait for the key again."""
         for other in self._waiting.pop(key, ()):
-            if timer := self._tired.pop(other, None):
+            if timer := self._timeouts.pop(other, None):
                 timer.cancel()
                 self._line_up(other)
 
@@ -177,21 +177,21 @@ class WorkQueue(Generic[Key]):
     def _waits(self, key: Key) -> bool:
         """Whether the key waits for another; then it comes back by itself."""
         entry = self._entries[key]
-        if entry.impatient:
+        if entry.timed_out:
             return False
         for other in self._needs(key):
             holds = self._entries.get(other)
             if holds and holds.first <= entry.newest:
                 self._waiting[other].append(key)
                 loop = asyncio.get_running_loop()
-                self._tired[key] = loop.call_at(entry.since + PATIENCE, self._tire, key)
+                self._timeouts[key] = loop.call_at(entry.since + NEEDS_TIMEOUT, self._time_out, key)
                 return True
         return False
 
-    def _tire(self, key: Key) -> None:
+    def _time_out(self, key: Key) -> None:
         """Let the key wait no longer."""
-        del self._tired[key]
-        self._entries[key].impatient = True
+        del self._timeouts[key]
+        self._entries[key].timed_out = True
         self._line_up(key)
 
     def _leave(self, key: Key) -> None:
@@ -224,7 +224,7 @@ class WorkQueue(Generic[Key]):
         if entry is None:
             self._entries[key] = _Entry(self._place(key), self._now(), epoch, self._epoch)
         else:
-            entry.since, entry.impatient = self._now(), False
+            entry.since, entry.timed_out = self._now(), False
         self._line_up(key)
 
     def _line_up(self, key: Key) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings the API server to what is wanted: compares with what is watched, writes what differs."""
+"""Brings the API server to what is desired: compares with what is watched, writes what differs."""
 
 import asyncio
 import logging
@@ -7,14 +7,16 @@ from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
 from headrace_api import Json
-from headrace_kube import DAEMON_SETS, INTERFACES, NODES, PODS, Kind, Kube, KubeError
+from headrace_kube import NODES, PODS, Kind, Kube, KubeError
 
 from . import objects
-from .controller import Controller, Work
+from .controller import Controller
 from .events import Events
+from .kinds import HANDLERS
 from .metrics import Metrics
 from .render import Transition, left_over, same, transition
 from .render.raw import part
+from .work import Work
 
 _log = logging.getLogger(__name__)
 
@@ -44,11 +46,8 @@ class Writer:
         self._events = events
         self._left = left
         self._metrics = metrics
-        # Output -> what was applied last and the generation that came of it: the API server
-        # may write it in other words.
-        self._applied: dict[Work, tuple[Json, int]] = {}
-        # Pod -> its uid, and what an event said of it.
-        self._told: dict[str, tuple[str, Transition]] = {}
+        # Pod -> its uid, and its last event.
+        self._pod_events: dict[str, tuple[str, Transition]] = {}
 
     async def run(self) -> None:
         """Write for ever. Raises NotLeadingError (in a group) when that is over.
@@ -71,7 +70,7 @@ class Writer:
             delay = self._queue.retry(work)
             if isinstance(error, KubeError):
                 _log.warning("%s cannot be written, again in %.1f s: %s", work, delay, error)
-                self._tell(work, error)
+                self._report(work, error)
             else:
                 # A mistake of ours with one object is no reason to leave all others alone.
                 _log.error("%s: unexpected, again in %.1f s", work, delay, exc_info=error)
@@ -82,7 +81,7 @@ class Writer:
             self._metrics.writes.labels(work.kind.name, "success").inc()
             self._metrics.queue_seconds.observe(seconds)
 
-    def _tell(self, work: Work, error: KubeError) -> None:
+    def _report(self, work: Work, error: KubeError) -> None:
         try:
             self._controller.failed(work, error.message, refused=error.refused)
         except Exception:
@@ -92,22 +91,19 @@ class Writer:
         """Create, change or delete the output; whether there was something to do."""
         if work.kind is NODES:
             return await self._admit(work.key)
-        wanted, found = self._controller.wanted(work), self._cache.get(work.kind, work.key)
-        if wanted is not None:
-            if found and work.kind is INTERFACES and not objects.ours(found):
+        desired, found = self._controller.desired(work), self._cache.get(work.kind, work.key)
+        if desired is not None:
+            shared = HANDLERS[work.kind].shared
+            if found and shared and not objects.is_owned(found):
                 # Somebody made it by hand, and knows best.
                 return False
-            if found and self._same(work, found, wanted):
+            if found and self._controller.is_written(work, found):
                 return False
             # What a person has made since under that name is not taken over.
-            there = await self._apply(
-                work.kind, wanted, force=work.kind is not INTERFACES or bool(found)
-            )
-            self._applied[work] = wanted, objects.generation(there)
-            self._controller.applied(work, wanted, there)
+            there = await self._apply(work.kind, desired, force=bool(found) or not shared)
+            self._controller.applied(work, desired, there)
             return True
-        self._applied.pop(work, None)
-        if not found or not objects.ours(found) or self._controller.stays(found):
+        if not found or not objects.is_owned(found) or self._controller.is_retained(work, found):
             return False
         namespace, name = objects.name_of(work.key)
         uid = objects.uid(found)
@@ -132,25 +128,10 @@ class Writer:
         _log.info("node %s: its agent is ready: the startup taint is removed", node)
         return True
 
-    def _same(self, work: Work, found: Json, wanted: Json) -> bool:
-        metadata = part(wanted, "metadata")
-        if not objects.covers(part(found, "metadata"), metadata):
-            return False
-        applied, generation = self._applied.get(work, (None, 0))
-        if applied is wanted and generation == objects.generation(found):
-            return True
-        if work.kind in (DAEMON_SETS, INTERFACES):
-            return objects.covers(part(found, "spec"), part(wanted, "spec"))
-        if part(found, "spec") != part(wanted, "spec"):
-            return False
-        # Equal: one copy of it is enough.
-        found["spec"] = wanted["spec"]
-        return True
-
     async def _status(self, work: Work) -> bool:
         """Write the status of an input; whether there was something to do."""
         if work.kind is PODS:
-            self._complain(work.key)
+            self._emit_pod_event(work.key)
             return False
         status = self._controller.status(work)
         found = self._cache.get(work.kind, work.key)
@@ -184,9 +165,9 @@ class Writer:
                 return False
             raise
         self._cache.put(work.kind, there)
-        told = transition(part(found, "status") or None, status)
-        if told:
-            self._events.emit(found, told)
+        event = transition(part(found, "status") or None, status)
+        if event:
+            self._events.emit(found, event)
         return True
 
     async def _remove(self, kind: Kind, there: Json, left: Json) -> Json:
@@ -204,14 +185,14 @@ class Writer:
             ),
         )
 
-    def _complain(self, key: str) -> None:
+    def _emit_pod_event(self, key: str) -> None:
         """Tell once what is wrong with the annotations of a pod, which has no status of ours."""
-        found, complaint = self._cache.get(PODS, key), self._controller.complaint(key)
-        if found and complaint and self._told.get(key) != (objects.uid(found), complaint):
-            self._told[key] = objects.uid(found), complaint
-            self._events.emit(found, complaint)
-        if not (found and complaint):
-            self._told.pop(key, None)
+        found, event = self._cache.get(PODS, key), self._controller.pod_event(key)
+        if found and event and self._pod_events.get(key) != (objects.uid(found), event):
+            self._pod_events[key] = objects.uid(found), event
+            self._events.emit(found, event)
+        if not (found and event):
+            self._pod_events.pop(key, None)
 
     async def _apply(self, kind: Kind, item: Json, *, force: bool = True) -> Json:
         there = await self._send(

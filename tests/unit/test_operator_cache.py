@@ -7,7 +7,7 @@ from pydantic import JsonValue
 from headrace_api import Json
 from headrace_kube import INTERFACES, NODES, Kind
 from headrace_operator.cache import Cache
-from headrace_operator.objects import covers, is_silent, slim
+from headrace_operator.objects import covers, is_unknown, slim
 
 
 class Seen:
@@ -131,13 +131,13 @@ def test_nothing_is_kept_that_nobody_reads() -> None:
 @pytest.mark.parametrize(
     ("ready", "silent"), [("True", False), ("False", False), ("Unknown", True), (None, False)]
 )
-def test_a_kubelet_is_silent_when_ready_is_unknown(ready: str | None, silent: bool) -> None:
+def test_a_kubelet_is_unknown_when_ready_is_unknown(ready: str | None, silent: bool) -> None:
     conditions: list[JsonValue] = [{"type": "DiskPressure", "status": "Unknown"}]
     if ready:
         conditions.append({"type": "Ready", "status": ready})
     node = slim({"kind": "Node", "metadata": {}, "status": {"conditions": conditions}})
-    assert is_silent(node) is silent
-    assert not is_silent(None)
+    assert is_unknown(node) is silent
+    assert not is_unknown(None)
 
 
 def test_defaults_are_no_difference() -> None:

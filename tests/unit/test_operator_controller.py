@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the controller wants when nodes die and come back: objects in, objects out."""
+"""What the controller desires when nodes die and come back: objects in, objects out."""
 
 import asyncio
 from typing import Any
@@ -19,11 +19,12 @@ from headrace_kube import (
     VIRTUAL_NETWORKS,
     Kind,
 )
-from headrace_operator.controller import Controller, Work
+from headrace_operator.controller import Controller
 from headrace_operator.liveness import Liveness, PipelineNode
 from headrace_operator.metrics import Metrics
 from headrace_operator.render import Settings
 from headrace_operator.render.raw import items, part
+from headrace_operator.work import Work
 
 NAMESPACE = "headrace-system"
 SLICE = Work(ROUTE_SLICES, f"{NAMESPACE}/ns.net.0")
@@ -86,7 +87,7 @@ class World:
     def write(self, kind: Kind, key: str) -> None:
         """Have what is wanted at the API server."""
         self.version += 1
-        wanted: Any = self.controller.wanted(Work(kind, key))
+        wanted: Any = self.controller.desired(Work(kind, key))
         given: Json = {"uid": key, "generation": 1, "resourceVersion": str(self.version)}
         self.objects[kind, key] = {**wanted, "metadata": {**wanted["metadata"], **given}}
 
@@ -122,8 +123,8 @@ class World:
             for node in renewing:
                 self.leases[PipelineNode("edge", node)] = f"{self.now}"
             self.controller.liveness.observe(self.leases)
-            self.controller.look_at_nodes()
-        while self.controller._dirty.is_set():
+            self.controller.judge_nodes()
+        while self.controller._state.observed._dirty.is_set():
             await asyncio.sleep(0.01)
         status = self.controller.status(Work(PIPELINES, "edge", status=True))
         if status is not None:
@@ -132,7 +133,7 @@ class World:
 
     def hops(self) -> list[str]:
         """The nodes to which the prefix leads, by the fourth group of their /64s."""
-        wanted: Any = self.controller.wanted(SLICE)
+        wanted: Any = self.controller.desired(SLICE)
         (route,) = (each for each in wanted["spec"]["routes"] if each["prefix"] == "10.9.0.0/16")
         return sorted(hop["underlayAddress"].split(":")[3] for hop in route["nextHops"])
 
@@ -208,8 +209,8 @@ def test_what_this_release_fails_with_goes_on_where_another_was(
         return f"{NAMESPACE}/edge.{node}"
 
     def conditions(world: World, kind: Kind, name: str) -> set[str]:
-        for work in tuple(world.controller._settling):
-            world.controller._settling[work] = 0.0
+        for work in tuple(world.controller._state.statuses._deadlines):
+            world.controller._state.statuses._deadlines[work] = 0.0
         status: Any = world.controller.status(Work(kind, name, status=True))
         return {each["reason"] for each in status["conditions"]}
 
@@ -217,9 +218,9 @@ def test_what_this_release_fails_with_goes_on_where_another_was(
         world = World()
         await world.start()
         configs = {
-            node: world.controller.wanted(Work(DATAPLANE_CONFIGS, key(node))) for node in "abc"
+            node: world.controller.desired(Work(DATAPLANE_CONFIGS, key(node))) for node in "abc"
         }
-        slices = world.controller.wanted(SLICE)
+        slices = world.controller.desired(SLICE)
         for node in "abc":
             world.write(DATAPLANE_CONFIGS, key(node))
         world.write(ROUTE_SLICES, SLICE.key)
@@ -230,12 +231,16 @@ def test_what_this_release_fails_with_goes_on_where_another_was(
         await world.start()
         controller = world.controller
         assert caplog.text.count("KeyError: 'what is this?'") == 2
-        assert controller.wanted(Work(DATAPLANE_CONFIGS, key("a"))) is None
-        assert configs["a"] and controller.stays(configs["a"])
-        assert configs["b"] and not controller.stays(configs["b"])
+        assert controller.desired(Work(DATAPLANE_CONFIGS, key("a"))) is None
+        assert configs["a"] and controller.is_retained(
+            Work(DATAPLANE_CONFIGS, key("a")), configs["a"]
+        )
+        assert configs["b"] and not controller.is_retained(
+            Work(DATAPLANE_CONFIGS, key("b")), configs["b"]
+        )
         for node in "bc":
-            assert controller.wanted(Work(DATAPLANE_CONFIGS, key(node))) == configs[node]
-        assert controller.wanted(SLICE) == slices
+            assert controller.desired(Work(DATAPLANE_CONFIGS, key(node))) == configs[node]
+        assert controller.desired(SLICE) == slices
         assert "InternalError" in conditions(world, INTERFACES, "ns/on-b")
         assert "InternalError" in conditions(world, PIPELINES, "edge")
         assert "InternalError" not in conditions(world, INTERFACES, "ns/on-a")
@@ -244,13 +249,13 @@ def test_what_this_release_fails_with_goes_on_where_another_was(
         world.put(VIRTUAL_NETWORKS, "other", "ns", spec)
         world.tell()
         await world.spend(5, "abc")
-        assert "ns/other" in controller._vnis
+        assert "ns/other" in controller._state.allocated.vnis
         assert caplog.text.count("KeyError: 'what is this?'") == 2
         monkeypatch.undo()
         world.put(VIRTUAL_NETWORKS, "third", "ns", spec)
         world.tell()
         await world.spend(5, "abc")
-        assert controller.wanted(Work(DATAPLANE_CONFIGS, key("a"))) == configs["a"]
+        assert controller.desired(Work(DATAPLANE_CONFIGS, key("a"))) == configs["a"]
         assert "InternalError" not in conditions(world, PIPELINES, "edge")
         await world.stop()
 

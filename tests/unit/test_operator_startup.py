@@ -70,24 +70,24 @@ def agent(name: str = "x", at: str = "a", ready: str = "True", **metadata: Any) 
 def test_a_node_waits_for_its_agent(pods: tuple[Json, ...]) -> None:
     startup = Startup(SYSTEM)
     for pod in pods:
-        startup.see(pod, there=True)
+        startup.observe(pod, there=True)
     assert startup.admission(node(TAINT)) is None
 
 
 def test_an_agent_that_is_gone_admits_no_pods_unless_another_is_there() -> None:
     startup = Startup(SYSTEM)
-    assert startup.see(agent(), there=True) == "a"
-    startup.see(agent("y"), there=True)
-    startup.see(agent("x"), there=False)
+    assert startup.observe(agent(), there=True) == "a"
+    startup.observe(agent("y"), there=True)
+    startup.observe(agent("x"), there=False)
     assert startup.admission(node(TAINT))
-    startup.see(agent("y"), there=False)
+    startup.observe(agent("y"), there=False)
     assert startup.admission(node(TAINT)) is None
 
 
 @pytest.mark.parametrize("effect", ["NoSchedule", "PreferNoSchedule", "NoExecute"])
 def test_other_taints_stay_as_they_are(effect: str) -> None:
     startup = Startup(SYSTEM)
-    startup.see(agent(), there=True)
+    startup.observe(agent(), there=True)
     first: Json = {"key": "a", "value": "v", "effect": "NoExecute", "timeAdded": "t"}
     second: Json = {"key": "headrace.dev/other", "effect": "NoSchedule"}
     found = startup.admission(node(first, {**TAINT, "effect": effect}, second, TAINT))
@@ -99,7 +99,7 @@ def test_other_taints_stay_as_they_are(effect: str) -> None:
 
 def test_nothing_is_to_do_for_other_nodes() -> None:
     startup = Startup(SYSTEM)
-    startup.see(agent(), there=True)
+    startup.observe(agent(), there=True)
     assert startup.admission(node({"key": "a", "effect": "NoSchedule"})) is None
     assert startup.admission(node(TAINT, ready="False")) is None
     assert startup.admission(node(TAINT, ready="Unknown")) is None
@@ -108,5 +108,5 @@ def test_nothing_is_to_do_for_other_nodes() -> None:
 
 def test_without_node_agents_taints_are_somebody_elses() -> None:
     startup = Startup(None)
-    startup.see(agent(), there=True)
+    startup.observe(agent(), there=True)
     assert startup.admission(node(TAINT)) is None

@@ -19,9 +19,9 @@ from headrace_api.base import PENDING, ObjectStatus
 from headrace_compiler import InterfaceAllocation, NodeAllocation, Usage
 from headrace_operator.liveness import State
 from headrace_operator.render import (
+    NetworkProgress,
     NetworkReport,
     Report,
-    Spread,
     Transition,
     Verdict,
     interface_reports,
@@ -29,9 +29,9 @@ from headrace_operator.render import (
     left_over,
     network_reports,
     network_status,
+    not_forwarding,
     pipeline_status,
     same,
-    silence,
     transition,
     unreachable,
     unwritten,
@@ -117,15 +117,17 @@ def test_a_fresh_object_is_in_progress() -> None:
 # VirtualNetworks.
 
 
-HERE = Spread(programmed=frozenset({"a of edge", "b of edge"}))
+HERE = NetworkProgress(programmed=frozenset({"a of edge", "b of edge"}))
 FULL = Usage(3, 1 << 64)
 WAITS = Verdict(ConditionStatus.UNKNOWN, "Pending", "it waits")
 
 
-def network(spread: Spread | None, vni: int | None = 7, *problems: Problem) -> dict[str, Any]:
+def network(
+    progress: NetworkProgress | None, vni: int | None = 7, *problems: Problem
+) -> dict[str, Any]:
     return written(
         fresh("VirtualNetwork"),
-        lambda raw, now: network_status(raw, vni, ["10.0.0.1"], problems, spread, FULL, now),
+        lambda raw, now: network_status(raw, vni, ["10.0.0.1"], problems, progress, FULL, now),
     )
 
 
@@ -153,7 +155,7 @@ def counts(status: Json) -> tuple[Any, ...]:
 
 
 def test_a_network_that_no_node_needs_is_current() -> None:
-    raw = network(Spread())
+    raw = network(NetworkProgress())
     assert (kstatus(raw), counts(raw["status"])) == ("Current", (0, 0, 0))
 
 
@@ -178,40 +180,44 @@ REFUSES = Verdict(ConditionStatus.FALSE, "Refused", "10.0.0.0/8: no")
 
 
 @pytest.mark.parametrize(
-    ("spread", "expected", "words"),
+    ("progress", "expected", "words"),
     [
         (
-            Spread(frozenset({"a"}), {"b": WAITS}),
+            NetworkProgress(frozenset({"a"}), {"b": WAITS}),
             ("Unknown", "Pending"),
             "1 of 2 nodes lack something of it: b: it waits",
         ),
         (
-            Spread(frozenset(), {"a": WAITS, "b": REFUSES}),
+            NetworkProgress(frozenset(), {"a": WAITS, "b": REFUSES}),
             ("False", "Refused"),
             "2 of 2 nodes lack something of it: b: 10.0.0.0/8: no",
         ),
         (
-            Spread(frozenset({"a"}), unreachable={"b": AGENT}),
+            NetworkProgress(frozenset({"a"}), unreachable={"b": AGENT}),
             ("True", "Programmed"),
             "In the engine of every node that needs it (1); nothing is heard of b",
         ),
-        (Spread(unreachable={"b": AGENT}), ("Unknown", "AgentUnreachable"), "node b; its"),
+        (NetworkProgress(unreachable={"b": AGENT}), ("Unknown", "AgentUnreachable"), "node b; its"),
         (
-            Spread(frozenset({"a"}), unwritten=unwritten("RouteSlice x", "", refused=False)),
+            NetworkProgress(
+                frozenset({"a"}), unwritten=unwritten("RouteSlice x", "", refused=False)
+            ),
             ("Unknown", "WritePending"),
             "RouteSlice x is not written yet",
         ),
         (
-            Spread(frozenset({"a"}), unwritten=unwritten("RouteSlice x", "no", refused=True)),
+            NetworkProgress(
+                frozenset({"a"}), unwritten=unwritten("RouteSlice x", "no", refused=True)
+            ),
             ("False", "WriteRefused"),
             "does not take RouteSlice x: no",
         ),
     ],
 )
 def test_a_network_says_where_it_is_missing(
-    spread: Spread, expected: tuple[str, str], words: str
+    progress: NetworkProgress, expected: tuple[str, str], words: str
 ) -> None:
-    raw = network(spread)
+    raw = network(progress)
     assert brief(raw["status"]) == expected
     assert brief(raw["status"], "Programmed") == expected
     assert words in condition(raw["status"])["message"]
@@ -423,9 +429,9 @@ def test_networks_are_what_the_agent_said(status: dict[str, Any], expected: Any)
 
 
 def test_an_agent_may_be_silent() -> None:
-    assert silence(config()) == "its agent has not reported yet"
-    assert silence(config(conditions=DOWN)) == "EngineDown: no hugepages"
-    assert silence(config(conditions=READY)) is None
+    assert not_forwarding(config()) == "its agent has not reported yet"
+    assert not_forwarding(config(conditions=DOWN)) == "EngineDown: no hugepages"
+    assert not_forwarding(config(conditions=READY)) is None
 
 
 # Pipelines.
@@ -682,8 +688,8 @@ def test_what_an_engine_refuses_of_a_network_is_not_waited_for() -> None:
     """Else one tenant could hold up the check of sources for all."""
     refused = Verdict(ConditionStatus.FALSE, "TableFull", "a route is left out")
     pending = Verdict(ConditionStatus.UNKNOWN, "Pending", "not the newest routes yet")
-    assert not Spread(frozenset("a"), {"b": refused}).waits
-    assert Spread(frozenset("a"), {"b": pending}).waits
-    assert Spread(frozenset("a"), {"b": unwritten("its config", "no", refused=True)}).waits
-    assert Spread(frozenset("a"), unwritten=unwritten("a slice", "", refused=False)).waits
-    assert Spread(unreachable={"b": State.NODE_UNREACHABLE}).waits
+    assert not NetworkProgress(frozenset("a"), {"b": refused}).waits
+    assert NetworkProgress(frozenset("a"), {"b": pending}).waits
+    assert NetworkProgress(frozenset("a"), {"b": unwritten("its config", "no", refused=True)}).waits
+    assert NetworkProgress(frozenset("a"), unwritten=unwritten("a slice", "", refused=False)).waits
+    assert NetworkProgress(unreachable={"b": State.NODE_UNREACHABLE}).waits

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from headrace_operator.workqueue import GROUP_WORKERS, PATIENCE, POOL_WORKERS, Place, WorkQueue
+from headrace_operator.workqueue import GROUP_WORKERS, NEEDS_TIMEOUT, POOL_WORKERS, Place, WorkQueue
 from tests.unit.clock import in_no_time, now
 
 NEEDS = {"b1": ["a1"], "b2": ["a2"], "c1": ["a1", "b1"]}
@@ -138,7 +138,7 @@ async def test_a_key_waits_for_what_cannot_be_written_but_not_for_ever() -> None
     # It hangs.
     assert await work.get() == "a1"
     assert await work.get() == "b1"
-    assert now() == pytest.approx(PATIENCE)
+    assert now() == pytest.approx(NEEDS_TIMEOUT)
     work.done("b1")
     work.done("a1")
     assert len(work) == 0

@@ -19,13 +19,13 @@ from headrace_kube import (
     VIRTUAL_NETWORKS,
     Kind,
 )
-from headrace_operator import controller as controllers
+from headrace_operator import observed, statuses
 from headrace_operator.controller import Controller
 from headrace_operator.election import DEADLINE
 from headrace_operator.events import Events
 from headrace_operator.metrics import Metrics
 from headrace_operator.render import Settings
-from headrace_operator.workqueue import PATIENCE
+from headrace_operator.workqueue import NEEDS_TIMEOUT
 from headrace_operator.writer import NotLeadingError, Writer
 from tests.unit.clock import in_no_time, now
 from tests.unit.fake_api import FakeApi, hang, refuse
@@ -37,8 +37,8 @@ TENANTS = ("red", "blue")
 @pytest.fixture(autouse=True)
 def no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Statuses wait for no agent: there is none."""
-    monkeypatch.setattr(controllers, "SETTLE", 0.0)
-    monkeypatch.setattr(controllers, "QUIET", 0.0)
+    monkeypatch.setattr(statuses, "SETTLE", 0.0)
+    monkeypatch.setattr(observed, "QUIET", 0.0)
 
 
 def objects(kind: Kind, name: str, namespace: str = "", **spec: Any) -> Json:
@@ -163,7 +163,7 @@ async def test_a_request_that_hangs_stops_nobody_else(where: Any) -> None:
         for path in (config("blue"), slice_of("blue"), status(INTERFACES, "blue", "vm")):
             await until_sent(api, path)
         # Before anybody is tired of waiting for red.
-        assert now() < PATIENCE / 2
+        assert now() < NEEDS_TIMEOUT / 2
         api.fault = lambda _method, _path: None
         # What hangs ends, too.
         await until_written(api, config("red"))
@@ -185,7 +185,7 @@ async def test_what_is_refused_is_told_at_once(where: Any, answer: tuple[int, st
     api.fault = lambda _method, path: refuse(*answer) if path == where("red") else None
     async with running(api) as operator:
         await until_sent(api, status(INTERFACES, "red", "vm"))
-        assert now() < PATIENCE / 2
+        assert now() < NEEDS_TIMEOUT / 2
         (programmed,) = (
             each
             for each in api.objects[INTERFACES.path("red", "vm")]["status"]["conditions"]

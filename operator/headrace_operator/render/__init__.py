@@ -7,9 +7,16 @@ from .allocations import load_allocations
 from .conditions import Transition, Verdict, left_over, same, transition
 from .daemon_set import class_name, daemon_sets
 from .raw import parse
-from .report import NetworkReport, Report, features, interface_reports, network_reports, silence
+from .report import (
+    NetworkReport,
+    Report,
+    features,
+    interface_reports,
+    network_reports,
+    not_forwarding,
+)
 from .status import (
-    Spread,
+    NetworkProgress,
     endpoint_status,
     interface_status,
     network_status,
@@ -20,11 +27,11 @@ from .status import (
 )
 
 __all__ = [
+    "NetworkProgress",
     "NetworkReport",
     "Report",
     "Settings",
     "SettingsError",
-    "Spread",
     "Transition",
     "Verdict",
     "class_name",
@@ -37,10 +44,10 @@ __all__ = [
     "load_allocations",
     "network_reports",
     "network_status",
+    "not_forwarding",
     "parse",
     "pipeline_status",
     "same",
-    "silence",
     "transition",
     "unreachable",
     "unwritten",

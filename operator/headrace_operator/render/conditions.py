@@ -110,8 +110,8 @@ def status(
     return {"observedGeneration": generation(raw), "conditions": [*conditions]}
 
 
-def same(found: Json, wanted: Json) -> bool:
-    """Whether a watched status is as wanted; conditions of others are their business."""
+def same(found: Json, desired: Json) -> bool:
+    """Whether a watched status is as desired; conditions of others are their business."""
 
     def parts(status: Json) -> tuple[Json, Json]:
         own = {text(mapping(item).get("type")): item for item in items(status.get("conditions"))}
@@ -120,16 +120,16 @@ def same(found: Json, wanted: Json) -> bool:
             {kind: item for kind, item in own.items() if kind in OWN},
         )
 
-    return parts(found) == parts(wanted)
+    return parts(found) == parts(desired)
 
 
-def left_over(found: Json, wanted: Json) -> Json | None:
+def left_over(found: Json, desired: Json) -> Json | None:
     """The merge patch of a status that removes what server-side apply leaves, None: nothing.
 
     What an earlier release or another manager wrote of what is ours stays owned by them.
     """
-    change: Json = dict.fromkeys(found.keys() - wanted.keys())
-    kinds = {text(mapping(item).get("type")) for item in items(wanted.get("conditions"))}
+    change: Json = dict.fromkeys(found.keys() - desired.keys())
+    kinds = {text(mapping(item).get("type")) for item in items(desired.get("conditions"))}
     present = items(found.get("conditions"))
     stale = [item for item in present if text(mapping(item).get("type")) in OWN - kinds]
     if stale:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node's agent says, read from its DataplaneConfig."""
+"""What a node's agent reports, read from its DataplaneConfig."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _REASON = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the agent says of one Interface."""
+    """What the agent reports of one Interface."""
 
     ready: bool | None
     """Whether it forwards; None: the agent has not said yet."""
@@ -37,7 +37,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class NetworkReport:
-    """What the agent says of one network."""
+    """What the agent reports of one network."""
 
     digest: str | None
     """Of the routes that its engine has, empty when it has none; None: an agent of a release
@@ -58,7 +58,7 @@ def features(config: Json) -> frozenset[str] | None:
 
 
 def interface_reports(config: Json) -> dict[str, Report]:
-    """Interface (namespace/name) -> what the agent says of it, whatever the config holds now."""
+    """Interface (namespace/name) -> what the agent reports of it, whatever the config holds now."""
     return {
         _key(state): _report(state)
         for state in map(mapping, items(part(config, "status").get("interfaces")))
@@ -66,7 +66,7 @@ def interface_reports(config: Json) -> dict[str, Report]:
 
 
 def network_reports(config: Json) -> Mapping[str, NetworkReport] | None:
-    """Network (namespace/name) -> what the agent says of it; None: its release does not say."""
+    """Network (namespace/name) -> what the agent reports of it; None: its release does not say."""
     status = part(config, "status")
     if "networks" not in status and not items(status.get("features")):
         return None
@@ -78,8 +78,8 @@ def network_reports(config: Json) -> Mapping[str, NetworkReport] | None:
     }
 
 
-def silence(config: Json) -> str | None:
-    """Why the node's engine does not forward, by its agent's word; None: it does."""
+def not_forwarding(config: Json) -> str | None:
+    """Why the node's engine does not forward, by its agent's report; None: it does."""
     known = conditions.find(part(config, "status"), "Ready")
     if not known:
         return "its agent has not reported yet"

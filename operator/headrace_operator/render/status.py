@@ -34,15 +34,15 @@ WRITE_REFUSED = "WriteRefused"
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class NetworkProgress:
     """Where a network is to be, and where it is."""
 
     programmed: frozenset[str] = frozenset()
     """Nodes whose engines have it as it is written."""
     lacking: Mapping[str, Verdict] = field(default_factory=dict)
-    """Nodes that are heard of and lack something -> what."""
+    """Nodes whose agents report, and that lack something -> what."""
     unreachable: Mapping[str, State] = field(default_factory=dict)
-    """Nodes that are not heard of -> what is known of them."""
+    """Nodes whose agents do not report -> what is known of them."""
     unwritten: Verdict | None = None
     """What keeps the network from being written as it is compiled."""
 
@@ -71,7 +71,7 @@ def unwritten(what: str, why: str, *, refused: bool) -> Verdict:
 
 
 def unreachable(nodes: Mapping[str, State]) -> Verdict:
-    """What it means that these nodes are not heard of: at least one."""
+    """What it means that nothing is heard of these nodes: at least one."""
     named = _some(sorted(nodes))
     if all(state is State.NODE_UNREACHABLE for state in nodes.values()):
         message = (
@@ -91,24 +91,24 @@ def network_status(
     vni: int | None,
     gateways: Sequence[str],
     problems: Sequence[Problem],
-    spread: Spread | None,
+    progress: NetworkProgress | None,
     usage: Usage | None,
     now: datetime,
 ) -> Json:
     """Status of a VirtualNetwork. `now` is aware; it is used where a condition turns.
 
-    `spread` None: nothing of this generation is compiled; `usage` None: the network is not.
+    `progress` None: nothing of this generation is compiled; `usage` None: the network is not.
     """
-    if vni is None or spread is None:
+    if vni is None or progress is None:
         found = conditions.status(
             raw, problems, _NOT_COMPILED, now, conditions.pending("Waiting for a VNI")
         )
     else:
-        found = conditions.status(raw, problems, _programmed(spread), now)
+        found = conditions.status(raw, problems, _programmed(progress), now)
         found |= {
-            "desiredNodes": spread.nodes,
-            "programmedNodes": len(spread.programmed),
-            "unreachableNodes": len(spread.unreachable),
+            "desiredNodes": progress.nodes,
+            "programmedNodes": len(progress.programmed),
+            "unreachableNodes": len(progress.unreachable),
         }
     if vni is not None:
         found |= {"vni": vni, "gateways": [*gateways]}
@@ -121,26 +121,26 @@ def network_status(
 _NOT_COMPILED = conditions.pending("Nothing of this generation is compiled: see the others")
 
 
-def _programmed(spread: Spread) -> Verdict:
-    if spread.unwritten:
-        return spread.unwritten
-    if spread.lacking:
+def _programmed(progress: NetworkProgress) -> Verdict:
+    if progress.unwritten:
+        return progress.unwritten
+    if progress.lacking:
         node, verdict = min(
-            spread.lacking.items(),
+            progress.lacking.items(),
             # What is wrong says more than what is on its way.
             key=lambda item: (item[1].status is ConditionStatus.UNKNOWN, item[0]),
         )
         return verdict._replace(
-            message=f"{len(spread.lacking)} of {spread.nodes} nodes lack something of it:"
+            message=f"{len(progress.lacking)} of {progress.nodes} nodes lack something of it:"
             f" {node}: {verdict.message}"
         )
-    if spread.programmed:
-        message = f"In the engine of every node that needs it ({len(spread.programmed)})"
-        if spread.unreachable:
-            message += f"; nothing is heard of {_some(sorted(spread.unreachable))}"
+    if progress.programmed:
+        message = f"In the engine of every node that needs it ({len(progress.programmed)})"
+        if progress.unreachable:
+            message += f"; nothing is heard of {_some(sorted(progress.unreachable))}"
         return conditions.ready("Programmed", message)
-    if spread.unreachable:
-        return unreachable(spread.unreachable)
+    if progress.unreachable:
+        return unreachable(progress.unreachable)
     return conditions.ready("Programmed", "No node needs it: it has no Interface")
 
 
@@ -154,7 +154,7 @@ def interface_status(
 ) -> Json:
     """Status of an Interface; `report` None: nothing is known of its node's agent.
 
-    `obstacle` is why the report does not count: what it is about is not what is wanted, or it may
+    `obstacle` is why the report does not count: what it is about is not what is desired, or it may
     be long ago.
     """
     accepted = None
@@ -201,7 +201,7 @@ def pipeline_status(
     nodes: Mapping[str, NodeAllocation],
     problems: Sequence[Problem],
     daemon_sets: Sequence[Json],
-    silent: Mapping[str, str],
+    failing: Mapping[str, str],
     states: Mapping[str, State],
     metrics_port: int | None,
     now: datetime,
@@ -212,7 +212,7 @@ def pipeline_status(
     """Status of a Pipeline.
 
     `nodes` are the selected nodes; `daemon_sets` the watched ones that the Pipeline wants, with
-    status; `silent` node -> why it does not forward as the Pipeline now is; `states` node
+    status; `failing` node -> why it does not forward as the Pipeline now is; `states` node
     -> what is known of it, where it is not alive. `compiled` is whether this generation could be
     read. `unaware`: feature -> nodes whose agents do not know it.
     """
@@ -224,7 +224,9 @@ def pipeline_status(
     }
     states = {node: state for node, state in sorted(states.items()) if node in nodes}
     gone = {node: state for node, state in states.items() if not state.reachable}
-    silent = {node: silent[node] for node in sorted(nodes) if node in silent and node not in gone}
+    failing = {
+        node: failing[node] for node in sorted(nodes) if node in failing and node not in gone
+    }
     accepted = None
     if not compiled:
         programmed = _NOT_COMPILED
@@ -233,7 +235,7 @@ def pipeline_status(
     else:
         programmed = (
             _rolling_out(raw, daemon_sets)
-            or _missing_pods(raw, len(nodes), daemon_sets, silent, len(gone))
+            or _missing_pods(raw, len(nodes), daemon_sets, failing, len(gone))
             or _lacking(lacking)
             or _forwarding(nodes.keys(), gone)
         )
@@ -249,7 +251,7 @@ def pipeline_status(
         for node in sorted(nodes, key=lambda node: (node not in states, node))[:_NODES]
     ]
     found["selectedNodes"] = len(nodes)
-    found["readyNodes"] = len(nodes.keys() - {*silent, *gone}.union(*lacking.values()))
+    found["readyNodes"] = len(nodes.keys() - {*failing, *gone}.union(*lacking.values()))
     found["unreachableNodes"] = len(gone)
     if metrics_port is not None:
         found["metricsPort"] = metrics_port
@@ -335,7 +337,7 @@ def _rolling_out(raw: Json, daemon_sets: Sequence[Json]) -> Verdict | None:
 
 
 def _missing_pods(
-    raw: Json, selected: int, daemon_sets: Sequence[Json], silent: Mapping[str, str], gone: int
+    raw: Json, selected: int, daemon_sets: Sequence[Json], failing: Mapping[str, str], gone: int
 ) -> Verdict | None:
     statuses = [part(item, "status") for item in daemon_sets]
     desired = sum(number(status.get("desiredNumberScheduled")) for status in statuses)
@@ -352,10 +354,10 @@ def _missing_pods(
             f"{desired - pods} of {desired} dataplane pods are not ready:"
             f" see {_pods(raw, daemon_sets)}"
         )
-    if silent:
-        first, *others = silent
-        named = _some([f"{first} ({silent[first]})", *others])
-        found.append(f"{len(silent)} of {selected} nodes do not forward: {named}")
+    if failing:
+        first, *others = failing
+        named = _some([f"{first} ({failing[first]})", *others])
+        found.append(f"{len(failing)} of {selected} nodes do not forward: {named}")
     return conditions.not_ready("DataplaneNotReady", "; ".join(found)) if found else None
 
 

@@ -9,11 +9,13 @@ import pytest
 from headrace_api import Json, routes_digest, slice_revision
 from headrace_compiler import InterfaceAllocation
 from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES, Kind
-from headrace_operator.agents import PATIENCE, News
+from headrace_operator.agents import REPORT_TIMEOUT, ReportChanges
 from headrace_operator.cache import Cache
+from headrace_operator.desired import Desired
 from headrace_operator.liveness import PipelineNode, State
+from headrace_operator.progress import Progress
 from headrace_operator.render import Report
-from headrace_operator.standing import Standing
+from headrace_operator.work import Work
 
 READY = {"type": "Ready", "status": "True", "reason": "Forwarding", "message": "m"}
 DOWN = {"type": "Ready", "status": "False", "reason": "EngineDown", "message": "no hugepages"}
@@ -53,17 +55,18 @@ class Site:
     now: float = 100.0
     version: int = 0
     there: dict[str, dict[str, Any]] = field(default_factory=dict)
-    told: list[News] = field(default_factory=list)
+    changes: list[ReportChanges] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.cache = Cache((DATAPLANE_CONFIGS, ROUTE_SLICES), self._changed)
-        self.standing = Standing(self.cache, "sys", lambda: self.now)
+        self.desired = Desired({}, lambda _: None)
+        self.progress = Progress(self.cache, self.desired, "sys", lambda: self.now)
 
     def _changed(self, kind: Kind, key: str, _before: Json | None, after: Json | None) -> None:
-        self.told.append(self.standing.see(kind, key, after))
+        self.changes.append(self.progress.observe(Work(kind, key), after))
 
     def want(self, kind: Kind, key: str, item: Json) -> None:
-        self.standing.want(kind, key, item)
+        self.progress.desire(Work(kind, key), item)
 
     def write(self, kind: Kind, key: str, item: Json) -> None:
         """The API server takes it."""
@@ -115,21 +118,21 @@ class Site:
         return [{"namespace": "ns", "name": "net", "digest": given, **more}]
 
     def interface(self) -> tuple[Report, str | None]:
-        report, obstacle = self.standing.interface("ns/vm", HELD)
+        report, obstacle = self.progress.interface("ns/vm", HELD)
         return report, obstacle.reason if obstacle else None
 
     def network(self) -> tuple[int, int, int, str | None]:
         """Nodes with it, without it, unheard of; what keeps it from being written."""
-        spread, _ = self.standing.network(NET)
+        progress, _ = self.progress.network(NET)
         return (
-            len(spread.programmed),
-            len(spread.lacking),
-            len(spread.unreachable),
-            spread.unwritten.reason if spread.unwritten else None,
+            len(progress.programmed),
+            len(progress.lacking),
+            len(progress.unreachable),
+            progress.unwritten.reason if progress.unwritten else None,
         )
 
-    def silence(self) -> dict[str, str]:
-        return self.standing.pipeline("edge", ["a"])[0]
+    def failing(self) -> dict[str, str]:
+        return self.progress.pipeline("edge", ["a"])[0]
 
 
 @pytest.fixture
@@ -145,7 +148,7 @@ def site() -> Site:
 def test_what_is_written_and_reported_is_programmed(site: Site) -> None:
     assert site.interface() == (Report(True, "Forwarding", ""), None)
     assert site.network() == (1, 0, 0, None)
-    assert site.silence() == {}
+    assert site.failing() == {}
 
 
 # Written.
@@ -159,13 +162,13 @@ def test_what_is_not_written_is_no_verdict(site: Site, refused: bool, reason: st
     changed["spec"]["interfaces"][0]["mtu"] = 1400
     site.want(DATAPLANE_CONFIGS, CONFIG, changed)
     assert site.interface()[1] == "WritePending"
-    assert site.standing.fail(DATAPLANE_CONFIGS, CONFIG, "no", refused=refused)
-    assert not site.standing.fail(DATAPLANE_CONFIGS, CONFIG, "no", refused=refused)
+    assert site.desired.failed(Work(DATAPLANE_CONFIGS, CONFIG), "no", refused=refused)
+    assert not site.desired.failed(Work(DATAPLANE_CONFIGS, CONFIG), "no", refused=refused)
     assert site.interface()[1] == reason
     # Of the rest of the config it says nothing.
-    assert (site.network(), site.silence()) == ((1, 0, 0, None), {})
+    assert (site.network(), site.failing()) == ((1, 0, 0, None), {})
     site.write(DATAPLANE_CONFIGS, CONFIG, changed)
-    assert site.standing.fail(DATAPLANE_CONFIGS, CONFIG, "", refused=False)
+    assert site.desired.failed(Work(DATAPLANE_CONFIGS, CONFIG), "", refused=False)
     assert site.interface()[0].ready is None
     site.say(networks=site.digests())
     assert site.interface() == (Report(True, "Forwarding", ""), None)
@@ -173,16 +176,16 @@ def test_what_is_not_written_is_no_verdict(site: Site, refused: bool, reason: st
 
 def test_a_config_that_is_refused_keeps_network_and_pipeline_waiting(site: Site) -> None:
     site.want(DATAPLANE_CONFIGS, CONFIG, config("vm", mtu=1400, workers=2))
-    site.standing.fail(DATAPLANE_CONFIGS, CONFIG, "too large", refused=True)
-    spread, _ = site.standing.network(NET)
-    assert [verdict.reason for verdict in spread.lacking.values()] == ["WriteRefused"]
-    assert "too large" in site.silence()["a"]
+    site.desired.failed(Work(DATAPLANE_CONFIGS, CONFIG), "too large", refused=True)
+    progress, _ = site.progress.network(NET)
+    assert [verdict.reason for verdict in progress.lacking.values()] == ["WriteRefused"]
+    assert "too large" in site.failing()["a"]
     assert site.interface()[1] is None
 
 
 def test_routes_that_are_not_written_are_said(site: Site) -> None:
     site.want(ROUTE_SLICES, SLICE, routes("10.0.0.2/32", "10.0.0.3/32"))
-    site.standing.fail(ROUTE_SLICES, SLICE, "quota", refused=True)
+    site.desired.failed(Work(ROUTE_SLICES, SLICE), "quota", refused=True)
     assert site.network()[3] == "WriteRefused"
     assert site.interface()[1] == "WriteRefused"
 
@@ -191,23 +194,26 @@ def test_routes_that_are_there_suffer_from_no_others(site: Site) -> None:
     wanted: Any = routes("10.0.0.2/32", "10.0.0.3/32")
     wanted["spec"]["routes"][1]["nextHops"] = [{"underlayAddress": "fd00::9", "weight": 1}]
     site.want(ROUTE_SLICES, SLICE, wanted)
-    site.standing.fail(ROUTE_SLICES, SLICE, "quota", refused=True)
+    site.desired.failed(Work(ROUTE_SLICES, SLICE), "quota", refused=True)
     assert site.interface()[1] is None
     other = InterfaceAllocation(NET, "edge", "a", "fd00::9", ())
-    verdict = site.standing.interface("ns/vm", other)[1]
+    verdict = site.progress.interface("ns/vm", other)[1]
     assert verdict is not None
     assert verdict.reason == "WriteRefused"
 
 
 def test_what_the_api_server_says_in_other_words_is_written(site: Site) -> None:
-    wanted = config("vm", workers=2)
-    site.want(DATAPLANE_CONFIGS, CONFIG, wanted)
+    work = Work(DATAPLANE_CONFIGS, CONFIG)
+    site.want(DATAPLANE_CONFIGS, CONFIG, config("vm", workers=2))
     defaulted: Any = config("vm", workers=2)
     defaulted["spec"]["more"] = "Disabled"
     site.write(DATAPLANE_CONFIGS, CONFIG, defaulted)
-    site.standing.apply(DATAPLANE_CONFIGS, CONFIG, wanted, site.there[CONFIG])
+    desired = site.desired.get(work)
+    assert desired is not None
+    site.desired.applied(work, desired, site.there[CONFIG])
+    site.progress.applied(work)
     site.say(networks=site.digests())
-    assert (site.silence(), site.interface()[1]) == ({}, None)
+    assert (site.failing(), site.interface()[1]) == ({}, None)
 
 
 # Reported.
@@ -219,30 +225,30 @@ def test_a_report_on_what_was_before_does_not_count(site: Site) -> None:
     site.both(DATAPLANE_CONFIGS, CONFIG, changed)
     assert site.interface()[0].ready is None
     assert site.network() == (0, 1, 0, None)
-    assert site.silence() == {"a": "its agent has not taken the newest configuration"}
+    assert site.failing() == {"a": "its agent has not taken the newest configuration"}
 
 
 def test_a_neighbour_s_change_takes_nobody_s_word(site: Site) -> None:
-    site.told.clear()
+    site.changes.clear()
     site.both(DATAPLANE_CONFIGS, CONFIG, config("vm", "other"))
-    assert site.told == [News(interfaces=frozenset({"ns/other"}))]
+    assert site.changes == [ReportChanges(interfaces=frozenset({"ns/other"}))]
     assert site.interface()[0].ready is True
-    assert (site.network(), site.silence()) == ((1, 0, 0, None), {})
+    assert (site.network(), site.failing()) == ((1, 0, 0, None), {})
 
 
 def test_an_agent_that_stays_behind_is_said_to_be(site: Site) -> None:
     for name in ("b", "c"):
         site.both(DATAPLANE_CONFIGS, CONFIG, config("vm", name))
-    site.now += PATIENCE - 1
-    assert site.standing.late_in("edge", ["a"]) == 1
+    site.now += REPORT_TIMEOUT - 1
+    assert site.progress.late_in("edge", ["a"]) == 1
     # It takes one after the other: that is progress.
     site.say(2, networks=site.digests())
-    site.now += PATIENCE - 1
-    assert site.silence() == {}
+    site.now += REPORT_TIMEOUT - 1
+    assert site.failing() == {}
     site.now += 1
-    assert site.silence() == {"a": "its agent has not taken the newest configuration"}
+    assert site.failing() == {"a": "its agent has not taken the newest configuration"}
     site.say(networks=site.digests())
-    assert (site.silence(), site.standing.late_in("edge", ["a"])) == ({}, None)
+    assert (site.failing(), site.progress.late_in("edge", ["a"])) == ({}, None)
 
 
 def test_a_config_made_anew_has_no_report(site: Site) -> None:
@@ -254,16 +260,16 @@ def test_a_config_made_anew_has_no_report(site: Site) -> None:
 
 def test_an_engine_that_is_down_has_nothing(site: Site) -> None:
     site.say(ready=DOWN, networks=[])
-    spread, _ = site.standing.network(NET)
-    assert [verdict.message for verdict in spread.lacking.values()] == [
+    progress, _ = site.progress.network(NET)
+    assert [verdict.message for verdict in progress.lacking.values()] == [
         "EngineDown: no hugepages"
     ]  # fmt: skip
 
 
 def test_what_an_engine_refuses_is_said(site: Site) -> None:
     site.say(networks=site.digests("", reason="Refused", message="10.0.0.0/8: no"))
-    spread, _ = site.standing.network(NET)
-    (verdict,) = spread.lacking.values()
+    progress, _ = site.progress.network(NET)
+    (verdict,) = progress.lacking.values()
     assert (verdict.status, verdict.reason, verdict.message) == (
         "False",
         "Refused",
@@ -276,12 +282,12 @@ def test_what_an_engine_refuses_is_said(site: Site) -> None:
 
 def test_routes_on_their_way_count_for_some_seconds(site: Site) -> None:
     site.both(ROUTE_SLICES, SLICE, routes("10.0.0.2/32", "10.0.0.3/32"))
-    spread, passing = site.standing.network(NET)
-    assert (len(spread.programmed), passing) == (1, True)
-    site.now += PATIENCE
+    progress, passing = site.progress.network(NET)
+    assert (len(progress.programmed), passing) == (1, True)
+    site.now += REPORT_TIMEOUT
     assert site.network() == (0, 1, 0, None)
     site.say(networks=site.digests())
-    assert site.standing.network(NET)[1] is False
+    assert site.progress.network(NET)[1] is False
     assert site.network() == (1, 0, 0, None)
 
 
@@ -289,13 +295,13 @@ def test_networks_whose_routes_always_change_are_programmed(site: Site) -> None:
     for number in range(3, 30):
         old = site.digest
         site.both(ROUTE_SLICES, SLICE, routes(f"10.0.0.{number}/32"))
-        site.now += PATIENCE / 2
+        site.now += REPORT_TIMEOUT / 2
         site.say(networks=site.digests(old))
         assert site.network() == (1, 0, 0, None)
 
 
 def test_a_new_generation_is_programmed_when_its_own_routes_are(site: Site) -> None:
-    site.standing.recompiled(NET)
+    site.progress.recompiled(NET)
     site.want(ROUTE_SLICES, SLICE, routes("10.9.0.0/16"))
     assert site.network() == (0, 1, 0, "WritePending")
     site.now += 1
@@ -320,8 +326,8 @@ def test_several_slices_make_one_digest(site: Site) -> None:
     site.both(ROUTE_SLICES, "sys/ns.net.1", routes("10.1.0.0/16", name="ns.net.1"))
     site.say(networks=site.digests())
     assert site.network() == (1, 0, 0, None)
-    site.standing.want(ROUTE_SLICES, "sys/ns.net.1", None)
-    site.now += PATIENCE
+    site.progress.desire(Work(ROUTE_SLICES, "sys/ns.net.1"), None)
+    site.now += REPORT_TIMEOUT
     assert site.network() == (0, 1, 0, None)
 
 
@@ -341,23 +347,23 @@ def test_an_older_agent_is_taken_at_its_generation(site: Site) -> None:
 
 def test_those_that_are_not_heard_of_are_counted_apart(site: Site) -> None:
     for state in (State.AGENT_UNREACHABLE, State.NODE_UNREACHABLE):
-        site.standing.states = {PipelineNode("edge", "a"): state, PipelineNode("core", "b"): state}
+        site.progress.states = {PipelineNode("edge", "a"): state, PipelineNode("core", "b"): state}
         assert site.network() == (0, 0, 1, None)
         assert site.interface()[1] == state
-        assert site.standing.pipeline("edge", ["a"])[1] == {"a": state}
+        assert site.progress.pipeline("edge", ["a"])[1] == {"a": state}
 
 
 def test_a_node_that_returns_is_heard_of(site: Site) -> None:
     before = site.network(), site.interface()
-    site.standing.states = {PipelineNode("edge", "a"): State.NODE_RETURNING}
+    site.progress.states = {PipelineNode("edge", "a"): State.NODE_RETURNING}
     assert (site.network(), site.interface()) == before
 
 
 def test_what_is_gone_is_forgotten(site: Site) -> None:
-    assert site.standing.want(DATAPLANE_CONFIGS, CONFIG, None) == {NET}
+    assert site.progress.desire(Work(DATAPLANE_CONFIGS, CONFIG), None) == {NET}
     assert site.network() == (0, 0, 0, None)
     there: Any = {**site.there[CONFIG]}
     there["metadata"] = {**there["metadata"], "resourceVersion": "99"}
     site.cache.remove(DATAPLANE_CONFIGS, there)
-    assert site.told[-1] == News(frozenset({"ns/vm"}), frozenset({NET}))
+    assert site.changes[-1] == ReportChanges(frozenset({"ns/vm"}), frozenset({NET}))
     assert site.interface()[0].ready is None

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far compiled outputs have come: whether they are written, and in which engines they are.
+
+Conditions are about what the API server holds and what engines report of it. What is desired and
+not written, or written and not reported, is said to be so.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+
+from pydantic import JsonValue
+
+from headrace_api import ConditionStatus, Json, slice_revision
+from headrace_compiler import InterfaceAllocation
+from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES
+
+from . import objects
+from .agents import REPORT_TIMEOUT, Agents, ReportChanges
+from .cache import Cache
+from .desired import Desired
+from .liveness import PipelineNode, State
+from .render import NetworkProgress, Report, Verdict, unreachable, unwritten
+from .render.raw import items, key_of, mapping, number, part, text
+from .route_digests import RouteDigests
+from .work import Work, config_of
+
+#: When what is right now will be replaced: not yet.
+_NOW = float("inf")
+
+
+class Progress:
+    """DataplaneConfigs and RouteSlices on their way, and the agents that follow them."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        desired: Desired,
+        namespace: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`namespace` is that of the outputs, `clock` any steady clock, in seconds."""
+        self.agents = Agents(clock)
+        self.states: Mapping[PipelineNode, State] = {}
+        """What is known of whoever is not alive."""
+        self._clock = clock
+        self._cache = cache
+        self._desired = desired
+        self._namespace = namespace
+        self._routes = RouteDigests(REPORT_TIMEOUT, clock)
+        # Desired outputs that the API server does not hold as they are desired.
+        self._unwritten: set[Work] = set()
+        # Network -> desired objects that have it.
+        self._slices: defaultdict[str, set[Work]] = defaultdict(set)
+        self._configs: defaultdict[str, set[Work]] = defaultdict(set)
+        # Network -> when all of its newest generation was written; infinity: not yet.
+        self._written: dict[str, float] = {}
+
+    # What happens
+
+    def desire(self, work: Work, item: Json | None) -> frozenset[str]:
+        """Desire a compiled output so; returns the networks that it has or had."""
+        had, has = self.networks_in(work), _networks(item)
+        if item is None:
+            self._desired.put(work, None)
+        else:
+            self._desired.put_owned(work, item)
+        self._unwritten.discard(work)
+        index = self._slices if work.kind is ROUTE_SLICES else self._configs
+        for network in had - has:
+            index[network].discard(work)
+            if work.kind is ROUTE_SLICES:
+                self._routes.put(network, objects.name_of(work.key)[1], None)
+        for network in has:
+            index[network].add(work)
+        self._compare(work, self._cache.get(work.kind, work.key))
+        return had | has
+
+    def observe(self, work: Work, found: Json | None) -> ReportChanges:
+        """Take an output as the API server holds it; returns of whom something else is reported."""
+        self._compare(work, found)
+        if work.kind is DATAPLANE_CONFIGS:
+            return self.agents.observe(work, found)
+        return ReportChanges(networks=_networks(found) or self.networks_in(work))
+
+    def applied(self, work: Work) -> None:
+        """Take note that an output was written."""
+        self._compare(work, self._cache.get(work.kind, work.key))
+
+    def recompiled(self, network: str) -> None:
+        """A new generation of the network is compiled: what was right before does not count."""
+        self._written[network] = _NOW
+
+    def forget(self, network: str) -> None:
+        """The network is gone."""
+        self._written.pop(network, None)
+
+    def _compare(self, work: Work, found: Json | None) -> None:
+        desired = self._desired.get(work)
+        if desired is None:
+            return
+        if found and self._desired.is_written(work, found):
+            self._unwritten.discard(work)
+        else:
+            self._unwritten.add(work)
+        if work.kind is ROUTE_SLICES:
+            name = objects.name_of(work.key)[1]
+            revision = None
+            if found:
+                revision = slice_revision(name, objects.uid(found), objects.generation(found))
+            for network in _networks(desired):
+                self._routes.put(network, name, revision)
+
+    # How far it has come
+
+    def interface(self, key: str, held: InterfaceAllocation) -> tuple[Report, Verdict | None]:
+        """What is reported of the Interface, and why that does not count, if so."""
+        place = PipelineNode(held.pipeline, held.node or "")
+        config = config_of(self._namespace, place)
+        return self.agents.interface(config, key), (
+            self._not_in_config(config, "interfaces", key)
+            or self._not_in_slices(held)
+            or (unreachable({place.node: state}) if (state := self._unreachable(place)) else None)
+        )
+
+    def network(self, key: str) -> tuple[NetworkProgress, bool]:
+        """Where the network is, and whether time alone makes that another answer."""
+        missing = self._first_unwritten(self._slices[key])
+        programmed: set[str] = set()
+        unreached: dict[str, State] = {}
+        lacking: dict[str, Verdict] = {}
+        late = False
+        if not missing and self._written.get(key, 0.0) == _NOW:
+            self._written[key] = self._clock()
+        for config in sorted(self._configs[key]):
+            place = _pipeline_node(self._desired.get(config))
+            name = f"{place.node} of {place.pipeline}"
+            verdict, passing = self._at(key, config)
+            late |= passing
+            if state := self._unreachable(place):
+                unreached[name] = state
+            elif verdict:
+                lacking[name] = verdict
+            else:
+                programmed.add(name)
+        return NetworkProgress(frozenset(programmed), lacking, unreached, missing), late
+
+    def _at(self, network: str, config: Work) -> tuple[Verdict | None, bool]:
+        """What the node lacks of the network; whether what it has counts for some seconds only."""
+        missing = self._not_in_config(config, "networks", network)
+        if missing:
+            return missing, False
+        found = self.agents.network(config, network)
+        if isinstance(found, str):
+            return Verdict(ConditionStatus.UNKNOWN, "Pending", found), False
+        if found.reason:
+            return Verdict(ConditionStatus.FALSE, found.reason, found.message), False
+        written = self._written.get(network, 0.0)
+        # An agent that cannot tell has in its engine what it has seen.
+        replaced = (
+            self._routes.replaced(network, found.digest) if found.digest is not None else _NOW
+        )
+        if replaced is None or replaced <= written:
+            message = "its engine does not have the newest routes yet"
+            return Verdict(ConditionStatus.UNKNOWN, "Pending", message), False
+        return None, replaced < _NOW
+
+    def _unreachable(self, place: PipelineNode) -> State | None:
+        """What is known of a node whose agent does not report."""
+        state = self.states.get(place)
+        return state if state and not state.reachable else None
+
+    def pipeline(self, name: str, nodes: Iterable[str]) -> tuple[dict[str, str], dict[str, State]]:
+        """Which of the nodes do not forward as the Pipeline now is, and why; who is not alive."""
+        failing = {}
+        for node in nodes:
+            config = config_of(self._namespace, (name, node))
+            missing = self._not_in_config(config)
+            why = missing.message if missing else self.agents.not_forwarding(config)
+            if why is not None:
+                failing[node] = why
+        states = {pn.node: state for pn, state in self.states.items() if pn.pipeline == name}
+        return failing, states
+
+    def late_in(self, name: str, nodes: Iterable[str]) -> float | None:
+        """Seconds until the first agent of the Pipeline is late; None: none is to be."""
+        found = (self.agents.late_in(config_of(self._namespace, (name, node))) for node in nodes)
+        return min((left for left in found if left), default=None)
+
+    def is_acknowledged(self, networks: Iterable[str]) -> bool:
+        """Whether every agent has its newest configuration and all routes of these networks.
+
+        What an engine refuses of one tenant's network holds nobody else up.
+        """
+        return all(
+            number(part(item, "status").get("observedGeneration")) >= objects.generation(item)
+            for _, item in self._cache.all(DATAPLANE_CONFIGS)
+        ) and all(map(self._is_everywhere, networks))
+
+    def _is_everywhere(self, network: str) -> bool:
+        progress, passing = self.network(network)
+        return not (progress.waits or passing)
+
+    def networks_in(self, work: Work) -> frozenset[str]:
+        """The networks of a desired output."""
+        return _networks(self._desired.get(work))
+
+    def slices_of(self, network: str) -> frozenset[Work]:
+        """The desired RouteSlices of the network."""
+        return frozenset(self._slices.get(network, ()))
+
+    def interfaces_in(self, config: Work) -> frozenset[str]:
+        """The Interfaces of a desired DataplaneConfig."""
+        return frozenset(_entries(part(self._desired.get(config), "spec"), "interfaces"))
+
+    def addresses_in(self, route_slice: Work) -> frozenset[str]:
+        """The underlay addresses that a desired RouteSlice names."""
+        routes = items(part(self._desired.get(route_slice), "spec").get("routes"))
+        return frozenset().union(*map(_addresses, routes))
+
+    def _not_in_config(self, config: Work, name: str = "", key: str = "") -> Verdict | None:
+        """Whether an entry (or, without a name, all else) of a config is not as it is desired."""
+        if config not in self._unwritten:
+            return None
+        desired = part(self._desired.get(config), "spec")
+        there = self._cache.get(config.kind, config.key)
+        found = part(there, "spec")
+        if name:
+            entry = _entries(desired, name).get(key)
+            same = entry is not None and objects.covers(_entries(found, name).get(key), entry)
+        else:
+            same = objects.covers(
+                found, {field: value for field, value in desired.items() if field not in _LISTS}
+            )
+        return None if there and same else self._verdict(config)
+
+    def _not_in_slices(self, held: InterfaceAllocation) -> Verdict | None:
+        if not self._unwritten:
+            return None
+        return self._first_unwritten(
+            each
+            for each in self._slices[held.network]
+            if each in self._unwritten and self._lacks_routes_to(held.underlay_address or "", each)
+        )
+
+    def _lacks_routes_to(self, address: str, route_slice: Work) -> bool:
+        """Whether the slice as it is there lacks a route to the address."""
+        there = self._cache.get(ROUTE_SLICES, route_slice.key)
+        found = items(part(there, "spec").get("routes"))
+        desired = items(part(self._desired.get(route_slice), "spec").get("routes"))
+        return any(address in _addresses(route) and route not in found for route in desired)
+
+    def _first_unwritten(self, slices: Iterable[Work]) -> Verdict | None:
+        """The verdict on the first of the slices that is not written; the refused come first."""
+        found = min(
+            (each for each in slices if each in self._unwritten),
+            key=lambda each: (not self._desired.is_refused(each), each.key),
+            default=None,
+        )
+        return self._verdict(found) if found else None
+
+    def _verdict(self, work: Work) -> Verdict:
+        why, refused = self._desired.failure(work)
+        return unwritten(str(work), why, refused=refused)
+
+
+_LISTS = ("interfaces", "networks")
+
+
+def _entries(spec: Json, name: str) -> Mapping[str, Json]:
+    found = map(mapping, items(spec.get(name)))
+    return {key_of({"metadata": entry}): entry for entry in found}
+
+
+def _networks(output: Json | None) -> frozenset[str]:
+    """The network of a RouteSlice, or those of a DataplaneConfig."""
+    spec = part(output, "spec")
+    network = text(spec.get("network"))
+    return frozenset((network,)) if network else frozenset(_entries(spec, "networks"))
+
+
+def _addresses(route: JsonValue) -> frozenset[str]:
+    """The underlay addresses that a route of a slice leads to."""
+    hops = items(mapping(route).get("nextHops"))
+    return frozenset(text(mapping(hop).get("underlayAddress")) for hop in hops)
+
+
+def _pipeline_node(config: Json | None) -> PipelineNode:
+    spec = part(config, "spec")
+    return PipelineNode(text(spec.get("pipelineName")), text(spec.get("nodeName")))
