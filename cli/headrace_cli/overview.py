@@ -4,8 +4,9 @@
 import argparse
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 
 from pydantic import Field
 
@@ -18,8 +19,10 @@ from headrace_dataplane.protocol import JSONObject
 from headrace_kube import (
     DATAPLANE_CONFIGS,
     INTERFACES,
+    NODES,
     PIPELINES,
     VIRTUAL_NETWORKS,
+    WRITTEN,
     Kind,
     Kube,
     KubeError,
@@ -164,23 +167,26 @@ class Overview:
     nodes: tuple[NodeRow, ...]
     networks: tuple[NetworkRow, ...]
     interfaces: tuple[InterfaceRow, ...]
+    others: Mapping[Kind, tuple[Row, ...]]
+    """Objects of which there is nothing more to say than whether they are ready."""
     notes: tuple[str, ...] = ()
 
     @property
-    def kinds(self) -> tuple[tuple[str, Sequence[Row]], ...]:
+    def kinds(self) -> Mapping[Kind, Sequence[Row]]:
         """The rows by what they are about."""
-        return (
-            ("Pipeline", self.pipelines),
-            ("Node", self.nodes),
-            ("VirtualNetwork", self.networks),
-            ("Interface", self.interfaces),
-        )
+        return {
+            PIPELINES: self.pipelines,
+            NODES: self.nodes,
+            VIRTUAL_NETWORKS: self.networks,
+            INTERFACES: self.interfaces,
+            **self.others,
+        }
 
     @property
     def problems(self) -> tuple[str, ...]:
         """One line for everything that is not ready; objects with the same problem share one."""
         lines = []
-        for kind, rows in self.kinds:
+        for kind, rows in self.kinds.items():
             same: defaultdict[Readiness, list[str]] = defaultdict(list)
             for row in rows:
                 if not row.state.ready:
@@ -188,7 +194,7 @@ class Overview:
             for state, names in same.items():
                 more = f" and {len(names) - 1} more" if len(names) > 1 else ""
                 message = " ".join(state.message.split())
-                lines.append(f"{kind} {names[0]}{more}: {message} ({state.reason})")
+                lines.append(f"{kind.name} {names[0]}{more}: {message} ({state.reason})")
         return tuple(lines)
 
 
@@ -200,6 +206,7 @@ def overview(
     running: Iterable[Pod] | None,
     namespace: str,
     notes: Iterable[str] = (),
+    others: Mapping[Kind, Iterable[Seen]] = MappingProxyType({}),
 ) -> Overview:
     """Put together what the API server has; `running` is None when pods may not be read.
 
@@ -248,6 +255,10 @@ def overview(
             for item in networks
         ),
         interfaces=endpoints,
+        others={
+            kind: tuple(Row(item.key, readiness(item, waiting)) for item in items)
+            for kind, items in others.items()
+        },
         notes=tuple(notes),
     )
 
@@ -316,11 +327,10 @@ def run(arguments: argparse.Namespace) -> int:
     )
     problems = found.problems
     if arguments.output == "json":
+        names = {VIRTUAL_NETWORKS: "networks"}
         rows: JSONObject = {
-            name: [row.to_dict() for row in of_kind]
-            for name, (_, of_kind) in zip(
-                ("pipelines", "nodes", "networks", "interfaces"), found.kinds, strict=True
-            )
+            names.get(kind, kind.plural): [row.to_dict() for row in of_kind]
+            for kind, of_kind in found.kinds.items()
         }
         print_json({**rows, "notes": list(found.notes), "problems": list(problems)})
     else:
@@ -353,24 +363,32 @@ async def look(kube: Kube, system: str, namespace: str = "") -> Overview:
             notes.append(f"dataplane pods are not looked at: {error.message}")
             return None
 
-    pipelines, networks, interfaces, configs, running = await asyncio.gather(
-        seen(PIPELINES),
-        seen(VIRTUAL_NETWORKS, namespace),
-        seen(INTERFACES, namespace),
+    written, configs, running = await asyncio.gather(
+        asyncio.gather(*(seen(kind, namespace if kind.namespaced else "") for kind in WRITTEN)),
         seen(DATAPLANE_CONFIGS, system),
         dataplane(),
     )
     if namespace:
-        notes.insert(0, f"VirtualNetworks and Interfaces of namespace {namespace}; all: -A")
-    return overview(pipelines, networks, interfaces, configs, running, system, notes)
+        notes.insert(0, f"of namespaced kinds, the objects of namespace {namespace}; all: -A")
+    others = dict(zip(WRITTEN, written, strict=True))
+    return overview(
+        others.pop(PIPELINES),
+        others.pop(VIRTUAL_NETWORKS),
+        others.pop(INTERFACES),
+        configs,
+        running,
+        system,
+        notes,
+        others,
+    )
 
 
 def _print(found: Overview) -> None:
     print_table(
         ("KIND", "READY", "NOT READY"),
         [
-            (kind, ready, len(rows) - ready)
-            for kind, rows in found.kinds
+            (kind.name, ready, len(rows) - ready)
+            for kind, rows in found.kinds.items()
             for ready in (sum(row.state.ready for row in rows),)
         ],
         "",

@@ -41,7 +41,7 @@ dataplane's image, so nothing is pulled. All that was made is removed at the end
 Without a Pipeline that allows pods it makes a temporary one on one node.""",
         epilog="""Pods join networks only where the chart has nodeAgent.enabled=true.
 
-Rights: list pipelines, virtualnetworks and interfaces; in Headrace's namespace get the deployment,
+Rights: list what `kubectl get headrace` lists; in Headrace's namespace get the deployment,
 daemonset and lease, list dataplaneconfigs and pods, create pods/exec; in --namespace create and
 delete virtualnetworks and interfaces, create, list and delete pods, create pods/exec, and get the
 namespace.

@@ -41,8 +41,8 @@ async def objects(kube: Kube, system: str) -> str:
     while True:
         seen = await look(kube, system)
         problems = [
-            f"{kind} {row.title}: {' '.join(row.state.message.split())} ({row.state.reason})"
-            for kind, rows in seen.kinds
+            f"{kind.name} {row.title}: {' '.join(row.state.message.split())} ({row.state.reason})"
+            for kind, rows in seen.kinds.items()
             for row in rows
             if not row.state.ready
         ]

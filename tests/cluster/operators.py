@@ -154,9 +154,10 @@ _REFUSAL = "test-refusal"
 class World:
     """An API server with what the chart installs, less the Deployment. Reads and writes objects."""
 
-    def __init__(self, api: Api, kubeconfig: Path | None = None) -> None:
+    def __init__(self, api: Api, kubeconfig: Path | None = None, chart: Path = CHART) -> None:
         """`kubeconfig` is whose objects are read and written; default: the administrator's."""
         self.api = api
+        self._chart = chart
         self._runner = asyncio.Runner()
         self.kube = self._run(Kube.connect(str(kubeconfig or api.kubeconfig)))
 
@@ -175,7 +176,7 @@ class World:
     def install(self) -> None:
         """Apply the CRDs, the anchor, and the service accounts with their rights."""
         forced = ("--server-side", "--force-conflicts")
-        self.api.kubectl("apply", *forced, "-f", REPOSITORY / "crds")
+        self.api.kubectl("apply", *forced, "-f", self._chart / "files/crds")
         self.api.kubectl("wait", "--for=condition=Established", "crd", "--all")
         self.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         self.api.kubectl("apply", "-f", "-", stdin=self._rendered)
@@ -183,7 +184,7 @@ class World:
     @cached_property
     def _rendered(self) -> str:
         shown = (word for name in _TEMPLATES for word in ("-s", f"templates/{name}.yaml"))
-        return self.api.helm("template", "headrace", CHART, "-n", NAMESPACE, *shown)
+        return self.api.helm("template", "headrace", self._chart, "-n", NAMESPACE, *shown)
 
     @contextmanager
     def tenant(self, namespace: str, folder: Path) -> Iterator["World"]:
@@ -507,9 +508,10 @@ class Operator:
         kubeconfig: Path,
         folder: Path,
         environment: Mapping[str, str] | None = None,
+        program: tuple[str, ...] = ("headrace_operator.main",),
         **settings: Any,
     ) -> None:
-        """Start it; `settings` are those of operator.yaml."""
+        """Start it; `settings` are those of operator.yaml, `program` is what `python -m` runs."""
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "operator.yaml"
         settings = {
@@ -525,7 +527,7 @@ class Operator:
         words.append("--listen=127.0.0.1:0")
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "headrace_operator.main", *words],
+                [sys.executable, "-m", *program, *words],
                 env={**os.environ, **(environment or {})},
                 stderr=log,
             )

@@ -86,3 +86,19 @@ seccompProfile:
 APIServer
 {{- end -}}
 {{- end -}}
+
+{{- /* Kinds that people write, in the plural, as the items of a YAML list, each with a suffix:
+       (list $ "Namespaced" "/status"); scope "": both. What is compiled is in no category. */ -}}
+{{- define "headrace.kinds" -}}
+{{- $root := index . 0 -}}
+{{- $scope := index . 1 -}}
+{{- $suffix := index . 2 -}}
+{{- $found := list -}}
+{{- range $path, $_ := $root.Files.Glob "files/crds/*.yaml" -}}
+{{- $spec := ($root.Files.Get $path | fromYaml).spec -}}
+{{- if and $spec.names.categories (or (not $scope) (eq $spec.scope $scope)) -}}
+{{- $found = append $found (print $spec.names.plural $suffix) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $found -}}
+{{- end -}}

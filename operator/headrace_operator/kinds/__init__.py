@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kinds of objects that the operator reads or writes: what each of them has of its own.
 
-A new kind is a class derived from Input or Output, and its entry in HANDLERS.
+A new kind of which all is told once it is compiled needs nothing here. Another is a class derived
+from Input or Output, and its entry in HANDLERS.
 """
 
-from headrace_kube import Kind
+from typing import Any
+
+from headrace_kube import WRITTEN, Kind
 from headrace_operator.work import Work
 from headrace_operator.workqueue import Place
 
@@ -33,6 +36,13 @@ HANDLERS: dict[Kind, type[Handler]] = {
         DaemonSets,
     )
 }
+
+
+def _of_its_own(kind: Kind) -> type[Input[Any]]:
+    return type(kind.name, (Input,), {"kind": kind})
+
+
+HANDLERS |= {kind: _of_its_own(kind) for kind in WRITTEN if kind not in HANDLERS}
 #: What the compiler reads, of all namespaces.
 INPUTS = tuple(kind for kind, each in HANDLERS.items() if issubclass(each, Input))
 #: What is written here, whole, in the operator's namespace.

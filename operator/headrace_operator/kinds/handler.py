@@ -8,7 +8,7 @@ from typing import ClassVar, Generic, TypeVar, cast
 from headrace_api import PIPELINE_LABEL, Json, Object, Problem
 from headrace_kube import PIPELINES, Kind
 from headrace_operator import objects
-from headrace_operator.render import parse
+from headrace_operator.render import compiled_status, parse
 from headrace_operator.render.raw import part
 from headrace_operator.work import Work
 
@@ -91,6 +91,10 @@ class Input(Handler, Generic[Model]):
             self._observe(key, after)
         elif self.has_status and before.get("status") != after.get("status"):
             self._state.statuses.enqueue(self.kind, key)
+
+    def status(self, work: Work, raw: Json, now: datetime) -> Json | None:
+        """By its spec alone, as all is told of it once it is compiled."""
+        return compiled_status(raw, self.problems(work.key), now)
 
     def accepted(self, model: Model) -> None:
         """Do what beside the compilation follows from an object that can be read."""

@@ -17,6 +17,7 @@ from .report import (
 )
 from .status import (
     NetworkProgress,
+    compiled_status,
     endpoint_status,
     interface_status,
     network_status,
@@ -35,6 +36,7 @@ __all__ = [
     "Transition",
     "Verdict",
     "class_name",
+    "compiled_status",
     "daemon_sets",
     "endpoint_status",
     "features",

@@ -276,6 +276,12 @@ def endpoint_status(raw: Json, problems: Sequence[Problem], now: datetime) -> Js
     return conditions.status(raw, problems, conditions.ready("Admitting", message), now)
 
 
+def compiled_status(raw: Json, problems: Sequence[Problem], now: datetime) -> Json:
+    """Status of what is in force once it is compiled."""
+    verdict = conditions.ready("Compiled", "It is compiled, and in force")
+    return conditions.status(raw, problems, verdict, now)
+
+
 def _lacking(features: Mapping[str, Sequence[str]]) -> Verdict | None:
     first = next(iter(features.items()), None)
     return _too_old(first[1], first[0]) if first else None
