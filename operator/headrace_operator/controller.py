@@ -101,7 +101,7 @@ class Controller:
         while True:
             await self._state.observed.wait()
             with self._metrics.compile_seconds.time():
-                changes = self._state.observed.flush()
+                changes = self._state.observed.compiler.flush(int(time.time()))
             self._take(changes)
 
     async def release(self) -> None:

@@ -84,10 +84,6 @@ class Observed:
             await asyncio.sleep(left)
         self._dirty.clear()
 
-    def flush(self) -> Changes:
-        """Compile what changed."""
-        return self.compiler.flush(int(time.time()))
-
     def start(
         self,
         cache: Cache,
@@ -107,11 +103,12 @@ class Observed:
 
         configs, slices = held(DATAPLANE_CONFIGS), held(ROUTE_SLICES)
         models: list[tuple[Kind, Object]] = []
+        invalid: dict[Subject, tuple[Problem, ...]] = {}
         for kind, read in reads.items():
             for key, item in cache.all(kind):
                 found = read(item)
                 if isinstance(found, tuple):
-                    self.invalid[kind.name, key] = found
+                    invalid[kind.name, key] = found
                 else:
                     models.append((kind, found))
         allocations = load_allocations(
@@ -127,7 +124,7 @@ class Observed:
         def made(failing: Set[Subject]) -> Compiler:
             compiler = Compiler(allocations, self._namespace, self._sockets)
             compiler.set_unreachable(withdrawn)
-            for name, key in (*self.invalid, *failing):
+            for name, key in (*invalid, *failing):
                 compiler.hold(name, key)
             for _, model in models:
                 if (model.kind, model.key) not in failing:
@@ -135,6 +132,5 @@ class Observed:
             return compiler
 
         first = start_compiler(made, configs, slices, int(time.time()))
-        self.compiler = first.compiler
-        self.invalid |= first.held
+        self.compiler, self.invalid = first.compiler, {**invalid, **first.held}
         return first.changes, models
