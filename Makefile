@@ -15,6 +15,8 @@ BUILD_FUZZ := build/engine-fuzz
 BIN := .venv/bin
 # Arguments for the benchmark: make bench BENCH_ARGS='--only ipv4-4k'
 BENCH_ARGS ?=
+# Arguments for deploy.lock: make lock LOCK_ARGS=--upgrade
+LOCK_ARGS ?=
 # Arguments for pytest: make test PYTEST_ARGS='-k overlay'
 PYTEST_ARGS ?=
 # Arguments for the demo on kind: make kind-demo KIND_ARGS=--help
@@ -25,7 +27,8 @@ FUZZ_SECONDS ?= 30
 SOAK_SECONDS ?= 1800
 SOAK_SUITES ?= trixie sid
 
-VENV_STAMP := .venv/stamp-$(firstword $(shell sha256sum pyproject.toml))
+LOCK := deploy/lock/all.txt
+VENV_STAMP := .venv/stamp-$(firstword $(shell cat pyproject.toml $(LOCK) | sha256sum))
 
 DEBIAN_PACKAGES := \
 	clang clang-format gcc libclang-rt-dev libdpdk-dev libjansson-dev libpcap-dev meson ninja-build pkg-config \
@@ -37,7 +40,7 @@ CLUSTER_PACKAGES := \
 
 say = printf '\033[1m==> %s\033[0m\n'
 
-.PHONY: help setup setup-cluster venv build build-sanitize demo kind-demo kind-delete test test-quick soak \
+.PHONY: help setup setup-cluster venv lock build build-sanitize demo kind-demo kind-delete test test-quick soak \
 	lint format bench fuzz cluster cluster-up cluster-down images chart clean
 
 help: ## Show this list
@@ -76,7 +79,7 @@ setup setup-cluster:
 
 venv: setup $(VENV_STAMP) ## Make .venv with Headrace (editable) and what its tests need
 
-# A virtual environment of an older pyproject.toml is brought up to date, not made anew.
+# A virtual environment of an older lock is brought up to date, not made anew.
 $(VENV_STAMP):
 	@python=
 	for candidate in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do
@@ -86,9 +89,14 @@ $(VENV_STAMP):
 	[ -n "$$python" ] || { echo 'Python 3.11 or newer, with venv, is needed.' >&2; exit 1; }
 	$(say) "virtual environment: .venv, $$($$python --version)"
 	[ -x $(BIN)/python ] || $$python -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	install='$(BIN)/python -m pip install --quiet --disable-pip-version-check'
+	$$install --require-hashes --requirement $(LOCK)
+	$$install --no-deps --no-build-isolation --editable .
 	rm -f .venv/stamp-*
 	touch $@
+
+lock: venv ## Write the locks of the Python packages, deploy/lock (LOCK_ARGS=--upgrade: the newest)
+	@$(BIN)/python -m deploy.lock $(LOCK_ARGS)
 
 build: setup ## Build the engine: build/engine/headrace-engine
 	@$(say) "engine: $(BUILD)"
@@ -150,9 +158,11 @@ lint: venv build ## Check style, types, import rules, the CRDs, and that the C c
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(say) "mypy"
-	$(BIN)/mypy crds operator dataplane tests bench deploy/grafana deploy/kind
+	$(BIN)/mypy crds operator dataplane tests bench deploy/{grafana,kind,lock,release}
 	$(say) "import-linter"
 	$(BIN)/lint-imports --no-logo
+	$(say) "locks are those of pyproject.toml"
+	$(BIN)/python -m deploy.lock --check
 	$(say) "CRDs are what the models say"
 	$(BIN)/python -m headrace_api.crd --check
 	$(BIN)/python -m headrace_api.reference --check

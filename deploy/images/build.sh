@@ -24,7 +24,7 @@ BUILDER=${BUILDER:-buildah}
 cache=${HEADRACE_CACHE:-$HOME/.cache/headrace}/images
 images=deploy/images
 names=(operator dataplane toolbox)
-inputs=(LICENSE README.md pyproject.toml crds operator dataplane "$images")
+inputs=(LICENSE README.md pyproject.toml crds operator dataplane deploy/lock "$images")
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 die() { echo "build.sh: $*" >&2; exit 1; }
