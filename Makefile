@@ -19,6 +19,9 @@ BENCH_ARGS ?=
 LOCK_ARGS ?=
 # Arguments for pytest: make test PYTEST_ARGS='-k overlay'
 PYTEST_ARGS ?=
+# SSH key that signs a release, and registry to push it to: make release KEY=FILE REGISTRY=HOST/PATH
+KEY ?=
+REGISTRY ?=
 # Arguments for the demo on kind: make kind-demo KIND_ARGS=--help
 KIND_ARGS ?=
 # Seconds for each fuzzer: make fuzz FUZZ_SECONDS=600
@@ -36,12 +39,12 @@ DEBIAN_PACKAGES := \
 # What a cluster for the tests consists of, besides Kubernetes itself, and what makes images.
 CLUSTER_PACKAGES := \
 	buildah conntrack containerd containernetworking-plugins etcd-server iptables libc6-dev \
-	lua5.4 mmdebstrap nftables openssl prometheus runc
+	docker-registry lua5.4 mmdebstrap nftables openssh-client openssl prometheus runc skopeo
 
 say = printf '\033[1m==> %s\033[0m\n'
 
 .PHONY: help setup setup-cluster venv lock build build-sanitize demo kind-demo kind-delete test test-quick soak \
-	lint format bench fuzz cluster cluster-up cluster-down images chart clean
+	lint format bench fuzz cluster cluster-up cluster-down images chart release clean
 
 help: ## Show this list
 	@echo 'Headrace: Kubernetes objects in, DPDK dataplanes out. Start with: make demo'
@@ -158,7 +161,7 @@ lint: venv build ## Check style, types, import rules, the CRDs, and that the C c
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(say) "mypy"
-	$(BIN)/mypy crds operator dataplane tests bench deploy/{grafana,kind,lock,release}
+	$(BIN)/mypy crds operator dataplane tests bench deploy/{grafana,kind,krew,lock,release}
 	$(say) "import-linter"
 	$(BIN)/lint-imports --no-logo
 	$(say) "locks are those of pyproject.toml"
@@ -196,6 +199,10 @@ chart: setup-cluster venv ## Package the Helm chart into dist/
 	@helm=$$(PYTHON=$(CURDIR)/$(BIN)/python tests/cluster/build.sh)/bin/helm
 	$$helm lint --strict helm/headrace
 	$$helm package helm/headrace --destination dist
+
+release: setup-cluster venv ## Make a release of a tagged commit: dist/release (KEY signs, REGISTRY is pushed to)
+	@helm=$$(PYTHON=$(CURDIR)/$(BIN)/python tests/cluster/build.sh)/bin/helm
+	$(BIN)/python -m deploy.release --helm $$helm $(if $(KEY),--key $(KEY)) $(if $(REGISTRY),--registry $(REGISTRY))
 
 clean: ## Remove what was built; .venv stays (rm -r .venv removes that)
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -29,8 +29,10 @@ inputs=(LICENSE README.md pyproject.toml crds operator dataplane deploy/lock "$i
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 die() { echo "build.sh: $*" >&2; exit 1; }
 
+revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+[ -z "$(git status --porcelain -- "${inputs[@]}" 2>/dev/null)" ] || revision+=-modified
 state=$({
-	echo "$BASE" "$TAG" "$REGISTRY"
+	echo "$BASE" "$TAG" "$REGISTRY" "$revision"
 	find "${inputs[@]}" -type f -not -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum
 } | sha256sum)
 if [ "$(cd "$OUT" 2>/dev/null && ls "${names[@]/%/.tar}" 2>/dev/null | wc -l)" = ${#names[@]} ] &&
@@ -59,8 +61,6 @@ options=(--file "$images/Containerfile")
 # chroot: no network namespace, no cgroup, so that it works inside a container, too.
 [ "$BUILDER" = docker ] || options+=(--isolation chroot --layers
 	--ignorefile "$images/Containerfile.dockerignore")
-revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
-[ -z "$(git status --porcelain -- "${inputs[@]}" 2>/dev/null)" ] || revision+=-modified
 label=org.opencontainers.image
 options+=(--label "$label.source=https://github.com/headrace/headrace"
 	--label "$label.licenses=Apache-2.0"
