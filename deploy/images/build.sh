@@ -57,7 +57,8 @@ case $BUILDER in
 buildah) engine=(buildah --root "$cache/layers" --runroot "$work/run") ;;
 *) engine=("$BUILDER") ;;
 esac
-options=(--file "$images/Containerfile")
+cp "$images/Containerfile.dockerignore" "$work"
+options=(--file "$work/Containerfile")
 # chroot: no network namespace, no cgroup, so that it works inside a container, too.
 [ "$BUILDER" = docker ] || options+=(--isolation chroot --layers
 	--ignorefile "$images/Containerfile.dockerignore")
@@ -110,8 +111,10 @@ options+=(--secret "id=apt.conf,src=$work/apt.conf" --secret "id=pip.conf,src=$w
 for name in "${names[@]}"; do
 	image=$REGISTRY/$name:$TAG
 	say "$image on $BASE"
+	# A stage of its own, the last: of others whose layers are kept, buildah keeps the old labels, too.
+	{ cat "$images/Containerfile"; echo "FROM $name"; } >"$work/Containerfile"
 	if ! "${engine[@]}" build "${options[@]}" --label "$label.title=Headrace $name" \
-		--target "$name" --tag "$image" . 2>&1 |
+		--tag "$image" . 2>&1 |
 		tee "$OUT/$name.log" | sed -unE '/^\[[0-9]+\/[0-9]+\] STEP|^#[0-9]+ \[/s/^(.{,98}).*/\1/p'; then
 		tail -n 30 "$OUT/$name.log" >&2
 		[ "$BUILDER" != buildah ] || "${engine[@]}" rm --all >/dev/null
