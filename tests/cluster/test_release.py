@@ -136,6 +136,8 @@ def test_images_are_those_that_were_built(
     config = json.loads(read(tmp_path, manifest["config"]))
     built: image.Image = getattr(images, name)
     assert config["config"]["Labels"] == built.labels
+    revision = built.labels["org.opencontainers.image.revision"]
+    assert revision.removesuffix("-modified") == release.source.revision
     assert config["architecture"] == built.architecture == HERE[1]
     diffs = []
     for layer in manifest["layers"]:
