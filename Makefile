@@ -15,8 +15,13 @@ BUILD_FUZZ := build/engine-fuzz
 BIN := .venv/bin
 # Arguments for the benchmark: make bench BENCH_ARGS='--only ipv4-4k'
 BENCH_ARGS ?=
+# Arguments for deploy.lock: make lock LOCK_ARGS=--upgrade
+LOCK_ARGS ?=
 # Arguments for pytest: make test PYTEST_ARGS='-k overlay'
 PYTEST_ARGS ?=
+# SSH key that signs a release, and registry to push it to: make release KEY=FILE REGISTRY=HOST/PATH
+KEY ?=
+REGISTRY ?=
 # Arguments for the demo on kind: make kind-demo KIND_ARGS=--help
 KIND_ARGS ?=
 # Seconds for each fuzzer: make fuzz FUZZ_SECONDS=600
@@ -25,7 +30,8 @@ FUZZ_SECONDS ?= 30
 SOAK_SECONDS ?= 1800
 SOAK_SUITES ?= trixie sid
 
-VENV_STAMP := .venv/stamp-$(firstword $(shell sha256sum pyproject.toml))
+LOCK := deploy/lock/all.txt
+VENV_STAMP := .venv/stamp-$(firstword $(shell cat pyproject.toml $(LOCK) | sha256sum))
 
 DEBIAN_PACKAGES := \
 	clang clang-format gcc libclang-rt-dev libdpdk-dev libjansson-dev libpcap-dev meson ninja-build pkg-config \
@@ -33,12 +39,12 @@ DEBIAN_PACKAGES := \
 # What a cluster for the tests consists of, besides Kubernetes itself, and what makes images.
 CLUSTER_PACKAGES := \
 	buildah conntrack containerd containernetworking-plugins etcd-server iptables libc6-dev \
-	lua5.4 mmdebstrap nftables openssl prometheus runc
+	docker-registry lua5.4 mmdebstrap nftables openssh-client openssl prometheus runc skopeo
 
 say = printf '\033[1m==> %s\033[0m\n'
 
-.PHONY: help setup setup-cluster venv build build-sanitize demo kind-demo kind-delete test test-quick soak \
-	lint format bench fuzz cluster cluster-up cluster-down images chart clean
+.PHONY: help setup setup-cluster venv lock build build-sanitize demo kind-demo kind-delete test test-quick soak \
+	lint format bench fuzz cluster cluster-up cluster-down images chart release clean
 
 help: ## Show this list
 	@echo 'Headrace: Kubernetes objects in, DPDK dataplanes out. Start with: make demo'
@@ -76,7 +82,7 @@ setup setup-cluster:
 
 venv: setup $(VENV_STAMP) ## Make .venv with Headrace (editable) and what its tests need
 
-# A virtual environment of an older pyproject.toml is brought up to date, not made anew.
+# A virtual environment of an older lock is brought up to date, not made anew.
 $(VENV_STAMP):
 	@python=
 	for candidate in python3 python3.11 python3.12 python3.13 python3.14 /usr/bin/python3; do
@@ -86,9 +92,14 @@ $(VENV_STAMP):
 	[ -n "$$python" ] || { echo 'Python 3.11 or newer, with venv, is needed.' >&2; exit 1; }
 	$(say) "virtual environment: .venv, $$($$python --version)"
 	[ -x $(BIN)/python ] || $$python -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	install='$(BIN)/python -m pip install --quiet --disable-pip-version-check'
+	$$install --require-hashes --requirement $(LOCK)
+	$$install --no-deps --no-build-isolation --editable .
 	rm -f .venv/stamp-*
 	touch $@
+
+lock: venv ## Write the locks of the Python packages, deploy/lock (LOCK_ARGS=--upgrade: the newest)
+	@$(BIN)/python -m deploy.lock $(LOCK_ARGS)
 
 build: setup ## Build the engine: build/engine/headrace-engine
 	@$(say) "engine: $(BUILD)"
@@ -150,9 +161,11 @@ lint: venv build ## Check style, types, import rules, the CRDs, and that the C c
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(say) "mypy"
-	$(BIN)/mypy crds common operator dataplane cli tests bench deploy/grafana deploy/kind
+	$(BIN)/mypy crds common operator dataplane cli tests bench deploy/{grafana,kind,krew,lock,release}
 	$(say) "import-linter"
 	$(BIN)/lint-imports --no-logo
+	$(say) "locks are those of pyproject.toml"
+	$(BIN)/python -m deploy.lock --check
 	$(say) "CRDs are what the models say"
 	$(BIN)/python -m headrace_api.crd --check
 	$(BIN)/python -m headrace_api.reference --check
@@ -186,6 +199,10 @@ chart: setup-cluster venv ## Package the Helm chart into dist/
 	@helm=$$(PYTHON=$(CURDIR)/$(BIN)/python tests/cluster/build.sh)/bin/helm
 	$$helm lint --strict helm/headrace
 	$$helm package helm/headrace --destination dist
+
+release: setup-cluster venv ## Make a release of a tagged commit: dist/release (KEY signs, REGISTRY is pushed to)
+	@helm=$$(PYTHON=$(CURDIR)/$(BIN)/python tests/cluster/build.sh)/bin/helm
+	$(BIN)/python -m deploy.release --helm $$helm $(if $(KEY),--key $(KEY)) $(if $(REGISTRY),--registry $(REGISTRY))
 
 clean: ## Remove what was built; .venv stays (rm -r .venv removes that)
 	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -24,13 +24,15 @@ BUILDER=${BUILDER:-buildah}
 cache=${HEADRACE_CACHE:-$HOME/.cache/headrace}/images
 images=deploy/images
 names=(operator dataplane toolbox)
-inputs=(LICENSE README.md pyproject.toml crds common operator dataplane cli "$images")
+inputs=(LICENSE README.md pyproject.toml crds common operator dataplane cli deploy/lock "$images")
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 die() { echo "build.sh: $*" >&2; exit 1; }
 
+revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+[ -z "$(git status --porcelain -- "${inputs[@]}" 2>/dev/null)" ] || revision+=-modified
 state=$({
-	echo "$BASE" "$TAG" "$REGISTRY"
+	echo "$BASE" "$TAG" "$REGISTRY" "$revision"
 	find "${inputs[@]}" -type f -not -path '*/__pycache__/*' -print0 | sort -z | xargs -0 sha256sum
 } | sha256sum)
 if [ "$(cd "$OUT" 2>/dev/null && ls "${names[@]/%/.tar}" 2>/dev/null | wc -l)" = ${#names[@]} ] &&
@@ -55,12 +57,11 @@ case $BUILDER in
 buildah) engine=(buildah --root "$cache/layers" --runroot "$work/run") ;;
 *) engine=("$BUILDER") ;;
 esac
-options=(--file "$images/Containerfile")
+cp "$images/Containerfile.dockerignore" "$work"
+options=(--file "$work/Containerfile")
 # chroot: no network namespace, no cgroup, so that it works inside a container, too.
 [ "$BUILDER" = docker ] || options+=(--isolation chroot --layers
 	--ignorefile "$images/Containerfile.dockerignore")
-revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
-[ -z "$(git status --porcelain -- "${inputs[@]}" 2>/dev/null)" ] || revision+=-modified
 label=org.opencontainers.image
 options+=(--label "$label.source=https://github.com/headrace/headrace"
 	--label "$label.licenses=Apache-2.0"
@@ -110,8 +111,10 @@ options+=(--secret "id=apt.conf,src=$work/apt.conf" --secret "id=pip.conf,src=$w
 for name in "${names[@]}"; do
 	image=$REGISTRY/$name:$TAG
 	say "$image on $BASE"
+	# A stage of its own, the last: of others whose layers are kept, buildah keeps the old labels, too.
+	{ cat "$images/Containerfile"; echo "FROM $name"; } >"$work/Containerfile"
 	if ! "${engine[@]}" build "${options[@]}" --label "$label.title=Headrace $name" \
-		--target "$name" --tag "$image" . 2>&1 |
+		--tag "$image" . 2>&1 |
 		tee "$OUT/$name.log" | sed -unE '/^\[[0-9]+\/[0-9]+\] STEP|^#[0-9]+ \[/s/^(.{,98}).*/\1/p'; then
 		tail -n 30 "$OUT/$name.log" >&2
 		[ "$BUILDER" != buildah ] || "${engine[@]}" rm --all >/dev/null

@@ -8,11 +8,12 @@ from pathlib import PurePath
 import pytest
 from pydantic import JsonValue
 
+from deploy.release.image import Image
 from headrace_api import Json
 from headrace_dataplane.metrics import package_version
 
 from .cluster import Cluster
-from .images import Image, Images, build_images
+from .images import Images, build_images
 
 MEGABYTE = 10**6
 SIZES = {"operator": 190 * MEGABYTE, "dataplane": 230 * MEGABYTE}
