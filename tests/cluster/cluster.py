@@ -42,8 +42,9 @@ STATIC_PODS = "/var/static"
 """Folder of a node: pods that its kubelet runs by itself."""
 """On every node, see probe.c: `/probe` sleeps, `/probe serve PORT TEXT`, `/probe cat FILE`,
 `/probe hugepages MIB`."""
-HUGEPAGES = 512
-"""Of 2 MiB, on the machine; all nodes advertise the same ones. HUGEPAGES sets another number."""
+HUGEPAGES = 1024
+"""Of 2 MiB, on the machine; all nodes of all clusters advertise the same ones. HUGEPAGES sets
+another number."""
 
 # 198.18.0.0/15 is for tests of networks (RFC 2544).
 _CONTROL = "198.18.0.254"
