@@ -1,10 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tests of every folder share."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import seeds
+
+LANES = (
+    ("test_orders.py", "test_pods.py", "test_kind_demo.py", "test_multus.py"),
+    ("test_connectivity.py", "test_site.py", "test_node_death.py", "test_sockets.py"),
+)
+"""Files of tests/cluster with nodes, by the worker that runs them: a cluster for each is started
+once, and two keep two CPUs busy. What has no place here has nodes for a moment, or none, and is
+taken by whoever is free."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -29,3 +39,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header() -> str:
     seed = seeds.asked()
     return f"seed: {'as every day' if seed is None else f'{seeds.VARIABLE}={seed}'}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say what runs on one worker of xdist: a lane, or a file. What takes longest comes first."""
+    lanes = {name: f"nodes-{number}" for number, names in enumerate(LANES, 1) for name in names}
+    folders = ("cluster", "engine", "e2e", "unit")
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        return item.path.name not in lanes, folders.index(item.path.parent.name)
+
+    items.sort(key=place)
+    for item in items:
+        file = item.path.relative_to(Path(__file__).parent)
+        item.add_marker(pytest.mark.xdist_group(lanes.get(item.path.name, str(file))))
