@@ -119,7 +119,7 @@ test: setup-cluster venv build build-sanitize ## Run every test: the engine's, w
 	$(say) "engine tests with sanitizers"
 	meson test -C $(BUILD_SANITIZE) --no-rebuild --print-errorlogs --timeout-multiplier=4
 	$(say) "pytest"
-	$(BIN)/pytest --numprocesses=$(PYTEST_WORKERS) --dist=loadgroup $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses=$(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 test-quick: venv ## Run the tests that need neither root, nor the engine, nor a cluster
 	@$(BIN)/pytest -m 'not engine and not root and not cluster' $(PYTEST_ARGS)

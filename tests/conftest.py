@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer  # type: ignore[import-untyped]
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests import seeds
 
@@ -15,6 +17,16 @@ LANES = (
 """Files of tests/cluster with nodes, by the worker that runs them: a cluster for each is started
 once, and two keep two CPUs busy. What has no place here has nodes for a moment, or none, and is
 taken by whoever is free."""
+_LANES = {name: f"lane {number}" for number, names in enumerate(LANES) for name in names}
+_FOLDERS = ("cluster", "engine", "e2e", "unit")
+
+
+class Scheduling(LoadScopeScheduling):
+    """Gives a worker of xdist a lane, or a file, in the order in which tests were collected."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return _LANES.get(Path(file).name, file)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -42,14 +54,14 @@ def pytest_report_header() -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say what runs on one worker of xdist: a lane, or a file. What takes longest comes first."""
-    lanes = {name: f"nodes-{number}" for number, names in enumerate(LANES, 1) for name in names}
-    folders = ("cluster", "engine", "e2e", "unit")
+    """What takes longest begins first."""
 
     def place(item: pytest.Item) -> tuple[bool, int]:
-        return item.path.name not in lanes, folders.index(item.path.parent.name)
+        return item.path.name not in _LANES, _FOLDERS.index(item.path.parent.name)
 
     items.sort(key=place)
-    for item in items:
-        file = item.path.relative_to(Path(__file__).parent)
-        item.add_marker(pytest.mark.xdist_group(lanes.get(item.path.name, str(file))))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
