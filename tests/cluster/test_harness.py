@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from headrace_cli.demo.lab import until
 from headrace_cli.errors import CommandError
 from tests.cluster.cluster import IMAGE, REPOSITORY, Cluster, Node
+from tests.cluster.sandbox import until
 
 SECONDS = 60.0
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from headrace_cli.demo.lab import Pings, until
+from headrace_cli.demo.lab import Pings
 from headrace_cli.errors import CommandError
 from tests.cluster.chart import NAMESPACE
 from tests.cluster.cluster import Cluster, Node
 from tests.cluster.images import Images
-from tests.cluster.sandbox import Namespace
+from tests.cluster.sandbox import Namespace, until
 from tests.cluster.site import EXAMPLE, OPERATOR, SECONDS, ClusterPinger, Site, processes
 from tests.cluster.telemetry import Prometheus, impatient_rules, pod_jobs, scraping
 from tests.e2e.conftest import VM3, echoes

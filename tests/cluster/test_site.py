@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from headrace_cli.demo.lab import until
 from tests.cluster.chart import CHART, NAMESPACE
 from tests.cluster.cluster import Node
+from tests.cluster.sandbox import until
 from tests.cluster.site import EXAMPLE, OPERATOR, PODS, RED_ONLY, SECONDS, ClusterPinger, Site
 from tests.e2e.conftest import VM1, VM2
 
