@@ -11,13 +11,12 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 from tests import seeds
 
 LANES = (
-    ("test_orders.py", "test_pods.py", "test_kind_demo.py", "test_multus.py"),
-    ("test_connectivity.py", "test_site.py", "test_node_death.py", "test_sockets.py"),
+    ("orders", "pods", "kind_demo", "images", "harness"),
+    ("connectivity", "site", "node_death", "sockets", "multus", "cli"),
 )
-"""Files of tests/cluster with nodes, by the worker that runs them: a cluster for each is started
-once, and two keep two CPUs busy. What has no place here has nodes for a moment, or none, and is
-taken by whoever is free."""
-_LANES = {name: f"lane {number}" for number, names in enumerate(LANES) for name in names}
+"""Tests of the cluster with nodes, test_NAME.py, by the worker that runs them: a cluster costs its
+start and a part of a CPU for as long as it runs, so there are two, each started once."""
+_LANES = {f"test_{name}.py": f"lane {n}" for n, names in enumerate(LANES) for name in names}
 _FOLDERS = ("cluster", "engine", "e2e", "unit")
 
 
