@@ -181,11 +181,12 @@ class Sandbox:
 def only_child(pid: int) -> int:
     """Return the child of a process that has one, or will have in a moment."""
     children = Path(f"/proc/{pid}/task/{pid}/children")
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + 30.0
     while time.monotonic() < deadline:
         found = children.read_text().split()
         if found:
             return int(found[0])
+        time.sleep(0.001)
     raise CommandError(f"process {pid} started nothing")
 
 

@@ -37,7 +37,7 @@ def start_pod(cluster: Cluster, namespace: str, node: Node) -> str:
         },
     }
     cluster.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
-    cluster.kubectl("wait", "--for=condition=Ready", f"pod/{node.name}", "-n", namespace)
+    cluster.wait("--for=condition=Ready", f"pod/{node.name}", "-n", namespace)
     return node.name
 
 
