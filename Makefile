@@ -19,6 +19,8 @@ BENCH_ARGS ?=
 LOCK_ARGS ?=
 # Arguments for pytest: make test PYTEST_ARGS='-k overlay'
 PYTEST_ARGS ?=
+# Tests side by side: 0 runs them one by one, with what they print as it comes.
+PYTEST_WORKERS ?= 3
 # SSH key that signs a release, and registry to push it to: make release KEY=FILE REGISTRY=HOST/PATH
 KEY ?=
 REGISTRY ?=
@@ -128,7 +130,7 @@ test: setup-cluster venv build build-sanitize ## Run every test: the engine's, w
 	$(say) "engine tests with sanitizers"
 	meson test -C $(BUILD_SANITIZE) --no-rebuild --print-errorlogs --timeout-multiplier=4
 	$(say) "pytest"
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses=$(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 test-quick: venv ## Run the tests that need neither root, nor the engine, nor a cluster
 	@$(BIN)/pytest -m 'not engine and not root and not cluster' $(PYTEST_ARGS)

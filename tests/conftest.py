@@ -1,10 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tests of every folder share."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer  # type: ignore[import-untyped]
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from tests import seeds
+
+LANES = (
+    ("orders", "pods", "kind_demo", "images", "harness"),
+    ("connectivity", "site", "node_death", "sockets", "multus", "cli"),
+)
+"""Tests of the cluster with nodes, test_NAME.py, by the worker that runs them: a cluster costs its
+start and a part of a CPU for as long as it runs, so there are two, each started once."""
+_LANES = {f"test_{name}.py": f"lane {n}" for n, names in enumerate(LANES) for name in names}
+_FOLDERS = ("cluster", "engine", "e2e", "unit")
+
+
+class Scheduling(LoadScopeScheduling):
+    """Gives a worker of xdist a lane, or a file, in the order in which tests were collected."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return _LANES.get(Path(file).name, file)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -29,3 +50,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header() -> str:
     seed = seeds.asked()
     return f"seed: {'as every day' if seed is None else f'{seeds.VARIABLE}={seed}'}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first."""
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        return item.path.name not in _LANES, _FOLDERS.index(item.path.parent.name)
+
+    items.sort(key=place)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)

@@ -29,6 +29,11 @@ inputs=(LICENSE README.md pyproject.toml crds common operator dataplane cli depl
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
 die() { echo "build.sh: $*" >&2; exit 1; }
 
+# One build at a time: the layers are shared, and who waited may find everything built.
+mkdir -p "$cache" "$OUT"
+exec 9>"$cache/lock"
+flock 9
+
 revision=$(git rev-parse HEAD 2>/dev/null || echo unknown)
 [ -z "$(git status --porcelain -- "${inputs[@]}" 2>/dev/null)" ] || revision+=-modified
 state=$({
@@ -46,12 +51,8 @@ if [ "$BUILDER" = buildah ] && [ "$(id -u)" = 0 ] && [ -z "${HEADRACE_IMAGES_INS
 	# In a mount namespace that ends with us: a build that fails leaves its file systems mounted.
 	HEADRACE_IMAGES_INSIDE=1 exec unshare --mount "$images/build.sh"
 fi
-mkdir -p "$cache" "$OUT"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# One build at a time: the layers are shared.
-exec 9>"$cache/lock"
-flock 9
 
 case $BUILDER in
 buildah) engine=(buildah --root "$cache/layers" --runroot "$work/run") ;;

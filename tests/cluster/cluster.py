@@ -42,8 +42,9 @@ STATIC_PODS = "/var/static"
 """Folder of a node: pods that its kubelet runs by itself."""
 """On every node, see probe.c: `/probe` sleeps, `/probe serve PORT TEXT`, `/probe cat FILE`,
 `/probe hugepages MIB`."""
-HUGEPAGES = 512
-"""Of 2 MiB, on the machine; all nodes advertise the same ones. HUGEPAGES sets another number."""
+HUGEPAGES = 1024
+"""Of 2 MiB, on the machine; all nodes of all clusters advertise the same ones. HUGEPAGES sets
+another number."""
 
 # 198.18.0.0/15 is for tests of networks (RFC 2544).
 _CONTROL = "198.18.0.254"
@@ -99,6 +100,10 @@ class Api:
         """Run kubectl and return its output. Raises CommandError with all of its stderr."""
         return self._run("kubectl", *words, stdin=stdin, seconds=seconds)
 
+    def wait(self, *words: str | Path, seconds: float = _SECONDS) -> None:
+        """Have kubectl wait, for longer than it does by itself. Raises CommandError."""
+        self.kubectl("wait", *words, f"--timeout={seconds:.0f}s", seconds=seconds + 10)
+
     def helm(self, *words: str | Path, stdin: str = "", seconds: float = 3 * _SECONDS) -> str:
         """Run helm and return its output. Raises CommandError with all of its stderr."""
         return self._run("helm", *words, stdin=stdin, seconds=seconds)
@@ -108,13 +113,13 @@ class Api:
         """Make a namespace in which pods can be made; it goes with all that is in it."""
         name = f"test-{secrets.token_hex(4)}"
         self.kubectl("create", "namespace", name)
-        self.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name)
+        self.wait("--for=create", "serviceaccount/default", "-n", name)
         try:
             yield name
         finally:
             # CPUs and hugepages are free again when this returns.
             self.kubectl("delete", "daemonset,deployment,pod", "--all", "-n", name)
-            self.kubectl("wait", "--for=delete", "pod", "--all", "-n", name)
+            self.wait("--for=delete", "pod", "--all", "-n", name)
             self.kubectl("delete", "namespace", name, "--wait=false")
 
     def _run(self, program: str, *words: str | Path, stdin: str, seconds: float) -> str:
@@ -486,9 +491,9 @@ class Cluster(Api):
             node.join()
         try:
             for node in self.nodes:
-                self.kubectl("wait", "--for=create", f"node/{node.name}", "--timeout=60s")
+                self.wait("--for=create", f"node/{node.name}")
             if self.nodes:
-                self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
+                self.wait("--for=condition=Ready", "node", "--all")
         except CommandError:
             for daemon in self._daemons.values():
                 daemon.check()

@@ -118,7 +118,7 @@ def install_crds(api: Api, tree: Path = REPOSITORY) -> None:
     files = "-f", tree / "crds"
     # A test may have changed them.
     api.kubectl("apply", "--server-side", "--force-conflicts", *files)
-    api.kubectl("wait", "--for=condition=Established", *files)
+    api.wait("--for=condition=Established", *files)
 
 
 @pytest.fixture

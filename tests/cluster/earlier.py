@@ -4,12 +4,14 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from headrace_dataplane.engine import find_engine
 from headrace_dataplane.protocol import PROTOCOL
 from tests.cluster.chart import REPOSITORY
+from tests.cluster.gotools import building
 
 
 def newest_release() -> str:
@@ -23,10 +25,14 @@ def tree_of(commit: str) -> Path:
     named = _git("rev-parse", "--verify", f"{commit}^{{commit}}")
     named.check_returncode()
     tree = REPOSITORY / "build/earlier" / named.stdout.decode()[:12]
-    tree.mkdir(parents=True, exist_ok=True)
-    files = _git("archive", commit)
-    files.check_returncode()
-    subprocess.run(("tar", "-x", "-C", tree), input=files.stdout, check=True)
+    with building(tree):
+        if not tree.is_dir():
+            files = _git("archive", commit)
+            files.check_returncode()
+            with tempfile.TemporaryDirectory(dir=tree.parent) as folder:
+                (new := Path(folder) / "tree").mkdir()
+                subprocess.run(("tar", "-x", "-C", new), input=files.stdout, check=True)
+                new.rename(tree)
     return tree
 
 
@@ -53,9 +59,10 @@ def engine_of(tree: Path) -> Path:
     if int(subprocess.check_output(words, env=environment)) == PROTOCOL:
         return find_engine()
     build = tree / "build/engine"
-    if not (build / "build.ninja").exists():
-        subprocess.run(("meson", "setup", build, tree / "dataplane/engine"), check=True)
-    subprocess.run(("ninja", "-C", build, "headrace-engine"), check=True)
+    with building(build):
+        if not (build / "build.ninja").exists():
+            subprocess.run(("meson", "setup", build, tree / "dataplane/engine"), check=True)
+        subprocess.run(("ninja", "-C", build, "headrace-engine"), check=True)
     return build / "headrace-engine"
 
 

@@ -177,7 +177,7 @@ class World:
         """Apply the CRDs, the anchor, and the service accounts with their rights."""
         forced = ("--server-side", "--force-conflicts")
         self.api.kubectl("apply", *forced, "-f", self._chart / "files/crds")
-        self.api.kubectl("wait", "--for=condition=Established", "crd", "--all")
+        self.api.wait("--for=condition=Established", "crd", "--all")
         self.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         self.api.kubectl("apply", "-f", "-", stdin=self._rendered)
 
@@ -542,7 +542,7 @@ class Operator:
     def stop(self) -> int:
         """End it as kubelet does; returns its exit status."""
         self.process.terminate()
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=60)
 
     def kill(self) -> None:
         """End it without a word."""

@@ -6,16 +6,33 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from headrace_cli.errors import CommandError
 from headrace_demo import lab
-from headrace_demo.lab import cable, command, until
+from headrace_demo.lab import cable, command
 
 _SCRIPT = Path(__file__).with_name("sandbox.sh")
 _LAST_LINES = 15
+_POLL_SECONDS = 0.01, 0.5
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    """Poll a condition. Raises CommandError when it does not come true in time.
+
+    The longer it takes the rarer: conditions run kubectl, and many at once would leave no CPU to
+    what they wait for.
+    """
+    began = time.monotonic()
+    shortest, longest = _POLL_SECONDS
+    while not condition():
+        waited = time.monotonic() - began
+        if waited > seconds:
+            raise CommandError(f"waited {seconds:g} s in vain: {what}")
+        time.sleep(min(max(waited / 10, shortest), longest))
 
 
 @dataclass(frozen=True)
@@ -164,11 +181,12 @@ class Sandbox:
 def only_child(pid: int) -> int:
     """Return the child of a process that has one, or will have in a moment."""
     children = Path(f"/proc/{pid}/task/{pid}/children")
-    deadline = time.monotonic() + 5.0
+    deadline = time.monotonic() + 30.0
     while time.monotonic() < deadline:
         found = children.read_text().split()
         if found:
             return int(found[0])
+        time.sleep(0.001)
     raise CommandError(f"process {pid} started nothing")
 
 

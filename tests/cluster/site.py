@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from headrace_cli.errors import CommandError
-from headrace_demo.lab import Pinger, until
+from headrace_demo.lab import Pinger
 from tests.cluster.chart import CHART, NAMESPACE
 from tests.cluster.cluster import Cluster, Node
 from tests.cluster.images import Images
-from tests.cluster.sandbox import Namespace, only_child
+from tests.cluster.sandbox import Namespace, only_child, until
 from tests.e2e.conftest import VM1, VM2, echoes
 
 REPOSITORY = Path(__file__).parents[2]

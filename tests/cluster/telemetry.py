@@ -21,7 +21,7 @@ import yaml
 from headrace_api import Json
 from headrace_cli.errors import CommandError
 from tests.cluster.cluster import Api
-from tests.cluster.gotools import go_tools
+from tests.cluster.gotools import building, go_tools
 from tests.cluster.sandbox import Namespace, until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -76,24 +76,29 @@ def prometheus_tar() -> Path:
     """
     programs = go_tools(_MODULE, _TAGS)
     tar = programs / "prometheus.tar"
-    if not tar.exists():
-        with tempfile.TemporaryDirectory() as name:
-            work = Path(name)
-            (work / "Containerfile").write_text(
-                'FROM scratch\nCOPY prometheus /bin/\nENTRYPOINT ["/bin/prometheus"]\n'
-            )
-            store = ("--storage-driver=vfs", f"--root={work}/store", f"--runroot={work}/run")
-            tag, file = f"--tag={PROMETHEUS}", f"--file={work}/Containerfile"
-            archive = f"docker-archive:{work}/image.tar:{PROMETHEUS}"
-            for words in (
-                ("build", "--quiet", "--isolation=chroot", tag, file, str(programs)),
-                ("push", "--quiet", PROMETHEUS, archive),
-            ):
-                subprocess.run(("buildah", *store, *words), check=True, stdout=subprocess.DEVNULL)
-            new = tar.with_suffix(".new")
-            new.write_bytes((work / "image.tar").read_bytes())
-            new.replace(tar)
+    with building(tar):
+        if not tar.exists():
+            _build_tar(programs, tar)
     return tar
+
+
+def _build_tar(programs: Path, tar: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        (work / "Containerfile").write_text(
+            'FROM scratch\nCOPY prometheus /bin/\nENTRYPOINT ["/bin/prometheus"]\n'
+        )
+        store = ("--storage-driver=vfs", f"--root={work}/store", f"--runroot={work}/run")
+        tag, file = f"--tag={PROMETHEUS}", f"--file={work}/Containerfile"
+        archive = f"docker-archive:{work}/image.tar:{PROMETHEUS}"
+        for words in (
+            ("build", "--quiet", "--isolation=chroot", tag, file, str(programs)),
+            ("push", "--quiet", PROMETHEUS, archive),
+        ):
+            subprocess.run(("buildah", *store, *words), check=True, stdout=subprocess.DEVNULL)
+        new = tar.with_suffix(".new")
+        new.write_bytes((work / "image.tar").read_bytes())
+        new.replace(tar)
 
 
 class Prometheus:

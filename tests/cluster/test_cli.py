@@ -216,7 +216,7 @@ def probe(cluster: Cluster, cluster_namespace: str) -> str:
     """A pod with the labels of a dataplane pod, in a namespace, which is returned."""
     pod = POD.format(namespace=cluster_namespace, node="node-a", image=IMAGE)
     cluster.kubectl("apply", "-f", "-", stdin=pod)
-    cluster.kubectl("-n", cluster_namespace, "wait", "--for=condition=Ready", "pod/probe")
+    cluster.wait("--for=condition=Ready", "pod/probe", "-n", cluster_namespace)
     return cluster_namespace
 
 

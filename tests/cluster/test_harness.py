@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from headrace_cli.errors import CommandError
-from headrace_demo.lab import until
 from tests.cluster.cluster import IMAGE, REPOSITORY, Cluster, Node
+from tests.cluster.sandbox import until
 
 SECONDS = 60.0
 
@@ -37,7 +37,7 @@ def start_pod(cluster: Cluster, namespace: str, node: Node) -> str:
         },
     }
     cluster.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
-    cluster.kubectl("wait", "--for=condition=Ready", f"pod/{node.name}", "-n", namespace)
+    cluster.wait("--for=condition=Ready", f"pod/{node.name}", "-n", namespace)
     return node.name
 
 

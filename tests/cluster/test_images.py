@@ -90,9 +90,13 @@ def test_size(images: Images) -> None:
         assert sum(getattr(images, name).files.values()) < limit, name
 
 
-@pytest.fixture
-def pods(cluster: Cluster, images: Images, cluster_namespace: str) -> Callable[..., str]:
+@pytest.fixture(scope="module")
+def loaded(cluster: Cluster, images: Images) -> None:
     cluster.nodes[0].load_images(images.operator.tar, images.dataplane.tar)
+
+
+@pytest.fixture
+def pods(cluster: Cluster, loaded: None, cluster_namespace: str) -> Callable[..., str]:
     pod = ("--namespace", cluster_namespace)
 
     def kubectl(*words: str, stdin: Json | None = None) -> str:
@@ -134,7 +138,9 @@ def confined(image: Image, **container: JsonValue) -> Json:
 
 def test_operator_starts_without_root(pods: Callable[..., str], images: Images) -> None:
     pods("create", "-f", "-", stdin=confined(images.operator, args=["--help"]))
-    pods("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/headrace-operator")
+    pods(
+        "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/headrace-operator", "--timeout=80s"
+    )
     assert pods("logs", "headrace-operator").startswith("usage: headrace-operator")
 
 

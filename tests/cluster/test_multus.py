@@ -91,7 +91,7 @@ def site(cluster: Cluster, images: Images) -> Iterator[Site]:
         site.install(**values)
         site.apply(EXAMPLE.parent / "pods/pipeline.yaml")
         apply(site, CRD)
-        cluster.kubectl("wait", "crd", KIND, "--for=condition=Established")
+        cluster.wait("crd", KIND, "--for=condition=Established")
         for node in site.nodes:
             path = node.namespace.path(f"{CONFIG['binDir']}/multus")
             path.write_bytes(program)

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from headrace_cli.errors import CommandError
-from headrace_demo.lab import Pings, until
+from headrace_demo.lab import Pings
 from tests.cluster.chart import NAMESPACE
 from tests.cluster.cluster import Cluster, Node
 from tests.cluster.images import Images
-from tests.cluster.sandbox import Namespace
+from tests.cluster.sandbox import Namespace, until
 from tests.cluster.site import EXAMPLE, OPERATOR, SECONDS, ClusterPinger, Site, processes
 from tests.cluster.telemetry import Prometheus, impatient_rules, pod_jobs, scraping
 from tests.e2e.conftest import VM3, echoes

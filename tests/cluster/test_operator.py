@@ -605,7 +605,7 @@ def test_a_refused_daemon_set_is_a_condition(start: Any, world: World) -> None:
     quota = ("quota", "none", "-n", NAMESPACE)
     world.api.kubectl("create", *quota, "--hard=count/daemonsets.apps=0")
     counted = "--for=jsonpath={.status.hard}"
-    world.api.kubectl("wait", "quota/none", "-n", NAMESPACE, counted)
+    world.api.wait("quota/none", "-n", NAMESPACE, counted)
     start()
     two_nodes(world)
 
