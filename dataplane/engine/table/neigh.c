@@ -8,8 +8,10 @@
 
 #include "../control/addr.h"
 #include "../control/list.h"
-#include "../graph/packet.h"
+#include "../packet/arp.h"
+#include "../packet/nd.h"
 #include "../port/port.h"
+#include "../worker.h"
 #include "event.h"
 #include "json.h"
 

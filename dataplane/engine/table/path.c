@@ -8,7 +8,7 @@
 #include "../control/map.h"
 #include "../control/spec.h"
 #include "../control/store.h"
-#include "../graph/nodes.h"
+#include "../packet/frame.h"
 #include "../rcu.h"
 #include "adj.h"
 #include "interface.h"

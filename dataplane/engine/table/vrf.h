@@ -7,11 +7,30 @@
 #define HR_VRF_H
 
 #include "../fib/fib.h"
+#include "../packet/load.h"
 
 struct hr_vrf {
 	struct hr_fib *fib4, *fib6;
 	uint32_t vni;
 	uint32_t owner; /**< Owner number of its own routes (gateways, multicast) in the FIBs. */
 };
+
+/** Adjacency of one address, for exceptions; bursts use the bulk lookups. */
+static inline uint32_t
+hr_vrf_lookup(const struct hr_vrf *vrf, const uint8_t *ip)
+{
+	uint32_t adj;
+
+	if ((ip[0] >> 4) == 4) {
+		rte_be32_t dst = hr_load32(ip + 16);
+
+		hr_fib4_lookup(vrf->fib4, &dst, &adj, 1);
+	} else {
+		const struct hr_ip6 *dst = (const void *)(ip + 24);
+
+		hr_fib6_lookup(vrf->fib6, &dst, &adj, 1);
+	}
+	return adj;
+}
 
 #endif

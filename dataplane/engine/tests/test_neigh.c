@@ -8,7 +8,8 @@
 #include <rte_eal.h>
 
 #include "../control/list.h"
-#include "../graph/packet.h"
+#include "../packet/arp.h"
+#include "../packet/nd.h"
 #include "../table/event.h"
 #include "../table/neigh.h"
 
