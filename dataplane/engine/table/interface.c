@@ -4,11 +4,11 @@
 #include <stdlib.h>
 
 #include "../control/addr.h"
+#include "../control/json.h"
 #include "../control/list.h"
 #include "../control/map.h"
 #include "../rcu.h"
 #include "../worker.h"
-#include "json.h"
 #include "locals.h"
 #include "network.h"
 #include "path.h"

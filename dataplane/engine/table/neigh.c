@@ -7,13 +7,13 @@
 #include <rte_jhash.h>
 
 #include "../control/addr.h"
+#include "../control/json.h"
 #include "../control/list.h"
 #include "../packet/arp.h"
 #include "../packet/nd.h"
 #include "../port/port.h"
 #include "../worker.h"
 #include "event.h"
-#include "json.h"
 
 /** Records taken by one call of hr_events_poll(), and at once. */
 #define EVENTS_MAX 1024

@@ -4,11 +4,11 @@
 #include <stdlib.h>
 
 #include "../control/addr.h"
+#include "../control/json.h"
 #include "../control/list.h"
 #include "../control/store.h"
 #include "../rcu.h"
 #include "adj.h"
-#include "json.h"
 #include "locals.h"
 #include "path.h"
 

@@ -6,11 +6,11 @@
 #include <stdlib.h>
 
 #include "../control/addr.h"
+#include "../control/json.h"
 #include "../control/list.h"
 #include "../control/map.h"
 #include "../control/store.h"
 #include "adj.h"
-#include "json.h"
 #include "network.h"
 #include "path.h"
 

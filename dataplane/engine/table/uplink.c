@@ -4,9 +4,9 @@
 #include <stdlib.h>
 
 #include "../control/addr.h"
+#include "../control/json.h"
 #include "../control/list.h"
 #include "../worker.h"
-#include "json.h"
 #include "path.h"
 #include "underlay.h"
 

@@ -26,6 +26,7 @@
 #include "../control/store.h"
 #include "../control/txn.h"
 #include "../port/port.h"
+#include "../port/queues.h"
 #include "../rcu.h"
 #include "../worker.h"
 
