@@ -11,22 +11,7 @@
 #include "adj.h"
 #include "locals.h"
 #include "path.h"
-
-uint32_t
-hr_route_owner(void)
-{
-	static uint32_t last;
-
-	return ++last;
-}
-
-struct hr_vrf *
-hr_network_vrf(const char *name)
-{
-	const struct hr_object *object = hr_store_get(HR_KIND_NETWORK, name);
-
-	return object == NULL ? NULL : object->state;
-}
+#include "vrf.h"
 
 uint64_t
 hr_network_fib_bytes(void)

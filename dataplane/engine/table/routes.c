@@ -11,8 +11,8 @@
 #include "../control/map.h"
 #include "../control/store.h"
 #include "adj.h"
-#include "network.h"
 #include "path.h"
+#include "vrf.h"
 
 struct slice {
 	uint32_t owner; /**< Changes with each spec, so that what a new spec kept is not deleted. */

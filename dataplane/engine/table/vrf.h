@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * @file
- * VRFs: the routing tables of a VirtualNetwork, as workers see them.
+ * VRFs: the routing tables of a VirtualNetwork.
  */
 #ifndef HR_VRF_H
 #define HR_VRF_H
@@ -32,5 +32,10 @@ hr_vrf_lookup(const struct hr_vrf *vrf, const uint8_t *ip)
 	}
 	return adj;
 }
+
+/** The VRF of a network, NULL when there is none of this key. Control thread. */
+struct hr_vrf *hr_network_vrf(const char *name);
+/** A number no other owner of routes has. Control thread. */
+uint32_t hr_route_owner(void);
 
 #endif

@@ -10,8 +10,13 @@
 #include "../control/list.h"
 #include "../packet/arp.h"
 #include "../packet/nd.h"
+#include "../table/adj.h"
 #include "../table/event.h"
 #include "../table/neigh.h"
+#include "../table/neigh_adj.h"
+#include "../table/neigh_event.h"
+#include "../table/neigh_queue.h"
+#include "../table/neigh_timer.h"
 
 #define CHECK(what)                                                                                \
 	do {                                                                                       \
