@@ -15,7 +15,7 @@ Graph = Mapping[str, set[str]]
 
 
 def includes(engine: Path) -> Iterator[tuple[Path, Path]]:
-    """Every file, by its path in the engine's folder, with each of the engine's that it includes."""
+    """Every file, by its path in the engine's folder, with each that it includes."""
     for file in sorted(engine.rglob("*.[ch]")):
         for name in INCLUDE.findall(file.read_text()):
             included = (file.parent / name).resolve()
