@@ -190,7 +190,7 @@ fuzz: setup ## Run each fuzzer for FUZZ_SECONDS (default 30)
 	[ -f $(BUILD_FUZZ)/build.ninja ] || CC=clang meson setup $(BUILD_FUZZ) $(ENGINE) \
 		--buildtype=debugoptimized -Dfuzzers=true -Db_sanitize=address,undefined -Db_lundef=false
 	ninja -C $(BUILD_FUZZ)
-	for fuzzer in $(BUILD_FUZZ)/fuzz_*; do
+	for fuzzer in $(BUILD_FUZZ)/*_fuzz; do
 		[ -f "$$fuzzer" ] || continue
 		$(say) "$$fuzzer for $(FUZZ_SECONDS) s"
 		mkdir -p "$$fuzzer.corpus"

@@ -27,7 +27,8 @@
 #include "rcu.h"
 #include "table/adj.h"
 #include "table/event.h"
-#include "table/neigh.h"
+#include "table/neigh_event.h"
+#include "table/neigh_timer.h"
 #include "telemetry.h"
 #include "worker.h"
 

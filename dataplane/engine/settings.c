@@ -5,7 +5,7 @@
  */
 #include "control/store.h"
 #include "table/locals.h"
-#include "table/neigh.h"
+#include "table/neigh_queue.h"
 #include "table/path.h"
 #include "table/underlay.h"
 #include "table/uplink.h"

@@ -16,6 +16,7 @@
 #include "port/port.h"
 #include "table/adj.h"
 #include "table/network.h"
+#include "table/vrf.h"
 #include "walk.h"
 #include "worker.h"
 

@@ -17,6 +17,7 @@
 
 #define HR_BURST 64                   /**< Most packets one walk of a graph takes in. */
 #define HR_MAX_PORTS RTE_MAX_ETHPORTS /**< Fixed when DPDK is built; 32 in Debian's. */
+#define HR_PORT_NO_ID UINT16_MAX      /**< The DPDK port id of none. */
 #define HR_MAX_WORKERS 64
 #define HR_MAX_NETWORKS 4096
 #define HR_MAX_ROUTES 1000000   /**< In all networks together. */

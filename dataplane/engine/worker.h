@@ -169,6 +169,15 @@ extern uint64_t hr_control_drops[HR_MAX_PORTS][HR_DROP_COUNT];
 /** Take one token of at most `burst`, refilled at `rate` a second. */
 bool hr_bucket_take(struct hr_bucket *bucket, uint64_t now, uint64_t rate, uint64_t burst);
 
+/** One token for an ICMP reply or error of this worker; a second's worth at once. */
+static inline bool
+hr_icmp_take(struct hr_worker *worker)
+{
+	const uint32_t rate = hr_worker_settings.icmp_per_second;
+
+	return hr_bucket_take(&worker->icmp, worker->now, rate, rate);
+}
+
 /* Packets that enter a graph other than from a port. */
 
 enum hr_inject_mode {

@@ -3,7 +3,6 @@
 #ifndef HR_FIB_PRIVATE_H
 #define HR_FIB_PRIVATE_H
 
-#include "fib.h"
 #include "trie.h"
 
 struct hr_fib {

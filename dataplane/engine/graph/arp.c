@@ -3,8 +3,10 @@
  * @file
  * headrace-arp: answers for the gateway, learns the endpoint (RFC 826, RFC 5227).
  */
+#include "../packet/arp.h"
 #include "../table/event.h"
-#include "packet.h"
+#include "address.h"
+#include "nodes.h"
 
 /** Well-formed, for IPv4 over Ethernet, and from whom the frame is from. */
 static bool

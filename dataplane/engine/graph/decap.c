@@ -4,8 +4,11 @@
  * headrace-decap: IPv6 from an uplink. The outer destination names the endpoint: one exact
  * lookup, strip, rewrite. Its network is in it, and in the outer source: one comparison.
  */
+#include "../packet/load.h"
 #include "../table/locals.h"
-#include "packet.h"
+#include "address.h"
+#include "except.h"
+#include "nodes.h"
 #include "rewrite.h"
 
 #define OUTER (HR_L2_LEN + sizeof(struct rte_ipv6_hdr))

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/**
- * @file
- * Packets that leave a burst: which node they go to, or why they drop.
- */
+#include "except.h"
+
 #include <netinet/icmp6.h>
 #include <netinet/ip_icmp.h>
 
-#include "rewrite.h"
+#include "../packet/flow_hash.h"
+#include "../packet/ip.h"
+#include "../table/vrf.h"
+#include "nodes.h"
+
+/** Networks one packet may pass through by HR_OP_NETWORK. */
+#define NETWORK_HOPS 4
 
 static bool
 is_ip4(const uint8_t *ip)
@@ -84,6 +88,29 @@ hr_except(struct rte_graph *graph, struct rte_node *node, struct hr_worker *work
 	}
 }
 
+/**
+ * Follow what stands between a lookup and a way out: ECMP groups and other networks.
+ * @return an adjacency whose op is neither; HR_ADJ_MAX when there are too many networks
+ */
+static uint32_t
+follow(uint32_t adj, const uint8_t *ip)
+{
+	for (unsigned hops = 0; hops < NETWORK_HOPS; hops++) {
+		const struct hr_adj *a = &hr_adjs[adj];
+
+		if (a->op == HR_OP_ECMP) {
+			adj = a->ecmp->bucket[hr_flow_hash(ip) % HR_ECMP_BUCKETS];
+			a = &hr_adjs[adj];
+		}
+		if (a->op != HR_OP_NETWORK)
+			return adj;
+		adj = hr_vrf_lookup(a->vrf, ip);
+		if (hr_adjs[adj].op == HR_OP_LOCAL)
+			return HR_ADJ_MARTIAN;
+	}
+	return HR_ADJ_MAX;
+}
+
 const struct hr_adj *
 hr_divert(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
 		struct rte_mbuf *m, uint32_t index)
@@ -91,7 +118,7 @@ hr_divert(struct rte_graph *graph, struct rte_node *node, struct hr_worker *work
 	const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
 	const struct hr_adj *adj;
 
-	index = hr_follow(index, ip);
+	index = follow(index, ip);
 	if (index == HR_ADJ_MAX) {
 		hr_drop(worker, m, HR_DROP_NETWORK_LOOP);
 		return NULL;

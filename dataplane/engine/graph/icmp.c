@@ -6,9 +6,12 @@
  *
  * The error quotes the packet in a buffer of its own: the packet may be a chain of segments.
  */
+#include <netinet/icmp6.h>
 #include <netinet/ip_icmp.h>
 
-#include "packet.h"
+#include "../packet/icmp.h"
+#include "../packet/ip6.h"
+#include "nodes.h"
 
 /** Most of an error that every host takes: RFC 1812 4.3.2.3, RFC 8200 5. */
 #define ERROR4_MAX 576

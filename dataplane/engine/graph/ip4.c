@@ -3,7 +3,9 @@
  * @file
  * headrace-ip4: IPv4 from an Interface: validate, check the source, look up, rewrite.
  */
-#include "rewrite.h"
+#include "../table/vrf.h"
+#include "forward.h"
+#include "oddity.h"
 
 static inline bool
 source_is_allowed(const struct hr_port_ctx *in, rte_be32_t source)

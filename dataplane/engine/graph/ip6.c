@@ -3,7 +3,9 @@
  * @file
  * headrace-ip6: IPv6 from an Interface: validate, check the source, look up, rewrite.
  */
-#include "rewrite.h"
+#include "../table/vrf.h"
+#include "forward.h"
+#include "oddity.h"
 
 #define SHORTEST (HR_L2_LEN + sizeof(struct rte_ipv6_hdr))
 

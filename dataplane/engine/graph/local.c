@@ -4,10 +4,13 @@
  * headrace-local: packets addressed to the engine itself, or to a group. Answers echo requests
  * (RFC 792, RFC 4443), passes neighbour discovery on.
  */
+#include <netinet/icmp6.h>
 #include <netinet/ip_icmp.h>
 
+#include "../packet/icmp.h"
 #include "../table/locals.h"
-#include "packet.h"
+#include "address.h"
+#include "nodes.h"
 
 /** An echo message without data. */
 #define ECHO_LEN 8

@@ -4,9 +4,11 @@
  * headrace-nd: neighbour discovery (RFC 4861). Answers for the gateway on Interfaces and for
  * the underlay addresses that live here on uplinks, learns neighbours, is the endpoints' router.
  */
+#include "../packet/nd.h"
 #include "../table/event.h"
 #include "../table/locals.h"
-#include "packet.h"
+#include "address.h"
+#include "nodes.h"
 
 /** What a message says, copied: the answer overwrites it. */
 struct question {

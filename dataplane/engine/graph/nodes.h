@@ -13,7 +13,7 @@
 #ifndef HR_NODES_H
 #define HR_NODES_H
 
-#include "../table/adj.h"
+#include "../packet/frame.h"
 #include "../worker.h"
 
 enum hr_edge {
@@ -63,27 +63,7 @@ hr_icmp_error_mark(struct rte_mbuf *m, uint8_t type, uint8_t code, uint16_t mtu,
 	m->hash.fdir.hi = reason;
 }
 
-/**
- * For HR_EDGE_RESOLVE: the adjacency the lookup gave. TTL is already less. The packet may wait
- * longer than the adjacency lives; its serial number tells, so that it never leaves by another.
- */
-static inline void
-hr_adj_mark(struct rte_mbuf *m, uint32_t adj)
-{
-	m->hash.fdir.lo = adj;
-	m->hash.fdir.hi = hr_adjs[adj].serial << 8;
-}
-
-/** Whether a packet's adjacency still is the one that hr_adj_mark() marked. */
-static inline bool
-hr_adj_mark_holds(const struct rte_mbuf *m)
-{
-	return ((hr_adjs[m->hash.fdir.lo].serial ^ (m->hash.fdir.hi >> 8)) & 0xffffff) == 0;
-}
-
 /** Worker 0: send what the other workers handed over for devices with too few queues. */
 void hr_tx_drain(struct hr_worker *worker);
-
-#define HR_L2_LEN 14
 
 #endif

@@ -3,6 +3,8 @@
  * @file
  * headrace-rx: takes in one burst of one port and says what it is. Source of every walk.
  */
+#include "../packet/flow_hash.h"
+#include "nodes.h"
 #include "rewrite.h"
 
 #define IP4 RTE_BE16(RTE_ETHER_TYPE_IPV4)

@@ -3,7 +3,7 @@
  * @file
  * headrace-tx: sends finished frames out of mbuf->port.
  */
-#include "../port/port.h"
+#include "../port/queues.h"
 #include "nodes.h"
 
 static void

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * @file
- * One DPDK device: probe, configure and start it, change it, ask about it, close it. Control
- * thread. What differs between drivers is known here and nowhere else.
+ * One DPDK device that is open (open.h): change it, ask about it. Control thread. What differs
+ * between drivers is known here and in what open.c includes, and nowhere else.
  */
 #ifndef HR_PORT_DEVICE_H
 #define HR_PORT_DEVICE_H
 
 #include <rte_ring.h>
 
-#include "../control/spec.h"
-#include "port.h"
+#include "../types.h"
 
 #define HR_DEVICE_WHY 256 /**< Room for why a device cannot be had. */
+#define HR_PORT_QUEUES 16 /**< Receive queues of one port, at most. */
 
 struct hr_device {
 	uint16_t id;         /**< DPDK port id; HR_PORT_NO_ID while closed. */
@@ -32,19 +32,8 @@ const char *hr_device_name(const char *devargs, char name[RTE_ETH_NAME_MAX_LEN])
 /** Whether DPDK has an Ethernet device of that name; *id is its port, or as it was. */
 bool hr_device_find(const char *name, uint16_t *id);
 
-/**
- * Probe, configure and start a device. It receives from then on, though nobody polls it.
- *
- * @param mtu wanted L3 MTU, bytes; device->mtu is what came of it
- * @param why text for people when it fails: which step, and what to do
- * @return 0; -EAGAIN when all is well but the peer, whose socket it is, is not there yet;
- * -ENOSPC when all port ids are taken; -EBUSY when the device is in use already; another -errno
- */
-int hr_device_open(struct hr_device *device, const struct hr_port_spec *spec, uint16_t mtu,
-		char why[HR_DEVICE_WHY]);
-
-/** Stop, close and remove. No worker may use it any more. A closed device stays closed. */
-void hr_device_close(struct hr_device *device);
+/** An L3 MTU, or as much of it as the device and our buffers allow. */
+uint16_t hr_device_possible_mtu(const struct rte_eth_dev_info *info, uint16_t mtu);
 
 /**
  * Change the MTU as far as the device and the size of our buffers allow; device->mtu says.
@@ -66,6 +55,9 @@ bool hr_device_link_up(const struct hr_device *device);
 
 /** Whether the hardware, or the kernel device to watch, has gone away. @param netdev its name */
 bool hr_device_vanished(const struct hr_device *device, const char *netdev);
+
+/** Forget that hardware was removed which had this port id before. */
+void hr_device_forget(uint16_t id);
 
 /** Watch for hardware removal. 0, or -errno. */
 int hr_device_init(void);

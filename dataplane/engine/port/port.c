@@ -9,12 +9,13 @@
 #include <rte_log.h>
 
 #include "../control/addr.h"
+#include "../control/json.h"
 #include "../control/list.h"
 #include "../control/store.h"
 #include "../control/txn.h"
-#include "../table/json.h"
 #include "../worker.h"
 #include "device.h"
+#include "open.h"
 #include "queues.h"
 
 /** Between two tries to open a device that is gone. */

@@ -9,8 +9,6 @@
 #ifndef HR_PORT_H
 #define HR_PORT_H
 
-#include <rte_ring.h>
-
 #include "../control/list.h"
 #include "../types.h"
 
@@ -29,7 +27,6 @@ struct hr_port;
 struct hr_port *hr_port_get(const char *name);
 const char *hr_port_name(const struct hr_port *port);
 /** DPDK port id; HR_PORT_NO_ID while the device is gone. */
-#define HR_PORT_NO_ID UINT16_MAX
 uint16_t hr_port_id(const struct hr_port *port);
 enum hr_port_state hr_port_state(const struct hr_port *port);
 const char *hr_port_state_name(enum hr_port_state state);
@@ -83,18 +80,5 @@ hr_list_fn hr_list_port;
  * @param ctx from malloc(); NULL: the port belongs to nothing, its packets drop as NO_INTERFACE
  */
 void hr_port_ctx_set(uint16_t port, const struct hr_port_ctx *ctx);
-
-/* For workers: devices that have fewer transmit queues than there are workers. */
-
-/** Where a worker whose txq[] is HR_TXQ_NONE puts packets; NULL: the port is gone. MP/SC. */
-extern struct rte_ring *hr_tx_ring[HR_MAX_PORTS];
-
-/** Ports whose ring worker 0 drains into their transmit queue 0. Immutable once published. */
-struct hr_tx_shared {
-	uint16_t n;
-	uint16_t port[HR_MAX_PORTS];
-};
-/** Never NULL. Read with hr_read(). */
-extern const struct hr_tx_shared *hr_tx_shared;
 
 #endif

@@ -11,9 +11,6 @@
 
 #include "device.h"
 
-/** Receive queues of one port, at most. */
-#define HR_PORT_QUEUES 16
-
 /** Workers start to use the device. */
 void hr_queues_attach(const struct hr_device *device);
 
@@ -22,5 +19,18 @@ void hr_queues_detach(const struct hr_device *device);
 
 /** The worker that polls a receive queue of an attached device. */
 uint16_t hr_queues_worker(uint16_t id, uint16_t queue);
+
+/* For workers: devices that have fewer transmit queues than there are workers. */
+
+/** Where a worker whose txq[] is HR_TXQ_NONE puts packets; NULL: the port is gone. MP/SC. */
+extern struct rte_ring *hr_tx_ring[HR_MAX_PORTS];
+
+/** Ports whose ring worker 0 drains into their transmit queue 0. Immutable once published. */
+struct hr_tx_shared {
+	uint16_t n;
+	uint16_t port[HR_MAX_PORTS];
+};
+/** Never NULL. Read with hr_read(). */
+extern const struct hr_tx_shared *hr_tx_shared;
 
 #endif

@@ -95,4 +95,22 @@ hr_adj_set_op(struct hr_adj *adj, enum hr_op op)
 	__atomic_store_n(&adj->op, (uint8_t)op, __ATOMIC_RELEASE);
 }
 
+/**
+ * For HR_EDGE_RESOLVE: the adjacency the lookup gave. TTL is already less. The packet may wait
+ * longer than the adjacency lives; its serial number tells, so that it never leaves by another.
+ */
+static inline void
+hr_adj_mark(struct rte_mbuf *m, uint32_t adj)
+{
+	m->hash.fdir.lo = adj;
+	m->hash.fdir.hi = hr_adjs[adj].serial << 8;
+}
+
+/** Whether a packet's adjacency still is the one that hr_adj_mark() marked. */
+static inline bool
+hr_adj_mark_holds(const struct rte_mbuf *m)
+{
+	return ((hr_adjs[m->hash.fdir.lo].serial ^ (m->hash.fdir.hi >> 8)) & 0xffffff) == 0;
+}
+
 #endif

@@ -1,44 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "interface.h"
-
+/**
+ * @file
+ * Interfaces as commits and ports change them. Control thread.
+ */
 #include <stdlib.h>
 
 #include "../control/addr.h"
+#include "../control/json.h"
 #include "../control/list.h"
-#include "../control/map.h"
 #include "../rcu.h"
 #include "../worker.h"
-#include "json.h"
+#include "interface_state.h"
 #include "locals.h"
-#include "network.h"
+#include "neigh_adj.h"
 #include "path.h"
+#include "vrf.h"
 
 /**
  * The gateway's MAC address on virtual devices: the same everywhere, so that an endpoint that
  * moves to another node finds its gateway where it was. Locally administered.
  */
 static const struct rte_ether_addr anycast_mac = {.addr_bytes = {0x02, 0x68, 0x72, 0, 0, 1}};
-
-static struct hr_map by_underlay;
-
-const struct hr_interface *
-hr_interface_by_underlay(const struct hr_ip6 *underlay)
-{
-	return hr_map_get(&by_underlay, underlay->b, sizeof(underlay->b));
-}
-
-void
-hr_interface_rewrite(const struct hr_interface *interface, struct hr_adj *adj)
-{
-	const struct hr_interface_spec *spec = interface->object->spec;
-
-	memset(adj->rewrite, 0, sizeof(adj->rewrite));
-	memcpy(adj->rewrite + RTE_ETHER_ADDR_LEN, interface->gateway_mac.addr_bytes,
-			RTE_ETHER_ADDR_LEN);
-	adj->mtu = spec->mtu;
-	adj->port = interface->port_id;
-	adj->ready_op = HR_OP_ETH;
-}
 
 static void
 add_source(struct hr_port_ctx *ctx, const struct hr_addr *addr, uint8_t len)
@@ -142,7 +124,7 @@ prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *
 	RTE_SET_USED(txn);
 	RTE_SET_USED(key);
 	RTE_SET_USED(new_spec);
-	if (hr_map_reserve(&by_underlay, HR_MAX_PORTS * (1 + HR_MAX_FORMER)) != 0)
+	if (hr_interface_reserve() != 0)
 		goto fail;
 	if (old != NULL)
 		return 0;
@@ -169,33 +151,6 @@ abort_prepared(void *state)
 		return;
 	hr_adj_free(interface->adj);
 	free(interface);
-}
-
-/** Forget the underlay addresses but those that another Interface took over in this commit. */
-static void
-release_underlay(struct hr_interface *interface)
-{
-	for (uint16_t i = 0; i < interface->n_underlay; i++) {
-		const struct hr_ip6 *underlay = &interface->underlay[i];
-
-		if (hr_interface_by_underlay(underlay) == interface)
-			hr_map_remove(&by_underlay, underlay->b, sizeof(underlay->b));
-	}
-	interface->n_underlay = 0;
-}
-
-static void
-take_underlay(struct hr_interface *interface, const struct hr_interface_spec *spec)
-{
-	interface->n_underlay = 1 + spec->n_former;
-	interface->underlay[0] = spec->underlay;
-	memcpy(&interface->underlay[1], spec->former, spec->n_former * sizeof(spec->former[0]));
-	for (uint16_t i = 0; i < interface->n_underlay; i++) {
-		const struct hr_ip6 *underlay = &interface->underlay[i];
-
-		hr_map_remove(&by_underlay, underlay->b, sizeof(underlay->b));
-		hr_map_put(&by_underlay, underlay->b, sizeof(underlay->b), interface);
-	}
 }
 
 static bool
@@ -265,8 +220,8 @@ apply(struct hr_object *object, void *old_spec, void *prepared)
 		object->state = prepared;
 	interface = object->state;
 	interface->object = object;
-	release_underlay(interface);
-	take_underlay(interface, spec);
+	hr_interface_release_underlay(interface);
+	hr_interface_take_underlay(interface, spec);
 	if (keeps_endpoint(interface, old, spec)) {
 		publish(interface);
 		if (strcmp(old->network, spec->network) != 0)
@@ -289,7 +244,7 @@ remove_interface(struct hr_object *object)
 	struct hr_interface *interface = object->state;
 	const uint16_t n_underlay = interface->n_underlay;
 
-	release_underlay(interface);
+	hr_interface_release_underlay(interface);
 	hr_locals_rebuild(object);
 	leave_port(interface);
 	hr_path_refresh(interface->underlay, n_underlay);

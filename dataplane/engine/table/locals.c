@@ -5,7 +5,7 @@
 
 #include "../control/addr.h"
 #include "../control/store.h"
-#include "interface.h"
+#include "interface_state.h"
 #include "underlay.h"
 
 static const struct hr_locals nothing;

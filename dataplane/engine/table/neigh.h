@@ -5,44 +5,17 @@
  *
  * Two kinds. An Interface's endpoint: one MAC address, asked for by any of the Interface's
  * addresses (ARP, ND), learned from what it sends, aged. An uplink's next hop: one IPv6 address
- * (RFC 4861). Adjacencies are bound to a neighbour; the neighbour keeps their MAC address and
- * op (ready_op, or HR_OP_RESOLVE) in step with its state. An Interface with an IPv6 gateway also
- * gets router advertisements, here because here are the timers.
- *
- * The list `neighbor` of control/list.h is here too: {"port","interface"|null,"address","mac"
- * |null,"state","ageSeconds"}, one item per address; filters port and address.
+ * (RFC 4861). Adjacencies are bound to a neighbour (neigh_adj.h); the neighbour keeps their MAC
+ * address and op (ready_op, or HR_OP_RESOLVE) in step with its state. An Interface with an IPv6
+ * gateway also gets router advertisements, here because here are the timers.
  */
 #ifndef HR_NEIGH_H
 #define HR_NEIGH_H
 
 #include "../types.h"
-#include "adj.h"
-
-#define HR_NEIGH_QUEUE 64            /**< Packets that wait for one neighbour. */
-#define HR_NEIGH_WAITING_MAX 256     /**< hr_neigh_waiting_max unless it is set. */
-#define HR_NEIGH_TRIES 3             /**< RFC 4861 10: MAX_MULTICAST_SOLICIT, MAX_UNICAST_.. */
-#define HR_NEIGH_RETRY_MS 1000       /**< RETRANS_TIMER */
-#define HR_NEIGH_REACHABLE_MS 30000  /**< REACHABLE_TIME, then a neighbour is probed. */
-#define HR_NEIGH_STALE_MS 5000       /**< DELAY_FIRST_PROBE_TIME */
-#define HR_NEIGH_HOLD_MS 3000        /**< After no answer: packets drop, none is asked for. */
-#define HR_NEIGH_ADVERTISE_MS 200000 /**< Between router advertisements, up to an eighth less. */
-
-enum hr_neigh_state {
-	HR_NEIGH_UNRESOLVED, /**< Unknown: nobody asked, or there was no answer. */
-	HR_NEIGH_INCOMPLETE, /**< Asked, packets wait. */
-	HR_NEIGH_REACHABLE,
-	HR_NEIGH_STALE,  /**< Used, and to be confirmed. */
-	HR_NEIGH_PROBE,  /**< Used, and being asked. */
-	HR_NEIGH_STATIC, /**< From the configuration. */
-};
+#include "neigh_types.h"
 
 struct hr_neigh;
-
-/**
- * Most packets of one namespace that wait, for all neighbours together. A namespace is what an
- * Interface's key begins with, up to "/". What waits stays when it is lowered.
- */
-extern unsigned hr_neigh_waiting_max;
 
 /**
  * The endpoint of an Interface; the latest on a port is the one that learns. It is asked for at
@@ -78,19 +51,8 @@ struct hr_neigh *hr_neigh_next_hop(uint16_t port, const struct hr_ip6 *target,
  */
 void hr_neigh_put(struct hr_neigh *neigh);
 
-/** Keep this adjacency in step from now on (sets MAC address and op at once). */
-void hr_neigh_bind(struct hr_neigh *neigh, uint32_t adj);
-/** Leave the adjacency as it is from now on. Unbound ones are left alone. */
-void hr_neigh_unbind(uint32_t adj);
-
 /** @param mac zero when not known; may be NULL */
 enum hr_neigh_state hr_neigh_state(const struct hr_neigh *neigh, struct rte_ether_addr *mac);
 const char *hr_neigh_state_name(enum hr_neigh_state state);
-
-/** Timers: resolution, aging, periodic router advertisements. Called by the control loop. */
-void hr_neigh_tick(uint64_t now_ms);
-
-/** Packets and events from workers, up to a bound per call. Called by the control loop. */
-void hr_events_poll(uint64_t now_ms);
 
 #endif

@@ -4,29 +4,14 @@
 #include <stdlib.h>
 
 #include "../control/addr.h"
+#include "../control/json.h"
 #include "../control/list.h"
 #include "../control/store.h"
 #include "../rcu.h"
 #include "adj.h"
-#include "json.h"
 #include "locals.h"
 #include "path.h"
-
-uint32_t
-hr_route_owner(void)
-{
-	static uint32_t last;
-
-	return ++last;
-}
-
-struct hr_vrf *
-hr_network_vrf(const char *name)
-{
-	const struct hr_object *object = hr_store_get(HR_KIND_NETWORK, name);
-
-	return object == NULL ? NULL : object->state;
-}
+#include "vrf.h"
 
 uint64_t
 hr_network_fib_bytes(void)

@@ -8,14 +8,14 @@
 #include "../control/map.h"
 #include "../control/spec.h"
 #include "../control/store.h"
-#include "../graph/nodes.h"
+#include "../packet/frame.h"
 #include "../rcu.h"
 #include "adj.h"
-#include "interface.h"
+#include "interface_state.h"
 #include "neigh.h"
-#include "network.h"
+#include "neigh_adj.h"
 #include "underlay.h"
-#include "uplink.h"
+#include "uplink_state.h"
 #include "vrf.h"
 
 enum path_type {

@@ -6,13 +6,13 @@
 #include <stdlib.h>
 
 #include "../control/addr.h"
+#include "../control/json.h"
 #include "../control/list.h"
 #include "../control/map.h"
 #include "../control/store.h"
 #include "adj.h"
-#include "json.h"
-#include "network.h"
 #include "path.h"
+#include "vrf.h"
 
 struct slice {
 	uint32_t owner; /**< Changes with each spec, so that what a new spec kept is not deleted. */

@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * Uplinks as commits and ports change them. Control thread.
+ */
 #include "uplink.h"
 
 #include <stdlib.h>
 
 #include "../control/addr.h"
+#include "../control/json.h"
 #include "../control/list.h"
 #include "../worker.h"
-#include "json.h"
 #include "path.h"
 #include "underlay.h"
+#include "uplink_state.h"
 
 /** The link-local address that a MAC address makes: RFC 4291 appendix A. */
 static struct hr_ip6
@@ -18,64 +23,6 @@ link_local_of(const struct rte_ether_addr *mac)
 
 	return (struct hr_ip6){.b = {0xfe, 0x80, 0, 0, 0, 0, 0, 0, m[0] ^ 2, m[1], m[2], 0xff, 0xfe,
 					       m[3], m[4], m[5]}};
-}
-
-static bool
-on_link(const struct hr_uplink_spec *spec, const struct hr_ip6 *addr)
-{
-	for (uint16_t i = 0; i < spec->n_on_link; i++)
-		if (hr_prefix_has6(&spec->on_link[i], addr))
-			return true;
-	return false;
-}
-
-/** Whether the uplink leads there, and better than the one before (on link, then by gateway). */
-static int
-preference(const struct hr_uplink *uplink, const struct hr_ip6 *destination)
-{
-	const struct hr_uplink_spec *spec = uplink->object->spec;
-
-	if (uplink->port_id == HR_PORT_NO_ID)
-		return 0;
-	return on_link(spec, destination) ? 2 : spec->has_gateway ? 1 : 0;
-}
-
-const struct hr_uplink *
-hr_uplink_choose(const struct hr_ip6 *destination, struct hr_ip6 *next_hop)
-{
-	const struct hr_uplink *candidates[HR_MAX_PORTS], *chosen;
-	const size_t count = hr_store_count(HR_KIND_UPLINK);
-	unsigned n = 0;
-	int best = 1;
-
-	for (size_t i = 0; i < count; i++) {
-		const struct hr_uplink *uplink = hr_store_at(HR_KIND_UPLINK, i)->state;
-		const int rank = uplink == NULL ? 0 : preference(uplink, destination);
-
-		if (rank > best) {
-			best = rank;
-			n = 0;
-		}
-		if (rank == best && n < HR_MAX_PORTS)
-			candidates[n++] = uplink;
-	}
-	if (n == 0)
-		return NULL;
-	chosen = candidates[(destination->b[15] ^ destination->b[14] ^ destination->b[7]) % n];
-	*next_hop = best == 2 ? *destination
-			      : ((const struct hr_uplink_spec *)chosen->object->spec)->gateway;
-	return chosen;
-}
-
-const struct rte_ether_addr *
-hr_uplink_fixed_mac(const struct hr_uplink *uplink, const struct hr_ip6 *next_hop)
-{
-	const struct hr_uplink_spec *spec = uplink->object->spec;
-
-	for (uint16_t i = 0; i < spec->n_neighbors; i++)
-		if (memcmp(&spec->neighbors[i].address, next_hop, sizeof(*next_hop)) == 0)
-			return &spec->neighbors[i].mac;
-	return NULL;
 }
 
 static void

@@ -1,17 +1,41 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * @file
- * VRFs: the routing tables of a VirtualNetwork, as workers see them.
+ * VRFs: the routing tables of a VirtualNetwork.
  */
 #ifndef HR_VRF_H
 #define HR_VRF_H
 
 #include "../fib/fib.h"
+#include "../packet/load.h"
 
 struct hr_vrf {
 	struct hr_fib *fib4, *fib6;
 	uint32_t vni;
 	uint32_t owner; /**< Owner number of its own routes (gateways, multicast) in the FIBs. */
 };
+
+/** Adjacency of one address, for exceptions; bursts use the bulk lookups. */
+static inline uint32_t
+hr_vrf_lookup(const struct hr_vrf *vrf, const uint8_t *ip)
+{
+	uint32_t adj;
+
+	if ((ip[0] >> 4) == 4) {
+		rte_be32_t dst = hr_load32(ip + 16);
+
+		hr_fib4_lookup(vrf->fib4, &dst, &adj, 1);
+	} else {
+		const struct hr_ip6 *dst = (const void *)(ip + 24);
+
+		hr_fib6_lookup(vrf->fib6, &dst, &adj, 1);
+	}
+	return adj;
+}
+
+/** The VRF of a network, NULL when there is none of this key. Control thread. */
+struct hr_vrf *hr_network_vrf(const char *name);
+/** A number no other owner of routes has. Control thread. */
+uint32_t hr_route_owner(void);
 
 #endif

@@ -3,10 +3,10 @@
  * @file
  * What `list` replies of all kinds share.
  */
-#ifndef HR_JSON_H
-#define HR_JSON_H
+#ifndef HR_CONTROL_JSON_H
+#define HR_CONTROL_JSON_H
 
-#include "../control/store.h"
+#include "store.h"
 
 void hr_json_append_addr(json_t *array, const struct hr_addr *addr);
 void hr_json_append_ip6(json_t *array, const struct hr_ip6 *ip6);

@@ -12,21 +12,14 @@
 #include <rte_cycles.h>
 #include <rte_eal.h>
 
-#include "../graph/arp.c"
-#include "../graph/icmp.c"
-#include "../graph/local.c"
-#include "../graph/nd.c"
-#include "../graph/resolve.c"
-#include "../graph/rx.c"
 #include "../table/underlay.h"
-
-#define CHECK(what)                                                                                \
-	do {                                                                                       \
-		if (!(what)) {                                                                     \
-			fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #what);         \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
+#include "../tests/check.h"
+#include "arp.c"
+#include "icmp.c"
+#include "local.c"
+#include "nd.c"
+#include "resolve.c"
+#include "rx.c"
 
 #define VM 3     /**< The port of an Interface. */
 #define UPLINK 5 /**< The port of an uplink. */
@@ -928,7 +921,7 @@ int
 main(void)
 {
 	char prefix[32];
-	char *argv[] = {"test_exceptions", "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry",
+	char *argv[] = {"exceptions_test", "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry",
 			"-m", "64", "--lcores", "0", "--log-level=error", "--file-prefix", prefix};
 	const char *patterns[] = {"headrace-*"};
 	struct rte_graph_param param = {

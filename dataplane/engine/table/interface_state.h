@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * @file
- * Interfaces: an endpoint behind a port, in a network. Control thread.
+ * Interfaces: an endpoint behind a port, in a network; which one has an underlay address. Control
+ * thread. How they change is in interface.c.
  */
-#ifndef HR_INTERFACE_H
-#define HR_INTERFACE_H
+#ifndef HR_INTERFACE_STATE_H
+#define HR_INTERFACE_STATE_H
 
 #include "../control/store.h"
 #include "../port/port.h"
@@ -28,5 +29,13 @@ const struct hr_interface *hr_interface_by_underlay(const struct hr_ip6 *underla
 
 /** Write an adjacency that delivers to the endpoint, but for what its neighbour writes. */
 void hr_interface_rewrite(const struct hr_interface *interface, struct hr_adj *adj);
+
+/** Make room for as many as there can be underlay addresses. 0, or -ENOMEM. */
+int hr_interface_reserve(void);
+/** Give it the underlay addresses of a spec, from whoever has them. */
+void hr_interface_take_underlay(struct hr_interface *interface,
+		const struct hr_interface_spec *spec);
+/** Forget the underlay addresses but those that another Interface took over in this commit. */
+void hr_interface_release_underlay(struct hr_interface *interface);
 
 #endif

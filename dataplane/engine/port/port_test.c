@@ -25,17 +25,11 @@
 #include "../control/list.h"
 #include "../control/store.h"
 #include "../control/txn.h"
-#include "../port/port.h"
 #include "../rcu.h"
+#include "../tests/check.h"
 #include "../worker.h"
-
-#define CHECK(condition)                                                                           \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #condition);    \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
+#include "port.h"
+#include "queues.h"
 
 /** Wait for a condition with the control loop going, for at most 20 seconds. */
 #define EVENTUALLY(condition)                                                                      \
@@ -684,7 +678,7 @@ static void
 set_up(void)
 {
 	char prefix[32];
-	char *argv[] = {"test_port", "--no-huge", "--no-shconf", "--no-pci", "-m", "128",
+	char *argv[] = {"port_test", "--no-huge", "--no-shconf", "--no-pci", "-m", "128",
 			"--lcores", "0", "--no-telemetry", "--log-level=error", "--file-prefix",
 			prefix};
 

@@ -8,17 +8,16 @@
 #include <rte_eal.h>
 
 #include "../control/list.h"
-#include "../graph/packet.h"
-#include "../table/event.h"
-#include "../table/neigh.h"
-
-#define CHECK(what)                                                                                \
-	do {                                                                                       \
-		if (!(what)) {                                                                     \
-			fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #what);         \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
+#include "../packet/arp.h"
+#include "../packet/nd.h"
+#include "../tests/check.h"
+#include "adj.h"
+#include "event.h"
+#include "neigh.h"
+#include "neigh_adj.h"
+#include "neigh_event.h"
+#include "neigh_queue.h"
+#include "neigh_timer.h"
 
 #define PORT 3
 
@@ -725,7 +724,7 @@ int
 main(void)
 {
 	char prefix[32];
-	char *argv[] = {"test_neigh", "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry",
+	char *argv[] = {"neigh_test", "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry",
 			"-m", "64", "--lcores", "0", "--log-level=error", "--file-prefix", prefix};
 	unsigned free_buffers;
 

@@ -8,17 +8,10 @@
 
 #include <rte_common.h>
 
-#include "../fib/fib_private.h"
 #include "../rcu.h"
+#include "../tests/check.h"
 #include "fib_oracle.h"
-
-#define CHECK(condition)                                                                           \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);            \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
+#include "fib_private.h"
 
 static uint64_t state;
 

@@ -3,7 +3,7 @@
 #ifndef HR_FIB_ORACLE_H
 #define HR_FIB_ORACLE_H
 
-#include "../fib/fib.h"
+#include "fib.h"
 
 struct oracle_route {
 	struct hr_ip6 key; /* IPv4: the first word */

@@ -4,17 +4,14 @@
  * Fuzzing of the FIB against the oracle (libFuzzer). The first byte is the family and the size of
  * the root; then come operations of 4 bytes: what, length, and two that choose the address.
  */
-#include <stdlib.h>
-
 #include <rte_common.h>
 
-#include "../fib/fib_private.h"
 #include "../rcu.h"
+#include "../tests/check.h"
 #include "fib_oracle.h"
+#include "fib_private.h"
 
 #define MAX_ROUTES 64
-
-#define CHECK(condition) ((condition) ? (void)0 : abort())
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "json.h"
 
-#include "../control/addr.h"
+#include "addr.h"
 
 void
 hr_json_append_addr(json_t *array, const struct hr_addr *addr)

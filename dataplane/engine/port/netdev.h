@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * Kernel devices that a port's device is made of.
+ */
+#ifndef HR_PORT_NETDEV_H
+#define HR_PORT_NETDEV_H
+
+/** Get a kernel device's flags, or set some besides. @return the flags, or -errno */
+int hr_netdev_flags(const char *name, int set);
+
+#endif

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "neigh_state.h"
+
+#include "neigh_adj.h"
+#include "neigh_ask.h"
+#include "neigh_private.h"
+#include "neigh_queue.h"
+
+void
+hr_neigh_enter(struct hr_neigh *neigh, enum hr_neigh_state state)
+{
+	const bool was_usable = hr_neigh_is_usable(neigh);
+
+	neigh->state = state;
+	neigh->tries = 0;
+	if (!hr_neigh_is_usable(neigh))
+		memset(&neigh->mac, 0, sizeof(neigh->mac));
+	if (hr_neigh_is_usable(neigh) != was_usable)
+		hr_neigh_tell_adjs(neigh);
+	switch (state) {
+	case HR_NEIGH_REACHABLE:
+		hr_neigh_timer_start(&neigh->timer,
+				HR_NEIGH_REACHABLE_MS -
+						hr_neigh_spread(neigh, HR_NEIGH_REACHABLE_MS / 4));
+		break;
+	case HR_NEIGH_STALE:
+		hr_neigh_timer_start(&neigh->timer, HR_NEIGH_STALE_MS);
+		break;
+	case HR_NEIGH_INCOMPLETE:
+	case HR_NEIGH_PROBE:
+		hr_neigh_ask(neigh, state == HR_NEIGH_PROBE);
+		hr_neigh_timer_start(&neigh->timer, HR_NEIGH_RETRY_MS);
+		return;
+	case HR_NEIGH_UNRESOLVED:
+	case HR_NEIGH_STATIC:
+		hr_neigh_timer_stop(&neigh->timer);
+		break;
+	}
+	hr_neigh_flush(neigh, hr_neigh_is_usable(neigh));
+}
+
+void
+hr_neigh_expired(struct hr_neigh *neigh)
+{
+	switch (neigh->state) {
+	case HR_NEIGH_REACHABLE:
+	case HR_NEIGH_STALE:
+		hr_neigh_enter(neigh, HR_NEIGH_PROBE);
+		break;
+	case HR_NEIGH_PROBE:
+	case HR_NEIGH_INCOMPLETE:
+		if (neigh->tries < HR_NEIGH_TRIES) {
+			hr_neigh_ask(neigh, neigh->state == HR_NEIGH_PROBE);
+			hr_neigh_timer_start(&neigh->timer, HR_NEIGH_RETRY_MS);
+			break;
+		}
+		/* One that was there is asked for again by the next packet. */
+		if (neigh->state == HR_NEIGH_INCOMPLETE)
+			neigh->hold_until_ms = hr_neigh_now + HR_NEIGH_HOLD_MS;
+		hr_neigh_enter(neigh, HR_NEIGH_UNRESOLVED);
+		break;
+	case HR_NEIGH_UNRESOLVED: /* A new endpoint: ask before any packet has to wait. */
+		hr_neigh_ask(neigh, false);
+		break;
+	case HR_NEIGH_STATIC:
+		break;
+	}
+}
+
+void
+hr_neigh_learn(struct hr_neigh *neigh, const struct rte_ether_addr *mac, enum hr_neigh_state state)
+{
+	const bool changed = hr_neigh_is_usable(neigh) && !rte_is_same_ether_addr(&neigh->mac, mac);
+
+	neigh->mac = *mac;
+	neigh->confirmed_ms = hr_neigh_now;
+	if (changed)
+		hr_neigh_tell_adjs(neigh);
+	hr_neigh_enter(neigh, state);
+}
+
+void
+hr_neigh_endpoint_seen(struct hr_neigh *neigh, const struct hr_event *event)
+{
+	const struct rte_ether_addr mac =
+			rte_is_zero_ether_addr(&event->mac) ? neigh->mac : event->mac;
+
+	if (neigh->state == HR_NEIGH_STATIC || rte_is_zero_ether_addr(&mac))
+		return;
+	neigh->seen = event->addr;
+	hr_neigh_learn(neigh, &mac, HR_NEIGH_REACHABLE);
+}
+
+void
+hr_neigh_next_hop_seen(struct hr_neigh *neigh, const struct hr_event *event)
+{
+	const bool has_mac = !rte_is_zero_ether_addr(&event->mac);
+	const bool same = !has_mac || rte_is_same_ether_addr(&event->mac, &neigh->mac);
+
+	if (!hr_neigh_is_usable(neigh)) {
+		if (has_mac)
+			hr_neigh_learn(neigh, &event->mac,
+					event->solicited ? HR_NEIGH_REACHABLE : HR_NEIGH_STALE);
+	} else if (!same && !event->override) {
+		if (neigh->state == HR_NEIGH_REACHABLE)
+			hr_neigh_enter(neigh, HR_NEIGH_STALE);
+	} else if (event->solicited) {
+		hr_neigh_learn(neigh, same ? &neigh->mac : &event->mac, HR_NEIGH_REACHABLE);
+	} else if (!same) {
+		hr_neigh_learn(neigh, &event->mac, HR_NEIGH_STALE);
+	}
+}

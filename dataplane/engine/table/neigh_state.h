@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * How a neighbour goes from state to state.
+ */
+#ifndef HR_NEIGH_STATE_H
+#define HR_NEIGH_STATE_H
+
+#include "event.h"
+#include "neigh_types.h"
+
+struct hr_neigh;
+
+/** Enter a state, with what follows from it for adjacencies, packets and timers. */
+void hr_neigh_enter(struct hr_neigh *neigh, enum hr_neigh_state state);
+/** Take a MAC address as the neighbour's. */
+void hr_neigh_learn(struct hr_neigh *neigh, const struct rte_ether_addr *mac,
+		enum hr_neigh_state state);
+/** The timer of the state is over. */
+void hr_neigh_expired(struct hr_neigh *neigh);
+/** An endpoint spoke: that is proof enough, behind this port is nobody else. */
+void hr_neigh_endpoint_seen(struct hr_neigh *neigh, const struct hr_event *event);
+/** RFC 4861 7.2.5, and 7.2.3 with a solicitation as an unsolicited, overriding advertisement. */
+void hr_neigh_next_hop_seen(struct hr_neigh *neigh, const struct hr_event *event);
+
+#endif

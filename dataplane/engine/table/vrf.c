@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vrf.h"
+
+#include "../control/store.h"
+
+uint32_t
+hr_route_owner(void)
+{
+	static uint32_t last;
+
+	return ++last;
+}
+
+struct hr_vrf *
+hr_network_vrf(const char *name)
+{
+	const struct hr_object *object = hr_store_get(HR_KIND_NETWORK, name);
+
+	return object == NULL ? NULL : object->state;
+}
