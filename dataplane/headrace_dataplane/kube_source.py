@@ -18,7 +18,6 @@ from pydantic import ValidationError
 from headrace_api import (
     LEASE_SECONDS,
     CompiledNetwork,
-    Condition,
     ConditionStatus,
     DataplaneConfig,
     DataplaneConfigStatus,
@@ -33,21 +32,22 @@ from headrace_api.errors import violations
 from headrace_api.route_slice import VNI_LABEL
 from headrace_dataplane.follow import follow
 from headrace_dataplane.heartbeat import Heartbeat
-from headrace_dataplane.metrics import package_version
-from headrace_dataplane.reading import read_config, read_slice
+from headrace_dataplane.node_status import ready_condition
+from headrace_dataplane.reading import REASON, read_config, read_slice
 from headrace_dataplane.snapshot_file import SnapshotFile
 from headrace_dataplane.source import Snapshot
 from headrace_dataplane.state import AgentState
 from headrace_dataplane.status_writer import StatusWriter
+from headrace_dataplane.metrics import package_version
 from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES, Kube, Listing
 
 log = logging.getLogger(__name__)
 
+PATIENCE_SECONDS = 10.0
+"""For an answer of the API server, before the configuration on disk is used."""
 
 # A selector is a part of the URL.
 _SELECTOR_NETWORKS = 500
-# For an answer of the API server, before the configuration on disk is used.
-_PATIENCE_SECONDS = 10.0
 # Changes that come together are saved together.
 _SAVE_SECONDS = 1.0
 
@@ -147,7 +147,7 @@ class KubeSource:
     async def _fall_back(self) -> None:
         """Offer what was on the disk when the API server does not answer."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await self._failed.wait()
         if self._offered is not None or self._last is None or self._there is False:
             return
@@ -359,13 +359,8 @@ class KubeSource:
             generation = status.observed_generation if status is not None else None
             if (_CONFIG, self._name) in self._refused:
                 generation = self._refused_generation
-            condition = Condition(
-                type="Ready",
-                status=ConditionStatus.FALSE,
-                observed_generation=generation,
-                last_transition_time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                reason="NotUnderstood",
-                message="; ".join(messages)[:32768],
+            condition = ready_condition(
+                ConditionStatus.FALSE, REASON, "; ".join(messages), generation, datetime.now(UTC)
             )
             status = (status or DataplaneConfigStatus()).model_copy(
                 update={"observed_generation": generation, "conditions": (condition,)}
