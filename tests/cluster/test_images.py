@@ -9,7 +9,7 @@ import pytest
 from pydantic import JsonValue
 
 from headrace_api import Json
-from headrace_dataplane.metrics import package_version
+from headrace_dataplane.version import package_version
 
 from .cluster import Cluster
 from .images import Image, Images, build_images
