@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headrace_cli.errors import CommandError
-from headrace_dataplane.engine import RuntimeDirectory
 from headrace_dataplane.protocol import EngineClient, EngineError
+from headrace_dataplane.runtime import RuntimeDirectory
 from headrace_dataplane.telemetry import TelemetryClient
 
 # headrace_api's, which takes longer to import than most commands run; a test compares them.

@@ -7,8 +7,8 @@ import contextlib
 from headrace_cli.errors import CommandError
 from headrace_cli.output import add_output, print_json
 from headrace_cli.target import add_engine, connect
-from headrace_dataplane.metrics import package_version
 from headrace_dataplane.protocol import EngineAbsentError
+from headrace_dataplane.version import package_version
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

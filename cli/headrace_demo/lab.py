@@ -26,9 +26,9 @@ from pyroute2 import netns
 
 from headrace_cli.errors import CommandError
 from headrace_cli.target import RUNTIME_ROOT
-from headrace_dataplane.engine import RuntimeDirectory
 from headrace_dataplane.http import DEFAULT_ADDRESS
 from headrace_dataplane.protocol import EngineClient, EngineError, Interface, Uplink
+from headrace_dataplane.runtime import RuntimeDirectory
 
 HEADRACE = (sys.executable, "-m", "headrace_cli.main")
 TOOLS = ("ip", "ethtool", "ping", "iperf3", "tcpdump")

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from headrace_api import SOCKETS_DIRECTORY
 from headrace_dataplane.agent import Agent
-from headrace_dataplane.engine import RuntimeDirectory, engine_name, find_engine
+from headrace_dataplane.engine import find_engine
+from headrace_dataplane.engine_options import engine_name
 from headrace_dataplane.http import HTTPServer, Protection
 from headrace_dataplane.precedence import PrecedenceFile
+from headrace_dataplane.runtime import RuntimeDirectory
 from headrace_dataplane.source import ConfigSource
 from headrace_dataplane.state import AgentState
 from headrace_dataplane.supervisor import SIGNALS

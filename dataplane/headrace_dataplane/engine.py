@@ -13,10 +13,11 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from headrace_dataplane.engine_options import EngineOptions
 from headrace_dataplane.protocol import EngineAbsentError, EngineClient, EngineError, Hello
+from headrace_dataplane.runtime import RuntimeDirectory
 
 log = logging.getLogger(__name__)
 
@@ -50,82 +51,8 @@ def find_engine() -> Path:
     )
 
 
-def engine_name(node: str) -> str:
-    """Return the name of a node's engine: the node's, cut, for it is in the path of a socket."""
-    return node[:32]
-
-
-@dataclass(frozen=True)
-class RuntimeDirectory:
-    """Where one node's processes meet: sockets, locks and the engine's DPDK files."""
-
-    path: Path
-
-    @property
-    def socket(self) -> Path:
-        """The engine's control socket."""
-        return self.path / "engine.sock"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the one agent of this directory."""
-        return self.path / "agent.lock"
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """What an engine can only be told at its start; None lets it choose.
-
-    `max_mtu` is the largest L3 MTU of any port, in bytes: it sizes the packet buffers.
-    """
-
-    name: str
-    cpus: tuple[int, ...]
-    workers: int
-    share_control: bool
-    hugepages: bool = False
-    memory_mib: int | None = None
-    max_mtu: int | None = None
-
-    def arguments(self, runtime: RuntimeDirectory) -> list[str]:
-        """Return the command line without the program."""
-        arguments = [
-            *("--socket", str(runtime.socket)),
-            *("--name", self.name),
-            *("--cpus", ",".join(map(str, self.cpus))),
-            *("--workers", str(self.workers)),
-            # A pod gets what it asked for; a machine without any still forwards.
-            *("--hugepages", "auto" if self.hugepages else "off"),
-            *("--runtime-dir", str(runtime.path)),
-        ]
-        if self.share_control:
-            arguments.append("--share-control")
-        if self.memory_mib is not None:
-            arguments += ["--memory", str(self.memory_mib)]
-        if self.max_mtu is not None:
-            arguments += ["--max-mtu", str(self.max_mtu)]
-        return arguments
-
-
-def choose_cpus(available: set[int], workers: int, share_control: bool) -> tuple[int, ...]:
-    """Choose the control CPU and one for each worker, lowest first.
-
-    `share_control` lets the control thread run where the first worker does. Raises EngineError
-    when there are too few.
-    """
-    needed = workers if share_control else workers + 1
-    if len(available) < needed:
-        have = ",".join(map(str, sorted(available)))
-        raise EngineError(
-            f"{workers} workers{'' if share_control else ' and the control thread'} need {needed} "
-            f"CPUs, this process may use {len(available)} ({have}): lower workers.count"
-            + ("" if share_control else ", or set workers.shareControlCore")
-        )
-    return tuple(sorted(available)[:needed])
-
-
 class EngineProcess:
-    """Keeps one engine running with the wanted options; all methods belong to one event loop."""
+    """Keeps one engine running with the desired options; all methods belong to one event loop."""
 
     def __init__(self, runtime: RuntimeDirectory, on_change: Callable[[], None]) -> None:
         """`on_change` is called when an engine has come up or gone away."""
@@ -138,7 +65,7 @@ class EngineProcess:
         self._options_changed = asyncio.Event()
         self._child: subprocess.Popen[bytes] | None = None
 
-    def want(self, options: EngineOptions) -> None:
+    def configure(self, options: EngineOptions) -> None:
         """Have the engine run with these options; other ones than it has restart it."""
         if options != self._options:
             self._options = options
@@ -237,7 +164,7 @@ class EngineProcess:
         raise EngineError(f"{program} did not answer in {_START_SECONDS:.0f} s")
 
     async def _wait(self, pid: int) -> bool:
-        """Wait for the process to end, or the wanted options to change: true for the latter."""
+        """Wait for the process to end, or the desired options to change: true for the latter."""
         ended = asyncio.ensure_future(_ended(pid))
         changed = asyncio.ensure_future(self._options_changed.wait())
         try:

@@ -4,7 +4,6 @@
 import asyncio
 import logging
 import random
-import time
 from collections.abc import AsyncGenerator, Callable
 
 from headrace_kube import Event, Kind, Kube, KubeError, Listing
@@ -36,6 +35,7 @@ async def follow(
     """
     backoff = BACKOFF_SECONDS[0]
     trouble = ""
+    loop = asyncio.get_running_loop()
     while True:
         try:
             listing = await kube.list(kind, namespace, labels, fields)
@@ -46,9 +46,9 @@ async def follow(
             yield listing
             version = listing.resource_version
             # Jitter: what made one agent begin made them all.
-            relist = time.monotonic() + random.uniform(0.8, 1.2) * _RELIST_SECONDS  # noqa: S311
-            while time.monotonic() < relist:
-                began = time.monotonic()
+            relist = loop.time() + random.uniform(0.8, 1.2) * _RELIST_SECONDS  # noqa: S311
+            while loop.time() < relist:
+                began = loop.time()
                 async for event in kube.watch(
                     kind, version, namespace, labels, fields, seconds=_WATCH_SECONDS
                 ):
@@ -56,7 +56,7 @@ async def follow(
                     version = _version(event)
                     if event.type != "BOOKMARK":
                         yield event
-                if time.monotonic() - began < _WATCH_SECONDS - _EARLY_SECONDS:
+                if loop.time() - began < _WATCH_SECONDS - _EARLY_SECONDS:
                     # The server ends its watches when it ends, or when the kind itself changes.
                     await asyncio.sleep(jittered(BACKOFF_SECONDS[0]))
                     break

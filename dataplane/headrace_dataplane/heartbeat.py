@@ -36,14 +36,14 @@ class Heartbeat:
     def begin(self) -> None:
         """Begin: next hops may come back, as the engine has its configuration."""
         self._begun = True
-        self._look()
+        self._update()
 
-    def saw(self, config: Json | None) -> None:
+    def observe(self, config: Json | None) -> None:
         """Take note of the DataplaneConfig at the API server; None: it is gone, and so no Lease."""
         self._uid = ObjectMeta.model_validate(config["metadata"]).uid if config else ""
-        self._look()
+        self._update()
 
-    def _look(self) -> None:
+    def _update(self) -> None:
         if self._begun and self._uid:
             self._due.set()
         else:

@@ -15,6 +15,8 @@ import struct
 from collections.abc import Iterable
 from contextlib import suppress
 
+from headrace_dataplane.logs import warn_once
+
 log = logging.getLogger(__name__)
 
 # linux/rtnetlink.h and linux/netlink.h
@@ -45,10 +47,11 @@ def isolate(devices: Iterable[str]) -> None:
         try:
             _drop_all(device)
         except OSError as error:
-            _warn_once(
+            warn_once(
+                log,
                 f"{device}: no filters that drop what is not the dataplane's: {error.strerror}: "
                 "its machine may hear this node, and its broadcasts may reach this node: give "
-                "CAP_NET_ADMIN and a kernel with CONFIG_NET_CLS_BPF"
+                "CAP_NET_ADMIN and a kernel with CONFIG_NET_CLS_BPF",
             )
 
 
@@ -114,12 +117,3 @@ def _ask(kernel: socket.socket, kind: int, body: bytes) -> None:
         raise _GoneError
     if number not in (0, errno.EEXIST):
         raise OSError(number, os.strerror(number))
-
-
-_warned: set[str] = set()
-
-
-def _warn_once(message: str) -> None:
-    if message not in _warned:
-        _warned.add(message)
-        log.warning("%s", message)

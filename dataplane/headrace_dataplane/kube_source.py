@@ -18,7 +18,6 @@ from pydantic import ValidationError
 from headrace_api import (
     LEASE_SECONDS,
     CompiledNetwork,
-    Condition,
     ConditionStatus,
     DataplaneConfig,
     DataplaneConfigStatus,
@@ -33,21 +32,22 @@ from headrace_api.errors import violations
 from headrace_api.route_slice import VNI_LABEL
 from headrace_dataplane.follow import follow
 from headrace_dataplane.heartbeat import Heartbeat
-from headrace_dataplane.metrics import package_version
-from headrace_dataplane.reading import read_config, read_slice
+from headrace_dataplane.node_status import ready_condition
+from headrace_dataplane.reading import REASON, read_config, read_slice
 from headrace_dataplane.snapshot_file import SnapshotFile
 from headrace_dataplane.source import Snapshot
 from headrace_dataplane.state import AgentState
 from headrace_dataplane.status_writer import StatusWriter
+from headrace_dataplane.version import package_version
 from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES, Kube, Listing
 
 log = logging.getLogger(__name__)
 
+PATIENCE_SECONDS = 10.0
+"""For an answer of the API server, before the configuration on disk is used."""
 
 # A selector is a part of the URL.
 _SELECTOR_NETWORKS = 500
-# For an answer of the API server, before the configuration on disk is used.
-_PATIENCE_SECONDS = 10.0
 # Changes that come together are saved together.
 _SAVE_SECONDS = 1.0
 
@@ -121,7 +121,7 @@ class KubeSource:
         """Have the status written; returns at once."""
         self._status = status
         self._heartbeat.begin()
-        self._want_status()
+        self._report()
 
     async def run(self) -> None:
         """Follow and write until cancelled."""
@@ -147,7 +147,7 @@ class KubeSource:
     async def _fall_back(self) -> None:
         """Offer what was on the disk when the API server does not answer."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 await self._failed.wait()
         if self._offered is not None or self._last is None or self._there is False:
             return
@@ -191,8 +191,8 @@ class KubeSource:
                     log.warning("%s was deleted: everything stays as it is", where)
                 else:
                     log.info("%s is not there yet: waiting for it", where)
-            self._writer.saw(item)
-            self._heartbeat.saw(item)
+            self._writer.observe(item)
+            self._heartbeat.observe(item)
             if item is not None:
                 self._take_config(item, isinstance(seen, Listing))
 
@@ -209,7 +209,7 @@ class KubeSource:
             understood = self._understand(DataplaneConfig, item, version, read_config, before)
             if understood is None:
                 self._refused_generation = metadata.generation
-                self._want_status()
+                self._report()
                 return
             config, problems = understood
             if before is None or not same or config.spec != before.spec:
@@ -276,7 +276,7 @@ class KubeSource:
         version = f"{metadata.uid} {metadata.resource_version}"
         understood = self._understand(RouteSlice, item, version, read_slice, before)
         if understood is None:
-            self._want_status()
+            self._report()
             return
         self._slices[metadata.name], problems = understood
         self._note(_SLICE, metadata.name, problems)
@@ -308,7 +308,7 @@ class KubeSource:
         self._slices.pop(name, None)
         self._unread.pop((_SLICE, name), None)
         if self._refused.pop((_SLICE, name), None) is not None:
-            self._want_status()
+            self._report()
 
     def _networks(self) -> tuple[CompiledNetwork, ...]:
         return self._config.spec.networks if self._config is not None else ()
@@ -345,10 +345,10 @@ class KubeSource:
         if known is not None:
             del self._refused[key]
             log.info("%s %s is understood again", model.__name__, name)
-            self._want_status()
+            self._report()
         return found
 
-    def _want_status(self) -> None:
+    def _report(self) -> None:
         """Have the agent's status written, or why the agent is not where it should be."""
         status = self._status
         if self._refused:
@@ -359,19 +359,14 @@ class KubeSource:
             generation = status.observed_generation if status is not None else None
             if (_CONFIG, self._name) in self._refused:
                 generation = self._refused_generation
-            condition = Condition(
-                type="Ready",
-                status=ConditionStatus.FALSE,
-                observed_generation=generation,
-                last_transition_time=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                reason="NotUnderstood",
-                message="; ".join(messages)[:32768],
+            condition = ready_condition(
+                ConditionStatus.FALSE, REASON, "; ".join(messages), generation, datetime.now(UTC)
             )
             status = (status or DataplaneConfigStatus()).model_copy(
                 update={"observed_generation": generation, "conditions": (condition,)}
             )
         if status is not None:
-            self._writer.want(status)
+            self._writer.report(status)
 
     def _publish(self) -> None:
         """Offer what is known, once all of it is: half of it would take routes away."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the agent of a pod logs: one JSON object a line, or text for people."""
+"""How the agents of pods log: one JSON object a line, or text for people."""
 
 import json
 import logging
@@ -29,3 +29,13 @@ def configure(form: Format) -> None:
         _JSONFormatter() if form == "json" else logging.Formatter("%(levelname).1s %(message)s")
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+_warned: set[str] = set()
+
+
+def warn_once(log: logging.Logger, message: str) -> None:
+    """Log a warning that this process has not logged before."""
+    if message not in _warned:
+        _warned.add(message)
+        log.warning("%s", message)

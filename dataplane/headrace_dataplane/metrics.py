@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -25,6 +24,7 @@ from prometheus_client.registry import Collector
 from headrace_dataplane.protocol import JSON, EngineError, JSONObject
 from headrace_dataplane.state import AgentState
 from headrace_dataplane.telemetry import TelemetryClient
+from headrace_dataplane.version import package_version
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram"]
 
@@ -212,14 +212,6 @@ METRICS: tuple[Description, ...] = (
     Description("heap_bytes", "gauge", ("heap",), "Size of DPDK's heap."),
     Description("heap_allocated_bytes", "gauge", ("heap",), "Allocated part of DPDK's heap."),
 )
-
-
-def package_version() -> str:
-    """Return the version of this distribution, `unknown` when it is not installed."""
-    try:
-        return version("headrace")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 class _Families:

@@ -3,16 +3,15 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 _RTMGRP_LINK = 1  # linux/rtnetlink.h
 
 
-def indexes(devices: Iterable[str]) -> Mapping[str, int]:
-    """Return those of these devices that the kernel has: one that was made anew has another."""
-    there = {name: index for index, name in socket.if_nameindex()}
-    return {device: there[device] for device in devices if device in there}
+def links() -> Mapping[str, int]:
+    """Return the kernel's devices and their indexes: one that was made anew has another."""
+    return {name: index for index, name in socket.if_nameindex()}
 
 
 @contextmanager

@@ -17,11 +17,11 @@ from headrace_api import (
     SOCKETS_VARIABLE,
 )
 from headrace_dataplane.daemon import AgentError, check, parse_cpus, runtime_directory, serve
-from headrace_dataplane.engine import RuntimeDirectory
 from headrace_dataplane.http import Protection
 from headrace_dataplane.kube_source import KubeSource
 from headrace_dataplane.precedence import PrecedenceFile
 from headrace_dataplane.protocol import EngineClient, EngineError
+from headrace_dataplane.runtime import RuntimeDirectory
 from headrace_dataplane.snapshot_file import SnapshotFile
 from headrace_dataplane.state import AgentState
 from headrace_dataplane.supervisor import BEAT_SECONDS, USAGE_STATUS

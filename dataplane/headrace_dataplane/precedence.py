@@ -21,23 +21,20 @@ class PrecedenceFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.saved: tuple[ObjectID, ...] = ()
-        """What was saved last, or was tried to be."""
 
     def load(self) -> tuple[ObjectID, ...]:
         """Return what was saved, nothing when that cannot be read (it says why)."""
         try:
-            self.saved = _IDS.validate_json(self._path.read_bytes())
+            return _IDS.validate_json(self._path.read_bytes())
         except FileNotFoundError:
-            pass
+            return ()
         except (OSError, ValidationError) as error:
             first = str(error).splitlines()[0]
             log.warning("%s cannot be used and is left aside: %s", self._path, first)
-        return self.saved
+            return ()
 
     def save(self, ids: tuple[ObjectID, ...]) -> None:
         """Replace the file. Raises OSError."""
-        self.saved = ids
         self._path.parent.mkdir(parents=True, exist_ok=True)
         new = self._path.with_suffix(".new")
         new.write_bytes(_IDS.dump_json(ids))

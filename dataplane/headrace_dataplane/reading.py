@@ -47,8 +47,8 @@ def read_config(
             kept = had[field].get((namespace, name))
             first = broken[0]
             where = path_text(first.location[3:])
-            stays = "it stays as it was" if kept is not None else "it is left out"
-            message = f"{where}: {first.message}: {stays}"
+            fallback = "it stays as it was" if kept is not None else "it is left out"
+            message = f"{where}: {first.message}: {fallback}"
             problems.append(Problem(_KINDS[field], namespace, name, where, REASON, message))
             return kept.to_dict() if kept is not None else None
 

@@ -34,35 +34,35 @@ class SocketDirectories:
         """
         self._root = root
         self._record = root / f".{owner}"
-        self._wanted: dict[str, float] = dict.fromkeys(_read(self._record), now)
-        """Directory -> when it was last wanted."""
-        self._told: set[str] = set()
+        self._owned: dict[str, float] = dict.fromkeys(_read(self._record), now)
+        """Directory -> when it was last desired."""
+        self._logged: set[str] = set()
 
-    def keep(self, wanted: Iterable[str], now: float) -> None:
-        """Make those that are wanted, and remove others that have long not been; logs failures.
+    def keep(self, desired: Iterable[str], now: float) -> None:
+        """Make those that are desired, and remove others that have long not been; logs failures.
 
         Files that somebody left in a directory keep it; sockets that nobody listens at do not.
         """
-        before = set(self._wanted)
-        self._wanted |= dict.fromkeys(wanted, now)
-        old = [path for path, last in self._wanted.items() if now - last > KEEP_SECONDS]
-        if old or self._wanted.keys() != before:
-            with self._telling(), self._alone():
+        before = set(self._owned)
+        self._owned |= dict.fromkeys(desired, now)
+        old = [path for path, last in self._owned.items() if now - last > KEEP_SECONDS]
+        if old or self._owned.keys() != before:
+            with self._logging(), self._locked():
                 # Before they are made: an agent that dies then has not forgotten them.
                 self._write()
                 self._remove(old, now)
-        for path, last in self._wanted.items():
+        for path, last in self._owned.items():
             if last == now:
-                with self._telling():
+                with self._logging():
                     Path(path).mkdir(parents=True, exist_ok=True)
 
     def _remove(self, old: Iterable[str], now: float) -> None:
         others = self._others()
         for path in old:
-            del self._wanted[path]
+            del self._owned[path]
             if path not in others and not _remove(Path(path)):
                 # Another time: somebody still has something there.
-                self._wanted[path] = now
+                self._owned[path] = now
         self._write()
 
     def _others(self) -> frozenset[str]:
@@ -71,26 +71,26 @@ class SocketDirectories:
         return frozenset(path for record in records for path in _read(record))
 
     def _write(self) -> None:
-        if not self._wanted:
+        if not self._owned:
             self._record.unlink(missing_ok=True)
             return
         new = self._record.with_name(f"{self._record.name}~")
-        new.write_text(json.dumps(sorted(self._wanted)))
+        new.write_text(json.dumps(sorted(self._owned)))
         new.replace(self._record)
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _logging(self) -> Iterator[None]:
         """Log a failure, once."""
         try:
             yield
         except OSError as error:
             line = f"{error.filename or self._root} for an Interface's socket: {error.strerror}"
-            if line not in self._told:
+            if line not in self._logged:
                 log.error("%s", line)
-            self._told.add(line)
+            self._logged.add(line)
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _locked(self) -> Iterator[None]:
         """Keep agents of other Pipelines from removing at the same time."""
         self._root.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY)

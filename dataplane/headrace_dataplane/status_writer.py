@@ -21,7 +21,7 @@ ROUTES_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class _Present:
+class _Observed:
     """The object at the API server, as far as its status goes."""
 
     uid: str
@@ -30,15 +30,15 @@ class _Present:
 
 
 class StatusWriter:
-    """Brings the status of one object at the API server to the wanted one."""
+    """Brings the status of one object at the API server to the desired one."""
 
     def __init__(self, kube: Kube, namespace: str, name: str) -> None:
         self._kube = kube
         self._namespace = namespace
         self._name = name
-        self._wanted: DataplaneConfigStatus | None = None
-        self._present: _Present | None = None
-        self._written: tuple[DataplaneConfigStatus, _Present] | None = None
+        self._desired: DataplaneConfigStatus | None = None
+        self._observed: _Observed | None = None
+        self._written: tuple[DataplaneConfigStatus, _Observed] | None = None
         """What was written last, and what the API server made of it."""
         self._outdated = False
         """Whether its kind lacks fields, which has been said."""
@@ -46,26 +46,26 @@ class StatusWriter:
         self._routes_due = 0.0
         """When a status that differs in routes alone may be written, in the loop's time."""
 
-    def want(self, status: DataplaneConfigStatus) -> None:
-        """Have this written, unless a newer one is wanted before."""
-        self._wanted = status
+    def report(self, status: DataplaneConfigStatus) -> None:
+        """Have this written, unless a newer one is desired before."""
+        self._desired = status
         self._wake.set()
 
-    def saw(self, item: Json | None) -> None:
+    def observe(self, item: Json | None) -> None:
         """Take note of the object at the API server, None when it is gone."""
         if item is None:
-            self._present = None
+            self._observed = None
             return
         metadata = ObjectMeta.model_validate(item["metadata"])
         version = int(metadata.resource_version)
-        before = self._present
+        before = self._observed
         if before is not None and before.uid == metadata.uid and before.version >= version:
             return
         try:
             status = DataplaneConfigStatus.model_validate(item.get("status") or {})
         except ValidationError:
             status = None
-        self._present = _Present(metadata.uid, version, status)
+        self._observed = _Observed(metadata.uid, version, status)
         self._wake.set()
 
     async def run(self) -> None:
@@ -79,7 +79,7 @@ class StatusWriter:
             status = self._due()
             if status is None:
                 continue
-            if loop.time() < self._routes_due and self._tells_of_routes_alone(status):
+            if loop.time() < self._routes_due and self._differs_in_routes_alone(status):
                 loop.call_at(self._routes_due, self._wake.set)
                 continue
             try:
@@ -93,9 +93,9 @@ class StatusWriter:
                 self._wake.set()
                 continue
             backoff, trouble = BACKOFF_SECONDS[0], ""
-            self.saw(item)
-            if self._present is not None:
-                self._written = status, self._present
+            self.observe(item)
+            if self._observed is not None:
+                self._written = status, self._observed
             self._routes_due = loop.time() + ROUTES_SECONDS
             await asyncio.sleep(REPORT_SECONDS)
 
@@ -138,9 +138,9 @@ class StatusWriter:
         }
         return await self._kube.apply(DATAPLANE_CONFIGS, item, FIELD_MANAGER, "status")
 
-    def _tells_of_routes_alone(self, status: DataplaneConfigStatus) -> bool:
+    def _differs_in_routes_alone(self, status: DataplaneConfigStatus) -> bool:
         """Whether only digests of routes differ from what is there; refusals are told soon."""
-        there = self._present.status if self._present is not None else None
+        there = self._observed.status if self._observed is not None else None
         return (
             there is not None
             and status.model_copy(update={"networks": there.networks}) == there
@@ -149,36 +149,37 @@ class StatusWriter:
 
     def _due(self) -> DataplaneConfigStatus | None:
         """Return what has to be written, if anything."""
-        present = self._present
-        if self._wanted is None or present is None:
+        observed = self._observed
+        if self._desired is None or observed is None:
             return None
-        wanted = _with_times_of(present.status, self._wanted)
-        if wanted == present.status:
+        desired = _with_times_of(observed.status, self._desired)
+        if desired == observed.status:
             return None
         if self._written is not None:
             written, became = self._written
             # An API server of another release makes something else of it, each time.
-            if wanted == written and (present.uid, present.status) == (became.uid, became.status):
+            same = (observed.uid, observed.status) == (became.uid, became.status)
+            if desired == written and same:
                 return None
-        return wanted
+        return desired
 
 
-def _kept(wanted: JsonValue, there: JsonValue) -> JsonValue:
-    """Return what is wanted, without the fields that are not there."""
-    if isinstance(wanted, dict) and isinstance(there, dict):
-        return {name: _kept(each, there[name]) for name, each in wanted.items() if name in there}
-    if isinstance(wanted, list) and isinstance(there, list):
-        return [_kept(*pair) for pair in zip(wanted, there, strict=True)]
-    return wanted
+def _kept(desired: JsonValue, there: JsonValue) -> JsonValue:
+    """Return what is desired, without the fields that are not there."""
+    if isinstance(desired, dict) and isinstance(there, dict):
+        return {name: _kept(each, there[name]) for name, each in desired.items() if name in there}
+    if isinstance(desired, list) and isinstance(there, list):
+        return [_kept(*pair) for pair in zip(desired, there, strict=True)]
+    return desired
 
 
 def _with_times_of(
-    present: DataplaneConfigStatus | None, wanted: DataplaneConfigStatus
+    observed: DataplaneConfigStatus | None, desired: DataplaneConfigStatus
 ) -> DataplaneConfigStatus:
-    """Return the wanted status; conditions whose status is the present one keep their time."""
+    """Return the desired status; conditions whose status is the observed one keep their time."""
     since = {
         (condition.type, condition.status): condition.last_transition_time
-        for condition in (present.conditions if present is not None else ())
+        for condition in (observed.conditions if observed is not None else ())
     }
     conditions = tuple(
         condition.model_copy(
@@ -188,6 +189,6 @@ def _with_times_of(
                 )
             }
         )
-        for condition in wanted.conditions
+        for condition in desired.conditions
     )
-    return wanted.model_copy(update={"conditions": conditions})
+    return desired.model_copy(update={"conditions": conditions})

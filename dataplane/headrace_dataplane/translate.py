@@ -292,8 +292,8 @@ def _network(network: CompiledNetwork) -> Put:
     return _put("network", f"{network.namespace}/{network.name}", spec)
 
 
-def _queues(attachment: Attachment, wanted: int) -> int:
-    return 1 if attachment.pcap or attachment.type is AttachmentType.DISCARD else wanted
+def _queues(attachment: Attachment, desired: int) -> int:
+    return 1 if attachment.pcap or attachment.type is AttachmentType.DISCARD else desired
 
 
 def _stable_mac(uplink: CompiledUplink) -> str | None:

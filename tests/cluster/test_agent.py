@@ -22,8 +22,9 @@ import pytest
 import yaml
 
 from headrace_api import LEASE_SECONDS_VARIABLE
-from headrace_dataplane.engine import RuntimeDirectory, find_engine
+from headrace_dataplane.engine import find_engine
 from headrace_dataplane.protocol import EngineClient, EngineError, Hello, Interface, Network, Route
+from headrace_dataplane.runtime import RuntimeDirectory
 from headrace_dataplane.status_writer import REPORT_SECONDS
 from tests.cluster.chart import REPOSITORY, VALUES, only, render
 from tests.cluster.cluster import Cluster

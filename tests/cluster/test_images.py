@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from deploy.release.image import Image
 from headrace_api import Json
-from headrace_dataplane.metrics import package_version
+from headrace_dataplane.version import package_version
 
 from .cluster import Cluster
 from .images import Images, build_images

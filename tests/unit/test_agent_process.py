@@ -13,17 +13,12 @@ from typing import Any
 
 import pytest
 
-from headrace_api import FEATURES, DataplaneConfig, DataplaneConfigStatus, NetworkState, Problem
-from headrace_dataplane.agent import _REPORT_SECONDS as REPORT_SECONDS
-from headrace_dataplane.agent import Agent, node_status
-from headrace_dataplane.engine import (
-    EngineOptions,
-    EngineProcess,
-    RuntimeDirectory,
-    choose_cpus,
-    find_engine,
-)
-from headrace_dataplane.protocol import EngineError, Hello, Interface, Refusal
+from headrace_api import DataplaneConfig, DataplaneConfigStatus
+from headrace_dataplane.agent import Agent
+from headrace_dataplane.engine import EngineProcess, find_engine
+from headrace_dataplane.engine_options import EngineOptions
+from headrace_dataplane.protocol import EngineError
+from headrace_dataplane.runtime import RuntimeDirectory
 from headrace_dataplane.source import Snapshot
 from headrace_dataplane.translate import Translation, translate
 from tests.unit.test_agent_translate import CONFIG
@@ -83,18 +78,18 @@ def test_an_engine_is_started_adopted_restarted_and_ended(runtime: RuntimeDirect
     async def test() -> None:
         first = EngineProcess(runtime, lambda: None)
         task = asyncio.create_task(first.run())
-        first.want(OPTIONS)
+        first.configure(OPTIONS)
         await until(lambda: first.hello is not None)
         pid = pid_of(first)
         # The agent goes, the engine stays.
         await end(task)
         second = EngineProcess(runtime, lambda: None)
         task = asyncio.create_task(second.run())
-        second.want(OPTIONS)
+        second.configure(OPTIONS)
         await until(lambda: second.hello is not None)
         assert pid_of(second) == pid
         # Other options need another engine.
-        second.want(replace(OPTIONS, memory_mib=64))
+        second.configure(replace(OPTIONS, memory_mib=64))
         await until(lambda: second.hello is not None and second.hello.pid != pid)
         assert second.restarts == 0
         first._reap()
@@ -121,7 +116,7 @@ def test_an_engine_that_does_not_start_is_a_problem(
     async def test() -> None:
         process = EngineProcess(runtime, lambda: None)
         task = asyncio.create_task(process.run())
-        process.want(OPTIONS)
+        process.configure(OPTIONS)
         await until(lambda: "status 1" in process.problem)
         assert process.hello is None
         await end(task)
@@ -135,22 +130,6 @@ def test_a_missing_engine_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("headrace_dataplane.engine._BUILT", Path("/nonexistent/engine"))
     with pytest.raises(EngineError, match="make build"):
         find_engine()
-
-
-def test_cpus() -> None:
-    assert choose_cpus({7, 3, 5}, 1, False) == (3, 5)
-    assert choose_cpus({3}, 1, True) == (3,)
-    with pytest.raises(EngineError, match="need 3 CPUs, this process may use 2"):
-        choose_cpus({0, 1}, 2, False)
-
-
-def test_arguments_are_those_of_the_engine() -> None:
-    options = replace(OPTIONS, hugepages=True, memory_mib=512, max_mtu=9216)
-    assert options.arguments(RuntimeDirectory(Path("/run/h"))) == [
-        *("--socket", "/run/h/engine.sock", "--name", "n", "--cpus", "0", "--workers", "1"),
-        *("--hugepages", "auto", "--runtime-dir", "/run/h", "--share-control"),
-        *("--memory", "512", "--max-mtu", "9216"),
-    ]
 
 
 class Source:
@@ -210,7 +189,7 @@ def test_a_wake_up_at_the_very_end_of_a_wait_is_not_lost(
 ) -> None:
     cpus = os.sched_getaffinity(0)
     workers = {"count": 1, "shareControlCore": True}
-    timeout = asyncio.timeout
+    timeout_at = asyncio.timeout_at
 
     async def test() -> None:
         source = Source()
@@ -218,17 +197,17 @@ def test_a_wake_up_at_the_very_end_of_a_wait_is_not_lost(
         late: list[Snapshot] = []
 
         @asynccontextmanager
-        async def timed_out(seconds: float) -> AsyncIterator[None]:
+        async def timed_out(when: float | None) -> AsyncIterator[None]:
             """The next configuration comes when the time is up, and the wait says just that."""
-            if not late or seconds != REPORT_SECONDS:
-                async with timeout(seconds):
+            if not late or when is None:
+                async with timeout_at(when):
                     yield
                 return
             source.snapshots.put_nowait(late.pop())
             await until(lambda: agent.state.wanted_generation == 5)
             raise TimeoutError
 
-        monkeypatch.setattr(asyncio, "timeout", timed_out)
+        monkeypatch.setattr(asyncio, "timeout_at", timed_out)
         task = asyncio.create_task(agent.run())
         source.snapshots.put_nowait(Snapshot(4, config(4, workers=workers), ()))
         await until(lambda: bool(source.reports) and source.reports[-1].interfaces[0].ready)
@@ -272,83 +251,8 @@ def test_an_error_that_nobody_expected_ends_no_agent(
         await end(task)
         await agent.engine.stop()
 
-    monkeypatch.setattr("headrace_dataplane.agent.translate", strange)
+    monkeypatch.setattr("headrace_dataplane.controller.translate", strange)
     try:
         run(test)
     finally:
         os.sched_setaffinity(0, cpus)
-
-
-HELLO = Hello(
-    protocol=1, version="0.1.0", dpdk="DPDK 22.11.11", pid=1, generation=1, telemetry="/t"
-)
-
-
-def interface(name: str, state: str) -> Interface:
-    return Interface(name=name, network="a/blue", vni=100, port=name, state=state)
-
-
-def test_status_says_why_an_interface_is_not_ready() -> None:
-    states = {"a/vm1": interface("a/vm1", "gone"), "a/vm2": interface("a/vm2", "up")}
-    status = node_status(config(3), (), (), states, HELLO, None)
-    assert [(i.name, i.ready, i.reason) for i in status.interfaces] == [
-        ("vm1", False, "DeviceGone"),
-        ("vm2", True, "Forwarding"),
-    ]
-    assert (status.observed_generation, status.conditions[0].status) == (3, "True")
-    assert status.conditions[0].reason == "InterfacesNotReady"
-
-    refused = (Refusal("port", "a/vm2", "devargs", "PrepareFailed", "no such device"),)
-    status = node_status(config(3), (), refused, states, HELLO, status)
-    assert (status.interfaces[1].reason, status.interfaces[1].message) == (
-        "PrepareFailed",
-        "no such device",
-    )
-    # A tenant's network is no fault of the node.
-    bad = NetworkState(namespace="a", name="blue", reason="VniInUse", message="no")
-    refused = (Refusal("network", "a/blue", "vni", "VniInUse", "no"),)
-    up = {**states, "a/vm1": interface("a/vm1", "up")}
-    status = node_status(config(3), (), refused, up, HELLO, status, (bad,))
-    assert (status.conditions[0].status, status.conditions[0].reason) == (
-        "True",
-        "NetworksIncomplete",
-    )
-    assert status.networks == (bad,)
-    # An Interface that cannot be read is named, there or not.
-    unread = (Problem("Interface", "a", "vm9", "mtu", "NotUnderstood", "mtu: too small"),)
-    status = node_status(config(3), unread, (), up, HELLO, status)
-    assert [(i.name, i.ready) for i in status.interfaces][2:] == [("vm9", False)]
-
-    refused = (Refusal("port", "uplink/uplink0", "devargs", "PrepareFailed", "no such device"),)
-    status = node_status(config(3), (), refused, states, HELLO, status)
-    assert (status.conditions[0].status, status.conditions[0].reason) == ("False", "Refused")
-    assert "uplink/uplink0" in status.conditions[0].message
-
-
-def test_a_device_that_the_node_does_not_have_is_named() -> None:
-    refused = (Refusal("port", "a/vm1", "devargs", "PortFailed", "the driver refused it"),)
-    status = node_status(config(3), (), refused, {}, HELLO, None, (), frozenset({"veth1"}))
-    assert [(i.name, i.reason, i.message) for i in status.interfaces] == [
-        ("vm1", "DeviceGone", "There is no device veth1"),
-        ("vm2", "Pending", "The engine does not have it yet"),
-    ]
-    down = node_status(config(3), (), refused, {}, "it starts", None, (), frozenset({"veth1"}))
-    assert down.interfaces[0].reason == "PortFailed"
-
-
-def test_features_are_those_of_agent_and_engine() -> None:
-    def features(*of_the_engine: str) -> tuple[str, ...]:
-        hello = HELLO.model_copy(update={"features": of_the_engine})
-        return node_status(config(3), (), (), {}, hello, None).features
-
-    assert features() == ()
-    assert features("OfALaterEngine", "UnderlaySourceCheck") == ("UnderlaySourceCheck",)
-
-
-def test_status_without_an_engine() -> None:
-    status = node_status(config(3), (), (), {}, "out of hugepages", None)
-    assert {i.reason for i in status.interfaces} == {"EngineDown"}
-    assert "out of hugepages" in status.conditions[0].message
-    assert status.features == FEATURES
-    later = node_status(config(4), (), (), {}, "out of hugepages", status)
-    assert later.conditions[0].last_transition_time == status.conditions[0].last_transition_time

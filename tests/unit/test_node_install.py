@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_api import Json
+from headrace_dataplane import logs
 from headrace_dataplane.node import install
 from headrace_dataplane.node.install import (
     OWN,
@@ -30,7 +31,7 @@ BRIDGE: Json = {"type": "bridge", "bridge": "cni0"}
 
 @pytest.fixture(autouse=True)
 def nothing_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(install, "_said", set[str]())
+    monkeypatch.setattr(logs, "_warned", set[str]())
 
 
 def write(path: Path, *plugins: Json, **more: Any) -> bytes:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import cast
 
 from headrace_api import Json
+from headrace_dataplane.logs import warn_once
 from headrace_dataplane.node.inotify import directory_events
 
 log = logging.getLogger(__name__)
@@ -71,10 +72,10 @@ def chain(folder: Path, entry: Json, *, own: bool = True) -> int | None:
             written += changed
             content = now if path == first else content
     if first != found[0]:
-        _say_once(f"{found[0]} comes before {first}, and is no conflist: pods do not get here")
+        warn_once(log, f"{found[0]} comes before {first}, and is no conflist: pods do not get here")
         own = False
     elif first.name < OWN:
-        _say_once(f"{first} comes before {OWN}: while no agent runs it may lose its {PLUGIN}")
+        warn_once(log, f"{first} comes before {OWN}: while no agent runs it may lose its {PLUGIN}")
         own = False
     copy = folder / OWN
     if not own:
@@ -105,15 +106,18 @@ async def keep_chained(folder: Path, entry: Json) -> None:
             changed.clear()
             losses += there and not copy.exists()
             if losses == _LOSSES:
-                _say_once(
+                warn_once(
+                    log,
                     f"somebody removes {copy} (Cilium: set cni.exclusive=false): pods that start "
-                    "while the node agent is away may start without their networks"
+                    "while the node agent is away may start without their networks",
                 )
             try:
                 written = await asyncio.to_thread(chain, folder, entry, own=losses < _LOSSES)
                 now = time.monotonic()
                 if written is None:
-                    _say_once(f"{folder} has no *.conflist yet: waiting for the cluster's network")
+                    warn_once(
+                        log, f"{folder} has no *.conflist yet: waiting for the cluster's network"
+                    )
                     gone = min(gone, now + _GONE_SECONDS)
                     if now >= gone:
                         copy.unlink(missing_ok=True)
@@ -122,7 +126,7 @@ async def keep_chained(folder: Path, entry: Json) -> None:
                     writes.extend([now] * bool(written))
                 there = copy.exists()
             except OSError as error:
-                _say_once(f"cannot add {PLUGIN} to {error.filename}: {error.strerror}")
+                warn_once(log, f"cannot add {PLUGIN} to {error.filename}: {error.strerror}")
             if len(writes) == _BURST and writes[-1] - writes[0] < _BURST * _PACE_SECONDS / 2:
                 await asyncio.sleep(_PACE_SECONDS)
             with suppress(TimeoutError):
@@ -145,12 +149,12 @@ def _edit(path: Path, entry: Json | None) -> tuple[bytes | None, bool]:
     except FileNotFoundError:
         return None, False
     except (ValueError, TypeError, KeyError) as error:
-        _say_once(f"{path} is not understood, and left alone: {error!r}")
+        warn_once(log, f"{path} is not understood, and left alone: {error!r}")
         return None, False
-    wanted = [*others, entry] if entry is not None else others
-    if wanted == plugins:
+    desired = [*others, entry] if entry is not None else others
+    if desired == plugins:
         return before, False
-    config["plugins"] = wanted
+    config["plugins"] = desired
     text = (json.dumps(cast(Json, config), indent=2) + "\n").encode()
     # Somebody may have written in between: the next look sees to it.
     if path.read_bytes() != before:
@@ -172,12 +176,3 @@ def _write(path: Path, content: bytes, mode: int) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
-
-
-_said: set[str] = set()
-
-
-def _say_once(message: str) -> None:
-    if message not in _said:
-        _said.add(message)
-        log.warning("%s", message)

@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node's agent does next, decided from what it observes: pure, no I/O; time is an argument.
+
+A step takes what is observed, and gives out what is to be done. What the engine answers is observed
+by the next step: so everything that the agent decides can be walked through without an engine, a
+device or a clock.
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from headrace_api import ConditionStatus, DataplaneConfigStatus, NetworkState, Problem
+from headrace_dataplane.engine_session import Exchange, Request
+from headrace_dataplane.network_state import network_states
+from headrace_dataplane.node_status import node_status
+from headrace_dataplane.protocol import Hello, Interface
+from headrace_dataplane.source import Snapshot
+from headrace_dataplane.state import AgentState
+from headrace_dataplane.sync import ObjectID, Outcome
+from headrace_dataplane.translate import Translation, translate
+
+log = logging.getLogger(__name__)
+
+LIST_SECONDS = 2.0
+"""Between two looks at the engine's Interfaces."""
+APPEARED_SECONDS = (0.1, 2.0)
+"""The same, and for how long, after a device has appeared: its link comes up in a moment, and a pod
+waits for that."""
+UPKEEP_SECONDS = 2.0
+"""Between two looks at devices and directories: what was made anew has forgotten what it was."""
+RESYNC_SECONDS = 60.0
+"""Between two comparisons with the engine when nothing has changed."""
+FAILURE_SECONDS = 2.0
+"""Until an engine that did not answer is asked again."""
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the agent knows of its node; of the engine and devices, as they are now."""
+
+    snapshot: Snapshot
+    """The newest configuration."""
+
+    links: Mapping[str, int]
+    """Every kernel device and its index: one that was made anew has another."""
+
+    engine: Hello | None
+    """The engine that runs; another object for each that has come up."""
+
+    engine_problem: str
+    """Why none runs, empty when nothing is known to be wrong."""
+
+    node_problem: Problem | None
+    """What is wrong with the node itself."""
+
+    exchange: Exchange | None
+    """What came of the last step's request."""
+
+    time: datetime
+    """Now, in UTC: for people."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is to be done now, in this order; of what is None or empty, nothing."""
+
+    status: DataplaneConfigStatus | None
+    """To be reported: it is another one than before."""
+
+    accepted: tuple[ObjectID, ...] | None
+    """To be kept on disk: what engines have had, in the order in which it came."""
+
+    isolate: frozenset[str]
+    """Kernel devices that the host must keep out of (isolation.py)."""
+
+    directories: frozenset[str] | None
+    """Directories of sockets that must be there (sockets.py)."""
+
+    request: Request | None
+    """For the engine. The next step observes its exchange, and is due at once."""
+
+    wake_at: float
+    """When the next step is due, if nothing else is observed before."""
+
+
+@dataclass(frozen=True)
+class _Desired:
+    """What the engine should have."""
+
+    snapshot: Snapshot
+    translation: Translation
+
+
+@dataclass
+class _Engine:
+    """What is known of the engine that runs, and when it is asked again."""
+
+    hello: Hello
+    reached: _Desired | None = None
+    """What its last answer is about."""
+
+    outcome: Outcome | None = None
+    networks: tuple[NetworkState, ...] = ()
+    interfaces: Mapping[str, Interface] = field(default_factory=dict)
+    failures: int = 0
+    """Exchanges that failed, since the last that did not."""
+
+    failure: str = ""
+    retry: bool = False
+    """Whether what it refused is tried again at once."""
+
+    appeared_at: float = -math.inf
+    """When a device appeared that was waited for."""
+
+    reconcile_at: float = -math.inf
+    list_at: float = -math.inf
+
+
+class Controller:
+    """Decides for one node; its steps belong to one event loop."""
+
+    def __init__(self, state: AgentState, accepted: tuple[ObjectID, ...] = ()) -> None:
+        """`state` is kept up to date, but for the engine's process and the wanted generation.
+
+        `accepted` is what is kept on disk.
+        """
+        self._state = state
+        self._accepted = self._saved = accepted
+        self._desired: _Desired | None = None
+        self._engine: _Engine | None = None
+        self._endpoints: frozenset[str] = frozenset()
+        """Kernel devices of Interfaces, there or not."""
+        self._links: Mapping[str, int] = {}
+        """Those that are there, with their indexes."""
+        self._upkeep_at = -math.inf
+        self._reported: DataplaneConfigStatus | None = None
+        self._logged = ""
+
+    def step(self, observed: Observed, now: float) -> Step:
+        """Return what is to be done; `now` is of any steady clock, in seconds.
+
+        Raises whatever the translation of a configuration raises; later steps do it again, until
+        there is another configuration.
+        """
+        self._observe_engine(observed, now)
+        before = self._desired
+        desired = self._observe_snapshot(observed.snapshot)
+        isolate = self._observe_links(observed.links, desired, now)
+        directories = desired.translation.directories if desired is not before else None
+        if now >= self._upkeep_at:
+            isolate, directories = frozenset(self._links), desired.translation.directories
+            self._upkeep_at = now + UPKEEP_SECONDS
+        request = self._request(desired, now)
+        # An engine that is asked will have more to report.
+        waits = request is not None and observed.exchange is None
+        return Step(
+            status=self._report(observed, desired) if not waits else None,
+            accepted=self._unsaved(),
+            isolate=isolate,
+            directories=directories,
+            request=request,
+            wake_at=now if request is not None else self._wake_at(),
+        )
+
+    def appeared(self, links: Mapping[str, int]) -> frozenset[str]:
+        """Return the Interfaces' devices that have come, or are others than they were."""
+        return self._new(links, self._endpoints)
+
+    def _new(self, links: Mapping[str, int], endpoints: frozenset[str]) -> frozenset[str]:
+        return frozenset(
+            device
+            for device in endpoints & links.keys()
+            if links[device] != self._links.get(device)
+        )
+
+    def _observe_engine(self, observed: Observed, now: float) -> None:
+        """Take in which engine runs, and what it answered."""
+        if observed.engine is None:
+            self._engine = None
+        elif self._engine is None or self._engine.hello is not observed.engine:
+            self._engine = _Engine(observed.engine)
+        elif observed.exchange is not None and self._desired is not None:
+            # What is desired is what the last step asked for: a newer snapshot is observed later.
+            self._observe_exchange(self._engine, self._desired, observed.exchange, now)
+        if observed.exchange is not None:
+            self._accepted = observed.exchange.accepted
+
+    def _observe_exchange(
+        self, engine: _Engine, desired: _Desired, exchange: Exchange, now: float
+    ) -> None:
+        engine.reached, engine.retry = desired, False
+        outcome = exchange.outcome
+        if outcome is not None:
+            engine.outcome = outcome
+            engine.networks = network_states(desired.snapshot, outcome.refused)
+            retry_at = outcome.retry_at if outcome.retry_at is not None else math.inf
+            engine.reconcile_at = min(retry_at, now + RESYNC_SECONDS)
+            self._publish_outcome(outcome, desired.translation)
+        engine.failure = exchange.failure
+        if exchange.failure:
+            log.warning("%s", exchange.failure)
+            engine.failures += 1
+            engine.reconcile_at = now + FAILURE_SECONDS
+        else:
+            engine.failures = 0
+            engine.interfaces = exchange.interfaces
+        soon, long = APPEARED_SECONDS
+        engine.list_at = now + (soon if now < engine.appeared_at + long else LIST_SECONDS)
+
+    def _observe_snapshot(self, snapshot: Snapshot) -> _Desired:
+        desired = self._desired
+        if desired is None or desired.snapshot is not snapshot:
+            before = desired.translation if desired is not None else None
+            translation = translate(snapshot.config, snapshot.slices, before)
+            self._desired = desired = _Desired(snapshot, translation)
+            if self._engine is not None:
+                self._engine.reconcile_at = -math.inf
+        return desired
+
+    def _observe_links(
+        self, links: Mapping[str, int], desired: _Desired, now: float
+    ) -> frozenset[str]:
+        """Take in which devices there are; return those that are new."""
+        endpoints = frozenset(desired.translation.endpoints)
+        new = self._new(links, endpoints)
+        if self._engine is not None and new & self._endpoints:
+            self._engine.retry = True
+            self._engine.appeared_at = now
+            self._engine.reconcile_at = -math.inf
+        self._endpoints = endpoints
+        self._links = {device: links[device] for device in endpoints & links.keys()}
+        return new
+
+    def _request(self, desired: _Desired, now: float) -> Request | None:
+        engine = self._engine
+        if engine is None or now < min(engine.reconcile_at, engine.list_at):
+            return None
+        return Request(
+            engine=engine.hello,
+            objects=desired.translation.objects if now >= engine.reconcile_at else None,
+            generation=desired.snapshot.generation,
+            retry=engine.retry,
+        )
+
+    def _wake_at(self) -> float:
+        engine = self._engine
+        if engine is None:
+            return self._upkeep_at
+        return min(self._upkeep_at, engine.reconcile_at, engine.list_at)
+
+    def _report(self, observed: Observed, desired: _Desired) -> DataplaneConfigStatus | None:
+        """Return the status where it is another one than before."""
+        engine = self._engine
+        running: Hello | str = observed.engine_problem
+        if engine is None:
+            # While one starts, what was reported last says more.
+            about = desired if running else None
+        else:
+            # Once is how an engine fails that ends, and that is observed soon.
+            about = engine.reached if engine.failures != 1 else None
+            running = engine.failure or engine.hello
+        if about is None:
+            return None
+        node = [observed.node_problem] if observed.node_problem is not None else []
+        status = node_status(
+            about.snapshot.config,
+            (*about.snapshot.problems, *about.translation.problems, *node),
+            engine.outcome.refused if engine is not None and engine.outcome is not None else (),
+            engine.interfaces if engine is not None else {},
+            running,
+            self._reported,
+            engine.networks if engine is not None and not engine.failure else (),
+            self._endpoints - self._links.keys(),
+            time=observed.time,
+        )
+        self._publish_status(about.snapshot, status)
+        if status == self._reported:
+            return None
+        self._reported = status
+        return status
+
+    def _unsaved(self) -> tuple[ObjectID, ...] | None:
+        """Return what engines have had, if that is not on disk."""
+        if self._accepted == self._saved:
+            return None
+        self._saved = self._accepted
+        return self._saved
+
+    def _publish_status(self, snapshot: Snapshot, status: DataplaneConfigStatus) -> None:
+        self._state.interfaces = {f"{s.namespace}/{s.name}": s.ready for s in status.interfaces}
+        self._state.networks = {
+            f"{i.namespace}/{i.name}": i.network for i in snapshot.config.spec.interfaces
+        }
+        ready = status.conditions[0]
+        line = "" if ready.status is ConditionStatus.TRUE else f"{ready.reason}: {ready.message}"
+        if line and line != self._logged and ready.reason != "EngineDown":
+            log.warning("%s", line)
+        self._logged = line
+
+    def _publish_outcome(self, outcome: Outcome, translation: Translation) -> None:
+        for refusal in outcome.refused:
+            if refusal.kind in ("network", "routes") and refusal not in self._state.refused:
+                log.warning("refused: %s", refusal)
+        self._state.ports = translation.devices
+        self._state.refused = outcome.refused
+        self._state.active_generation = outcome.generation
+        self._state.ready = True
+        if outcome.changed:
+            log.info(
+                "generation %d: %d objects changed%s",
+                outcome.generation,
+                outcome.changed,
+                f", {len(outcome.refused)} refused" if outcome.refused else "",
+            )

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node reports of itself: pure, no I/O."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from headrace_api import (
+    FEATURES,
+    CompiledInterface,
+    Condition,
+    ConditionStatus,
+    DataplaneConfig,
+    DataplaneConfigStatus,
+    InterfaceState,
+    NetworkState,
+    Problem,
+    WorkerState,
+)
+from headrace_dataplane.protocol import Hello, Interface, Refusal
+from headrace_dataplane.translate import kernel_device
+
+# Of an Interface: 1024 of them must fit into one object.
+_MESSAGE_CHARACTERS = 256
+# The API's bound.
+_CONDITION_CHARACTERS = 32768
+
+
+def node_status(
+    config: DataplaneConfig,
+    problems: tuple[Problem, ...],
+    refused: tuple[Refusal, ...],
+    states: Mapping[str, Interface],
+    engine: Hello | str,
+    before: DataplaneConfigStatus | None,
+    networks: tuple[NetworkState, ...] = (),
+    absent: frozenset[str] = frozenset(),
+    *,
+    time: datetime,
+) -> DataplaneConfigStatus:
+    """Return the status of a node at a time; conditions that `before` has alike keep theirs.
+
+    `engine` is the running one, or why there is none; `states` has its Interfaces by
+    "namespace/name", `networks` what it has of each; `absent` names kernel devices that this node
+    does not have.
+    """
+    hello = engine if isinstance(engine, Hello) else None
+    down = "" if isinstance(engine, Hello) else _down(engine)
+    interfaces = (
+        *_interface_states(config, problems, refused, states, down, absent),
+        *_unread_interfaces(config, problems),
+    )
+    generation = config.metadata.generation
+    verdict = _verdict(down, tuple(_faults(config, problems, refused)), interfaces, networks)
+    return DataplaneConfigStatus(
+        observed_generation=generation,
+        conditions=(ready_condition(*verdict, generation, time, before),),
+        engine_version=hello.version if hello is not None else None,
+        dpdk_version=hello.dpdk.removeprefix("DPDK ") if hello is not None else None,
+        workers=tuple(
+            WorkerState(worker=worker.worker, lcore=worker.lcore, cpu=worker.cpu)
+            for worker in (hello.workers if hello is not None else ())
+        ),
+        interfaces=interfaces,
+        networks=networks,
+        # An engine that does not run will be of the agent's own release.
+        features=tuple(f for f in FEATURES if hello is None or f in hello.features),
+    )
+
+
+def ready_condition(
+    status: ConditionStatus,
+    reason: str,
+    message: str,
+    generation: int | None,
+    time: datetime,
+    before: DataplaneConfigStatus | None = None,
+) -> Condition:
+    """Return the condition Ready of a node, as of the time at which its status became this one.
+
+    `time` is now, in UTC. A message that is longer than the API's bound is cut.
+    """
+    old = before.conditions[0] if before is not None else None
+    return Condition(
+        type="Ready",
+        status=status,
+        observed_generation=generation,
+        last_transition_time=(
+            old.last_transition_time
+            if old is not None and old.status == status
+            else time.strftime("%Y-%m-%dT%H:%M:%SZ")
+        ),
+        reason=reason,
+        message=message[:_CONDITION_CHARACTERS],
+    )
+
+
+def _down(problem: str) -> str:
+    return f"The engine does not run: {problem}" if problem else "The engine starts"
+
+
+def _interface_states(
+    config: DataplaneConfig,
+    problems: Iterable[Problem],
+    refused: Iterable[Refusal],
+    states: Mapping[str, Interface],
+    down: str,
+    absent: frozenset[str],
+) -> Iterator[InterfaceState]:
+    """Yield those of the configuration; `down` is why no engine runs, empty when one does."""
+    refusals = {(r.kind, r.key): (r.reason or "Refused", r.message) for r in refused}
+    unattached = _unattached(problems)
+    for interface in config.spec.interfaces:
+        key = _key(interface)
+        state = states.get(key)
+        device = kernel_device(key, interface.attachment)
+        missing = device in absent and not down and (state is None or state.state != "up")
+        bad = (
+            unattached.get((interface.namespace, interface.name))
+            or (("DeviceGone", f"There is no device {device}") if missing else None)
+            or refusals.get(("port", key))
+            or refusals.get(("interface", key))
+        )
+        if bad is None and down:
+            bad = "EngineDown", down
+        elif bad is None and state is None:
+            bad = "Pending", "The engine does not have it yet"
+        elif bad is None and state is not None and state.state != "up":
+            reason = "DeviceGone" if state.state == "gone" else "LinkDown"
+            bad = reason, f"Its device is {state.state}"
+        yield InterfaceState(
+            namespace=interface.namespace,
+            name=interface.name,
+            ready=bad is None,
+            reason=bad[0] if bad else "Forwarding",
+            message=(bad[1] if bad else "The engine forwards for it")[:_MESSAGE_CHARACTERS],
+            mac_address=state.mac if state is not None else None,
+        )
+
+
+def _unread_interfaces(
+    config: DataplaneConfig, problems: Iterable[Problem]
+) -> Iterator[InterfaceState]:
+    """Yield those that were left out of the configuration, as they could not be read."""
+    present = {(interface.namespace, interface.name) for interface in config.spec.interfaces}
+    for (namespace, name), (reason, message) in _unattached(problems).items():
+        if namespace and name and (namespace, name) not in present:
+            yield InterfaceState(
+                namespace=namespace,
+                name=name,
+                ready=False,
+                reason=reason,
+                message=message[:_MESSAGE_CHARACTERS],
+            )
+
+
+def _unattached(problems: Iterable[Problem]) -> dict[tuple[str, str], tuple[str, str]]:
+    return {(p.namespace, p.name): (p.reason, p.message) for p in problems if p.kind == "Interface"}
+
+
+def _faults(
+    config: DataplaneConfig, problems: Iterable[Problem], refused: Iterable[Refusal]
+) -> Iterator[str]:
+    """Yield what is wrong with the node itself.
+
+    One tenant's network is that network's matter (NetworkState), an Interface is its own.
+    """
+    yield from (str(p) for p in problems if p.kind not in ("Interface", "VirtualNetwork"))
+    own = {_key(interface) for interface in config.spec.interfaces}
+    for refusal in refused:
+        if refusal.kind in ("interface", "port"):
+            if refusal.key not in own:
+                yield str(refusal)
+        elif refusal.kind not in ("network", "routes"):
+            yield str(refusal)
+
+
+def _verdict(
+    down: str,
+    faults: Sequence[str],
+    interfaces: Sequence[InterfaceState],
+    networks: Sequence[NetworkState],
+) -> tuple[ConditionStatus, str, str]:
+    """Status, reason and message of the condition Ready."""
+    unready = sum(not state.ready for state in interfaces)
+    incomplete = sum(bool(network.reason) for network in networks)
+    if down:
+        return ConditionStatus.FALSE, "EngineDown", down
+    if faults:
+        return ConditionStatus.FALSE, "Refused", "; ".join(faults)
+    if unready:
+        return (
+            ConditionStatus.TRUE,
+            "InterfacesNotReady",
+            f"{unready} of {len(interfaces)} Interfaces are not ready",
+        )
+    if incomplete:
+        return (
+            ConditionStatus.TRUE,
+            "NetworksIncomplete",
+            f"{incomplete} of {len(networks)} networks lack something",
+        )
+    return ConditionStatus.TRUE, "Forwarding", "The engine has the whole configuration"
+
+
+def _key(interface: CompiledInterface) -> str:
+    return f"{interface.namespace}/{interface.name}"
