@@ -104,7 +104,7 @@ class Api:
         """Have kubectl wait, for longer than it does by itself. Raises CommandError."""
         self.kubectl("wait", *words, f"--timeout={seconds:.0f}s", seconds=seconds + 10)
 
-    def helm(self, *words: str | Path, stdin: str = "", seconds: float = 3 * _SECONDS) -> str:
+    def helm(self, *words: str | Path, stdin: str = "", seconds: float = 5 * _SECONDS) -> str:
         """Run helm and return its output. Raises CommandError with all of its stderr."""
         return self._run("helm", *words, stdin=stdin, seconds=seconds)
 

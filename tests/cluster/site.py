@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "deploy/examples/two-nodes"
 RED_ONLY = ("10.0.0.9", "fd00:10::9")
 """Addresses that red/vm2 has, and nobody in blue."""
-SECONDS = 120.0
+SECONDS = 240.0
 """For what takes seconds, on a busy machine."""
 PIPELINE = "router"
 PODS = ("-n", NAMESPACE, "-l", f"headrace.dev/pipeline={PIPELINE}")
@@ -87,13 +87,13 @@ class Site:
         """Install the chart, and wait as helm does."""
         self.cluster.helm(
             *("install", "headrace", chart, "-n", NAMESPACE, "--create-namespace", "--wait"),
-            *("--timeout", "3m", *self.values(**more)),
+            *("--timeout", "6m", *self.values(**more)),
         )
 
     def upgrade(self, chart: Path = CHART, **more: Any) -> None:
         """Upgrade the release, and wait as helm does."""
         self.cluster.helm(
-            *("upgrade", "headrace", chart, "-n", NAMESPACE, "--wait", "--timeout", "3m"),
+            *("upgrade", "headrace", chart, "-n", NAMESPACE, "--wait", "--timeout", "6m"),
             *self.values(**more),
         )
 

@@ -107,7 +107,7 @@ def test_all_is_well(pod_site: Site) -> None:
 
 def test_helm_test_is_the_same(pod_site: Site) -> None:
     helm = pod_site.cluster.helm
-    out = helm("test", "headrace", "-n", NAMESPACE, "--logs", "--timeout", "3m")
+    out = helm("test", "headrace", "-n", NAMESPACE, "--logs", "--timeout", "6m")
     assert re.search(r"Phase:\s+Succeeded", out)
     assert re.search(r"^ok +node-a to node-b, IPv6$", out, re.MULTILINE), out
     nothing_is_left(pod_site)

@@ -210,7 +210,7 @@ def test_nothing_is_lost_when_the_chart_is_upgraded_and_rolled_back(
     with site.lossless():
         site.upgrade(tmp_path / "headrace-0.2.1.tgz", logLevel="Debug")
         until(lambda: leads(site), "a new operator leads", SECONDS)
-        site.cluster.helm("rollback", "headrace", "-n", NAMESPACE, "--wait", "--timeout", "3m")
+        site.cluster.helm("rollback", "headrace", "-n", NAMESPACE, "--wait", "--timeout", "6m")
         until(lambda: leads(site), "an old one leads again", SECONDS)
         site.ready()
     assert (engines(site), {pod["metadata"]["uid"] for pod in site.pods()}) == (running, pods)
