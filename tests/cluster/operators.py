@@ -176,7 +176,7 @@ class World:
     def install(self) -> None:
         """Apply the CRDs, the anchor, and the service accounts with their rights."""
         forced = ("--server-side", "--force-conflicts")
-        self.api.kubectl("apply", *forced, "-f", self._chart / "files/crds")
+        self.api.kubectl("apply", *forced, "-f", (self._chart / "files/crds").resolve())
         self.api.wait("--for=condition=Established", "crd", "--all")
         self.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
         self.api.kubectl("apply", "-f", "-", stdin=self._rendered)
