@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tests of every folder share."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ LANES = (
 """Tests of the cluster with nodes, test_NAME.py, by the worker that runs them: a cluster costs its
 start and a part of a CPU for as long as it runs, so there are two, each started once."""
 _LANES = {f"test_{name}.py": f"lane {n}" for n, names in enumerate(LANES) for name in names}
+_SAID = "said"
 _FOLDERS = ("cluster", "engine", "e2e", "unit")
 
 
@@ -59,6 +62,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return item.path.name not in _LANES, _FOLDERS.index(item.path.parent.name)
 
     items.sort(key=place)
+
+
+@pytest.fixture
+def say(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Says what is worth knowing of a test that passed: at the end, wherever it ran."""
+    return partial(record_property, _SAID)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.getreports(""):
+        for name, text in report.user_properties:
+            if name == _SAID and report.when == "teardown":
+                terminalreporter.write_line(f"{report.nodeid}: {text}")
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:

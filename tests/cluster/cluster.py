@@ -57,6 +57,8 @@ _SECONDS = 90.0
 _NODE_SECONDS = 20
 """After so many a node whose kubelet is silent is not Ready."""
 _CGROUPS = Path("/sys/fs/cgroup")
+_CPU_SHARES, _CPU_WEIGHT = "262144", "10000"
+"""Of a node, in control groups of version 1 and 2: the most there is."""
 _CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 # What a kubelet insists on; each gets to see it without a change to the machine.
 _KUBELET_SYSCTLS = {
@@ -661,12 +663,15 @@ def _make_cgroup(name: str) -> None:
             with contextlib.suppress(OSError):
                 (_CGROUPS / "cgroup.subtree_control").write_text(f"+{controller}")
         (_CGROUPS / name).mkdir()
+        (_CGROUPS / name / "cpu.weight").write_text(_CPU_WEIGHT)
         return
     for hierarchy in _CGROUPS.glob("*/tasks"):
         (hierarchy.parent / name).mkdir(exist_ok=True)
     for file in ("cpuset.cpus", "cpuset.mems"):
         inherited = (_CGROUPS / "cpuset" / file).read_text()
         (_CGROUPS / "cpuset" / name / file).write_text(inherited)
+    # Pods that request no CPU weigh next to nothing, and would never start beside other tests.
+    (_CGROUPS / "cpu" / name / "cpu.shares").write_text(_CPU_SHARES)
 
 
 def _run(nodes: int, images: Sequence[Path], command: Sequence[str]) -> int:

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -44,9 +44,9 @@ def walk(control_plane: Cluster) -> Iterator[Walk]:
 
 
 def test_churn(
-    control_plane: Cluster, walk: Walk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    control_plane: Cluster, walk: Walk, tmp_path: Path, say: Callable[[str], None]
 ) -> None:
-    say(capsys, f"\n{seeds.VARIABLE}={SEED}")
+    say(f"{seeds.VARIABLE}={SEED}")
     kubeconfig = walk.write_kubeconfig(tmp_path)
     walk.begin(SEED)
     deadline = time.monotonic() + CHURN_SECONDS
@@ -59,7 +59,7 @@ def test_churn(
             rounds += 1
         assert not replicas.failures()
         assert_nothing_to_do(walk, replicas, kubeconfig, tmp_path / "last")
-        say(capsys, f"{rounds} rounds, {len(replicas.logs)} operators, {dict(walk.counts)}")
+        say(f"{rounds} rounds, {len(replicas.logs)} operators, {dict(walk.counts)}")
 
 
 def one_round(cluster: Cluster, walk: Walk, replicas: Replicas, before: Picture) -> Picture:
@@ -162,8 +162,3 @@ def wait(seconds: float) -> None:
 
 def story(walk: Walk) -> str:
     return "\n".join([f"{seeds.VARIABLE}={SEED}, the last steps:", *walk.trail[-150:]])
-
-
-def say(capsys: pytest.CaptureFixture[str], text: str) -> None:
-    with capsys.disabled():
-        print(text)

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -238,7 +238,7 @@ def test_nothing_leaves_because_the_api_server_was_away(spread: Spread) -> None:
 
 
 def test_a_dead_nodes_next_hops_leave_and_come_back(
-    spread: Spread, prometheus: Prometheus, capsys: pytest.CaptureFixture[str]
+    spread: Spread, prometheus: Prometheus, say: Callable[[str], None]
 ) -> None:
     site = spread.site
     node = site.nodes[1]
@@ -277,11 +277,10 @@ def test_a_dead_nodes_next_hops_leave_and_come_back(
         pings.wait(100)
         until(lambda: not alerts(prometheus), "the alert ends", SECONDS)
     (lost,) = counted
-    with capsys.disabled():
-        print(
-            f"\nnode cut off: next hop gone after {cut:.0f} s,"
-            f" {lost.longest_gap} pings of 10 ms lost in a row, {lost.lost} in all"
-        )
+    say(
+        f"node cut off: next hop gone after {cut:.0f} s,"
+        f" {lost.longest_gap} pings of 10 ms lost in a row, {lost.lost} in all"
+    )
 
 
 @LONG

@@ -210,10 +210,10 @@ def goes(
 
 @pytest.mark.parametrize("order", [pipeline_first, network_first, namespace_first])
 def test_objects_go_in_any_order(
-    forwarding: Site, order: Callable[[Site], None], capsys: pytest.CaptureFixture[str]
+    forwarding: Site, order: Callable[[Site], None], say: Callable[[str], None]
 ) -> None:
     seconds = goes(forwarding, order, objects)()
-    say(capsys, order, seconds)
+    say(f"{order.__name__}: gone after {seconds:.0f} s")
     assert exists(forwarding, "deployment", "headrace-operator", "-n", NAMESPACE)
 
 
@@ -229,18 +229,13 @@ def test_objects_go_in_any_order(
     ],
 )
 def test_headrace_goes_in_any_order(
-    forwarding: Site, order: Callable[[Site], None], capsys: pytest.CaptureFixture[str]
+    forwarding: Site, order: Callable[[Site], None], say: Callable[[str], None]
 ) -> None:
     seconds = goes(forwarding, order, everything)()
-    say(capsys, order, seconds)
+    say(f"{order.__name__}: gone after {seconds:.0f} s")
     stuck = [
         pod["metadata"]["name"]
         for pod in forwarding.get("pods", "-A")
         if "deletionTimestamp" in pod["metadata"]
     ]
     assert stuck == []
-
-
-def say(capsys: pytest.CaptureFixture[str], order: Callable[[Site], None], seconds: float) -> None:
-    with capsys.disabled():
-        print(f"\n{order.__name__}: gone after {seconds:.0f} s")

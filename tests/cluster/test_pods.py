@@ -532,7 +532,7 @@ def left(site: Site) -> dict[str, list[Any]]:
 
 
 def test_many_pods_leave_nothing_behind(
-    tenants: Site, cluster_namespace: str, capsys: pytest.CaptureFixture[str]
+    tenants: Site, cluster_namespace: str, say: Callable[[str], None]
 ) -> None:
     """In a network with room for a wave and a half: addresses have to come back."""
     network = {
@@ -562,8 +562,7 @@ def test_many_pods_leave_nothing_behind(
         tenants.cluster.kubectl("delete", "pod", *others, *words, seconds=SECONDS)
     took = time.monotonic() - began
     nothing_is_left(tenants)
-    with capsys.disabled():
-        print(f"\n{MANY} pods came and went in {took:.0f} s")
+    say(f"{MANY} pods came and went in {took:.0f} s")
 
 
 def nothing_is_left(site: Site) -> None:
@@ -595,7 +594,7 @@ def unchanged(tenants: Site, blue: list[Pod]) -> Iterator[None]:
 
 @contextmanager
 def gap(
-    site: Site, pods_: list[Pod], what: str, capsys: pytest.CaptureFixture[str]
+    site: Site, pods_: list[Pod], what: str, say: Callable[[str], None]
 ) -> Iterator[ClusterPinger]:
     """Ping from the first pod to the second, and say for how long it had no answer."""
     sender, receiver = pods_
@@ -607,8 +606,7 @@ def gap(
             pinger.wait(50, SECONDS)
         finally:
             pings = pinger.stop()
-    with capsys.disabled():
-        print(f"\n{what}: {pings.longest_gap * 10} ms without an answer")
+    say(f"{what}: {pings.longest_gap * 10} ms without an answer")
 
 
 def test_nothing_is_lost_when_node_agents_are_killed(
@@ -632,10 +630,10 @@ def plugins(node: Node) -> list[str]:
 
 
 def test_pods_go_on_after_their_engine_has_crashed(
-    tenants: Site, blue: list[Pod], unchanged: None, capsys: pytest.CaptureFixture[str]
+    tenants: Site, blue: list[Pod], unchanged: None, say: Callable[[str], None]
 ) -> None:
     (engine,) = tenants.processes(blue[1].node, "headrace-engine")
-    with gap(tenants, blue, "engine killed", capsys):
+    with gap(tenants, blue, "engine killed", say):
         os.kill(engine, signal.SIGKILL)
         until(
             lambda: tenants.processes(blue[1].node, "headrace-engine") not in ([], [engine]),
@@ -645,7 +643,7 @@ def test_pods_go_on_after_their_engine_has_crashed(
 
 
 def test_pods_go_on_after_their_dataplane_pod_was_deleted(
-    tenants: Site, blue: list[Pod], unchanged: None, capsys: pytest.CaptureFixture[str]
+    tenants: Site, blue: list[Pod], unchanged: None, say: Callable[[str], None]
 ) -> None:
     old = tenants.pod(blue[1].node)["metadata"]["uid"]
 
@@ -653,7 +651,7 @@ def test_pods_go_on_after_their_dataplane_pod_was_deleted(
         found = [pod for pod in tenants.pods() if pod["spec"]["nodeName"] == blue[1].node.name]
         return bool(found) and found[0]["metadata"]["uid"] != old
 
-    with gap(tenants, blue, "dataplane pod deleted", capsys):
+    with gap(tenants, blue, "dataplane pod deleted", say):
         name = tenants.pod(blue[1].node)["metadata"]["name"]
         tenants.cluster.kubectl("delete", "pod", name, "-n", NAMESPACE)
         until(replaced, "another pod is there", SECONDS)
@@ -661,14 +659,14 @@ def test_pods_go_on_after_their_dataplane_pod_was_deleted(
 
 
 def test_pods_go_on_after_the_chart_was_upgraded(
-    tenants: Site, blue: list[Pod], unchanged: None, capsys: pytest.CaptureFixture[str]
+    tenants: Site, blue: list[Pod], unchanged: None, say: Callable[[str], None]
 ) -> None:
     before = {pod["metadata"]["uid"] for pod in tenants.pods()}
 
     def replaced() -> bool:
         return len({pod["metadata"]["uid"] for pod in tenants.pods()} - before) == 2
 
-    with gap(tenants, blue, "chart upgraded", capsys):
+    with gap(tenants, blue, "chart upgraded", say):
         values = NODE_AGENT | {"dataplane.podLabels": {"example.com/upgraded": "yes"}}
         tenants.upgrade(**values)
         until(replaced, "both dataplanes are new", SECONDS)

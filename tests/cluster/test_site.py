@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -217,7 +218,7 @@ def test_nothing_is_lost_when_the_chart_is_upgraded_and_rolled_back(
 
 
 def test_a_deleted_pod_comes_back_with_the_same_addresses(
-    site: Site, capsys: pytest.CaptureFixture[str]
+    site: Site, say: Callable[[str], None]
 ) -> None:
     def given() -> dict[str, Any]:
         return {
@@ -234,8 +235,7 @@ def test_a_deleted_pod_comes_back_with_the_same_addresses(
     site.cluster.kubectl("delete", "pod", old, "-n", NAMESPACE)
     pinger.wait(50, SECONDS)
     pings = pinger.stop()
-    with capsys.disabled():
-        print(f"\npod deleted: {pings.longest_gap * 10} ms without an answer")
+    say(f"pod deleted: {pings.longest_gap * 10} ms without an answer")
     assert site.pod(node)["metadata"]["name"] != old
     site.ready()
     assert given() == before

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -252,13 +252,10 @@ def pod_address(site: Site, pod: str) -> str:
     return str(found["status"]["addresses"][0])
 
 
-def test_objects_are_converted_and_nothing_moves(
-    site: Site, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def say(what: str, flows: dict[str, Flow]) -> dict[str, list[int]]:
+def test_objects_are_converted_and_nothing_moves(site: Site, say: Callable[[str], None]) -> None:
+    def count(what: str, flows: dict[str, Flow]) -> dict[str, list[int]]:
         lost = {name: flow.gaps() for name, flow in flows.items()}
-        with capsys.disabled():
-            print(f"\n{what}: pings lost in a row, one each {INTERVAL * 1000:.0f} ms: {lost}")
+        say(f"{what}: pings lost in a row, one each {INTERVAL * 1000:.0f} ms: {lost}")
         return lost
 
     def all_given() -> bool:
@@ -279,7 +276,7 @@ def test_objects_are_converted_and_nothing_moves(
     }
     try:
         replace_pods(site, flows.values())
-        say("each dataplane pod deleted, release before", flows)
+        count("each dataplane pod deleted, release before", flows)
         with watching(site, "interfaces", "dataplaneconfigs") as watches:
             site.upgrade(**NODE_AGENT)
             # To ask again and again would take the CPUs on which the pods start.
@@ -287,9 +284,9 @@ def test_objects_are_converted_and_nothing_moves(
             site.cluster.kubectl(*words, f"--timeout={SECONDS:.0f}s", seconds=SECONDS + 10)
             for flow in flows.values():
                 flow.wait(300, SECONDS)
-        lost = say("upgrade", flows)
+        lost = count("upgrade", flows)
         replace_pods(site, flows.values())
-        say("each dataplane pod deleted, this release", flows)
+        count("each dataplane pod deleted, this release", flows)
     finally:
         for flow in flows.values():
             flow.stop()
