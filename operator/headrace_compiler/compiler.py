@@ -82,11 +82,8 @@ class Compiler:
         None: SOCKETS_DIRECTORY, and an Interface may have its socket anywhere.
         """
         self._core = Core(namespace, sockets)
-        self._kinds: dict[str, Kind[object]] = {}
         for cls in KINDS:
-            kind = self._core.part(cls)
-            self._core.know(kind)
-            self._kinds[kind.name] = kind
+            self._core.kinds[cls.name] = self._core.part(cls)
         self._pipelines = self._core.part(Pipelines)
         self._networks = self._core.part(Networks)
         self._interfaces = self._core.part(Interfaces)
@@ -136,13 +133,13 @@ class Compiler:
 
     def upsert(self, item: Object) -> None:
         """Put an object, or replace the one of its key. An equal one changes nothing."""
-        kind = self._kinds[item.kind]
+        kind = self._core.kinds[item.kind]
         self._release(kind, item.key)
         kind.put(item.key, kind.read(item))
 
     def delete(self, kind: str, key: str) -> None:
         """Remove an object by kind and key (namespace/name, or name); unknown ones are ignored."""
-        found = self._kinds.get(kind)
+        found = self._core.kinds.get(kind)
         if found is None:
             raise ValueError(f"the compiler reads no {kind}")
         self._release(found, key)
@@ -218,7 +215,7 @@ class Compiler:
                     self._core.attempt(owner, self._keep_one)
 
     def _keep_one(self, owner: Owner) -> tuple[()]:
-        kind = self._kinds[owner.kind]
+        kind = self._core.kinds[owner.kind]
         if kind.holds(owner):
             kind.keep(owner)
         return ()
@@ -231,10 +228,9 @@ class Compiler:
     def _look_at_dirty(self) -> None:
         """Steps 2 and 3, and the RouteSlices."""
         while self._is_dirty():
-            for kind in self._kinds.values():
+            for kind in self._core.kinds.values():
                 self._look_at(kind)
-        self._interfaces.accept_unread()
-        for kind in self._kinds.values():
+        for kind in self._core.kinds.values():
             kind.finish()
         self._slices.write()
 
@@ -271,7 +267,7 @@ class Compiler:
         return {
             owner.subject
             for owner in self._core.failures.owners()
-            if not owner.node and self._kinds[owner.kind].holds(owner)
+            if not owner.node and self._core.kinds[owner.kind].holds(owner)
         }
 
     def is_stuck(self, pipeline: str, node: str) -> bool:

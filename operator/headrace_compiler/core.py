@@ -59,8 +59,9 @@ class Core:
         """Of this flush, in seconds since 1970."""
         self.changes = Changes()
         """Of this flush."""
+        self.kinds: dict[str, Kind[object]] = {}
+        """By name, in the order in which they are looked at."""
         self._parts: dict[type, FromCore] = {}
-        self._kinds: dict[str, Kind[object]] = {}
         self._dirty: defaultdict[str, set[Owner]] = defaultdict(set)
         self._referrers: dict[Owner, set[Owner]] = {}
         self._watchers: defaultdict[str, list[Callable[[str], None]]] = defaultdict(list)
@@ -76,14 +77,6 @@ class Core:
         if not isinstance(found, cls):
             raise TypeError(f"{found} is no {cls}")
         return found
-
-    def know(self, kind: "Kind[object]") -> None:
-        """Have a kind looked after."""
-        self._kinds[kind.name] = kind
-
-    def kind(self, name: str) -> "Kind[object]":
-        """The kind of this name; KeyError: there is none."""
-        return self._kinds[name]
 
     # Who depends on whom
 
@@ -126,11 +119,11 @@ class Core:
         """Have these looked at, as what they waited for is free, or another took it."""
         for owner in owners:
             self._dirty[owner.kind].add(owner)
-            self._kinds[owner.kind].woken(owner)
+            self.kinds[owner.kind].woken(owner)
 
     def dirty(self) -> list[Owner]:
         """Who is to be looked at, in the order of the kinds."""
-        return [owner for kind in self._kinds for owner in self._dirty[kind]]
+        return [owner for kind in self.kinds for owner in self._dirty[kind]]
 
     def take_dirty(self, kind: str) -> list[Owner]:
         """Those of the kind, the oldest first; clean from now on."""
@@ -139,7 +132,7 @@ class Core:
 
     def by_age(self, owners: Iterable[Owner]) -> list[Owner]:
         """Oldest first, then by key: of those that ask together, the first gets it."""
-        return sorted(owners, key=lambda owner: (self._kinds[owner.kind].created(owner.key), owner))
+        return sorted(owners, key=lambda owner: (self.kinds[owner.kind].created(owner.key), owner))
 
     # What is wrong
 

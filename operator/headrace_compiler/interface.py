@@ -256,17 +256,17 @@ class Interfaces(Kind[InterfaceSpec]):
         key = owner.key
         self.core.report(owner.subject, "", faults)
         if faults or key not in self.entries:
-            self._accept(key, self.carried(key) or self._as_before(owner))
+            self._accept(key, self._as_compiled(key) or self._as_before(owner))
         if key not in self.held:
             self.core.wake(self._quota.shrink(owner, 0))
 
-    def accept_unread(self) -> None:
+    def finish(self) -> None:
         """Have those that cannot be read go on as they were compiled, where that can be."""
         for key in self._carried.interfaces:
             if (self.name, key) in self.core.unread:
-                self._accept(key, self.carried(key))
+                self._accept(key, self._as_compiled(key))
 
-    def carried(self, key: str) -> Accepted | None:
+    def _as_compiled(self, key: str) -> Accepted | None:
         """What the Interface was, if that goes on."""
         found = self._carried.interfaces.get(key)
         held = self.held.get(key)
