@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * @file
- * What "list" requests can ask for.
+ * What "list" requests can ask for: each kind has its lists.
  */
 #ifndef HR_CONTROL_LIST_H
 #define HR_CONTROL_LIST_H
@@ -25,8 +25,10 @@
 typedef json_t *hr_list_fn(const json_t *filter, size_t cursor, size_t limit, size_t *next,
 		struct hr_errors *errors);
 
-hr_list_fn hr_list_port, hr_list_network, hr_list_uplink, hr_list_interface, hr_list_routes,
-		hr_list_route, hr_list_neighbor;
+struct hr_list {
+	const char *name;
+	hr_list_fn *fn;
+};
 
 /** The list of a name, or NULL. */
 hr_list_fn *hr_list_find(const char *name);

@@ -13,7 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "list.h"
+#include "kind.h"
 #include "reader.h"
 #include "store.h"
 #include "txn.h"
@@ -155,6 +155,8 @@ serve_hello(struct hr_reader *request)
 	reply = hr_hello();
 	json_object_set_new(reply, "protocol", json_integer(HR_PROTOCOL));
 	json_object_set_new(reply, "generation", json_integer(hr_store_generation()));
+	json_object_set_new(reply, "kinds", hr_kinds_describe());
+	json_object_set_new(reply, "features", hr_kinds_features());
 	return reply;
 }
 

@@ -30,7 +30,7 @@ void hr_server_poll(void);
 /** Close all connections and remove the socket. */
 void hr_server_close(void);
 
-/** What "hello" says but for "ok", "protocol" and "generation": a new object. By the engine. */
+/** What "hello" says of the process, but for the objects and their kinds: a new object. By main. */
 json_t *hr_hello(void);
 
 #endif

@@ -9,7 +9,7 @@
 
 #include <rte_ring.h>
 
-#include "../control/spec.h"
+#include "../kinds/port.h"
 #include "port.h"
 
 #define HR_DEVICE_WHY 256 /**< Room for why a device cannot be had. */

@@ -3,12 +3,10 @@
 
 #include <stdlib.h>
 
-#include "../control/addr.h"
-#include "../control/list.h"
 #include "../control/map.h"
+#include "../kinds/interface.h"
 #include "../rcu.h"
 #include "../worker.h"
-#include "json.h"
 #include "locals.h"
 #include "network.h"
 #include "path.h"
@@ -133,9 +131,9 @@ refresh(struct hr_port *port, void *user)
 		hr_neigh_put(old);
 }
 
-static int
-prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
-		void **state, struct hr_errors *errors)
+int
+hr_interface_prepare(struct hr_txn *txn, const char *key, const struct hr_object *old,
+		void *new_spec, void **state, struct hr_errors *errors)
 {
 	struct hr_interface *interface;
 
@@ -160,8 +158,8 @@ fail:
 	return -1;
 }
 
-static void
-abort_prepared(void *state)
+void
+hr_interface_abort(void *state)
 {
 	struct hr_interface *interface = state;
 
@@ -254,8 +252,8 @@ leave_port(struct hr_interface *interface)
 	hr_port_detach(interface->port);
 }
 
-static void
-apply(struct hr_object *object, void *old_spec, void *prepared)
+void
+hr_interface_apply(struct hr_object *object, void *old_spec, void *prepared)
 {
 	const struct hr_interface_spec *spec = object->spec, *old = old_spec;
 	struct hr_interface *interface;
@@ -283,8 +281,8 @@ apply(struct hr_object *object, void *old_spec, void *prepared)
 		refresh_changed_paths(interface, old);
 }
 
-static void
-remove_interface(struct hr_object *object)
+void
+hr_interface_remove(struct hr_object *object)
 {
 	struct hr_interface *interface = object->state;
 	const uint16_t n_underlay = interface->n_underlay;
@@ -299,57 +297,4 @@ remove_interface(struct hr_object *object)
 	hr_adj_free(interface->adj);
 	object->state = NULL;
 	free(interface);
-}
-
-const struct hr_kind_ops hr_interface_ops = {
-		.name = "interface",
-		.parse = hr_interface_parse,
-		.free_spec = hr_spec_free,
-		.prepare = prepare,
-		.abort = abort_prepared,
-		.apply = apply,
-		.remove = remove_interface,
-};
-
-static json_t *
-describe(const struct hr_object *object)
-{
-	const struct hr_interface_spec *spec = object->spec;
-	const struct hr_interface *interface = object->state;
-	json_t *addresses = json_array(), *prefixes = json_array(), *gateways = json_array(),
-	       *former = json_array(), *item;
-	enum hr_neigh_state state = HR_NEIGH_UNRESOLVED;
-	struct rte_ether_addr mac = {0};
-	char text[HR_ADDR_TEXT];
-
-	for (uint16_t i = 0; i < spec->n_addresses; i++)
-		hr_json_append_addr(addresses, &spec->addresses[i]);
-	for (uint16_t i = 0; i < spec->n_prefixes; i++)
-		hr_json_append_prefix(prefixes, &spec->prefixes[i]);
-	for (uint16_t i = 0; i < spec->n_gateways; i++)
-		hr_json_append_addr(gateways, &spec->gateways[i]);
-	for (uint16_t i = 0; i < spec->n_former; i++)
-		hr_json_append_ip6(former, &spec->former[i]);
-	if (interface->neigh != NULL)
-		state = hr_neigh_state(interface->neigh, &mac);
-	item = json_pack("{s:s, s:s, s:I, s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:b, s:i}", "name",
-			object->key, "network", spec->network, "vni",
-			(json_int_t)hr_network_vrf(spec->network)->vni, "port", spec->port, "state",
-			hr_port_state_name(hr_port_state(interface->port)), "addresses", addresses,
-			"prefixes", prefixes, "gateways", gateways, "macState",
-			hr_neigh_state_name(state), "underlay",
-			hr_ip6_format(&interface->underlay[0], text), "sourceCheck",
-			spec->source_check, "mtu", spec->mtu);
-	json_object_set_new(item, "formerUnderlayAddresses", former);
-	json_object_set_new(item, "mac",
-			rte_is_zero_ether_addr(&mac) ? json_null() : hr_json_mac(&mac));
-	return item;
-}
-
-json_t *
-hr_list_interface(const json_t *filter, size_t cursor, size_t limit, size_t *next,
-		struct hr_errors *errors)
-{
-	RTE_SET_USED(errors);
-	return hr_list_objects(HR_KIND_INTERFACE, describe, filter, cursor, limit, next);
 }

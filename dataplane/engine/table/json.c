@@ -44,7 +44,7 @@ hr_filter_text(const json_t *filter, const char *name, const char *text)
 }
 
 json_t *
-hr_list_objects(enum hr_kind kind, json_t *(*describe)(const struct hr_object *object),
+hr_list_objects(const struct hr_kind *kind, json_t *(*describe)(const struct hr_object *object),
 		const json_t *filter, size_t cursor, size_t limit, size_t *next)
 {
 	const size_t count = hr_store_count(kind);

@@ -21,7 +21,8 @@ bool hr_filter_text(const json_t *filter, const char *name, const char *text);
  * or all.
  * @param next the cursor to go on from; 0 at the end
  */
-json_t *hr_list_objects(enum hr_kind kind, json_t *(*describe)(const struct hr_object *object),
-		const json_t *filter, size_t cursor, size_t limit, size_t *next);
+json_t *hr_list_objects(const struct hr_kind *kind,
+		json_t *(*describe)(const struct hr_object *object), const json_t *filter,
+		size_t cursor, size_t limit, size_t *next);
 
 #endif

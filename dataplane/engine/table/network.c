@@ -4,11 +4,10 @@
 #include <stdlib.h>
 
 #include "../control/addr.h"
-#include "../control/list.h"
 #include "../control/store.h"
+#include "../kinds/network.h"
 #include "../rcu.h"
 #include "adj.h"
-#include "json.h"
 #include "locals.h"
 #include "path.h"
 
@@ -23,22 +22,9 @@ hr_route_owner(void)
 struct hr_vrf *
 hr_network_vrf(const char *name)
 {
-	const struct hr_object *object = hr_store_get(HR_KIND_NETWORK, name);
+	const struct hr_object *object = hr_store_get(&hr_network_kind, name);
 
 	return object == NULL ? NULL : object->state;
-}
-
-uint64_t
-hr_network_fib_bytes(void)
-{
-	uint64_t bytes = 0;
-
-	for (size_t i = 0; i < hr_store_count(HR_KIND_NETWORK); i++) {
-		const struct hr_vrf *vrf = hr_store_at(HR_KIND_NETWORK, i)->state;
-
-		bytes += hr_fib_bytes(vrf->fib4) + hr_fib_bytes(vrf->fib6);
-	}
-	return bytes;
 }
 
 static struct hr_fib *
@@ -87,8 +73,8 @@ insert_reserved(struct hr_vrf *vrf)
 	return 0;
 }
 
-static int
-prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
+int
+hr_network_prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
 		void **state, struct hr_errors *errors)
 {
 	struct hr_vrf *vrf;
@@ -113,8 +99,8 @@ prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *
 	return -1;
 }
 
-static void
-abort_prepared(void *state)
+void
+hr_network_abort(void *state)
 {
 	if (state != NULL)
 		destroy(state);
@@ -135,8 +121,8 @@ has_gateway(const struct hr_network_spec *spec, const struct hr_addr *addr)
 	return false;
 }
 
-static void
-apply(struct hr_object *object, void *old_spec, void *prepared)
+void
+hr_network_apply(struct hr_object *object, void *old_spec, void *prepared)
 {
 	const struct hr_network_spec *spec = object->spec, *old = old_spec;
 	struct hr_vrf *vrf;
@@ -166,44 +152,8 @@ apply(struct hr_object *object, void *old_spec, void *prepared)
 	}
 }
 
-static void
-remove_network(struct hr_object *object)
+void
+hr_network_remove(struct hr_object *object)
 {
 	hr_defer(destroy, object->state);
-}
-
-const struct hr_kind_ops hr_network_ops = {
-		.name = "network",
-		.parse = hr_network_parse,
-		.free_spec = hr_spec_free,
-		.prepare = prepare,
-		.abort = abort_prepared,
-		.apply = apply,
-		.remove = remove_network,
-};
-
-static json_t *
-describe(const struct hr_object *object)
-{
-	const struct hr_network_spec *spec = object->spec;
-	const struct hr_vrf *vrf = object->state;
-	json_t *gateways = json_array(), *endpoints = json_array();
-
-	for (uint16_t i = 0; i < spec->n_gateways; i++)
-		hr_json_append_addr(gateways, &spec->gateways[i]);
-	for (uint16_t i = 0; i < spec->n_endpoints; i++)
-		hr_json_append_ip6(endpoints, &spec->endpoints[i]);
-	return json_pack("{s:s, s:I, s:o, s:o, s:I, s:I, s:I}", "name", object->key, "vni",
-			(json_int_t)spec->vni, "gateways", gateways, "endpoints", endpoints,
-			"routes4", (json_int_t)hr_fib_count(vrf->fib4), "routes6",
-			(json_int_t)hr_fib_count(vrf->fib6), "bytes",
-			(json_int_t)(hr_fib_bytes(vrf->fib4) + hr_fib_bytes(vrf->fib6)));
-}
-
-json_t *
-hr_list_network(const json_t *filter, size_t cursor, size_t limit, size_t *next,
-		struct hr_errors *errors)
-{
-	RTE_SET_USED(errors);
-	return hr_list_objects(HR_KIND_NETWORK, describe, filter, cursor, limit, next);
 }

@@ -4,9 +4,8 @@
 #include <stdlib.h>
 
 #include "../control/addr.h"
-#include "../control/list.h"
+#include "../kinds/uplink.h"
 #include "../worker.h"
-#include "json.h"
 #include "path.h"
 #include "underlay.h"
 
@@ -44,12 +43,12 @@ const struct hr_uplink *
 hr_uplink_choose(const struct hr_ip6 *destination, struct hr_ip6 *next_hop)
 {
 	const struct hr_uplink *candidates[HR_MAX_PORTS], *chosen;
-	const size_t count = hr_store_count(HR_KIND_UPLINK);
+	const size_t count = hr_store_count(&hr_uplink_kind);
 	unsigned n = 0;
 	int best = 1;
 
 	for (size_t i = 0; i < count; i++) {
-		const struct hr_uplink *uplink = hr_store_at(HR_KIND_UPLINK, i)->state;
+		const struct hr_uplink *uplink = hr_store_at(&hr_uplink_kind, i)->state;
 		const int rank = uplink == NULL ? 0 : preference(uplink, destination);
 
 		if (rank > best) {
@@ -104,8 +103,8 @@ publish(struct hr_uplink *uplink)
 void
 hr_uplinks_publish(void)
 {
-	for (size_t i = 0; i < hr_store_count(HR_KIND_UPLINK); i++) {
-		struct hr_uplink *uplink = hr_store_at(HR_KIND_UPLINK, i)->state;
+	for (size_t i = 0; i < hr_store_count(&hr_uplink_kind); i++) {
+		struct hr_uplink *uplink = hr_store_at(&hr_uplink_kind, i)->state;
 
 		if (uplink->port_id != HR_PORT_NO_ID)
 			publish(uplink);
@@ -131,8 +130,8 @@ refresh(struct hr_port *port, void *user)
 	hr_path_refresh_all();
 }
 
-static int
-prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
+int
+hr_uplink_prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
 		void **state, struct hr_errors *errors)
 {
 	RTE_SET_USED(txn);
@@ -158,8 +157,8 @@ leave_port(struct hr_uplink *uplink)
 	hr_port_detach(uplink->port);
 }
 
-static void
-apply(struct hr_object *object, void *old_spec, void *prepared)
+void
+hr_uplink_apply(struct hr_object *object, void *old_spec, void *prepared)
 {
 	const struct hr_uplink_spec *spec = object->spec;
 	struct hr_uplink *uplink;
@@ -177,8 +176,8 @@ apply(struct hr_object *object, void *old_spec, void *prepared)
 	refresh(port, uplink);
 }
 
-static void
-remove_uplink(struct hr_object *object)
+void
+hr_uplink_remove(struct hr_object *object)
 {
 	struct hr_uplink *uplink = object->state;
 
@@ -186,44 +185,4 @@ remove_uplink(struct hr_object *object)
 	object->state = NULL;
 	hr_path_refresh_all();
 	free(uplink);
-}
-
-const struct hr_kind_ops hr_uplink_ops = {
-		.name = "uplink",
-		.parse = hr_uplink_parse,
-		.free_spec = hr_spec_free,
-		.prepare = prepare,
-		.abort = free,
-		.apply = apply,
-		.remove = remove_uplink,
-};
-
-static json_t *
-describe(const struct hr_object *object)
-{
-	const struct hr_uplink_spec *spec = object->spec;
-	const struct hr_uplink *uplink = object->state;
-	json_t *addresses = json_array(), *links = json_array(), *item;
-	char text[HR_ADDR_TEXT];
-
-	for (uint16_t i = 0; i < spec->n_addresses; i++)
-		hr_json_append_ip6(addresses, &spec->addresses[i]);
-	for (uint16_t i = 0; i < spec->n_on_link; i++)
-		hr_json_append_prefix(links, &spec->on_link[i]);
-	item = json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:n}", "name", object->key, "port",
-			spec->port, "state", hr_port_state_name(hr_port_state(uplink->port)), "mtu",
-			spec->mtu, "addresses", addresses, "onLink", links, "gateway");
-	if (spec->has_gateway) {
-		json_object_set_new(item, "gateway",
-				json_string(hr_ip6_format(&spec->gateway, text)));
-	}
-	return item;
-}
-
-json_t *
-hr_list_uplink(const json_t *filter, size_t cursor, size_t limit, size_t *next,
-		struct hr_errors *errors)
-{
-	RTE_SET_USED(errors);
-	return hr_list_objects(HR_KIND_UPLINK, describe, filter, cursor, limit, next);
 }

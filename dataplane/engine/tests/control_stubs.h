@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * @file
- * Kinds that do nothing but write down what is asked of them, and check that what an object names
- * is there for as long as the object is. Included by one file of a program.
+ * The engine's kinds as they are, but for what they do: that is to write down what is asked of them,
+ * and to check that what an object names is there for as long as the object is. Included by one file
+ * of a program, which calls stub_kinds() first and has the whole engine linked.
  */
 #ifndef HR_TESTS_CONTROL_STUBS_H
 #define HR_TESTS_CONTROL_STUBS_H
@@ -10,18 +11,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "../control/list.h"
 #include "../control/server.h"
 #include "../control/store.h"
 #include "../control/txn.h"
-
-#define CHECK(what)                                                                                \
-	do {                                                                                       \
-		if (!(what)) {                                                                     \
-			fprintf(stderr, "%s:%d: failed: %s\n", __FILE__, __LINE__, #what);         \
-			abort();                                                                   \
-		}                                                                                  \
-	} while (0)
+#include "../kinds/interface.h"
+#include "../kinds/network.h"
+#include "../kinds/port.h"
+#include "../kinds/routes.h"
+#include "../kinds/settings.h"
+#include "../kinds/uplink.h"
+#include "../telemetry.h"
+#include "check.h"
 
 static char stub_log[8192]; /**< "prepare port/a, apply port/a, ..." */
 static bool stub_logs;
@@ -29,29 +29,40 @@ static const char *stub_fail_key; /**< The prepare() of this key fails. */
 static int stub_prepared;         /**< prepare() not yet followed by apply() or abort(). */
 
 static void
-stub_write(const char *verb, enum hr_kind kind, const char *key)
+stub_write(const char *verb, const struct hr_kind *kind, const char *key)
 {
 	size_t n = strlen(stub_log);
 
 	if (stub_logs)
 		snprintf(stub_log + n, sizeof(stub_log) - n, "%s%s %s/%s", n > 0 ? ", " : "", verb,
-				hr_kinds[kind]->name, key);
+				kind->name, key);
 }
 
 struct stub_state {
-	enum hr_kind kind;
+	const struct hr_kind *kind;
 	char key[HR_NAME_MAX];
 };
 
-static int
-stub_prepare(enum hr_kind kind, struct hr_txn *txn, const char *key, const struct hr_object *old,
-		void *new_spec, void **state, struct hr_errors *errors)
+/** The kind of which a transaction has this spec for a key. */
+static const struct hr_kind *
+stub_kind_of(const struct hr_txn *txn, const char *key, const void *spec)
 {
+	for (unsigned i = 0; i < hr_n_kinds; i++) {
+		if (hr_txn_spec(txn, hr_kinds[i], key) == spec)
+			return hr_kinds[i];
+	}
+	return NULL;
+}
+
+static int
+stub_prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
+		void **state, struct hr_errors *errors)
+{
+	const struct hr_kind *kind = stub_kind_of(txn, key, new_spec);
 	struct stub_state *mine;
 
-	CHECK(old == hr_store_get(kind, key));
+	CHECK(kind != NULL && old == hr_store_get(kind, key));
 	CHECK(*state == NULL);
-	CHECK(hr_txn_spec(txn, kind, key) == new_spec);
 	stub_write("prepare", kind, key);
 	if (stub_fail_key != NULL && strcmp(stub_fail_key, key) == 0) {
 		hr_error(errors, "devargs", "PortFailed", "cannot \xff probe");
@@ -59,11 +70,12 @@ stub_prepare(enum hr_kind kind, struct hr_txn *txn, const char *key, const struc
 	}
 	if (stub_fail_key != NULL && strcmp(stub_fail_key, "silent") == 0)
 		return -1;
-	if (kind == HR_KIND_INTERFACE) {
+	if (kind == &hr_interface_kind) {
 		const struct hr_interface_spec *interface = new_spec;
-		const struct stub_state *port = hr_txn_prepared(txn, HR_KIND_PORT, interface->port);
+		const struct stub_state *port =
+				hr_txn_prepared(txn, &hr_port_kind, interface->port);
 
-		CHECK(hr_txn_spec(txn, HR_KIND_PORT, interface->port) != NULL);
+		CHECK(hr_txn_spec(txn, &hr_port_kind, interface->port) != NULL);
 		CHECK(port == NULL || strcmp(port->key, interface->port) == 0);
 	}
 	mine = calloc(1, sizeof(*mine));
@@ -92,32 +104,29 @@ stub_check_names(const struct hr_object *object)
 	const struct hr_interface_spec *interface = object->spec;
 	const struct hr_routes_spec *routes = object->spec;
 
-	switch (object->kind) {
-	case HR_KIND_UPLINK:
-		CHECK(hr_store_get(HR_KIND_PORT, uplink->port) != NULL);
-		break;
-	case HR_KIND_INTERFACE:
-		CHECK(hr_store_get(HR_KIND_PORT, interface->port) != NULL);
-		CHECK(hr_store_get(HR_KIND_NETWORK, interface->network) != NULL);
-		break;
-	case HR_KIND_ROUTES:
-		CHECK(hr_store_get(HR_KIND_NETWORK, routes->network) != NULL);
+	if (object->kind == &hr_uplink_kind)
+		CHECK(hr_store_get(&hr_port_kind, uplink->port) != NULL);
+	if (object->kind == &hr_interface_kind) {
+		CHECK(hr_store_get(&hr_port_kind, interface->port) != NULL);
+		CHECK(hr_store_get(&hr_network_kind, interface->network) != NULL);
+	}
+	if (object->kind == &hr_routes_kind) {
+		CHECK(hr_store_get(&hr_network_kind, routes->network) != NULL);
 		for (uint32_t i = 0; i < routes->n_networks; i++)
-			CHECK(hr_store_get(HR_KIND_NETWORK, routes->networks[i]) != NULL);
-		break;
-	default:
-		break;
+			CHECK(hr_store_get(&hr_network_kind, routes->networks[i]) != NULL);
 	}
 }
 
 static void
 stub_check_all(void)
 {
-	for (int kind = 0; kind < HR_KIND_COUNT; kind++) {
+	for (unsigned k = 0; k < hr_n_kinds; k++) {
+		const struct hr_kind *kind = hr_kinds[k];
+
 		for (size_t i = 0; i < hr_store_count(kind); i++) {
 			const struct hr_object *object = hr_store_at(kind, i);
 
-			CHECK(object->index == i && object->kind == (enum hr_kind)kind);
+			CHECK(object->index == i && object->kind == kind);
 			CHECK(hr_store_get(kind, object->key) == object);
 			CHECK(object->spec != NULL && object->state != NULL);
 			stub_check_names(object);
@@ -153,34 +162,16 @@ stub_remove(struct hr_object *object)
 	object->state = NULL;
 }
 
-#define STUB_KIND(lower, UPPER, free_fn)                                                           \
-	static int lower##_prepare(struct hr_txn *txn, const char *key,                            \
-			const struct hr_object *old, void *new_spec, void **state,                 \
-			struct hr_errors *errors)                                                  \
-	{                                                                                          \
-		return stub_prepare(HR_KIND_##UPPER, txn, key, old, new_spec, state, errors);      \
-	}                                                                                          \
-	const struct hr_kind_ops hr_##lower##_ops = {                                              \
-			.name = #lower,                                                            \
-			.parse = hr_##lower##_parse,                                               \
-			.free_spec = free_fn,                                                      \
-			.prepare = lower##_prepare,                                                \
-			.abort = stub_abort,                                                       \
-			.apply = stub_apply,                                                       \
-			.remove = stub_remove,                                                     \
-	}
-
-STUB_KIND(settings, SETTINGS, hr_spec_free);
-STUB_KIND(port, PORT, hr_spec_free);
-STUB_KIND(network, NETWORK, hr_spec_free);
-STUB_KIND(uplink, UPLINK, hr_spec_free);
-STUB_KIND(interface, INTERFACE, hr_spec_free);
-STUB_KIND(routes, ROUTES, hr_routes_free);
-
 json_t *
 hr_hello(void)
 {
 	return json_pack("{s:s}", "version", "0.0.0");
+}
+
+uint64_t
+hr_started(void)
+{
+	return 0;
 }
 
 /** Items 0..24, or a filter error, or with filter {"huge": true} more than fits a message. */
@@ -208,20 +199,17 @@ stub_list(const json_t *filter, size_t cursor, size_t limit, size_t *next, struc
 	return items;
 }
 
-#define STUB_LIST(name)                                                                            \
-	json_t *hr_list_##name(const json_t *filter, size_t cursor, size_t limit, size_t *next,    \
-			struct hr_errors *errors)                                                  \
-	{                                                                                          \
-		return stub_list(filter, cursor, limit, next, errors);                             \
-	}                                                                                          \
-	_Static_assert(sizeof(#name) > 1, "a list has a name")
-
-STUB_LIST(port);
-STUB_LIST(network);
-STUB_LIST(uplink);
-STUB_LIST(interface);
-STUB_LIST(routes);
-STUB_LIST(route);
-STUB_LIST(neighbor);
+static void
+stub_kinds(void)
+{
+	for (unsigned i = 0; i < hr_n_kinds; i++) {
+		hr_kinds[i]->prepare = stub_prepare;
+		hr_kinds[i]->abort = stub_abort;
+		hr_kinds[i]->apply = stub_apply;
+		hr_kinds[i]->remove = stub_remove;
+		for (struct hr_list *list = hr_kinds[i]->lists; list->name != NULL; list++)
+			list->fn = stub_list;
+	}
+}
 
 #endif
