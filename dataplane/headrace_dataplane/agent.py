@@ -260,7 +260,7 @@ class Agent:
             if progress.reconciler is None or hello.pid != progress.pid:
                 client.close()
                 progress.engine_gone()
-                progress.reconciler = Reconciler(client, progress.accepted)
+                progress.reconciler = Reconciler(client, hello.kinds, progress.accepted)
                 progress.pid, progress.due = hello.pid, 0.0
             now = time.monotonic()
             try:
