@@ -100,7 +100,9 @@ struct hr_kind {
 	hr_apply_fn *apply;
 	hr_remove_fn *remove;
 
-	struct hr_list lists[HR_KIND_ITEMS];
+	/** An item of the list that is called as the kind. NULL: there is none. */
+	json_t *(*describe)(const struct hr_object *object);
+	struct hr_list lists[HR_KIND_ITEMS]; /**< Others. */
 	/** Beside how many objects there are. */
 	struct hr_figure figures[HR_KIND_ITEMS];
 	/**

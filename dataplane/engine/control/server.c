@@ -184,12 +184,11 @@ static json_t *
 serve_list(struct hr_reader *request)
 {
 	const char *kind = hr_read_string(request, "kind", HR_NAME_MAX);
-	hr_list_fn *list = kind != NULL ? hr_list_find(kind) : NULL;
 	const json_t *filter = NULL;
 	size_t cursor = 0, limit = HR_LIST_LIMIT, next = 0;
 	json_t *items;
 
-	if (kind != NULL && list == NULL)
+	if (kind != NULL && !hr_list_exists(kind))
 		hr_read_error(request, "kind", HR_INVALID_FIELD, "\"%.64s\" cannot be listed",
 				kind);
 	if (hr_read_has(request, "filter")) {
@@ -203,7 +202,7 @@ serve_list(struct hr_reader *request)
 		limit = hr_read_uint(request, "limit", 1, HR_LIST_LIMIT_MAX);
 	if (hr_read_end(request) != 0)
 		return NULL;
-	items = list(filter, cursor, limit, &next, request->errors);
+	items = hr_list(kind, filter, cursor, limit, &next, request->errors);
 	if (items == NULL)
 		return NULL;
 	return json_pack("{s:o, s:o}", "items", items, "next",

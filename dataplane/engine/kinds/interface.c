@@ -100,13 +100,6 @@ describe(const struct hr_object *object)
 	return item;
 }
 
-static json_t *
-list(const json_t *filter, size_t cursor, size_t limit, size_t *next, struct hr_errors *errors)
-{
-	RTE_SET_USED(errors);
-	return hr_list_objects(&hr_interface_kind, describe, filter, cursor, limit, next);
-}
-
 static const struct hr_port *
 port_of(const struct hr_object *object)
 {
@@ -131,7 +124,8 @@ struct hr_kind hr_interface_kind = {
 		.abort = hr_interface_abort,
 		.apply = hr_interface_apply,
 		.remove = hr_interface_remove,
-		.lists = {{"interface", list}, {"neighbor", hr_list_neighbor}},
+		.describe = describe,
+		.lists = {{"neighbor", hr_list_neighbor}},
 		.port = port_of,
 };
 HR_KIND_REGISTER(hr_interface_kind);

@@ -54,13 +54,6 @@ describe(const struct hr_object *object)
 			(json_int_t)(hr_fib_bytes(vrf->fib4) + hr_fib_bytes(vrf->fib6)));
 }
 
-static json_t *
-list(const json_t *filter, size_t cursor, size_t limit, size_t *next, struct hr_errors *errors)
-{
-	RTE_SET_USED(errors);
-	return hr_list_objects(&hr_network_kind, describe, filter, cursor, limit, next);
-}
-
 static uint64_t
 count(void)
 {
@@ -105,7 +98,7 @@ struct hr_kind hr_network_kind = {
 		.abort = hr_network_abort,
 		.apply = hr_network_apply,
 		.remove = hr_network_remove,
-		.lists = {{"network", list}},
+		.describe = describe,
 		.figures = {{"networks", count}, {"routes", count_routes},
 				{"fib_bytes", count_bytes}},
 };

@@ -5,7 +5,6 @@
 
 #include "../control/values.h"
 #include "../port/port.h"
-#include "../table/json.h"
 
 static void *
 parse(const json_t *json, struct hr_errors *errors)
@@ -26,13 +25,6 @@ parse(const json_t *json, struct hr_errors *errors)
 	return hr_spec_end(&reader, spec);
 }
 
-static json_t *
-list(const json_t *filter, size_t cursor, size_t limit, size_t *next, struct hr_errors *errors)
-{
-	RTE_SET_USED(errors);
-	return hr_list_objects(&hr_port_kind, hr_port_describe, filter, cursor, limit, next);
-}
-
 struct hr_kind hr_port_kind = {
 		.name = "port",
 		.plural = "ports",
@@ -44,6 +36,6 @@ struct hr_kind hr_port_kind = {
 		.abort = hr_port_abort,
 		.apply = hr_port_apply,
 		.remove = hr_port_remove,
-		.lists = {{"port", list}},
+		.describe = hr_port_describe,
 };
 HR_KIND_REGISTER(hr_port_kind);

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 
 #include "../control/addr.h"
+#include "../control/store.h"
 #include "../control/values.h"
-#include "../table/json.h"
 #include "../table/routes.h"
 #include "network.h"
 
@@ -210,13 +210,6 @@ describe(const struct hr_object *object)
 			(json_int_t)spec->n_routes);
 }
 
-static json_t *
-list(const json_t *filter, size_t cursor, size_t limit, size_t *next, struct hr_errors *errors)
-{
-	RTE_SET_USED(errors);
-	return hr_list_objects(&hr_routes_kind, describe, filter, cursor, limit, next);
-}
-
 struct hr_kind hr_routes_kind = {
 		.name = "routes",
 		.plural = "routes",
@@ -233,6 +226,7 @@ struct hr_kind hr_routes_kind = {
 		.abort = hr_routes_abort,
 		.apply = hr_routes_apply,
 		.remove = hr_routes_remove,
-		.lists = {{"routes", list}, {"route", hr_list_route}},
+		.describe = describe,
+		.lists = {{"route", hr_list_route}},
 };
 HR_KIND_REGISTER(hr_routes_kind);

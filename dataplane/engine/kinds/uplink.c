@@ -105,13 +105,6 @@ describe(const struct hr_object *object)
 	return item;
 }
 
-static json_t *
-list(const json_t *filter, size_t cursor, size_t limit, size_t *next, struct hr_errors *errors)
-{
-	RTE_SET_USED(errors);
-	return hr_list_objects(&hr_uplink_kind, describe, filter, cursor, limit, next);
-}
-
 static const struct hr_port *
 port_of(const struct hr_object *object)
 {
@@ -133,7 +126,7 @@ struct hr_kind hr_uplink_kind = {
 		.abort = free,
 		.apply = hr_uplink_apply,
 		.remove = hr_uplink_remove,
-		.lists = {{"uplink", list}},
+		.describe = describe,
 		.port = port_of,
 };
 HR_KIND_REGISTER(hr_uplink_kind);

@@ -9,7 +9,6 @@
 #include "../kinds/network.h"
 #include "../kinds/routes.h"
 #include "adj.h"
-#include "json.h"
 #include "network.h"
 #include "path.h"
 

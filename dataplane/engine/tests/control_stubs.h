@@ -199,6 +199,19 @@ stub_list(const json_t *filter, size_t cursor, size_t limit, size_t *next, struc
 	return items;
 }
 
+/** Also the list of the kind itself, where it has one. */
+static void
+stub_lists(struct hr_kind *kind)
+{
+	struct hr_list *list = kind->lists;
+
+	for (; list->name != NULL; list++)
+		list->fn = stub_list;
+	if (kind->describe != NULL)
+		*list = (struct hr_list){kind->name, stub_list};
+	kind->describe = NULL;
+}
+
 static void
 stub_kinds(void)
 {
@@ -207,8 +220,7 @@ stub_kinds(void)
 		hr_kinds[i]->abort = stub_abort;
 		hr_kinds[i]->apply = stub_apply;
 		hr_kinds[i]->remove = stub_remove;
-		for (struct hr_list *list = hr_kinds[i]->lists; list->name != NULL; list++)
-			list->fn = stub_list;
+		stub_lists(hr_kinds[i]);
 	}
 }
 

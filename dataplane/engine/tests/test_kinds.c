@@ -181,9 +181,10 @@ test_registry(void)
 				reference->field != NULL; reference++)
 			CHECK(reference->kind->order < kind->order && reference->name != NULL);
 		for (const struct hr_list *list = kind->lists; list->name != NULL; list++)
-			CHECK(hr_list_find(list->name) == list->fn);
+			CHECK(hr_list_exists(list->name) && hr_kind_find(list->name) == NULL);
+		CHECK(hr_list_exists(kind->name) == (kind->describe != NULL));
 	}
-	CHECK(hr_kind_find("moon") == NULL && hr_list_find("moon") == NULL);
+	CHECK(hr_kind_find("moon") == NULL && !hr_list_exists("moon"));
 	CHECK(hr_kind_is_referenced(&toy_kind) && !hr_kind_is_referenced(&box_kind));
 }
 

@@ -158,7 +158,7 @@ listed(const char *key, json_t **items)
 	struct hr_errors errors = {0};
 	size_t next = 0;
 
-	*items = hr_port_kind.lists[0].fn(filter, 0, 10, &next, &errors);
+	*items = hr_list("port", filter, 0, 10, &next, &errors);
 	json_decref(filter);
 	CHECK(*items != NULL && json_array_size(*items) == 1 && next == 0);
 	return json_array_get(*items, 0);

@@ -12,7 +12,6 @@
 #include "../control/store.h"
 #include "../control/values.h"
 #include "../kinds/network.h"
-#include "../table/json.h"
 
 struct toy_spec {
 	char network[HR_NAME_MAX];
@@ -91,13 +90,6 @@ describe(const struct hr_object *object)
 			"number", (int)spec->number, "puts", (int)*(const unsigned *)object->state);
 }
 
-static json_t *
-list(const json_t *filter, size_t cursor, size_t limit, size_t *next, struct hr_errors *errors)
-{
-	RTE_SET_USED(errors);
-	return hr_list_objects(&toy_kind, describe, filter, cursor, limit, next);
-}
-
 static uint64_t
 sum_of_numbers(void)
 {
@@ -124,7 +116,7 @@ struct hr_kind toy_kind = {
 		.abort = free,
 		.apply = apply,
 		.remove = remove_toy,
-		.lists = {{"toy", list}},
+		.describe = describe,
 		.figures = {{"toy_numbers", sum_of_numbers}},
 };
 HR_KIND_REGISTER(toy_kind);
