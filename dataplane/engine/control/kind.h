@@ -67,6 +67,11 @@ typedef void hr_apply_fn(struct hr_object *object, void *old_spec, void *prepare
 /** Undo apply(): free object->state. Cannot fail. The store then frees object and spec. */
 typedef void hr_remove_fn(struct hr_object *object);
 
+/** An item of a list. */
+typedef json_t *hr_describe_fn(const struct hr_object *object);
+/** The port whose packets are the object's, or NULL. */
+typedef const struct hr_port *hr_port_fn(const struct hr_object *object);
+
 /**
  * A kind. All functions run on the control thread but those of telemetry, which hold its lock.
  *
@@ -100,16 +105,11 @@ struct hr_kind {
 	hr_apply_fn *apply;
 	hr_remove_fn *remove;
 
-	/** An item of the list that is called as the kind. NULL: there is none. */
-	json_t *(*describe)(const struct hr_object *object);
+	hr_describe_fn *describe;            /**< NULL: there is no list called as the kind. */
 	struct hr_list lists[HR_KIND_ITEMS]; /**< Others. */
 	/** Beside how many objects there are. */
 	struct hr_figure figures[HR_KIND_ITEMS];
-	/**
-	 * The port whose packets are the object's, NULL while there is none; for
-	 * /headrace/NAME,KEY and /headrace/PLURAL. May be NULL.
-	 */
-	const struct hr_port *(*port)(const struct hr_object *object);
+	hr_port_fn *port; /**< NULL: there is no /headrace/NAME,KEY, nor /headrace/PLURAL. */
 
 	unsigned index; /**< hr_kinds[index] is this kind. By hr_kind_register(). */
 };

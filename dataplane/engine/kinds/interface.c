@@ -7,9 +7,6 @@
 #include "../control/addr.h"
 #include "../control/check.h"
 #include "../control/values.h"
-#include "../table/interface.h"
-#include "../table/json.h"
-#include "../table/network.h"
 #include "network.h"
 #include "port.h"
 #include "uplink.h"
@@ -65,47 +62,6 @@ claim(struct hr_check *check, const void *spec)
 	}
 }
 
-static json_t *
-describe(const struct hr_object *object)
-{
-	const struct hr_interface_spec *spec = object->spec;
-	const struct hr_interface *interface = object->state;
-	json_t *addresses = json_array(), *prefixes = json_array(), *gateways = json_array(),
-	       *former = json_array(), *item;
-	enum hr_neigh_state state = HR_NEIGH_UNRESOLVED;
-	struct rte_ether_addr mac = {0};
-	char text[HR_ADDR_TEXT];
-
-	for (uint16_t i = 0; i < spec->n_addresses; i++)
-		hr_json_append_addr(addresses, &spec->addresses[i]);
-	for (uint16_t i = 0; i < spec->n_prefixes; i++)
-		hr_json_append_prefix(prefixes, &spec->prefixes[i]);
-	for (uint16_t i = 0; i < spec->n_gateways; i++)
-		hr_json_append_addr(gateways, &spec->gateways[i]);
-	for (uint16_t i = 0; i < spec->n_former; i++)
-		hr_json_append_ip6(former, &spec->former[i]);
-	if (interface->neigh != NULL)
-		state = hr_neigh_state(interface->neigh, &mac);
-	item = json_pack("{s:s, s:s, s:I, s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:b, s:i}", "name",
-			object->key, "network", spec->network, "vni",
-			(json_int_t)hr_network_vrf(spec->network)->vni, "port", spec->port, "state",
-			hr_port_state_name(hr_port_state(interface->port)), "addresses", addresses,
-			"prefixes", prefixes, "gateways", gateways, "macState",
-			hr_neigh_state_name(state), "underlay",
-			hr_ip6_format(&interface->underlay[0], text), "sourceCheck",
-			spec->source_check, "mtu", spec->mtu);
-	json_object_set_new(item, "formerUnderlayAddresses", former);
-	json_object_set_new(item, "mac",
-			rte_is_zero_ether_addr(&mac) ? json_null() : hr_json_mac(&mac));
-	return item;
-}
-
-static const struct hr_port *
-port_of(const struct hr_object *object)
-{
-	return hr_port_get(port_name(object->spec, 0));
-}
-
 struct hr_kind hr_interface_kind = {
 		.name = "interface",
 		.plural = "interfaces",
@@ -124,8 +80,8 @@ struct hr_kind hr_interface_kind = {
 		.abort = hr_interface_abort,
 		.apply = hr_interface_apply,
 		.remove = hr_interface_remove,
-		.describe = describe,
+		.describe = hr_interface_describe,
 		.lists = {{"neighbor", hr_list_neighbor}},
-		.port = port_of,
+		.port = hr_interface_port,
 };
 HR_KIND_REGISTER(hr_interface_kind);

@@ -28,4 +28,14 @@ struct hr_interface_spec {
 	uint16_t mtu; /**< L3, HR_MTU_MIN..HR_MTU_MAX. */
 };
 
+/* What it does: table/interface.c, table/neigh.c. */
+
+hr_prepare_fn hr_interface_prepare;
+hr_abort_fn hr_interface_abort;
+hr_apply_fn hr_interface_apply;
+hr_remove_fn hr_interface_remove;
+hr_describe_fn hr_interface_describe;
+hr_port_fn hr_interface_port;
+hr_list_fn hr_list_neighbor;
+
 #endif

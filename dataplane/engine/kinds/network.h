@@ -21,4 +21,15 @@ struct hr_network_spec {
 	struct hr_ip6 endpoints[HR_MAX_ENDPOINTS]; /**< Of others: may send into the network. */
 };
 
+/* What it does: table/network.c. */
+
+hr_prepare_fn hr_network_prepare;
+hr_abort_fn hr_network_abort;
+hr_apply_fn hr_network_apply;
+hr_remove_fn hr_network_remove;
+hr_describe_fn hr_network_describe;
+/** Routes, and bytes of FIBs, of all networks. */
+uint64_t hr_network_routes(void);
+uint64_t hr_network_fib_bytes(void);
+
 #endif

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "../control/values.h"
-#include "../port/port.h"
 
 static void *
 parse(const json_t *json, struct hr_errors *errors)

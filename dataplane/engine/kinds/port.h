@@ -24,4 +24,16 @@ struct hr_port_spec {
 	bool promiscuous;
 };
 
+/* What it does: port/port.c. */
+
+hr_prepare_fn hr_port_prepare;
+hr_abort_fn hr_port_abort;
+hr_apply_fn hr_port_apply;
+hr_remove_fn hr_port_remove;
+/**
+ * {"name","state","mac","mtu","driver","rxQueues":[{"queue","worker"}],"txQueues"}, and "error"
+ * where the device cannot be had.
+ */
+hr_describe_fn hr_port_describe;
+
 #endif

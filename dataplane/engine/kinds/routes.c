@@ -7,7 +7,6 @@
 #include "../control/addr.h"
 #include "../control/store.h"
 #include "../control/values.h"
-#include "../table/routes.h"
 #include "network.h"
 
 static void
@@ -201,15 +200,6 @@ size(const void *spec)
 	return ((const struct hr_routes_spec *)spec)->n_routes;
 }
 
-static json_t *
-describe(const struct hr_object *object)
-{
-	const struct hr_routes_spec *spec = object->spec;
-
-	return json_pack("{s:s, s:s, s:I}", "name", object->key, "network", spec->network, "routes",
-			(json_int_t)spec->n_routes);
-}
-
 struct hr_kind hr_routes_kind = {
 		.name = "routes",
 		.plural = "routes",
@@ -226,7 +216,7 @@ struct hr_kind hr_routes_kind = {
 		.abort = hr_routes_abort,
 		.apply = hr_routes_apply,
 		.remove = hr_routes_remove,
-		.describe = describe,
+		.describe = hr_routes_describe,
 		.lists = {{"route", hr_list_route}},
 };
 HR_KIND_REGISTER(hr_routes_kind);

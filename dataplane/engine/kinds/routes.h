@@ -70,4 +70,14 @@ hr_route_prefix(const struct hr_route_spec *route)
 	return prefix;
 }
 
+/* What it does: table/routes.c. */
+
+hr_prepare_fn hr_routes_prepare;
+hr_abort_fn hr_routes_abort;
+hr_apply_fn hr_routes_apply;
+hr_remove_fn hr_routes_remove;
+hr_describe_fn hr_routes_describe;
+/** {"network","prefix","slice","nextHops"}, and "blackhole"; filters network, slice, prefix, match. */
+hr_list_fn hr_list_route;
+
 #endif

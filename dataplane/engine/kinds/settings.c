@@ -3,14 +3,7 @@
 
 #include <stdlib.h>
 
-#include "../control/store.h"
 #include "../control/values.h"
-#include "../table/locals.h"
-#include "../table/neigh.h"
-#include "../table/path.h"
-#include "../table/underlay.h"
-#include "../table/uplink.h"
-#include "../worker.h"
 
 /** What nodes get a /64 each of. */
 static const char *
@@ -56,36 +49,6 @@ parse(const json_t *json, struct hr_errors *errors)
 	return hr_spec_end(&reader, spec);
 }
 
-static void
-apply(struct hr_object *object, void *old_spec, void *prepared)
-{
-	const struct hr_settings_spec *spec = object->spec;
-
-	RTE_SET_USED(old_spec);
-	RTE_SET_USED(prepared);
-	hr_worker_settings = (struct hr_worker_settings){
-			.burst = spec->burst,
-			.adaptive = spec->adaptive,
-			.icmp_per_second = spec->icmp_per_second,
-	};
-	hr_underlay = (struct hr_underlay){
-			.n_prefixes = spec->n_underlay_prefixes,
-			.source_check = spec->underlay_source_check,
-	};
-	memcpy(hr_underlay.prefixes, spec->underlay_prefixes, sizeof(hr_underlay.prefixes));
-	hr_neigh_waiting_max = spec->waiting_max != 0 ? spec->waiting_max : HR_NEIGH_WAITING_MAX;
-	hr_uplinks_publish();
-	hr_path_update_sources();
-	hr_locals_rebuild(NULL);
-}
-
-/** The last settings stay in force: workers need some. */
-static void
-remove_settings(struct hr_object *object)
-{
-	RTE_SET_USED(object);
-}
-
 struct hr_kind hr_settings_kind = {
 		.name = "settings",
 		.plural = "settings",
@@ -95,7 +58,7 @@ struct hr_kind hr_settings_kind = {
 				"SeveralUnderlayPrefixes"},
 		.parse = parse,
 		.free_spec = free,
-		.apply = apply,
-		.remove = remove_settings,
+		.apply = hr_settings_apply,
+		.remove = hr_settings_remove,
 };
 HR_KIND_REGISTER(hr_settings_kind);

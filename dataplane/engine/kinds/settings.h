@@ -23,4 +23,9 @@ struct hr_settings_spec {
 	uint32_t waiting_max;       /**< Packets of a namespace; 0: HR_NEIGH_WAITING_MAX. */
 };
 
+/* What it does: settings.c. */
+
+hr_apply_fn hr_settings_apply;
+hr_remove_fn hr_settings_remove;
+
 #endif

@@ -6,8 +6,6 @@
 
 #include "../control/addr.h"
 #include "../control/values.h"
-#include "../table/json.h"
-#include "../table/uplink.h"
 #include "port.h"
 
 /** Read the optional array of {"address", "mac"}. @return how many */
@@ -83,34 +81,6 @@ claim(struct hr_check *check, const void *spec)
 	}
 }
 
-static json_t *
-describe(const struct hr_object *object)
-{
-	const struct hr_uplink_spec *spec = object->spec;
-	const struct hr_uplink *uplink = object->state;
-	json_t *addresses = json_array(), *links = json_array(), *item;
-	char text[HR_ADDR_TEXT];
-
-	for (uint16_t i = 0; i < spec->n_addresses; i++)
-		hr_json_append_ip6(addresses, &spec->addresses[i]);
-	for (uint16_t i = 0; i < spec->n_on_link; i++)
-		hr_json_append_prefix(links, &spec->on_link[i]);
-	item = json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:n}", "name", object->key, "port",
-			spec->port, "state", hr_port_state_name(hr_port_state(uplink->port)), "mtu",
-			spec->mtu, "addresses", addresses, "onLink", links, "gateway");
-	if (spec->has_gateway) {
-		json_object_set_new(item, "gateway",
-				json_string(hr_ip6_format(&spec->gateway, text)));
-	}
-	return item;
-}
-
-static const struct hr_port *
-port_of(const struct hr_object *object)
-{
-	return hr_port_get(port_name(object->spec, 0));
-}
-
 struct hr_kind hr_uplink_kind = {
 		.name = "uplink",
 		.plural = "uplinks",
@@ -126,7 +96,7 @@ struct hr_kind hr_uplink_kind = {
 		.abort = free,
 		.apply = hr_uplink_apply,
 		.remove = hr_uplink_remove,
-		.describe = describe,
-		.port = port_of,
+		.describe = hr_uplink_describe,
+		.port = hr_uplink_port,
 };
 HR_KIND_REGISTER(hr_uplink_kind);

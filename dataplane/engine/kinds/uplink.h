@@ -37,4 +37,12 @@ struct hr_uplink_spec {
 /** Claim an underlay address, of an uplink or an Interface. */
 void hr_underlay_claim(struct hr_check *check, const char *field, const struct hr_ip6 *address);
 
+/* What it does: table/uplink.c. */
+
+hr_prepare_fn hr_uplink_prepare;
+hr_apply_fn hr_uplink_apply;
+hr_remove_fn hr_uplink_remove;
+hr_describe_fn hr_uplink_describe;
+hr_port_fn hr_uplink_port;
+
 #endif

@@ -71,18 +71,6 @@ void hr_ports_tick(uint64_t now_ms);
 /** Stop and close every port. After the workers have stopped. */
 void hr_ports_close(void);
 
-/* For kinds/port.c. */
-
-hr_prepare_fn hr_port_prepare;
-hr_abort_fn hr_port_abort;
-hr_apply_fn hr_port_apply;
-hr_remove_fn hr_port_remove;
-/**
- * {"name","state","mac","mtu","driver","rxQueues":[{"queue","worker"}],"txQueues"}, and "error"
- * where the device cannot be had.
- */
-json_t *hr_port_describe(const struct hr_object *object);
-
 /**
  * What workers know of a port from now on; the old context is freed after a grace period.
  *

@@ -3,10 +3,12 @@
 
 #include <stdlib.h>
 
+#include "../control/addr.h"
 #include "../control/map.h"
 #include "../kinds/interface.h"
 #include "../rcu.h"
 #include "../worker.h"
+#include "json.h"
 #include "locals.h"
 #include "network.h"
 #include "path.h"
@@ -297,4 +299,45 @@ hr_interface_remove(struct hr_object *object)
 	hr_adj_free(interface->adj);
 	object->state = NULL;
 	free(interface);
+}
+
+json_t *
+hr_interface_describe(const struct hr_object *object)
+{
+	const struct hr_interface_spec *spec = object->spec;
+	const struct hr_interface *interface = object->state;
+	json_t *addresses = json_array(), *prefixes = json_array(), *gateways = json_array(),
+	       *former = json_array(), *item;
+	enum hr_neigh_state state = HR_NEIGH_UNRESOLVED;
+	struct rte_ether_addr mac = {0};
+	char text[HR_ADDR_TEXT];
+
+	for (uint16_t i = 0; i < spec->n_addresses; i++)
+		hr_json_append_addr(addresses, &spec->addresses[i]);
+	for (uint16_t i = 0; i < spec->n_prefixes; i++)
+		hr_json_append_prefix(prefixes, &spec->prefixes[i]);
+	for (uint16_t i = 0; i < spec->n_gateways; i++)
+		hr_json_append_addr(gateways, &spec->gateways[i]);
+	for (uint16_t i = 0; i < spec->n_former; i++)
+		hr_json_append_ip6(former, &spec->former[i]);
+	if (interface->neigh != NULL)
+		state = hr_neigh_state(interface->neigh, &mac);
+	item = json_pack("{s:s, s:s, s:I, s:s, s:s, s:o, s:o, s:o, s:s, s:s, s:b, s:i}", "name",
+			object->key, "network", spec->network, "vni",
+			(json_int_t)hr_network_vrf(spec->network)->vni, "port", spec->port, "state",
+			hr_port_state_name(hr_port_state(interface->port)), "addresses", addresses,
+			"prefixes", prefixes, "gateways", gateways, "macState",
+			hr_neigh_state_name(state), "underlay",
+			hr_ip6_format(&interface->underlay[0], text), "sourceCheck",
+			spec->source_check, "mtu", spec->mtu);
+	json_object_set_new(item, "formerUnderlayAddresses", former);
+	json_object_set_new(item, "mac",
+			rte_is_zero_ether_addr(&mac) ? json_null() : hr_json_mac(&mac));
+	return item;
+}
+
+const struct hr_port *
+hr_interface_port(const struct hr_object *object)
+{
+	return hr_port_get(((const struct hr_interface_spec *)object->spec)->port);
 }

@@ -29,11 +29,4 @@ const struct hr_interface *hr_interface_by_underlay(const struct hr_ip6 *underla
 /** Write an adjacency that delivers to the endpoint, but for what its neighbour writes. */
 void hr_interface_rewrite(const struct hr_interface *interface, struct hr_adj *adj);
 
-/* For kinds/interface.c. */
-
-hr_prepare_fn hr_interface_prepare;
-hr_abort_fn hr_interface_abort;
-hr_apply_fn hr_interface_apply;
-hr_remove_fn hr_interface_remove;
-
 #endif

@@ -9,13 +9,13 @@
  * op (ready_op, or HR_OP_RESOLVE) in step with its state. An Interface with an IPv6 gateway also
  * gets router advertisements, here because here are the timers.
  *
- * The list `neighbor` is here too: {"port","interface"|null,"address","mac"
+ * The list `neighbor` of kinds/interface.h is here too: {"port","interface"|null,"address","mac"
  * |null,"state","ageSeconds"}, one item per address; filters port and address.
  */
 #ifndef HR_NEIGH_H
 #define HR_NEIGH_H
 
-#include "../control/list.h"
+#include "../kinds/interface.h"
 #include "../types.h"
 #include "adj.h"
 
@@ -93,7 +93,5 @@ void hr_neigh_tick(uint64_t now_ms);
 
 /** Packets and events from workers, up to a bound per call. Called by the control loop. */
 void hr_events_poll(uint64_t now_ms);
-
-hr_list_fn hr_list_neighbor;
 
 #endif

@@ -8,6 +8,7 @@
 #include "../kinds/network.h"
 #include "../rcu.h"
 #include "adj.h"
+#include "json.h"
 #include "locals.h"
 #include "path.h"
 
@@ -156,4 +157,48 @@ void
 hr_network_remove(struct hr_object *object)
 {
 	hr_defer(destroy, object->state);
+}
+
+json_t *
+hr_network_describe(const struct hr_object *object)
+{
+	const struct hr_network_spec *spec = object->spec;
+	const struct hr_vrf *vrf = object->state;
+	json_t *gateways = json_array(), *endpoints = json_array();
+
+	for (uint16_t i = 0; i < spec->n_gateways; i++)
+		hr_json_append_addr(gateways, &spec->gateways[i]);
+	for (uint16_t i = 0; i < spec->n_endpoints; i++)
+		hr_json_append_ip6(endpoints, &spec->endpoints[i]);
+	return json_pack("{s:s, s:I, s:o, s:o, s:I, s:I, s:I}", "name", object->key, "vni",
+			(json_int_t)spec->vni, "gateways", gateways, "endpoints", endpoints,
+			"routes4", (json_int_t)hr_fib_count(vrf->fib4), "routes6",
+			(json_int_t)hr_fib_count(vrf->fib6), "bytes",
+			(json_int_t)(hr_fib_bytes(vrf->fib4) + hr_fib_bytes(vrf->fib6)));
+}
+
+uint64_t
+hr_network_routes(void)
+{
+	uint64_t routes = 0;
+
+	for (size_t i = 0; i < hr_store_count(&hr_network_kind); i++) {
+		const struct hr_vrf *vrf = hr_store_at(&hr_network_kind, i)->state;
+
+		routes += hr_fib_count(vrf->fib4) + hr_fib_count(vrf->fib6);
+	}
+	return routes;
+}
+
+uint64_t
+hr_network_fib_bytes(void)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < hr_store_count(&hr_network_kind); i++) {
+		const struct hr_vrf *vrf = hr_store_at(&hr_network_kind, i)->state;
+
+		bytes += hr_fib_bytes(vrf->fib4) + hr_fib_bytes(vrf->fib6);
+	}
+	return bytes;
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "routes.h"
-
+/**
+ * @file
+ * Routes: slices of a network's routing table, as paths in its FIBs. Control thread.
+ */
 #include <stdlib.h>
 
 #include "../control/addr.h"
@@ -149,6 +151,15 @@ hr_routes_remove(struct hr_object *object)
 	hr_map_remove(&by_owner, &slice->owner, sizeof(slice->owner));
 	object->state = NULL;
 	free(slice);
+}
+
+json_t *
+hr_routes_describe(const struct hr_object *object)
+{
+	const struct hr_routes_spec *spec = object->spec;
+
+	return json_pack("{s:s, s:s, s:I}", "name", object->key, "network", spec->network, "routes",
+			(json_int_t)spec->n_routes);
 }
 
 /* What is asked of the FIB itself. */

@@ -6,6 +6,7 @@
 #include "../control/addr.h"
 #include "../kinds/uplink.h"
 #include "../worker.h"
+#include "json.h"
 #include "path.h"
 #include "underlay.h"
 
@@ -185,4 +186,32 @@ hr_uplink_remove(struct hr_object *object)
 	object->state = NULL;
 	hr_path_refresh_all();
 	free(uplink);
+}
+
+json_t *
+hr_uplink_describe(const struct hr_object *object)
+{
+	const struct hr_uplink_spec *spec = object->spec;
+	const struct hr_uplink *uplink = object->state;
+	json_t *addresses = json_array(), *links = json_array(), *item;
+	char text[HR_ADDR_TEXT];
+
+	for (uint16_t i = 0; i < spec->n_addresses; i++)
+		hr_json_append_ip6(addresses, &spec->addresses[i]);
+	for (uint16_t i = 0; i < spec->n_on_link; i++)
+		hr_json_append_prefix(links, &spec->on_link[i]);
+	item = json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:n}", "name", object->key, "port",
+			spec->port, "state", hr_port_state_name(hr_port_state(uplink->port)), "mtu",
+			spec->mtu, "addresses", addresses, "onLink", links, "gateway");
+	if (spec->has_gateway) {
+		json_object_set_new(item, "gateway",
+				json_string(hr_ip6_format(&spec->gateway, text)));
+	}
+	return item;
+}
+
+const struct hr_port *
+hr_uplink_port(const struct hr_object *object)
+{
+	return hr_port_get(((const struct hr_uplink_spec *)object->spec)->port);
 }

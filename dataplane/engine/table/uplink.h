@@ -35,10 +35,4 @@ const struct rte_ether_addr *hr_uplink_fixed_mac(const struct hr_uplink *uplink,
 /** Let workers know again which addresses are the node's own, on every uplink. */
 void hr_uplinks_publish(void);
 
-/* For kinds/uplink.c. */
-
-hr_prepare_fn hr_uplink_prepare;
-hr_apply_fn hr_uplink_apply;
-hr_remove_fn hr_uplink_remove;
-
 #endif
