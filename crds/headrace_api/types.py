@@ -2,8 +2,8 @@
 """Field types: addresses, prefixes and names, kept as canonical text (RFC 5952 for IPv6).
 
 The one rule about addresses is RESERVED. It is at least as strict as the engine (`hr_addr_is_host`
-in control/addr.c, `parse_underlay` in control/parse.c, `insert_reserved` in table/network.c), and
-the CRDs' CEL rules are made of it: what passes here, the engine takes.
+in control/addr.c, `hr_parse_underlay` in control/values.c, `insert_reserved` in table/network.c),
+and the CRDs' CEL rules are made of it: what passes here, the engine takes.
 """
 
 import ipaddress

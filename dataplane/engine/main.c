@@ -21,7 +21,6 @@
 #include <rte_version.h>
 
 #include "control/server.h"
-#include "control/store.h"
 #include "options.h"
 #include "port/port.h"
 #include "rcu.h"
@@ -216,11 +215,9 @@ hr_hello(void)
 				json_pack("{s:i, s:i, s:i}", "worker", (int)i, "lcore",
 						(int)hr_workers[i]->lcore, "cpu",
 						hr_workers[i]->cpu));
-	return json_pack("{s:s, s:s, s:i, s:I, s:s, s:o, s:I, s:[sss]}", "version", HR_VERSION,
-			"dpdk", rte_version(), "pid", (int)getpid(), "generation",
-			(json_int_t)hr_store_generation(), "telemetry", telemetry_path, "workers",
-			workers, "started", (json_int_t)started, "features", "UnderlaySourceCheck",
-			"WaitingPacketsPerNamespace", "SeveralUnderlayPrefixes");
+	return json_pack("{s:s, s:s, s:i, s:s, s:o, s:I}", "version", HR_VERSION, "dpdk",
+			rte_version(), "pid", (int)getpid(), "telemetry", telemetry_path, "workers",
+			workers, "started", (json_int_t)started);
 }
 
 uint64_t

@@ -3,6 +3,7 @@
  * @file
  * settings/"engine": what concerns all workers.
  */
+#include "kinds/settings.h"
 #include "control/store.h"
 #include "table/locals.h"
 #include "table/neigh_queue.h"
@@ -11,8 +12,8 @@
 #include "table/uplink.h"
 #include "worker.h"
 
-static void
-apply_settings(struct hr_object *object, void *old_spec, void *prepared)
+void
+hr_settings_apply(struct hr_object *object, void *old_spec, void *prepared)
 {
 	const struct hr_settings_spec *spec = object->spec;
 
@@ -35,16 +36,8 @@ apply_settings(struct hr_object *object, void *old_spec, void *prepared)
 }
 
 /** The last settings stay in force: workers need some. */
-static void
-remove_settings(struct hr_object *object)
+void
+hr_settings_remove(struct hr_object *object)
 {
 	RTE_SET_USED(object);
 }
-
-const struct hr_kind_ops hr_settings_ops = {
-		.name = "settings",
-		.parse = hr_settings_parse,
-		.free_spec = hr_spec_free,
-		.apply = apply_settings,
-		.remove = remove_settings,
-};

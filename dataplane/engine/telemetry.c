@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <rte_cycles.h>
 #include <rte_lcore.h>
@@ -12,11 +13,10 @@
 #include <rte_telemetry.h>
 #include <rte_version.h>
 
+#include "control/server.h"
 #include "control/store.h"
 #include "port/port.h"
 #include "table/adj.h"
-#include "table/network.h"
-#include "table/vrf.h"
 #include "walk.h"
 #include "worker.h"
 
@@ -26,6 +26,8 @@
 #define rte_tel_data_add_array_uint rte_tel_data_add_array_u64
 #define RTE_TEL_UINT_VAL RTE_TEL_U64_VAL
 #endif
+
+#define PREFIX "/headrace/"
 
 static pthread_mutex_t control = PTHREAD_MUTEX_INITIALIZER;
 
@@ -54,11 +56,20 @@ parse_worker(const char *params)
 	return *end == '\0' && index < hr_n_workers ? hr_workers[index] : NULL;
 }
 
+static void
+add_kind(struct rte_tel_data *data, const struct hr_kind *kind)
+{
+	char name[RTE_TEL_MAX_STRING_LEN];
+
+	snprintf(name, sizeof(name), "objects_%s", kind->name);
+	rte_tel_data_add_dict_uint(data, name, hr_store_count(kind));
+	for (const struct hr_figure *figure = kind->figures; figure->name != NULL; figure++)
+		rte_tel_data_add_dict_uint(data, figure->name, figure->value());
+}
+
 static int
 info(const char *cmd, const char *params, struct rte_tel_data *data)
 {
-	uint64_t routes = 0;
-
 	RTE_SET_USED(cmd);
 	RTE_SET_USED(params);
 	rte_tel_data_start_dict(data);
@@ -66,22 +77,10 @@ info(const char *cmd, const char *params, struct rte_tel_data *data)
 	rte_tel_data_add_dict_uint(data, "started", hr_started());
 	rte_tel_data_add_dict_uint(data, "workers", hr_n_workers);
 	hr_control_lock();
-	for (size_t i = 0; i < hr_store_count(HR_KIND_NETWORK); i++) {
-		const struct hr_vrf *vrf = hr_network_vrf(hr_store_at(HR_KIND_NETWORK, i)->key);
-
-		routes += hr_fib_count(vrf->fib4) + hr_fib_count(vrf->fib6);
-	}
 	rte_tel_data_add_dict_uint(data, "generation", (uint64_t)hr_store_generation());
-	rte_tel_data_add_dict_uint(data, "networks", hr_store_count(HR_KIND_NETWORK));
-	rte_tel_data_add_dict_uint(data, "routes", routes);
 	rte_tel_data_add_dict_uint(data, "adjacencies", hr_adj_count());
-	rte_tel_data_add_dict_uint(data, "fib_bytes", hr_network_fib_bytes());
-	for (enum hr_kind kind = 0; kind < HR_KIND_COUNT; kind++) {
-		char name[RTE_TEL_MAX_STRING_LEN];
-
-		snprintf(name, sizeof(name), "objects_%s", hr_kinds[kind]->name);
-		rte_tel_data_add_dict_uint(data, name, hr_store_count(kind));
-	}
+	for (unsigned i = 0; i < hr_n_kinds; i++)
+		add_kind(data, hr_kinds[i]);
 	hr_control_unlock();
 	return 0;
 }
@@ -168,31 +167,31 @@ nodes(const char *cmd, const char *params, struct rte_tel_data *data)
 	return 0;
 }
 
-static int
-list_names(enum hr_kind kind, struct rte_tel_data *data)
+/** The kind that a command is about: "/headrace/interface", "/headrace/interfaces". */
+static const struct hr_kind *
+kind_of(const char *cmd)
 {
+	const char *name = cmd + strlen(PREFIX);
+
+	for (unsigned i = 0; i < hr_n_kinds; i++) {
+		if (strcmp(name, hr_kinds[i]->name) == 0 || strcmp(name, hr_kinds[i]->plural) == 0)
+			return hr_kinds[i];
+	}
+	return NULL;
+}
+
+static int
+keys(const char *cmd, const char *params, struct rte_tel_data *data)
+{
+	const struct hr_kind *kind = kind_of(cmd);
+
+	RTE_SET_USED(params);
 	rte_tel_data_start_array(data, RTE_TEL_STRING_VAL);
 	hr_control_lock();
 	for (size_t i = 0; i < hr_store_count(kind); i++)
 		rte_tel_data_add_array_string(data, hr_store_at(kind, i)->key);
 	hr_control_unlock();
 	return 0;
-}
-
-static int
-interfaces(const char *cmd, const char *params, struct rte_tel_data *data)
-{
-	RTE_SET_USED(cmd);
-	RTE_SET_USED(params);
-	return list_names(HR_KIND_INTERFACE, data);
-}
-
-static int
-uplinks(const char *cmd, const char *params, struct rte_tel_data *data)
-{
-	RTE_SET_USED(cmd);
-	RTE_SET_USED(params);
-	return list_names(HR_KIND_UPLINK, data);
 }
 
 static void
@@ -202,11 +201,10 @@ add_drops(struct rte_tel_data *data, const uint64_t drops[HR_DROP_COUNT])
 		rte_tel_data_add_dict_uint(data, hr_drop_names[reason], drops[reason]);
 }
 
-/** Counters of a port by its key; all zero while the device is gone. Under the lock. */
+/** Counters of a port; all zero while it or its device is gone. */
 static int
-port_counters(const char *name, struct rte_tel_data *data)
+add_counters(struct rte_tel_data *data, const struct hr_port *port)
 {
-	const struct hr_port *port = hr_port_get(name);
 	struct hr_port_counters sum = {0};
 	struct rte_tel_data *drops = rte_tel_data_alloc();
 
@@ -225,31 +223,16 @@ port_counters(const char *name, struct rte_tel_data *data)
 }
 
 static int
-interface(const char *cmd, const char *params, struct rte_tel_data *data)
+counters(const char *cmd, const char *params, struct rte_tel_data *data)
 {
+	const struct hr_kind *kind = kind_of(cmd);
 	const struct hr_object *object;
 	int error = -ENOENT;
 
-	RTE_SET_USED(cmd);
 	hr_control_lock();
-	object = params != NULL ? hr_store_get(HR_KIND_INTERFACE, params) : NULL;
+	object = params != NULL ? hr_store_get(kind, params) : NULL;
 	if (object != NULL)
-		error = port_counters(((const struct hr_interface_spec *)object->spec)->port, data);
-	hr_control_unlock();
-	return error;
-}
-
-static int
-uplink(const char *cmd, const char *params, struct rte_tel_data *data)
-{
-	const struct hr_object *object;
-	int error = -ENOENT;
-
-	RTE_SET_USED(cmd);
-	hr_control_lock();
-	object = params != NULL ? hr_store_get(HR_KIND_UPLINK, params) : NULL;
-	if (object != NULL)
-		error = port_counters(((const struct hr_uplink_spec *)object->spec)->port, data);
+		error = add_counters(data, kind->port(object));
 	hr_control_unlock();
 	return error;
 }
@@ -329,6 +312,22 @@ lcore_usage(unsigned lcore, struct rte_lcore_usage *usage)
 }
 #endif
 
+/** The commands of a kind whose objects have counters. */
+static int
+register_kind(const struct hr_kind *kind)
+{
+	char name[RTE_TEL_MAX_STRING_LEN], help[RTE_TEL_MAX_STRING_LEN];
+	int error;
+
+	snprintf(name, sizeof(name), PREFIX "%s", kind->plural);
+	snprintf(help, sizeof(help), "Names of %s. No parameters", kind->plural);
+	error = rte_telemetry_register_cmd(name, keys, help);
+	if (error != 0)
+		return error;
+	snprintf(name, sizeof(name), PREFIX "%s", kind->name);
+	return rte_telemetry_register_cmd(name, counters, "Counters. Parameters: string name");
+}
+
 int
 hr_telemetry_init(void)
 {
@@ -337,27 +336,29 @@ hr_telemetry_init(void)
 		telemetry_cb fn;
 		const char *help;
 	} commands[] = {
-			{"/headrace/info", info,
+			{PREFIX "info", info,
 					"Engine, configuration and table sizes. No parameters"},
-			{"/headrace/workers", workers, "Numbers of the workers. No parameters"},
-			{"/headrace/worker", worker, "Load and bursts. Parameters: int worker"},
-			{"/headrace/nodes", nodes, "Graph node statistics. Parameters: int worker"},
-			{"/headrace/interfaces", interfaces, "Names of Interfaces. No parameters"},
-			{"/headrace/interface", interface, "Counters. Parameters: string name"},
-			{"/headrace/uplinks", uplinks, "Names of uplinks. No parameters"},
-			{"/headrace/uplink", uplink, "Counters. Parameters: string name"},
-			{"/headrace/drops", drops,
+			{PREFIX "workers", workers, "Numbers of the workers. No parameters"},
+			{PREFIX "worker", worker, "Load and bursts. Parameters: int worker"},
+			{PREFIX "nodes", nodes, "Graph node statistics. Parameters: int worker"},
+			{PREFIX "drops", drops,
 					"Packets dropped by reason. Parameters: int worker, or "
 					"none for all"},
-			{"/headrace/drop_reasons", drop_reasons,
+			{PREFIX "drop_reasons", drop_reasons,
 					"What each reason means. No parameters"},
-			{"/headrace/mempool", mempool,
+			{PREFIX "mempool", mempool,
 					"Size and elements in use. Parameters: string name"},
 	};
 
 	for (unsigned i = 0; i < RTE_DIM(commands); i++) {
 		int error = rte_telemetry_register_cmd(commands[i].name, commands[i].fn,
 				commands[i].help);
+
+		if (error != 0)
+			return error;
+	}
+	for (unsigned i = 0; i < hr_n_kinds; i++) {
+		int error = hr_kinds[i]->port != NULL ? register_kind(hr_kinds[i]) : 0;
 
 		if (error != 0)
 			return error;

@@ -10,16 +10,11 @@
 #ifndef HR_TELEMETRY_H
 #define HR_TELEMETRY_H
 
-#include <stdint.h>
-
 /** Register the commands. After hr_workers_create(). 0, or -errno. */
 int hr_telemetry_init(void);
 
 /** Held by the control loop around everything but waiting. */
 void hr_control_lock(void);
 void hr_control_unlock(void);
-
-/** When the engine started, seconds since 1970. By main. */
-uint64_t hr_started(void);
 
 #endif

@@ -27,8 +27,11 @@
 #define HR_MAX_NEXT_HOPS 16     /**< Next hops of one route. */
 #define HR_NAME_MAX 256         /**< Object keys, with the terminating zero. */
 #define HR_UNDERLAY_OVERHEAD 40 /**< Bytes the overlay adds: one IPv6 header. */
-#define HR_MAX_FORMER 4         /**< Former underlay addresses of one Interface. */
-#define HR_MAX_ENDPOINTS 64     /**< Underlay endpoints that may send into one network. */
+#define HR_MTU_MIN 1280         /**< RFC 8200 section 5. */
+#define HR_MTU_MAX 9216
+#define HR_UNDERLAY_PREFIXES_MAX 8 /**< Of one Pipeline. */
+#define HR_MAX_FORMER 4            /**< Former underlay addresses of one Interface. */
+#define HR_MAX_ENDPOINTS 64        /**< Underlay endpoints that may send into one network. */
 
 /**
  * An IPv6 address in network byte order. Our own type: DPDK's differs between releases. Of any

@@ -47,14 +47,15 @@ class EngineSession:
         """`accepted` is what engines before have had, in the order in which it came."""
         self._client = client
         self._engine: Hello | None = None
-        self._reconciler = Reconciler(client, accepted)
+        self._reconciler = Reconciler(client, (), accepted)
 
     def exchange(self, request: Request, now: float) -> Exchange:
         """Bring the engine to the objects, and ask for its Interfaces; `now` as in Reconciler."""
         if request.engine is not self._engine:
             self._client.close()
             self._engine = request.engine
-            self._reconciler = Reconciler(self._client, self._reconciler.accepted)
+            accepted = self._reconciler.accepted
+            self._reconciler = Reconciler(self._client, request.engine.kinds, accepted)
         if request.retry:
             self._reconciler.retry()
         outcome, interfaces, failure = None, {}, ""

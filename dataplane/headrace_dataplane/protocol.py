@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 JSON: TypeAlias = "dict[str, JSON] | list[JSON] | str | int | float | bool | None"
@@ -21,8 +21,6 @@ JSONObject: TypeAlias = "dict[str, JSON]"
 
 PROTOCOL = 2
 MAX_MESSAGE = 16 << 20
-KINDS = ("settings", "port", "network", "uplink", "interface", "routes")
-"""Kinds of engine objects; each refers only to kinds that stand before it."""
 
 
 class EngineError(Exception):
@@ -103,10 +101,32 @@ class Worker(_Reply):
     cpu: int
 
 
+class Kind(_Reply):
+    """A kind of objects: `references` has fields of its specs and the kind that each names.
+
+    A field names an object as text, or several in lists of objects that have the kind's name.
+    """
+
+    name: str
+    references: dict[str, str] = Field(default_factory=dict)
+
+
+KINDS = (
+    Kind(name="settings"),
+    Kind(name="port"),
+    Kind(name="network"),
+    Kind(name="uplink", references={"port": "port"}),
+    Kind(name="interface", references={"port": "port", "network": "network"}),
+    Kind(name="routes", references={"network": "network", "routes": "network"}),
+)
+"""Those of an engine that does not say which it has: it is older than 0.3.0."""
+
+
 class Hello(_Reply):
     """Who answers: `started` is in seconds since the epoch, `telemetry` a socket's path.
 
-    `features` names what it understands beyond what the first release did.
+    `kinds` of objects refer only to kinds that stand before them; `features` names what the engine
+    understands beyond what the first release did.
     """
 
     protocol: int
@@ -117,6 +137,7 @@ class Hello(_Reply):
     telemetry: str
     workers: tuple[Worker, ...] = ()
     started: float = 0
+    kinds: tuple[Kind, ...] = KINDS
     features: tuple[str, ...] = ()
 
 

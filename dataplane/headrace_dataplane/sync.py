@@ -19,11 +19,11 @@ from typing import TypeAlias, TypeGuard
 from headrace_api import digest
 from headrace_dataplane.protocol import (
     JSON,
-    KINDS,
     Change,
     Delete,
     EngineClient,
     JSONObject,
+    Kind,
     Put,
     Refusal,
     RefusedError,
@@ -39,18 +39,23 @@ ObjectID: TypeAlias = tuple[str, str]
 """Kind and key."""
 
 
-def references(put: Put) -> Iterator[ObjectID]:
-    """Yield the objects without which the engine cannot take this one."""
-    for kind in ("port", "network"):
-        name = put.spec.get(kind)
+def references(put: Put, kind: Kind) -> Iterator[ObjectID]:
+    """Yield the objects without which the engine cannot take this one, of that kind."""
+    for field, named in kind.references.items():
+        value = put.spec.get(field)
+        names = (value,) if isinstance(value, str) else _names(value, named)
+        yield from ((named, name) for name in names)
+
+
+def _names(value: JSON, kind: str) -> Iterator[str]:
+    if isinstance(value, list):
+        for each in value:
+            if not isinstance(each, str):
+                yield from _names(each, kind)
+    elif isinstance(value, dict):
+        name = value.get(kind)
         if isinstance(name, str):
-            yield kind, name
-    routes = put.spec.get("routes") if put.kind == "routes" else None
-    for route in routes if isinstance(routes, list) else ():
-        for hop in route[1:] if isinstance(route, list) else ():
-            peer = hop.get("network") if isinstance(hop, dict) else None
-            if isinstance(peer, str):
-                yield "network", peer
+            yield name
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,15 @@ class _Part(Put):
 class Reconciler:
     """Remembers what the engine refused, between reconciliations of one engine."""
 
-    def __init__(self, client: EngineClient, earlier: Iterable[ObjectID] = ()) -> None:
-        """`earlier` is what engines before this one had, in the order in which it came."""
+    def __init__(
+        self, client: EngineClient, kinds: Sequence[Kind], earlier: Iterable[ObjectID] = ()
+    ) -> None:
+        """`kinds` are the engine's.
+
+        `earlier` is what engines before this one had, in the order in which it came.
+        """
         self._client = client
+        self._kinds = {kind.name: kind for kind in kinds}
         self._held: dict[ObjectID, _Held] = {}
         self._rank = {object_id: None for object_id in earlier}
 
@@ -111,10 +122,14 @@ class Reconciler:
         ids = {(change.kind, change.key) for change in changes}
         self._held = {object_id: held for object_id, held in self._held.items() if object_id in ids}
         due = [change for change in changes if not self._is_held(change, now)]
+        for change in due:
+            if change.kind not in self._kinds:
+                self._hold(change, _unknown(change), now)
+        due = [change for change in due if change.kind in self._kinds]
 
         changed = 0
         active = have.generation
-        batches = list(_batches(due, present))
+        batches = list(_batches(due, present, self._kinds))
         for number, batch in enumerate(batches, 1):
             target = generation if number == len(batches) else active
             committed = self._commit(batch, present, have.digests, target, now)
@@ -202,10 +217,12 @@ class Reconciler:
         """Hold back the puts whose references will not be there after this commit."""
         after = present - {(c.kind, c.key) for c in batch if isinstance(c, Delete)}
         kept: list[Change] = []
+        order = {kind: place for place, kind in enumerate(self._kinds)}
         # Kinds refer only to earlier kinds, so one pass in their order finds every chain.
-        for change in sorted(batch, key=lambda change: KINDS.index(change.kind)):
+        for change in sorted(batch, key=lambda change: order[change.kind]):
             if isinstance(change, Put):
-                missing = next((r for r in references(change) if r not in after), None)
+                named = references(change, self._kinds[change.kind])
+                missing = next((each for each in named if each not in after), None)
                 if missing is not None:
                     part = _without_hops(change, after)
                     self._hold(change, self._dangling(change, missing), now)
@@ -223,6 +240,11 @@ class Reconciler:
         return Refusal(
             put.kind, put.key, kind, f"{kind.capitalize()}Missing", f"{kind} {key}: {why}"
         )
+
+
+def _unknown(change: Change) -> Refusal:
+    why = "the engine has no such objects: it is of another release"
+    return Refusal(change.kind, change.key, "", "KindUnknown", why)
 
 
 def _digest_of(change: Change) -> str:
@@ -308,7 +330,9 @@ def _difference(wanted: Iterable[Put], have: Mapping[str, Mapping[str, str]]) ->
             yield Delete(kind, key)
 
 
-def _batches(changes: Sequence[Change], present: set[ObjectID]) -> Iterator[list[Change]]:
+def _batches(
+    changes: Sequence[Change], present: set[ObjectID], kinds: Mapping[str, Kind]
+) -> Iterator[list[Change]]:
     """Split changes into commits of about COMMIT_BYTES, each of which can stand alone.
 
     Routes are the many: those that let go of networks come first, the structure stays together,
@@ -326,12 +350,13 @@ def _batches(changes: Sequence[Change], present: set[ObjectID]) -> Iterator[list
         if change.kind != "routes":
             structure.append(change)
         elif isinstance(change, Delete) or (
-            ("routes", change.key) in present and all(r in stays for r in references(change))
+            ("routes", change.key) in present
+            and all(r in stays for r in references(change, kinds[change.kind]))
         ):
             first.append(change)
         else:
             last.append(change)
-    order = {kind: position for position, kind in enumerate(KINDS)}
+    order = {kind: position for position, kind in enumerate(kinds)}
     # Dependents go before what they depend on, and come after it; names and addresses are freed
     # before they are taken.
     structure.sort(key=lambda c: (1, order[c.kind]) if isinstance(c, Put) else (0, -order[c.kind]))

@@ -11,6 +11,7 @@ from scapy.layers.inet6 import IPv6
 
 from headrace_api import FEATURES
 from headrace_dataplane.protocol import (
+    KINDS,
     MAX_MESSAGE,
     PROTOCOL,
     Change,
@@ -83,6 +84,7 @@ def test_hello(lab: Lab) -> None:
     assert len(hello.workers) >= 1
     assert 0 < hello.started <= time.time() + 1
     assert set(hello.features) == {*FEATURES}
+    assert hello.kinds == KINDS
 
 
 @pytest.mark.parametrize(

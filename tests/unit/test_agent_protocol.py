@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 
 from headrace_dataplane.protocol import (
+    KINDS,
     MAX_MESSAGE,
     PROTOCOL,
     Delete,
     EngineAbsentError,
     EngineClient,
     EngineError,
+    Kind,
     Port,
     Put,
     Refusal,
@@ -31,6 +33,20 @@ def test_hello_is_typed(engine: FakeEngine) -> None:
     with EngineClient(engine.path) as client:
         hello = client.hello()
     assert (hello.version, hello.dpdk, hello.workers[0].cpu) == ("0.1.0", "DPDK 22.11.11", 1)
+
+
+def test_an_engine_says_its_kinds_or_is_of_a_release_before(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [{"name": "port"}, {"name": "toy", "references": {"box": "port"}, "color": "red"}]
+    with EngineClient(engine.path) as client:
+        assert client.hello().kinds == KINDS
+        answer = {**engine.hello(), "kinds": said}
+        monkeypatch.setattr(engine, "hello", lambda: answer)
+        assert client.hello().kinds == (
+            Kind(name="port"),
+            Kind(name="toy", references={"box": "port"}),
+        )
 
 
 def test_commit_puts_and_deletes(engine: FakeEngine) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from headrace_api import digest
 from headrace_dataplane import sync
-from headrace_dataplane.protocol import EngineClient, JSONObject, Put, Refusal
+from headrace_dataplane.protocol import KINDS, EngineClient, JSONObject, Kind, Put, Refusal
 from headrace_dataplane.sync import RETRY_SECONDS, Reconciler, references
 from tests.unit.fake_engine import FakeEngine
 
@@ -21,7 +21,7 @@ def engine(tmp_path: Path) -> Iterator[FakeEngine]:
 @pytest.fixture
 def reconciler(engine: FakeEngine) -> Iterator[Reconciler]:
     with EngineClient(engine.path) as client:
-        yield Reconciler(client)
+        yield Reconciler(client, KINDS)
 
 
 def put(kind: str, key: str, **spec: object) -> Put:
@@ -242,7 +242,7 @@ def test_the_one_too_many_is_the_last_that_came_in_the_next_engine_too(
     first, second, third = (put("network", f"a/{name}", vni=1) for name in ("c", "b", "a"))
     engine.most["network"] = 2
     with EngineClient(engine.path) as client:
-        reconciler = Reconciler(client)
+        reconciler = Reconciler(client, KINDS)
         reconciler.reconcile([first], 1, 0)
         reconciler.reconcile([second, first], 2, 0)
         (refusal,) = reconciler.reconcile([third, second, first], 3, 0).refused
@@ -250,7 +250,7 @@ def test_the_one_too_many_is_the_last_that_came_in_the_next_engine_too(
     another = FakeEngine(tmp_path / "another.sock")
     another.most["network"] = 2
     with EngineClient(another.path) as client:
-        again = Reconciler(client, reconciler.accepted)
+        again = Reconciler(client, KINDS, reconciler.accepted)
         (refusal,) = again.reconcile([third, second, first], 3, 0).refused
         assert refusal.key == "a/a"
         # Room goes to who waits, and what is gone has no place any more.
@@ -270,4 +270,51 @@ def test_references_of_routes_include_peer_networks() -> None:
             ["10.1.0.0/16", ["fd00::5", 3], {"network": "a/red", "weight": 1}],
         ],
     )
-    assert list(references(routes)) == [("network", "a/blue"), ("network", "a/red")]
+    assert list(references(routes, KINDS[-1])) == [("network", "a/blue"), ("network", "a/red")]
+
+
+TOY = Kind(name="toy", references={"box": "port", "parts": "network"})
+"""Of a later engine."""
+
+
+def toy(engine: FakeEngine) -> Put:
+    """Have the engine take toys; return one."""
+    engine.objects["toy"], engine.hashes["toy"] = {}, {}
+    return put("toy", "a", box="a/vm1", parts=[{"network": "a/blue"}, ["10.0.0.0/8", "a/vm1"]])
+
+
+def test_kinds_of_which_only_the_engine_knows(engine: FakeEngine) -> None:
+    wanted = toy(engine)
+    assert list(references(wanted, TOY)) == [("port", "a/vm1"), ("network", "a/blue")]
+    with EngineClient(engine.path) as client:
+        reconciler = Reconciler(client, (*KINDS, TOY))
+        outcome = reconciler.reconcile([wanted, NETWORK], 1, 0)
+        assert [(r.kind, r.reason) for r in outcome.refused] == [("toy", "PortMissing")]
+        assert reconciler.reconcile([wanted, NETWORK, PORT], 2, 5).refused == ()
+        assert sent(engine)[-1] == (2, [("port", "a/vm1", False), ("toy", "a", False)])
+        # What nobody wants goes, whatever it is.
+        assert reconciler.reconcile([NETWORK, PORT], 3, 10).changed == 1
+        assert engine.hashes["toy"] == {}
+
+
+def test_long_changes_are_split_by_the_order_that_the_engine_says(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "COMMIT_BYTES", 1)
+    wanted = toy(engine)
+    with EngineClient(engine.path) as client:
+        reconciler = Reconciler(client, (*KINDS, TOY))
+        assert reconciler.reconcile([wanted, NETWORK, PORT], 1, 0).refused == ()
+        reconciler.reconcile([], 2, 0)
+    kinds = [kind for _, changes in sent(engine) for kind, _, _ in changes]
+    assert kinds == ["port", "network", "toy", "toy", "network", "port"]
+
+
+def test_what_the_engine_has_not_is_left_out_and_named(
+    engine: FakeEngine, reconciler: Reconciler
+) -> None:
+    engine.commits.clear()
+    outcome = reconciler.reconcile([put("toy", "a", box="a/vm1"), PORT], 1, 0)
+    assert [(r.kind, r.key, r.reason) for r in outcome.refused] == [("toy", "a", "KindUnknown")]
+    assert outcome.retry_at == RETRY_SECONDS[0]
+    assert sent(engine) == [(1, [("port", "a/vm1", False)])]

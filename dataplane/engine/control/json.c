@@ -34,33 +34,3 @@ hr_json_mac(const struct rte_ether_addr *mac)
 
 	return json_string(hr_mac_format(mac, text));
 }
-
-bool
-hr_filter_text(const json_t *filter, const char *name, const char *text)
-{
-	const char *wanted = json_string_value(json_object_get(filter, name));
-
-	return wanted == NULL || strcmp(wanted, text) == 0;
-}
-
-json_t *
-hr_list_objects(enum hr_kind kind, json_t *(*describe)(const struct hr_object *object),
-		const json_t *filter, size_t cursor, size_t limit, size_t *next)
-{
-	const size_t count = hr_store_count(kind);
-	json_t *items = json_array();
-
-	*next = 0;
-	for (size_t i = cursor; i < count; i++) {
-		const struct hr_object *object = hr_store_at(kind, i);
-
-		if (!hr_filter_text(filter, "name", object->key))
-			continue;
-		if (json_array_size(items) == limit) {
-			*next = i;
-			break;
-		}
-		json_array_append_new(items, describe(object));
-	}
-	return items;
-}

@@ -1,34 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * @file
- * What "list" requests can ask for.
+ * What "list" requests can ask for: the objects of each kind, and what else a kind lists.
  */
 #ifndef HR_CONTROL_LIST_H
 #define HR_CONTROL_LIST_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "errors.h"
 
 #define HR_LIST_LIMIT 1000      /**< Items of one reply when the request names no limit. */
 #define HR_LIST_LIMIT_MAX 10000 /**< Most that a request may name. */
 
-/**
- * One page of items.
- *
- * @param filter object of the request, NULL when there was none; unknown fields are an error
- * @param cursor 0 at first, then what *next was
- * @param limit most items, 1..HR_LIST_LIMIT_MAX
- * @param next where the next page starts; left at 0 when this is the last
- * @return a new array; NULL with errors added
- */
-typedef json_t *hr_list_fn(const json_t *filter, size_t cursor, size_t limit, size_t *next,
+/** Whether there is a list of that name. */
+bool hr_list_exists(const char *name);
+/** One page of the list of a name: as hr_list_fn (kind.h). */
+json_t *hr_list(const char *name, const json_t *filter, size_t cursor, size_t limit, size_t *next,
 		struct hr_errors *errors);
 
-hr_list_fn hr_list_port, hr_list_network, hr_list_uplink, hr_list_interface, hr_list_routes,
-		hr_list_route, hr_list_neighbor;
-
-/** The list of a name, or NULL. */
-hr_list_fn *hr_list_find(const char *name);
+/** Whether a text filter of this name is absent or says this. */
+bool hr_filter_text(const json_t *filter, const char *name, const char *text);
 
 #endif

@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "kind.h"
 #include "list.h"
 #include "reader.h"
 #include "store.h"
@@ -155,6 +156,8 @@ serve_hello(struct hr_reader *request)
 	reply = hr_hello();
 	json_object_set_new(reply, "protocol", json_integer(HR_PROTOCOL));
 	json_object_set_new(reply, "generation", json_integer(hr_store_generation()));
+	json_object_set_new(reply, "kinds", hr_kinds_describe());
+	json_object_set_new(reply, "features", hr_kinds_features());
 	return reply;
 }
 
@@ -182,12 +185,11 @@ static json_t *
 serve_list(struct hr_reader *request)
 {
 	const char *kind = hr_read_string(request, "kind", HR_NAME_MAX);
-	hr_list_fn *list = kind != NULL ? hr_list_find(kind) : NULL;
 	const json_t *filter = NULL;
 	size_t cursor = 0, limit = HR_LIST_LIMIT, next = 0;
 	json_t *items;
 
-	if (kind != NULL && list == NULL)
+	if (kind != NULL && !hr_list_exists(kind))
 		hr_read_error(request, "kind", HR_INVALID_FIELD, "\"%.64s\" cannot be listed",
 				kind);
 	if (hr_read_has(request, "filter")) {
@@ -201,7 +203,7 @@ serve_list(struct hr_reader *request)
 		limit = hr_read_uint(request, "limit", 1, HR_LIST_LIMIT_MAX);
 	if (hr_read_end(request) != 0)
 		return NULL;
-	items = list(filter, cursor, limit, &next, request->errors);
+	items = hr_list(kind, filter, cursor, limit, &next, request->errors);
 	if (items == NULL)
 		return NULL;
 	return json_pack("{s:o, s:o}", "items", items, "next",

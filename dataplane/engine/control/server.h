@@ -11,6 +11,8 @@
 #ifndef HR_CONTROL_SERVER_H
 #define HR_CONTROL_SERVER_H
 
+#include <stdint.h>
+
 #include <jansson.h>
 
 #define HR_PROTOCOL 2
@@ -30,7 +32,9 @@ void hr_server_poll(void);
 /** Close all connections and remove the socket. */
 void hr_server_close(void);
 
-/** What "hello" says but for "ok", "protocol" and "generation": a new object. By the engine. */
+/** What "hello" says of the process, but for the objects and their kinds: a new object. By main. */
 json_t *hr_hello(void);
+/** When the engine started, seconds since 1970. By main. */
+uint64_t hr_started(void);
 
 #endif

@@ -3,34 +3,38 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "map.h"
 
-static struct {
+struct store {
 	struct hr_map by_key;
 	struct hr_object **objects;
 	size_t count;
 	size_t room;
-} kinds[HR_KIND_COUNT];
+};
+
+/** By index of the kind. */
+static struct store stores[HR_KINDS_MAX];
 
 static int64_t generation;
 
 struct hr_object *
-hr_store_get(enum hr_kind kind, const char *key)
+hr_store_get(const struct hr_kind *kind, const char *key)
 {
-	return hr_map_get(&kinds[kind].by_key, key, strlen(key));
+	return hr_map_get(&stores[kind->index].by_key, key, strlen(key));
 }
 
 size_t
-hr_store_count(enum hr_kind kind)
+hr_store_count(const struct hr_kind *kind)
 {
-	return kinds[kind].count;
+	return stores[kind->index].count;
 }
 
 struct hr_object *
-hr_store_at(enum hr_kind kind, size_t index)
+hr_store_at(const struct hr_kind *kind, size_t index)
 {
-	return kinds[kind].objects[index];
+	return stores[kind->index].objects[index];
 }
 
 int64_t
@@ -47,12 +51,12 @@ hr_store_set_generation(int64_t new_generation)
 
 /** {"key": "hash", ...}; NULL when out of memory. */
 static json_t *
-digest(int kind)
+digest(const struct hr_kind *kind)
 {
 	json_t *hashes = json_object();
 
-	for (size_t i = 0; i < kinds[kind].count; i++) {
-		const struct hr_object *object = kinds[kind].objects[i];
+	for (size_t i = 0; i < hr_store_count(kind); i++) {
+		const struct hr_object *object = hr_store_at(kind, i);
 
 		if (json_object_set_new(hashes, object->key, json_string(object->hash)) != 0) {
 			json_decref(hashes);
@@ -67,8 +71,8 @@ hr_store_digests(void)
 {
 	json_t *digests = json_object();
 
-	for (int kind = 0; kind < HR_KIND_COUNT; kind++) {
-		if (json_object_set_new(digests, hr_kinds[kind]->name, digest(kind)) != 0) {
+	for (unsigned i = 0; i < hr_n_kinds; i++) {
+		if (json_object_set_new(digests, hr_kinds[i]->name, digest(hr_kinds[i])) != 0) {
 			json_decref(digests);
 			return NULL;
 		}
@@ -77,7 +81,7 @@ hr_store_digests(void)
 }
 
 struct hr_object *
-hr_object_create(enum hr_kind kind, const char *key)
+hr_object_create(const struct hr_kind *kind, const char *key)
 {
 	size_t length = strlen(key);
 	struct hr_object *object = calloc(1, sizeof(*object) + length + 1);
@@ -95,42 +99,46 @@ hr_object_free(struct hr_object *object)
 	if (object == NULL)
 		return;
 	if (object->spec != NULL)
-		hr_kinds[object->kind]->free_spec(object->spec);
+		object->kind->free_spec(object->spec);
 	free(object);
 }
 
 int
-hr_store_reserve(enum hr_kind kind, size_t more)
+hr_store_reserve(const struct hr_kind *kind, size_t more)
 {
-	size_t need = kinds[kind].count + more, room = kinds[kind].room * 2;
+	struct store *store = &stores[kind->index];
+	size_t need = store->count + more, room = store->room * 2;
 	struct hr_object **bigger;
 
-	if (need > kinds[kind].room) {
+	if (need > store->room) {
 		if (room < need)
 			room = need;
-		bigger = realloc(kinds[kind].objects, room * sizeof(*bigger));
+		bigger = realloc(store->objects, room * sizeof(*bigger));
 		if (bigger == NULL)
 			return -ENOMEM;
-		kinds[kind].objects = bigger;
-		kinds[kind].room = room;
+		store->objects = bigger;
+		store->room = room;
 	}
-	return hr_map_reserve(&kinds[kind].by_key, need);
+	return hr_map_reserve(&store->by_key, need);
 }
 
 void
 hr_store_insert(struct hr_object *object)
 {
-	object->index = (uint32_t)kinds[object->kind].count++;
-	kinds[object->kind].objects[object->index] = object;
-	hr_map_put(&kinds[object->kind].by_key, object->key, strlen(object->key), object);
+	struct store *store = &stores[object->kind->index];
+
+	object->index = (uint32_t)store->count++;
+	store->objects[object->index] = object;
+	hr_map_put(&store->by_key, object->key, strlen(object->key), object);
 }
 
 void
 hr_store_remove(struct hr_object *object)
 {
-	struct hr_object *last = kinds[object->kind].objects[--kinds[object->kind].count];
+	struct store *store = &stores[object->kind->index];
+	struct hr_object *last = store->objects[--store->count];
 
 	last->index = object->index;
-	kinds[object->kind].objects[object->index] = last;
-	hr_map_remove(&kinds[object->kind].by_key, object->key, strlen(object->key));
+	store->objects[object->index] = last;
+	hr_map_remove(&store->by_key, object->key, strlen(object->key));
 }

@@ -13,7 +13,8 @@
  *
  * Parses everything, checks the state that would be (references, what must be unique, limits),
  * prepares, applies. An object put with the hash it already has is left alone; deleting what is
- * not there is no error. When a port's spec changes, the interface or uplink on it is put again.
+ * not there is no error. When an object's spec changes, the one that has its only use (the interface or
+ * uplink on a port) is put again.
  *
  * @param objects array of {"kind","key","hash","spec"} and {"kind","key","delete":true}
  * @param generation what hr_store_generation() says from then on
@@ -28,8 +29,8 @@ void hr_txn_clear(void);
 /* Below: for a kind's prepare(). */
 
 /** The spec that an object will have after the commit; NULL when it will not exist. */
-const void *hr_txn_spec(const struct hr_txn *txn, enum hr_kind kind, const char *key);
+const void *hr_txn_spec(const struct hr_txn *txn, const struct hr_kind *kind, const char *key);
 /** What prepare() left for an object of an earlier kind; NULL when it is not part of the commit. */
-void *hr_txn_prepared(const struct hr_txn *txn, enum hr_kind kind, const char *key);
+void *hr_txn_prepared(const struct hr_txn *txn, const struct hr_kind *kind, const char *key);
 
 #endif

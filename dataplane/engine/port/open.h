@@ -6,7 +6,7 @@
 #ifndef HR_PORT_OPEN_H
 #define HR_PORT_OPEN_H
 
-#include "../control/spec.h"
+#include "../kinds/port.h"
 #include "device.h"
 
 /**

@@ -9,10 +9,9 @@
 #include <rte_log.h>
 
 #include "../control/addr.h"
-#include "../control/json.h"
-#include "../control/list.h"
 #include "../control/store.h"
 #include "../control/txn.h"
+#include "../kinds/port.h"
 #include "../worker.h"
 #include "device.h"
 #include "open.h"
@@ -76,7 +75,7 @@ port_spec(const struct hr_port *port)
 struct hr_port *
 hr_port_get(const char *name)
 {
-	const struct hr_object *object = hr_store_get(HR_KIND_PORT, name);
+	const struct hr_object *object = hr_store_get(&hr_port_kind, name);
 
 	return object != NULL ? object->state : NULL;
 }
@@ -311,15 +310,15 @@ hr_ports_tick(uint64_t now_ms)
 	if (now_ms < next_ms)
 		return;
 	next_ms = now_ms + TICK_MS;
-	for (size_t i = 0; i < hr_store_count(HR_KIND_PORT); i++)
-		watch(hr_store_at(HR_KIND_PORT, i)->state, now_ms);
+	for (size_t i = 0; i < hr_store_count(&hr_port_kind); i++)
+		watch(hr_store_at(&hr_port_kind, i)->state, now_ms);
 }
 
 void
 hr_ports_close(void)
 {
-	for (size_t i = 0; i < hr_store_count(HR_KIND_PORT); i++) {
-		struct hr_port *port = hr_store_at(HR_KIND_PORT, i)->state;
+	for (size_t i = 0; i < hr_store_count(&hr_port_kind); i++) {
+		struct hr_port *port = hr_store_at(&hr_port_kind, i)->state;
 
 		port->state = HR_PORT_GONE;
 		close_device(port);
@@ -348,13 +347,13 @@ check_device(const struct hr_txn *txn, const char *key, const struct hr_port_spe
 		bool *leaving, struct hr_errors *errors)
 {
 	*leaving = false;
-	for (size_t i = 0; i < hr_store_count(HR_KIND_PORT); i++) {
-		const struct hr_object *other = hr_store_at(HR_KIND_PORT, i);
+	for (size_t i = 0; i < hr_store_count(&hr_port_kind); i++) {
+		const struct hr_object *other = hr_store_at(&hr_port_kind, i);
 		const struct hr_port_spec *then;
 
 		if (strcmp(other->key, key) == 0 || !same_device(other->spec, spec))
 			continue;
-		then = hr_txn_spec(txn, HR_KIND_PORT, other->key);
+		then = hr_txn_spec(txn, &hr_port_kind, other->key);
 		if (then != NULL && same_device(then, spec)) {
 			hr_error(errors, "devargs", PORT_FAILED,
 					"the device is in use by port \"%s\"", other->key);
@@ -365,8 +364,8 @@ check_device(const struct hr_txn *txn, const char *key, const struct hr_port_spe
 	return 0;
 }
 
-static int
-port_prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
+int
+hr_port_prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
 		void **state, struct hr_errors *errors)
 {
 	const struct hr_port_spec *spec = new_spec;
@@ -399,8 +398,8 @@ port_prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, v
 	return 0;
 }
 
-static void
-port_abort(void *state)
+void
+hr_port_abort(void *state)
 {
 	struct hr_port *port = state;
 
@@ -427,8 +426,8 @@ change(struct hr_port *port, const struct hr_port_spec *old)
 	hr_device_set_promiscuous(&port->device, spec->promiscuous || port->device.virtual);
 }
 
-static void
-port_apply(struct hr_object *object, void *old_spec, void *prepared)
+void
+hr_port_apply(struct hr_object *object, void *old_spec, void *prepared)
 {
 	const struct hr_port_spec *spec = object->spec, *old = old_spec;
 	struct hr_port *port = old == NULL ? prepared : object->state;
@@ -456,8 +455,8 @@ port_apply(struct hr_object *object, void *old_spec, void *prepared)
 	regain_device(port);
 }
 
-static void
-port_remove(struct hr_object *object)
+void
+hr_port_remove(struct hr_object *object)
 {
 	struct hr_port *port = object->state;
 
@@ -466,22 +465,8 @@ port_remove(struct hr_object *object)
 	object->state = NULL;
 }
 
-const struct hr_kind_ops hr_port_ops = {
-		.name = "port",
-		.parse = hr_port_parse,
-		.free_spec = hr_spec_free,
-		.prepare = port_prepare,
-		.abort = port_abort,
-		.apply = port_apply,
-		.remove = port_remove,
-};
-
-/**
- * {"name","state","mac","mtu","driver","rxQueues":[{"queue","worker"}],"txQueues"}, and "error"
- * where the device cannot be had.
- */
-static json_t *
-describe(const struct hr_object *object)
+json_t *
+hr_port_describe(const struct hr_object *object)
 {
 	const struct hr_port *port = object->state;
 	const struct hr_device *device = &port->device;
@@ -500,12 +485,4 @@ describe(const struct hr_object *object)
 	if (port->state == HR_PORT_GONE)
 		json_object_set_new(item, "error", json_string(port->why));
 	return item;
-}
-
-json_t *
-hr_list_port(const json_t *filter, size_t cursor, size_t limit, size_t *next,
-		struct hr_errors *errors)
-{
-	RTE_SET_USED(errors);
-	return hr_list_objects(HR_KIND_PORT, describe, filter, cursor, limit, next);
 }

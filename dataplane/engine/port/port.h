@@ -9,7 +9,6 @@
 #ifndef HR_PORT_H
 #define HR_PORT_H
 
-#include "../control/list.h"
 #include "../types.h"
 
 struct hr_port_ctx;
@@ -67,12 +66,6 @@ int hr_ports_init(void);
 void hr_ports_tick(uint64_t now_ms);
 /** Stop and close every port. After the workers have stopped. */
 void hr_ports_close(void);
-
-/**
- * {"name","state","mac","mtu","driver","rxQueues":[{"queue","worker"}],"txQueues"} of all, and
- * "error" where the device cannot be had; filter name.
- */
-hr_list_fn hr_list_port;
 
 /**
  * What workers know of a port from now on; the old context is freed after a grace period.

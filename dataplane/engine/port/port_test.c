@@ -47,14 +47,6 @@
 #define WORKERS 2
 #define FRAME 64
 
-/* Other kinds are not under test. */
-#define NO_KIND(kind) const struct hr_kind_ops hr_##kind##_ops = {.name = #kind}
-NO_KIND(settings);
-NO_KIND(network);
-NO_KIND(uplink);
-NO_KIND(interface);
-NO_KIND(routes);
-
 static char directory[] = "/tmp/headrace-test-port-XXXXXX";
 
 static uint64_t
@@ -161,7 +153,7 @@ listed(const char *key, json_t **items)
 	struct hr_errors errors = {0};
 	size_t next = 0;
 
-	*items = hr_list_port(filter, 0, 10, &next, &errors);
+	*items = hr_list("port", filter, 0, 10, &next, &errors);
 	json_decref(filter);
 	CHECK(*items != NULL && json_array_size(*items) == 1 && next == 0);
 	return json_array_get(*items, 0);

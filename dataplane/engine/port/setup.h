@@ -6,7 +6,7 @@
 #ifndef HR_PORT_SETUP_H
 #define HR_PORT_SETUP_H
 
-#include "../control/spec.h"
+#include "../kinds/port.h"
 #include "device.h"
 
 /**

@@ -7,7 +7,7 @@
 
 #include "../control/addr.h"
 #include "../control/json.h"
-#include "../control/list.h"
+#include "../kinds/interface.h"
 #include "../rcu.h"
 #include "../worker.h"
 #include "interface_state.h"
@@ -115,9 +115,9 @@ refresh(struct hr_port *port, void *user)
 		hr_neigh_put(old);
 }
 
-static int
-prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
-		void **state, struct hr_errors *errors)
+int
+hr_interface_prepare(struct hr_txn *txn, const char *key, const struct hr_object *old,
+		void *new_spec, void **state, struct hr_errors *errors)
 {
 	struct hr_interface *interface;
 
@@ -142,8 +142,8 @@ fail:
 	return -1;
 }
 
-static void
-abort_prepared(void *state)
+void
+hr_interface_abort(void *state)
 {
 	struct hr_interface *interface = state;
 
@@ -209,8 +209,8 @@ leave_port(struct hr_interface *interface)
 	hr_port_detach(interface->port);
 }
 
-static void
-apply(struct hr_object *object, void *old_spec, void *prepared)
+void
+hr_interface_apply(struct hr_object *object, void *old_spec, void *prepared)
 {
 	const struct hr_interface_spec *spec = object->spec, *old = old_spec;
 	struct hr_interface *interface;
@@ -238,8 +238,8 @@ apply(struct hr_object *object, void *old_spec, void *prepared)
 		refresh_changed_paths(interface, old);
 }
 
-static void
-remove_interface(struct hr_object *object)
+void
+hr_interface_remove(struct hr_object *object)
 {
 	struct hr_interface *interface = object->state;
 	const uint16_t n_underlay = interface->n_underlay;
@@ -256,18 +256,8 @@ remove_interface(struct hr_object *object)
 	free(interface);
 }
 
-const struct hr_kind_ops hr_interface_ops = {
-		.name = "interface",
-		.parse = hr_interface_parse,
-		.free_spec = hr_spec_free,
-		.prepare = prepare,
-		.abort = abort_prepared,
-		.apply = apply,
-		.remove = remove_interface,
-};
-
-static json_t *
-describe(const struct hr_object *object)
+json_t *
+hr_interface_describe(const struct hr_object *object)
 {
 	const struct hr_interface_spec *spec = object->spec;
 	const struct hr_interface *interface = object->state;
@@ -301,10 +291,8 @@ describe(const struct hr_object *object)
 	return item;
 }
 
-json_t *
-hr_list_interface(const json_t *filter, size_t cursor, size_t limit, size_t *next,
-		struct hr_errors *errors)
+const struct hr_port *
+hr_interface_port(const struct hr_object *object)
 {
-	RTE_SET_USED(errors);
-	return hr_list_objects(HR_KIND_INTERFACE, describe, filter, cursor, limit, next);
+	return hr_port_get(((const struct hr_interface_spec *)object->spec)->port);
 }

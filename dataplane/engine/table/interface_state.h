@@ -8,6 +8,7 @@
 #define HR_INTERFACE_STATE_H
 
 #include "../control/store.h"
+#include "../kinds/interface.h"
 #include "../port/port.h"
 #include "adj.h"
 #include "neigh.h"

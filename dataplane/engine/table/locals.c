@@ -5,6 +5,8 @@
 
 #include "../control/addr.h"
 #include "../control/store.h"
+#include "../kinds/interface.h"
+#include "../kinds/network.h"
 #include "interface_state.h"
 #include "underlay.h"
 
@@ -31,7 +33,7 @@ network_of(const struct hr_interface *interface)
 {
 	const struct hr_interface_spec *spec = interface->object->spec;
 
-	return hr_store_get(HR_KIND_NETWORK, spec->network)->spec;
+	return hr_store_get(&hr_network_kind, spec->network)->spec;
 }
 
 static void
@@ -69,8 +71,8 @@ present(const struct hr_object *except, const struct hr_interface *interfaces[HR
 {
 	unsigned n = 0;
 
-	for (size_t i = 0; i < hr_store_count(HR_KIND_INTERFACE); i++) {
-		const struct hr_object *object = hr_store_at(HR_KIND_INTERFACE, i);
+	for (size_t i = 0; i < hr_store_count(&hr_interface_kind); i++) {
+		const struct hr_object *object = hr_store_at(&hr_interface_kind, i);
 
 		if (object != except && object->state != NULL)
 			interfaces[n++] = object->state;

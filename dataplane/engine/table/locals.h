@@ -6,7 +6,6 @@
 #ifndef HR_LOCALS_H
 #define HR_LOCALS_H
 
-#include "../control/spec.h"
 #include "../worker.h"
 #include "adj.h"
 

@@ -7,6 +7,9 @@
 #include "../control/addr.h"
 #include "../control/json.h"
 #include "../control/list.h"
+#include "../control/store.h"
+#include "../kinds/interface.h"
+#include "../kinds/port.h"
 #include "../port/port.h"
 #include "neigh.h"
 #include "neigh_private.h"
@@ -15,8 +18,8 @@
 static const char *
 port_name(uint16_t id)
 {
-	for (size_t i = 0; i < hr_store_count(HR_KIND_PORT); i++) {
-		const char *name = hr_store_at(HR_KIND_PORT, i)->key;
+	for (size_t i = 0; i < hr_store_count(&hr_port_kind); i++) {
+		const char *name = hr_store_at(&hr_port_kind, i)->key;
 		const struct hr_port *port = hr_port_get(name);
 
 		if (port != NULL && hr_port_id(port) == id)

@@ -7,7 +7,7 @@
 #include <rte_cycles.h>
 #include <rte_eal.h>
 
-#include "../control/list.h"
+#include "../kinds/interface.h"
 #include "../packet/arp.h"
 #include "../packet/nd.h"
 #include "../tests/check.h"

@@ -1,30 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "network.h"
-
+/**
+ * @file
+ * Networks: a VRF (vrf.h), its gateway addresses, and what no network routes. Control thread.
+ */
 #include <stdlib.h>
 
 #include "../control/addr.h"
 #include "../control/json.h"
-#include "../control/list.h"
 #include "../control/store.h"
+#include "../kinds/network.h"
 #include "../rcu.h"
 #include "adj.h"
 #include "locals.h"
 #include "path.h"
 #include "vrf.h"
-
-uint64_t
-hr_network_fib_bytes(void)
-{
-	uint64_t bytes = 0;
-
-	for (size_t i = 0; i < hr_store_count(HR_KIND_NETWORK); i++) {
-		const struct hr_vrf *vrf = hr_store_at(HR_KIND_NETWORK, i)->state;
-
-		bytes += hr_fib_bytes(vrf->fib4) + hr_fib_bytes(vrf->fib6);
-	}
-	return bytes;
-}
 
 static struct hr_fib *
 fib_of(struct hr_vrf *vrf, const struct hr_addr *addr)
@@ -72,8 +61,8 @@ insert_reserved(struct hr_vrf *vrf)
 	return 0;
 }
 
-static int
-prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
+int
+hr_network_prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
 		void **state, struct hr_errors *errors)
 {
 	struct hr_vrf *vrf;
@@ -98,8 +87,8 @@ prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *
 	return -1;
 }
 
-static void
-abort_prepared(void *state)
+void
+hr_network_abort(void *state)
 {
 	if (state != NULL)
 		destroy(state);
@@ -120,8 +109,8 @@ has_gateway(const struct hr_network_spec *spec, const struct hr_addr *addr)
 	return false;
 }
 
-static void
-apply(struct hr_object *object, void *old_spec, void *prepared)
+void
+hr_network_apply(struct hr_object *object, void *old_spec, void *prepared)
 {
 	const struct hr_network_spec *spec = object->spec, *old = old_spec;
 	struct hr_vrf *vrf;
@@ -151,24 +140,14 @@ apply(struct hr_object *object, void *old_spec, void *prepared)
 	}
 }
 
-static void
-remove_network(struct hr_object *object)
+void
+hr_network_remove(struct hr_object *object)
 {
 	hr_defer(destroy, object->state);
 }
 
-const struct hr_kind_ops hr_network_ops = {
-		.name = "network",
-		.parse = hr_network_parse,
-		.free_spec = hr_spec_free,
-		.prepare = prepare,
-		.abort = abort_prepared,
-		.apply = apply,
-		.remove = remove_network,
-};
-
-static json_t *
-describe(const struct hr_object *object)
+json_t *
+hr_network_describe(const struct hr_object *object)
 {
 	const struct hr_network_spec *spec = object->spec;
 	const struct hr_vrf *vrf = object->state;
@@ -185,10 +164,28 @@ describe(const struct hr_object *object)
 			(json_int_t)(hr_fib_bytes(vrf->fib4) + hr_fib_bytes(vrf->fib6)));
 }
 
-json_t *
-hr_list_network(const json_t *filter, size_t cursor, size_t limit, size_t *next,
-		struct hr_errors *errors)
+uint64_t
+hr_network_routes(void)
 {
-	RTE_SET_USED(errors);
-	return hr_list_objects(HR_KIND_NETWORK, describe, filter, cursor, limit, next);
+	uint64_t routes = 0;
+
+	for (size_t i = 0; i < hr_store_count(&hr_network_kind); i++) {
+		const struct hr_vrf *vrf = hr_store_at(&hr_network_kind, i)->state;
+
+		routes += hr_fib_count(vrf->fib4) + hr_fib_count(vrf->fib6);
+	}
+	return routes;
+}
+
+uint64_t
+hr_network_fib_bytes(void)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < hr_store_count(&hr_network_kind); i++) {
+		const struct hr_vrf *vrf = hr_store_at(&hr_network_kind, i)->state;
+
+		bytes += hr_fib_bytes(vrf->fib4) + hr_fib_bytes(vrf->fib6);
+	}
+	return bytes;
 }

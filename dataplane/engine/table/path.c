@@ -6,8 +6,9 @@
 
 #include "../control/addr.h"
 #include "../control/map.h"
-#include "../control/spec.h"
 #include "../control/store.h"
+#include "../kinds/interface.h"
+#include "../kinds/network.h"
 #include "../packet/frame.h"
 #include "../rcu.h"
 #include "adj.h"
@@ -322,8 +323,8 @@ for_each(const struct hr_ip6 *underlay, unsigned n, void (*call)(struct path *pa
 {
 	unsigned found = 0;
 
-	for (size_t i = 0; i < hr_store_count(HR_KIND_NETWORK); i++) {
-		const struct hr_object *network = hr_store_at(HR_KIND_NETWORK, i);
+	for (size_t i = 0; i < hr_store_count(&hr_network_kind); i++) {
+		const struct hr_object *network = hr_store_at(&hr_network_kind, i);
 
 		for (unsigned j = 0; j < n; j++) {
 			struct path *path = find_underlay(&underlay[j], network->state);

@@ -6,10 +6,11 @@
 #include <stdlib.h>
 
 #include "../control/addr.h"
-#include "../control/json.h"
 #include "../control/list.h"
 #include "../control/map.h"
 #include "../control/store.h"
+#include "../kinds/network.h"
+#include "../kinds/routes.h"
 #include "adj.h"
 #include "path.h"
 #include "vrf.h"
@@ -36,7 +37,7 @@ path_of(const struct hr_routes_spec *spec, const struct hr_next_hop *hop)
 	if (hop->type == HR_NH_UNDERLAY)
 		return hr_path_underlay(&hop->underlay, hr_network_vrf(spec->network));
 	return hr_path_network(hr_network_vrf(spec->networks[hop->network]),
-			hr_store_get(HR_KIND_NETWORK, spec->networks[hop->network])->key);
+			hr_store_get(&hr_network_kind, spec->networks[hop->network])->key);
 }
 
 /** The adjacency a route leads to, counted. Without room for one it leads nowhere. */
@@ -61,8 +62,8 @@ adj_of(const struct hr_routes_spec *spec, const struct hr_route_spec *route)
 	return adj == 0 ? HR_ADJ_BLACKHOLE : adj;
 }
 
-static int
-prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
+int
+hr_routes_prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
 		void **state, struct hr_errors *errors)
 {
 	RTE_SET_USED(txn);
@@ -79,8 +80,8 @@ prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *
 	return -1;
 }
 
-static void
-abort_prepared(void *state)
+void
+hr_routes_abort(void *state)
 {
 	struct slice *slice = state;
 
@@ -122,8 +123,8 @@ delete_all(const struct hr_routes_spec *spec, uint32_t owner)
 	}
 }
 
-static void
-apply(struct hr_object *object, void *old_spec, void *prepared)
+void
+hr_routes_apply(struct hr_object *object, void *old_spec, void *prepared)
 {
 	struct slice *slice = prepared;
 	const uint32_t old_owner = slice->owner;
@@ -142,8 +143,8 @@ apply(struct hr_object *object, void *old_spec, void *prepared)
 	hr_map_put(&by_owner, &slice->owner, sizeof(slice->owner), slice);
 }
 
-static void
-remove_routes(struct hr_object *object)
+void
+hr_routes_remove(struct hr_object *object)
 {
 	struct slice *slice = object->state;
 
@@ -153,31 +154,13 @@ remove_routes(struct hr_object *object)
 	free(slice);
 }
 
-const struct hr_kind_ops hr_routes_ops = {
-		.name = "routes",
-		.parse = hr_routes_parse,
-		.free_spec = hr_routes_free,
-		.prepare = prepare,
-		.abort = abort_prepared,
-		.apply = apply,
-		.remove = remove_routes,
-};
-
-static json_t *
-describe_slice(const struct hr_object *object)
+json_t *
+hr_routes_describe(const struct hr_object *object)
 {
 	const struct hr_routes_spec *spec = object->spec;
 
 	return json_pack("{s:s, s:s, s:I}", "name", object->key, "network", spec->network, "routes",
 			(json_int_t)spec->n_routes);
-}
-
-json_t *
-hr_list_routes(const json_t *filter, size_t cursor, size_t limit, size_t *next,
-		struct hr_errors *errors)
-{
-	RTE_SET_USED(errors);
-	return hr_list_objects(HR_KIND_ROUTES, describe_slice, filter, cursor, limit, next);
 }
 
 /* What is asked of the FIB itself. */
@@ -266,8 +249,8 @@ hr_list_route(const json_t *filter, size_t cursor, size_t limit, size_t *next,
 	}
 	query.has_prefix = prefix != NULL;
 	query.items = json_array();
-	for (size_t i = 0; i < hr_store_count(HR_KIND_NETWORK) && !query.more; i++) {
-		const struct hr_object *object = hr_store_at(HR_KIND_NETWORK, i);
+	for (size_t i = 0; i < hr_store_count(&hr_network_kind) && !query.more; i++) {
+		const struct hr_object *object = hr_store_at(&hr_network_kind, i);
 		struct hr_vrf *vrf = object->state;
 
 		if (!hr_filter_text(filter, "network", object->key))

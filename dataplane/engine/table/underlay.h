@@ -9,7 +9,6 @@
 #ifndef HR_UNDERLAY_H
 #define HR_UNDERLAY_H
 
-#include "../control/spec.h"
 #include "../types.h"
 
 /** Where the VNI is in the second half of an address, as a word in memory. */

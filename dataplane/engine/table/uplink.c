@@ -9,7 +9,7 @@
 
 #include "../control/addr.h"
 #include "../control/json.h"
-#include "../control/list.h"
+#include "../kinds/uplink.h"
 #include "../worker.h"
 #include "path.h"
 #include "underlay.h"
@@ -51,8 +51,8 @@ publish(struct hr_uplink *uplink)
 void
 hr_uplinks_publish(void)
 {
-	for (size_t i = 0; i < hr_store_count(HR_KIND_UPLINK); i++) {
-		struct hr_uplink *uplink = hr_store_at(HR_KIND_UPLINK, i)->state;
+	for (size_t i = 0; i < hr_store_count(&hr_uplink_kind); i++) {
+		struct hr_uplink *uplink = hr_store_at(&hr_uplink_kind, i)->state;
 
 		if (uplink->port_id != HR_PORT_NO_ID)
 			publish(uplink);
@@ -78,8 +78,8 @@ refresh(struct hr_port *port, void *user)
 	hr_path_refresh_all();
 }
 
-static int
-prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
+int
+hr_uplink_prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
 		void **state, struct hr_errors *errors)
 {
 	RTE_SET_USED(txn);
@@ -105,8 +105,8 @@ leave_port(struct hr_uplink *uplink)
 	hr_port_detach(uplink->port);
 }
 
-static void
-apply(struct hr_object *object, void *old_spec, void *prepared)
+void
+hr_uplink_apply(struct hr_object *object, void *old_spec, void *prepared)
 {
 	const struct hr_uplink_spec *spec = object->spec;
 	struct hr_uplink *uplink;
@@ -124,8 +124,8 @@ apply(struct hr_object *object, void *old_spec, void *prepared)
 	refresh(port, uplink);
 }
 
-static void
-remove_uplink(struct hr_object *object)
+void
+hr_uplink_remove(struct hr_object *object)
 {
 	struct hr_uplink *uplink = object->state;
 
@@ -135,18 +135,8 @@ remove_uplink(struct hr_object *object)
 	free(uplink);
 }
 
-const struct hr_kind_ops hr_uplink_ops = {
-		.name = "uplink",
-		.parse = hr_uplink_parse,
-		.free_spec = hr_spec_free,
-		.prepare = prepare,
-		.abort = free,
-		.apply = apply,
-		.remove = remove_uplink,
-};
-
-static json_t *
-describe(const struct hr_object *object)
+json_t *
+hr_uplink_describe(const struct hr_object *object)
 {
 	const struct hr_uplink_spec *spec = object->spec;
 	const struct hr_uplink *uplink = object->state;
@@ -167,10 +157,8 @@ describe(const struct hr_object *object)
 	return item;
 }
 
-json_t *
-hr_list_uplink(const json_t *filter, size_t cursor, size_t limit, size_t *next,
-		struct hr_errors *errors)
+const struct hr_port *
+hr_uplink_port(const struct hr_object *object)
 {
-	RTE_SET_USED(errors);
-	return hr_list_objects(HR_KIND_UPLINK, describe, filter, cursor, limit, next);
+	return hr_port_get(((const struct hr_uplink_spec *)object->spec)->port);
 }

@@ -2,6 +2,7 @@
 #include "uplink_state.h"
 
 #include "../control/addr.h"
+#include "../kinds/uplink.h"
 
 static bool
 on_link(const struct hr_uplink_spec *spec, const struct hr_ip6 *addr)
@@ -27,12 +28,12 @@ const struct hr_uplink *
 hr_uplink_choose(const struct hr_ip6 *destination, struct hr_ip6 *next_hop)
 {
 	const struct hr_uplink *candidates[HR_MAX_PORTS], *chosen;
-	const size_t count = hr_store_count(HR_KIND_UPLINK);
+	const size_t count = hr_store_count(&hr_uplink_kind);
 	unsigned n = 0;
 	int best = 1;
 
 	for (size_t i = 0; i < count; i++) {
-		const struct hr_uplink *uplink = hr_store_at(HR_KIND_UPLINK, i)->state;
+		const struct hr_uplink *uplink = hr_store_at(&hr_uplink_kind, i)->state;
 		const int rank = uplink == NULL ? 0 : preference(uplink, destination);
 
 		if (rank > best) {

@@ -2,6 +2,7 @@
 #include "vrf.h"
 
 #include "../control/store.h"
+#include "../kinds/network.h"
 
 uint32_t
 hr_route_owner(void)
@@ -14,7 +15,7 @@ hr_route_owner(void)
 struct hr_vrf *
 hr_network_vrf(const char *name)
 {
-	const struct hr_object *object = hr_store_get(HR_KIND_NETWORK, name);
+	const struct hr_object *object = hr_store_get(&hr_network_kind, name);
 
 	return object == NULL ? NULL : object->state;
 }

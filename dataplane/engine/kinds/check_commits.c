@@ -12,6 +12,7 @@ main(void)
 	char *line = NULL;
 	size_t room = 0;
 
+	stub_kinds();
 	while (getline(&line, &room, stdin) > 0) {
 		struct hr_errors errors = {0};
 		json_t *objects = json_loads(line, JSON_REJECT_DUPLICATES, NULL);

@@ -41,6 +41,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const char *text = (const char *)data, *end = text + size;
 
+	stub_kinds();
 	stub_fail_key = "fail";
 	while (text < end) {
 		const char *newline = memchr(text, '\n', (size_t)(end - text));
@@ -50,7 +51,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		text = stop + 1;
 	}
 	hr_txn_clear();
-	for (int kind = 0; kind < HR_KIND_COUNT; kind++)
-		CHECK(hr_store_count(kind) == 0);
+	for (unsigned i = 0; i < hr_n_kinds; i++)
+		CHECK(hr_store_count(hr_kinds[i]) == 0);
 	return 0;
 }

@@ -14,43 +14,9 @@
 #include <unistd.h>
 
 #include "../control/addr.h"
+#include "../control/control_client.h"
 #include "../control/map.h"
 #include "control_stubs.h"
-
-#define PATIENCE_MS 30000
-
-static char socket_path[64];
-
-/* The client's side: same thread, so every wait runs the server. */
-
-static int
-client_open(void)
-{
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-	memcpy(address.sun_path, socket_path, strlen(socket_path));
-	CHECK(connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0);
-	return fd;
-}
-
-/** Run the server until the client's socket is ready. */
-static void
-wait_for(int fd, short events)
-{
-	for (;;) {
-		struct pollfd fds[] = {
-				{.fd = fd, .events = events},
-				{.fd = hr_server_epoll_fd(), .events = POLLIN},
-		};
-
-		CHECK(poll(fds, 2, PATIENCE_MS) > 0);
-		if (fds[1].revents != 0)
-			hr_server_poll();
-		if (fds[0].revents != 0)
-			return;
-	}
-}
 
 /** Run the server until it has nothing to do. */
 static void
@@ -62,85 +28,6 @@ settle(void)
 		hr_server_poll();
 }
 
-/** Send it all; false when the server closed before that. */
-static bool
-send_all(int fd, const void *data, size_t length)
-{
-	const char *bytes = data;
-
-	while (length > 0) {
-		ssize_t n = send(fd, bytes, length, MSG_NOSIGNAL);
-
-		if (n < 0 && errno != EAGAIN)
-			return false;
-		if (n < 0) {
-			wait_for(fd, POLLOUT);
-			continue;
-		}
-		bytes += n;
-		length -= (size_t)n;
-	}
-	return true;
-}
-
-/** Receive so many bytes; false when the connection ends first. */
-static bool
-receive_all(int fd, void *data, size_t length)
-{
-	char *bytes = data;
-
-	while (length > 0) {
-		ssize_t n = recv(fd, bytes, length, 0);
-
-		if (n == 0 || (n < 0 && errno != EAGAIN))
-			return false;
-		if (n < 0) {
-			wait_for(fd, POLLIN);
-			continue;
-		}
-		bytes += n;
-		length -= (size_t)n;
-	}
-	return true;
-}
-
-static bool
-send_length(int fd, uint32_t length)
-{
-	uint8_t header[4] = {(uint8_t)(length >> 24), (uint8_t)(length >> 16),
-			(uint8_t)(length >> 8), (uint8_t)length};
-
-	return send_all(fd, header, sizeof(header));
-}
-
-static json_t *
-receive_reply(int fd)
-{
-	uint8_t header[4];
-	uint32_t length;
-	json_t *reply;
-	char *text;
-
-	if (!receive_all(fd, header, sizeof(header)))
-		return NULL;
-	length = (uint32_t)header[0] << 24 | header[1] << 16 | header[2] << 8 | header[3];
-	CHECK(length <= HR_MESSAGE_MAX);
-	text = malloc(length);
-	CHECK(receive_all(fd, text, length));
-	reply = json_loadb(text, length, JSON_REJECT_DUPLICATES, NULL);
-	CHECK(json_is_object(reply));
-	free(text);
-	return reply;
-}
-
-static json_t *
-call_text(int fd, const char *text)
-{
-	CHECK(send_length(fd, (uint32_t)strlen(text)));
-	CHECK(send_all(fd, text, strlen(text)));
-	return receive_reply(fd);
-}
-
 static bool
 is_closed(int fd)
 {
@@ -149,105 +36,6 @@ is_closed(int fd)
 	wait_for(fd, POLLIN);
 	return recv(fd, &byte, 1, 0) <= 0;
 }
-
-/* Requests in C: ' stands for ". */
-
-static char text[65536];
-static int control; /**< The connection most tests use. */
-
-static char *
-quote(char *json)
-{
-	for (char *c = json; *c != '\0'; c++) {
-		if (*c == '\'')
-			*c = '"';
-	}
-	return json;
-}
-
-static json_t *call(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-static json_t *
-call(const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	return call_text(control, quote(text));
-}
-
-static bool
-is_ok(const json_t *reply)
-{
-	const json_t *ok = json_object_get(reply, "ok");
-
-	CHECK(json_is_boolean(ok));
-	CHECK(json_is_true(ok) == (json_object_get(reply, "errors") == NULL));
-	return json_is_true(ok);
-}
-
-static void
-expect_ok(json_t *reply)
-{
-	if (!is_ok(reply)) {
-		json_dumpf(reply, stderr, 0);
-		CHECK(!"the reply is an error");
-	}
-	json_decref(reply);
-}
-
-static const char *
-error_field(const json_t *error, const char *name)
-{
-	const char *value = json_string_value(json_object_get(error, name));
-
-	CHECK(value != NULL);
-	return value;
-}
-
-static bool
-has_error(const json_t *reply, const char *kind, const char *key, const char *field,
-		const char *reason)
-{
-	const json_t *error;
-	size_t i;
-
-	json_array_foreach(json_object_get(reply, "errors"), i, error) {
-		if (strcmp(error_field(error, "kind"), kind) == 0 &&
-				strcmp(error_field(error, "key"), key) == 0 &&
-				strcmp(error_field(error, "field"), field) == 0 &&
-				strcmp(error_field(error, "reason"), reason) == 0 &&
-				error_field(error, "message")[0] != '\0')
-			return true;
-	}
-	return false;
-}
-
-static size_t
-count_errors(const json_t *reply)
-{
-	return json_array_size(json_object_get(reply, "errors"));
-}
-
-static void
-expect_refused_by(const char *file, int line, json_t *reply, const char *kind, const char *key,
-		const char *field, const char *reason)
-{
-	if (is_ok(reply) || count_errors(reply) != 1 ||
-			!has_error(reply, kind, key, field, reason)) {
-		fprintf(stderr, "%s:%d: not the one error %s \"%s\" %s %s:\n", file, line, kind,
-				key, field, reason);
-		json_dumpf(reply, stderr, JSON_INDENT(1));
-		abort();
-	}
-	json_decref(reply);
-}
-
-/** The reply is exactly this error. */
-#define expect_refused(reply, kind, key, field, reason)                                            \
-	expect_refused_by(__FILE__, __LINE__, reply, kind, key, field, reason)
 
 static void
 expect_log_by(const char *file, int line, const char *log)
@@ -264,9 +52,6 @@ expect_log_by(const char *file, int line, const char *log)
 /** The stubs were called exactly so since the last time. */
 #define expect_log(log) expect_log_by(__FILE__, __LINE__, log)
 
-#define PUT(kind, key, hash, spec)                                                                 \
-	"{'kind':'" kind "','key':'" key "','hash':'" hash "','spec':{" spec "}}"
-#define DELETE(kind, key) "{'kind':'" kind "','key':'" key "','delete':true}"
 #define PORT_SPEC "'devargs':'net_null0','rxQueues':1,'mtu':1500"
 #define PORT(key, hash) PUT("port", key, hash, PORT_SPEC)
 #define NETWORK(key, hash, vni) PUT("network", key, hash, "'vni':" vni ",'gateways':['10.0.0.1']")
@@ -293,23 +78,6 @@ static const char *const base[] = {
 		ROUTES("s", "1", "t/n", "['10.0.0.0/8','fd00::9']"),
 		NULL,
 };
-
-static json_t *
-commit_all(int64_t generation, const char *const *objects)
-{
-	static char joined[32768];
-	size_t n = 0;
-
-	for (size_t i = 0; objects[i] != NULL; i++)
-		n += (size_t)snprintf(joined + n, sizeof(joined) - n, "%s%s", i > 0 ? "," : "",
-				objects[i]);
-	CHECK(n < sizeof(joined));
-	return call("{'op':'commit','generation':%lld,'objects':[%s]}", (long long)generation,
-			joined);
-}
-
-/** Commit these objects. */
-#define commit(generation, ...) commit_all(generation, (const char *const[]){__VA_ARGS__, NULL})
 
 static void
 set_up(void)
@@ -488,11 +256,20 @@ test_socket_file(void)
 static void
 test_hello_and_digests(void)
 {
+	char kinds[] = "[{'name':'settings','references':{}},{'name':'port','references':{}},"
+		       "{'name':'network','references':{}},"
+		       "{'name':'uplink','references':{'port':'port'}},"
+		       "{'name':'interface','references':{'port':'port','network':'network'}},"
+		       "{'name':'routes','references':{'network':'network','routes':'network'}}]";
 	json_t *reply = call("{'op':'hello'}"), *wanted;
 
 	CHECK(is_ok(reply));
 	wanted = json_pack("{s:b, s:i, s:i, s:s}", "ok", 1, "protocol", HR_PROTOCOL, "generation",
 			1, "version", "0.0.0");
+	json_object_set_new(wanted, "kinds", json_loads(quote(kinds), 0, NULL));
+	json_object_set_new(wanted, "features",
+			json_pack("[s, s, s]", "UnderlaySourceCheck", "WaitingPacketsPerNamespace",
+					"SeveralUnderlayPrefixes"));
 	CHECK(json_equal(reply, wanted));
 	json_decref(wanted);
 	json_decref(reply);
@@ -772,7 +549,7 @@ test_next_hop_networks(void)
 				json_pack("[s, {s:s, s:i}]", prefix, "network", network, "weight",
 						1));
 	}
-	parsed = hr_routes_parse(spec, &errors);
+	parsed = hr_routes_kind.parse(spec, &errors);
 	CHECK(parsed != NULL && errors.count == 0);
 	CHECK(parsed->n_routes == 2 * HR_MAX_NETWORKS && parsed->n_networks == HR_MAX_NETWORKS);
 	for (unsigned i = 0; i < 2 * HR_MAX_NETWORKS; i++) {
@@ -782,11 +559,11 @@ test_next_hop_networks(void)
 		snprintf(network, sizeof(network), "t/%u", i % HR_MAX_NETWORKS);
 		CHECK(strcmp(parsed->networks[hop->network], network) == 0);
 	}
-	hr_routes_free(parsed);
+	hr_routes_kind.free_spec(parsed);
 
 	json_array_append_new(routes,
 			json_pack("[s, {s:s, s:i}]", "::/0", "network", "t/more", "weight", 1));
-	CHECK(hr_routes_parse(spec, &errors) == NULL && errors.count == 1);
+	CHECK(hr_routes_kind.parse(spec, &errors) == NULL && errors.count == 1);
 	CHECK(strcmp(error_field(json_array_get(errors.list, 0), "reason"), "LimitExceeded") == 0);
 	json_decref(errors.list);
 	json_decref(spec);
@@ -835,34 +612,34 @@ test_specs_parsed(void)
 					"{'network':'t/n','weight':2},'fd00::5'],"
 					"['10.0.0.0/8','fd00::5'],['10.0.0.0/7']")));
 
-	settings = hr_store_get(HR_KIND_SETTINGS, "engine")->spec;
+	settings = hr_store_get(&hr_settings_kind, "engine")->spec;
 	CHECK(!settings->adaptive && settings->burst == 8 && settings->icmp_per_second == 9);
 	CHECK(settings->n_underlay_prefixes == 2 && settings->underlay_source_check);
 	CHECK(settings->waiting_max == 65536);
 	CHECK(strcmp(hr_prefix_format(&settings->underlay_prefixes[0], buf), "fd00::/48") == 0);
 	CHECK(strcmp(hr_prefix_format(&settings->underlay_prefixes[1], buf), "fd08::/32") == 0);
 
-	port = hr_store_get(HR_KIND_PORT, "p")->spec;
+	port = hr_store_get(&hr_port_kind, "p")->spec;
 	CHECK(strcmp(port->devargs, "0000:3b:02.1") == 0 && strcmp(port->netdev, "tap-1") == 0);
 	CHECK(port->rx_queues == 4 && port->mtu == 9216 && port->promiscuous && port->has_mac);
 	CHECK(strcmp(hr_mac_format(&port->mac, buf), "02:00:00:00:00:01") == 0);
-	port = hr_store_get(HR_KIND_PORT, "u")->spec;
+	port = hr_store_get(&hr_port_kind, "u")->spec;
 	CHECK(!port->has_mac && !port->promiscuous && port->netdev[0] == '\0');
 
-	network = hr_store_get(HR_KIND_NETWORK, "t/n")->spec;
+	network = hr_store_get(&hr_network_kind, "t/n")->spec;
 	CHECK(network->vni == HR_VNI_MAX && network->n_gateways == 2);
 	CHECK(strcmp(hr_addr_format(&network->gateways[1], buf), "fd01::1") == 0);
 	CHECK(network->n_endpoints == 2);
 	CHECK(strcmp(hr_ip6_format(&network->endpoints[1], buf), "fd09::2") == 0);
 
-	uplink = hr_store_get(HR_KIND_UPLINK, "up")->spec;
+	uplink = hr_store_get(&hr_uplink_kind, "up")->spec;
 	CHECK(strcmp(uplink->port, "u") == 0 && uplink->mtu == 1320);
 	CHECK(uplink->n_addresses == 2 && uplink->n_on_link == 2 && uplink->has_gateway);
 	CHECK(strcmp(hr_ip6_format(&uplink->addresses[1], buf), "fd00::7") == 0);
 	CHECK(strcmp(hr_prefix_format(&uplink->on_link[0], buf), "fd00::/48") == 0);
 	CHECK(strcmp(hr_ip6_format(&uplink->gateway, buf), "fe80::9") == 0);
 
-	interface = hr_store_get(HR_KIND_INTERFACE, "t/i")->spec;
+	interface = hr_store_get(&hr_interface_kind, "t/i")->spec;
 	CHECK(strcmp(interface->port, "p") == 0 && strcmp(interface->network, "t/n") == 0);
 	CHECK(interface->n_addresses == 2 && interface->n_prefixes == 2);
 	CHECK(interface->n_gateways == 2 && interface->mtu == 1280 && !interface->source_check);
@@ -875,7 +652,7 @@ test_specs_parsed(void)
 	CHECK(interface->has_mac);
 	CHECK(strcmp(hr_mac_format(&interface->mac, buf), "02:00:00:00:00:05") == 0);
 
-	routes = hr_store_get(HR_KIND_ROUTES, "s")->spec;
+	routes = hr_store_get(&hr_routes_kind, "s")->spec;
 	CHECK(strcmp(routes->network, "t/n") == 0);
 	CHECK(routes->n_routes == 4 && routes->n_next_hops == 4 && routes->n_networks == 1);
 	prefix = hr_route_prefix(&routes->routes[0]);
@@ -1019,11 +796,11 @@ test_limits(void)
 		json_array_append_new(routes, json_pack("[s]", text));
 	}
 	errors = (struct hr_errors){0};
-	CHECK(hr_routes_parse(spec, &errors) == NULL && errors.count == 1);
+	CHECK(hr_routes_kind.parse(spec, &errors) == NULL && errors.count == 1);
 	CHECK(strcmp(error_field(json_array_get(errors.list, 0), "field"), "routes") == 0);
 	json_decref(errors.list);
 	json_decref(spec);
-	CHECK(hr_store_generation() == 2 && hr_store_count(HR_KIND_ROUTES) == 1);
+	CHECK(hr_store_generation() == 2 && hr_store_count(&hr_routes_kind) == 1);
 }
 
 static void
@@ -1072,15 +849,15 @@ test_order(void)
 static void
 test_port_replaced(void)
 {
-	const struct hr_interface_spec *interface = hr_store_get(HR_KIND_INTERFACE, "t/i")->spec;
+	const struct hr_interface_spec *interface = hr_store_get(&hr_interface_kind, "t/i")->spec;
 
 	expect_ok(commit(2, PORT("p", "2")));
 	expect_log("prepare port/p, prepare interface/t/i, replace port/p, reapply interface/t/i");
-	CHECK(hr_store_get(HR_KIND_INTERFACE, "t/i")->spec == interface);
+	CHECK(hr_store_get(&hr_interface_kind, "t/i")->spec == interface);
 
 	expect_ok(commit(3, PORT("u", "2"), UPLINK("up", "1", "u", "fd00::1")));
 	expect_log("prepare port/u, prepare uplink/up, replace port/u, reapply uplink/up");
-	CHECK(strcmp(hr_store_get(HR_KIND_UPLINK, "up")->hash, "1") == 0);
+	CHECK(strcmp(hr_store_get(&hr_uplink_kind, "up")->hash, "1") == 0);
 
 	/* Put or deleted anyway. */
 	expect_ok(commit(4, PORT("p", "3"), INTERFACE("t/i", "2", "p", "t/n", "fd00::2")));
@@ -1302,7 +1079,7 @@ test_many_routes(void)
 	expect_ok(call_text(control, message));
 	printf("100,000 routes (%.1f MB) in one commit: %.0f ms\n", (double)n / 1e6,
 			(seconds() - start) * 1e3);
-	CHECK(hr_store_count(HR_KIND_ROUTES) == 392 && hr_store_generation() == 2);
+	CHECK(hr_store_count(&hr_routes_kind) == 392 && hr_store_generation() == 2);
 
 	start = seconds();
 	expect_ok(commit(3, ROUTES("one", "1", "t/n", "['::/0']")));
@@ -1342,6 +1119,7 @@ main(void)
 	};
 
 	snprintf(socket_path, sizeof(socket_path), "/tmp/headrace-test-control-%d", (int)getpid());
+	stub_kinds();
 	test_addresses();
 	test_map();
 	test_drop_names();

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "network.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "../control/check.h"
+#include "../control/store.h"
+#include "../control/values.h"
+
+static void *
+parse(const json_t *json, struct hr_errors *errors)
+{
+	struct hr_reader reader;
+	struct hr_network_spec *spec = hr_spec_begin(&reader, json, sizeof(*spec), errors);
+
+	if (spec == NULL)
+		return NULL;
+	spec->vni = (uint32_t)hr_read_uint(&reader, "vni", 1, HR_VNI_MAX);
+	spec->n_gateways = hr_read_values(&reader, "gateways", HR_NETWORK_GATEWAYS_MAX,
+			hr_parse_host, spec->gateways, sizeof(spec->gateways[0]));
+	spec->n_endpoints = hr_read_optional_values(&reader, "endpoints", HR_MAX_ENDPOINTS,
+			hr_parse_underlay, spec->endpoints, sizeof(spec->endpoints[0]));
+	return hr_spec_end(&reader, spec);
+}
+
+static void
+claim(struct hr_check *check, const void *spec)
+{
+	static struct hr_resource vnis;
+	const struct hr_network_spec *network = spec;
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", network->vni);
+	hr_claim(check, &vnis, "vni", &network->vni, sizeof(network->vni), text);
+}
+
+static uint64_t
+count(void)
+{
+	return hr_store_count(&hr_network_kind);
+}
+
+struct hr_kind hr_network_kind = {
+		.name = "network",
+		.plural = "networks",
+		.order = 20,
+		.parse = parse,
+		.free_spec = free,
+		.claim = claim,
+		.max = HR_MAX_NETWORKS,
+		.prepare = hr_network_prepare,
+		.abort = hr_network_abort,
+		.apply = hr_network_apply,
+		.remove = hr_network_remove,
+		.describe = hr_network_describe,
+		.figures = {{"networks", count}, {"routes", hr_network_routes},
+				{"fib_bytes", hr_network_fib_bytes}},
+};
+HR_KIND_REGISTER(hr_network_kind);

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/**
+ * @file
+ * network/"NAMESPACE/NAME": a VRF, and who may send into it.
+ */
+#ifndef HR_KINDS_NETWORK_H
+#define HR_KINDS_NETWORK_H
+
+#include "../control/kind.h"
+
+#define HR_NETWORK_GATEWAYS_MAX 64 /**< Of one network: two for each of its 32 subnets. */
+#define HR_VNI_MAX 0xffffff
+
+extern struct hr_kind hr_network_kind;
+
+struct hr_network_spec {
+	uint32_t vni; /**< 1..HR_VNI_MAX. */
+	uint16_t n_gateways;
+	struct hr_addr gateways[HR_NETWORK_GATEWAYS_MAX];
+	uint16_t n_endpoints;
+	struct hr_ip6 endpoints[HR_MAX_ENDPOINTS]; /**< Of others: may send into the network. */
+};
+
+/* What it does: table/network.c. */
+
+hr_prepare_fn hr_network_prepare;
+hr_abort_fn hr_network_abort;
+hr_apply_fn hr_network_apply;
+hr_remove_fn hr_network_remove;
+hr_describe_fn hr_network_describe;
+/** Routes, and bytes of FIBs, of all networks. */
+uint64_t hr_network_routes(void);
+uint64_t hr_network_fib_bytes(void);
+
+#endif
