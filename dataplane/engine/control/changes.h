@@ -8,7 +8,6 @@
 
 #include "map.h"
 #include "store.h"
-#include "txn.h"
 
 enum hr_action {
 	HR_KEEP, /**< Put with the hash it has. */

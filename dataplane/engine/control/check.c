@@ -37,7 +37,7 @@ check_exists(const struct hr_check *check, const struct hr_reference *reference,
 	struct hr_errors *errors = check->txn->errors;
 	struct hr_change *change = hr_changes_find(check->txn, reference->kind, key);
 
-	if (hr_txn_spec(check->txn, reference->kind, key) != NULL)
+	if (change != NULL ? change->spec != NULL : hr_store_get(reference->kind, key) != NULL)
 		return;
 	if (check->view->is_changed || change == NULL) {
 		errors_at(check);
