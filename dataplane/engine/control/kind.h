@@ -7,11 +7,11 @@
 #ifndef HR_CONTROL_KIND_H
 #define HR_CONTROL_KIND_H
 
+#include <jansson.h>
 #include <rte_common.h>
 
 #include "../types.h"
 #include "errors.h"
-#include "list.h"
 
 #define HR_KINDS_MAX 32
 #define HR_KIND_ITEMS 8 /**< Of each array of a kind; the first that is zero ends it. */
@@ -33,6 +33,23 @@ struct hr_reference {
 	 * names is replaced.
 	 */
 	bool is_exclusive;
+};
+
+/**
+ * One page of items.
+ *
+ * @param filter object of the request, NULL when there was none; unknown fields are an error
+ * @param cursor 0 at first, then what *next was
+ * @param limit most items, at least 1
+ * @param next where the next page starts; left at 0 when this is the last
+ * @return a new array; NULL with errors added
+ */
+typedef json_t *hr_list_fn(const json_t *filter, size_t cursor, size_t limit, size_t *next,
+		struct hr_errors *errors);
+
+struct hr_list {
+	const char *name;
+	hr_list_fn *fn;
 };
 
 /** A number in /headrace/info. */

@@ -6,30 +6,10 @@
 #ifndef HR_CONTROL_LIST_H
 #define HR_CONTROL_LIST_H
 
-#include <jansson.h>
-#include <stdbool.h>
-
-#include "errors.h"
+#include "kind.h"
 
 #define HR_LIST_LIMIT 1000      /**< Items of one reply when the request names no limit. */
 #define HR_LIST_LIMIT_MAX 10000 /**< Most that a request may name. */
-
-/**
- * One page of items.
- *
- * @param filter object of the request, NULL when there was none; unknown fields are an error
- * @param cursor 0 at first, then what *next was
- * @param limit most items, 1..HR_LIST_LIMIT_MAX
- * @param next where the next page starts; left at 0 when this is the last
- * @return a new array; NULL with errors added
- */
-typedef json_t *hr_list_fn(const json_t *filter, size_t cursor, size_t limit, size_t *next,
-		struct hr_errors *errors);
-
-struct hr_list {
-	const char *name;
-	hr_list_fn *fn;
-};
 
 /** Whether there is a list of that name. */
 bool hr_list_exists(const char *name);

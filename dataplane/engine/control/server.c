@@ -13,7 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "kind.h"
+#include "list.h"
 #include "reader.h"
 #include "store.h"
 #include "txn.h"

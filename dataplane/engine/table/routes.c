@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "../control/addr.h"
+#include "../control/list.h"
 #include "../control/map.h"
 #include "../control/store.h"
 #include "../kinds/network.h"

@@ -8,6 +8,7 @@
 
 #include <rte_eal.h>
 
+#include "../control/list.h"
 #include "../control/store.h"
 #include "../control/txn.h"
 #include "../control/values.h"

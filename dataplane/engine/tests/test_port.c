@@ -22,6 +22,7 @@
 #include <rte_eal.h>
 #include <rte_mbuf.h>
 
+#include "../control/list.h"
 #include "../control/store.h"
 #include "../control/txn.h"
 #include "../port/port.h"
