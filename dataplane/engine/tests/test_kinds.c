@@ -287,7 +287,7 @@ test_referenced(void)
 int
 main(void)
 {
-	char prefix[32];
+	char prefix[32], command[64];
 	char *argv[] = {"test_kinds", "--no-huge", "--no-shconf", "--no-pci", "-m", "64",
 			"--lcores", "0", "--log-level=error", "--file-prefix", prefix};
 
@@ -309,5 +309,7 @@ main(void)
 	hr_server_close();
 	hr_rcu_barrier();
 	rte_eal_cleanup();
+	snprintf(command, sizeof(command), "rm -r %s", directory);
+	CHECK(system(command) == 0);
 	return 0;
 }
