@@ -112,7 +112,7 @@ def test_status_of_a_cluster(world: World, capsys: pytest.CaptureFixture[str]) -
     ]
     assert on(world, "status", "-n", "kube-system") == 1
     text = capsys.readouterr().out
-    assert text.splitlines()[4] == "Interface           0          0"
+    assert text.splitlines()[4].split() == ["Interface", "0", "0"]
     assert "vm2" not in text
 
 
