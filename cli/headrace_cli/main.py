@@ -34,7 +34,7 @@ COMMANDS = {
     "version": "versions of Headrace and of the engine",
 }
 APART = frozenset({"demo", "connectivity"})
-"""Commands that are packages of their own, which images do without."""
+"""Commands that are packages of their own; images do without the demo."""
 LOCAL = frozenset({"demo", "run", "bench"})
 """Commands that have nothing to do with a cluster."""
 
@@ -104,8 +104,7 @@ def _module(name: str) -> str:
 
 
 def _is_installed(name: str) -> bool:
-    # Images have what the connectivity test runs in pods, and so a folder of its name.
-    return name not in APART or bool((found := find_spec(_module(name))) and found.has_location)
+    return name not in APART or find_spec(_module(name)) is not None
 
 
 if __name__ == "__main__":
