@@ -172,9 +172,7 @@ def test_ends_by_sigint_too(other: Engine) -> None:
     other.stop()
 
 
-def test_a_second_engine_does_not_take_the_socket(
-    other: Engine, binary: Path, tmp_path: Path
-) -> None:
+def test_a_socket_is_one_engines(other: Engine, binary: Path, tmp_path: Path) -> None:
     cpu = str(min(os.sched_getaffinity(0)))
     second = subprocess.run(
         [str(binary), "--socket", str(other.socket), "--name", f"second-{other.pid}",
