@@ -57,8 +57,9 @@ _SECONDS = 90.0
 _NODE_SECONDS = 20
 """After so many a node whose kubelet is silent is not Ready."""
 _CGROUPS = Path("/sys/fs/cgroup")
-_CPU_SHARES, _CPU_WEIGHT = "262144", "10000"
-"""Of a node, in control groups of version 1 and 2: the most there is."""
+_CPU_SHARES, _CPU_WEIGHT = "4096", "400"
+"""Of a node, in control groups of version 1 and 2: as four processes. With the most there is, the
+engines of nodes would leave nothing to those of other tests on the same processor."""
 _CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 # What a kubelet insists on; each gets to see it without a change to the machine.
 _KUBELET_SYSCTLS = {
