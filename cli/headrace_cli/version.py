@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.plugin:
         with contextlib.suppress(EngineAbsentError, CommandError), connect(arguments) as client:
             hello = client.hello()
-    dpdk = hello.dpdk.removeprefix("DPDK ") if hello is not None else None
+    dpdk = hello.dpdk_version if hello is not None else None
     if arguments.output == "json":
         engine = hello.version if hello is not None else None
         print_json({"headrace": package_version(), "engine": engine, "dpdk": dpdk})

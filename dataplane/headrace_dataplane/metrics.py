@@ -281,7 +281,7 @@ def _agent(families: _Families, state: AgentState) -> None:
         1,
         package_version(),
         hello.version if hello else "",
-        hello.dpdk.removeprefix("DPDK ") if hello else "",
+        hello.dpdk_version if hello else "",
     )
     if hello is not None:
         families.add("engine_start_time_seconds", hello.started)

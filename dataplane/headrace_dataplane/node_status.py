@@ -55,7 +55,7 @@ def node_status(
         observed_generation=generation,
         conditions=(ready_condition(*verdict, generation, time, before),),
         engine_version=hello.version if hello is not None else None,
-        dpdk_version=hello.dpdk.removeprefix("DPDK ") if hello is not None else None,
+        dpdk_version=hello.dpdk_version if hello is not None else None,
         workers=tuple(
             WorkerState(worker=worker.worker, lcore=worker.lcore, cpu=worker.cpu)
             for worker in (hello.workers if hello is not None else ())

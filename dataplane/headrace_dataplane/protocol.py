@@ -140,6 +140,11 @@ class Hello(_Reply):
     kinds: tuple[Kind, ...] = KINDS
     features: tuple[str, ...] = ()
 
+    @property
+    def dpdk_version(self) -> str:
+        """`22.11.11`, of `DPDK 22.11.11`."""
+        return self.dpdk.removeprefix("DPDK ")
+
 
 class Digests(_Reply):
     """The hash of every object that the engine has: kind -> key -> hash."""
