@@ -2,15 +2,12 @@
 """What the compiler has given out, as of the last compilation: VNIs, nodes' /64s, addresses."""
 
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
 
 from headrace_compiler import Allocations, Changes, InterfaceAllocation, NodeAllocation
+from headrace_compiler.core import put
 from headrace_kube import INTERFACES, PIPELINES, VIRTUAL_NETWORKS
 
 from .work import Work, config_of
-
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 
 
 class Allocated:
@@ -36,11 +33,11 @@ class Allocated:
     def take(self, changes: Changes) -> set[Work]:
         """Take what a compilation changed; returns the objects that it is about."""
         for key, vni in changes.vnis.items():
-            _put(self.vnis, key, vni)
+            put(self.vnis, key, vni)
         for (pipeline, node), record in changes.nodes.items():
             # Of a Pipeline that went and came again meanwhile only what is another is told.
             held = self.nodes.setdefault(pipeline, {})
-            _put(held, node, record)
+            put(held, node, record)
             if not held:
                 del self.nodes[pipeline]
         self._put_interfaces(changes.interfaces)
@@ -61,15 +58,7 @@ class Allocated:
                 self._configs.pop(before.underlay_address, None)
         # Only now: what one gave back another may have.
         for key, record in records.items():
-            _put(self.interfaces, key, record)
+            put(self.interfaces, key, record)
             if record and record.underlay_address and record.node:
                 config = config_of(self._namespace, (record.pipeline, record.node))
                 self._configs[record.underlay_address] = config
-
-
-def _put(table: dict[Key, Value], key: Key, value: Value | None) -> None:
-    """Set, or remove when there is nothing."""
-    if value is None:
-        table.pop(key, None)
-    else:
-        table[key] = value

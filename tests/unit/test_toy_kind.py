@@ -17,10 +17,9 @@ EXAMPLE = PAGE.read_text().split("```yaml\n")[1].split("```")[0]
 
 def run(*words: str, status: int = 0) -> tuple[str, str]:
     """What a program that has the kind prints, to its outputs."""
-    path = os.pathsep.join([str(REPOSITORY), *filter(None, sys.path)])
     done = subprocess.run(
         (sys.executable, "-m", "tests.toy", *words),
-        env={**os.environ, "PYTHONPATH": path},
+        env=_environment(),
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -33,9 +32,12 @@ def run(*words: str, status: int = 0) -> tuple[str, str]:
 def script(code: str) -> str:
     """What a line of Python prints where the kind is registered."""
     program = f"import tests.toy.__main__; {code}"
+    return subprocess.check_output((sys.executable, "-c", program), env=_environment(), text=True)
+
+
+def _environment() -> dict[str, str]:
     path = os.pathsep.join([str(REPOSITORY), *filter(None, sys.path)])
-    environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.check_output((sys.executable, "-c", program), env=environment, text=True)
+    return {**os.environ, "PYTHONPATH": path}
 
 
 def test_it_has_a_crd() -> None:
