@@ -155,7 +155,7 @@ cluster-up: setup-cluster venv ## Start a two-node Kubernetes cluster on this ma
 cluster-down: venv ## End it
 	@$(BIN)/python -m tests.cluster.cluster down
 
-images: setup-cluster ## Build the container images: build/images/{operator,dataplane}.tar (needs root)
+images: setup-cluster ## Build the container images: build/images/*.tar (needs root)
 	@deploy/images/build.sh
 
 lint: venv build ## Check style, types, import rules, the CRDs, and that the C compiles without a warning

@@ -33,8 +33,11 @@ COMMANDS = {
     "bench": "measure the engine (in a checkout)",
     "version": "versions of Headrace and of the engine",
 }
-APART = frozenset({"demo", "connectivity"})
-"""Commands that are packages of their own; images do without the demo."""
+APART = {
+    "demo": "run make demo in a checkout",
+    "connectivity": "run kubectl headrace connectivity test from outside, or helm test",
+}
+"""Commands that are packages of their own, as images do without them; what to do there instead."""
 LOCAL = frozenset({"demo", "run", "bench"})
 """Commands that have nothing to do with a cluster."""
 
@@ -54,6 +57,9 @@ def _main(prog: str, arguments: Sequence[str] | None, *, plugin: bool) -> int:
         completion.answer(parser_of(prog, asked, plugin=plugin))
     words = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname).1s %(message)s")
+    if words and not _is_installed(words[0]):
+        print(f"{prog} {words[0]}: it is not installed here: {APART[words[0]]}", file=sys.stderr)
+        return 1
     parsed = parser_of(prog, words, plugin=plugin).parse_args(words)
     try:
         status: int = parsed.run(parsed)
@@ -72,7 +78,7 @@ def _main(prog: str, arguments: Sequence[str] | None, *, plugin: bool) -> int:
 
 def parser_of(prog: str, words: Sequence[str], *, plugin: bool) -> argparse.ArgumentParser:
     """The parser, with the arguments of the command that the words name, if they name one."""
-    start = "status" if plugin else "demo"
+    start = "status" if plugin or not _is_installed("demo") else "demo"
     parser = argparse.ArgumentParser(
         prog=prog,
         description="Headrace: Kubernetes objects in, DPDK dataplanes out.",

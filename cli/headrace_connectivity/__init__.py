@@ -36,9 +36,10 @@ nodes of a Pipeline, and checks what Headrace promises:
   the rest     no way to the node or the cluster's network; default route, DNS and the API server
                as in every pod; metrics count what was sent
 
-One line for each check, as soon as it is known, with the reason where it failed. The pods run the
-dataplane's image, so nothing is pulled. All that was made is removed at the end, after Ctrl-C too.
-Without a Pipeline that allows pods it makes a temporary one on one node.""",
+One line for each check, as soon as it is known, with the reason where it failed. All that was made
+is removed at the end, after Ctrl-C too. Without a Pipeline that allows pods it makes a temporary
+one on one node. The pods run the image that the chart names (connectivity.image); where that takes
+imagePullSecrets, name the namespace that has them, Headrace's own: -n headrace-system.""",
         epilog="""Pods join networks only where the chart has nodeAgent.enabled=true.
 
 Rights: list what `kubectl get headrace` lists; in Headrace's namespace get the deployment,
@@ -46,7 +47,8 @@ daemonset and lease, list dataplaneconfigs and pods, create pods/exec; in --name
 delete virtualnetworks and interfaces, create, list and delete pods, create pods/exec, and get the
 namespace.
 Without --namespace also create and delete namespaces; where no Pipeline allows pods also list
-nodes, create and delete pipelines. A check of what you may not see is skipped, and says so.
+nodes, create and delete pipelines. A check of what you may not see is skipped, and says so; no
+packet is sent without the daemonset, which names the pods' image.
 
 Exits with 0 when every check passed or was skipped for a reason, 1 when one failed, 2 on wrong
 usage.""",

@@ -8,6 +8,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from headrace_api import PIPELINE_LABEL, Json
@@ -19,6 +20,8 @@ from headrace_operator.render.raw import items, mapping, number, part, text
 
 OPERATOR = "headrace-operator"
 NODE_AGENT = "headrace-node"
+IMAGE_ANNOTATION = "headrace.dev/connectivity-image"
+"""Of the node agent's DaemonSet: the image of the test's pods, as the chart has it."""
 DEPLOYMENTS = Kind("Deployment", "deployments", "apps/v1")
 NETWORK_ATTACHMENTS = Kind(
     "NetworkAttachmentDefinition", "network-attachment-definitions", "k8s.cni.cncf.io/v1"
@@ -122,9 +125,25 @@ async def node_agent(kube: Kube, system: str, nodes: Sequence[str]) -> str:
     return f"it is not ready on {', '.join(missing)}: {why or 'it has no pod there'}"
 
 
-async def needs_multus(kube: Kube, system: str) -> bool:
+@dataclass(frozen=True)
+class Installed:
+    """What the test must know of how the chart was installed."""
+
+    image: str
+    """For the pods of the test."""
+    multus: bool
     """Whether pods get no device unless Multus asks for it (nodeAgent.cni.chained=false)."""
+
+
+async def installed(kube: Kube, system: str) -> Installed:
+    """Read it from the node agent's DaemonSet. Raises CommandError where it does not say."""
     daemon_set = await kube.get(DAEMON_SETS, NODE_AGENT, system)
+    image = text(part(daemon_set, "metadata", "annotations").get(IMAGE_ANNOTATION))
+    if not image:
+        raise CommandError(
+            f"DaemonSet {NODE_AGENT} in namespace {system} does not name the image of the test's "
+            f"pods ({IMAGE_ANNOTATION}): it is of an earlier release, upgrade the chart"
+        )
     arguments = [
         text(word)
         for container in map(
@@ -132,7 +151,8 @@ async def needs_multus(kube: Kube, system: str) -> bool:
         )
         for word in items(container.get("args"))
     ]
-    return not any(word.startswith("--conf-dir") for word in arguments)
+    multus = not any(word.startswith("--conf-dir") for word in arguments)
+    return Installed(image, multus)
 
 
 async def dataplane(

@@ -20,10 +20,9 @@ from headrace_api.base import ConditionStatus
 from headrace_api.device import Device
 from headrace_api.pod import NETWORKS_ANNOTATION, pod_device
 from headrace_cli.overview import Seen
-from headrace_cli.remote import CONTAINER as DATAPLANE
+from headrace_connectivity.pod.anywhere import Answer, Probe
 from headrace_connectivity.pod.endpoint import DEVICE, PORT
 from headrace_connectivity.pod.frames import in_ipv6, udp_packet
-from headrace_connectivity.pod.probe import Answer, Probe
 from headrace_operator.render.raw import items, mapping, part, text
 
 NETWORKS = ("one", "two")
@@ -56,7 +55,7 @@ CONTAINER = "endpoint"
 SERVICE = "kubernetes.default.svc"
 LABELS = {"app.kubernetes.io/name": "headrace", "app.kubernetes.io/component": "connectivity"}
 SELECTOR = ",".join(f"{name}={value}" for name, value in LABELS.items())
-# What a dataplane pod may need to be pulled, and to be where it is.
+# What a dataplane pod needs to be where it is, and any of Headrace's to be pulled.
 _ALIKE = ("imagePullSecrets", "tolerations")
 _HOSTS = {"a1": 10, "a2": 11, "b1": 12}
 PROGRAM = "python3 -m headrace_connectivity.pod.{}"
@@ -198,6 +197,8 @@ class Plan:
     """The second node; empty: there is none."""
     alone: str
     """Why there is none."""
+    image: str
+    """Of its pods."""
     multus: bool = False
     """Whether pods get their devices by Multus alone."""
 
@@ -254,13 +255,8 @@ class Plan:
         return pod_interface_name(endpoint.name, self._name(endpoint.network))
 
     def pod(self, endpoint: Endpoint, dataplane: Json) -> Json:
-        """Return the pod; its image is that of the dataplane pod of its node, so it is there."""
+        """Return the pod; `dataplane` is that of its node."""
         like = part(dataplane, "spec")
-        images = (
-            container.get("image")
-            for container in map(mapping, items(like.get("containers")))
-            if container.get("name") == DATAPLANE
-        )
         network: Json = {
             "network": self._name(endpoint.network),
             "addresses": [*endpoint.addresses],
@@ -269,7 +265,7 @@ class Plan:
         }
         container: Json = {
             "name": CONTAINER,
-            "image": next(images),
+            "image": self.image,
             "imagePullPolicy": "IfNotPresent",
             "command": [*PROGRAM.format("endpoint").split(), endpoint.name, *endpoint.addresses],
             "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},

@@ -3,6 +3,7 @@
 
 import argparse
 import asyncio
+import inspect
 import json
 import secrets
 import signal
@@ -46,7 +47,8 @@ from headrace_connectivity.plan import (
     judge,
     unmet,
 )
-from headrace_connectivity.pod.probe import Answer, Probe
+from headrace_connectivity.pod import anywhere
+from headrace_connectivity.pod.anywhere import Answer, Probe
 from headrace_connectivity.report import Report
 from headrace_kube import (
     DATAPLANE_CONFIGS,
@@ -165,10 +167,11 @@ class _Session:
         if pipeline is None or self._blocker:
             self._add(Result("packets", Outcome.SKIPPED, f"because of {self._blocker!r}"))
             return
+        installed = await health.installed(kube, system)
         namespace = self._namespace or await self._make_namespace()
         other = "" if alone else nodes[1]
-        multus = await self._needs_multus()
-        plan = Plan(self._run, namespace, pipeline.metadata.name, nodes[0], other, alone, multus)
+        where = (namespace, pipeline.metadata.name, nodes[0], other, alone)
+        plan = Plan(self._run, *where, installed.image, installed.multus)
         await self._test_packets(plan, pipeline)
 
     # What must be well
@@ -189,15 +192,6 @@ class _Session:
         if needed and result.outcome is Outcome.FAILED:
             self._blocker = self._blocker or name
         return result
-
-    async def _needs_multus(self) -> bool:
-        try:
-            return await health.needs_multus(self._kube, self._system)
-        except KubeError as error:
-            # Most clusters do not.
-            if not forbidden(error):
-                raise
-            return False
 
     async def _choose(self) -> Pipeline | None:
         """Return the Pipeline to test, None when there is none to choose from."""
@@ -465,7 +459,7 @@ class _Session:
             metadata: Json = {"name": name, "namespace": plan.namespace}
             pod = Pod.model_validate({"metadata": metadata})
             probes = [check.probe for check in asked[name]]
-            answers = await self._probe(pod, CONTAINER, probes)
+            answers = await self._probe(pod, CONTAINER, PROGRAM.format("probe").split(), probes)
             return [
                 (check.name, answer) for check, answer in zip(asked[name], answers, strict=True)
             ]
@@ -474,14 +468,18 @@ class _Session:
         return {name: answer for pairs in found for name, answer in pairs}
 
     async def _probe_dataplane(self, node: str, *probes: Probe) -> list[Answer]:
+        """Run probes in a dataplane pod, by a program that is sent there."""
         pod = Pod.model_validate(self._dataplanes[node])
-        return await self._probe(pod, DATAPLANE, probes)
+        program = ["python3", "-c", inspect.getsource(anywhere)]
+        return await self._probe(pod, DATAPLANE, program, probes)
 
-    async def _probe(self, pod: Pod, container: str, probes: Sequence[Probe]) -> list[Answer]:
+    async def _probe(
+        self, pod: Pod, container: str, program: Sequence[str], probes: Sequence[Probe]
+    ) -> list[Answer]:
         """Run probes in a pod; where that fails, every answer says so."""
         # Left out is what is as in a new one.
         texts = [{name: value for name, value in asdict(p).items() if value} for p in probes]
-        command = [*PROGRAM.format("probe").split(), json.dumps(texts, separators=(",", ":"))]
+        command = [*program, json.dumps(texts, separators=(",", ":"))]
         try:
             async with asyncio.timeout(_PROBE_SECONDS):
                 ended = await captured(self._kube, pod, command, container)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds the images: ghcr.io/headrace/NAME:TAG for the names operator, dataplane and toolbox, each as
-# OUT/NAME.tar (docker-archive: `ctr -n k8s.io images import` and `docker load` read it).
+# Builds the images: ghcr.io/headrace/NAME:TAG for the names operator, dataplane, connectivity and
+# toolbox, each as OUT/NAME.tar (docker-archive: `ctr -n k8s.io images import` and `docker load` read it).
 #
 #   BASE      image to build on (default: docker.io/library/debian:trixie-slim; a digest pins it),
 #             or mmdebstrap:SUITE: no registry needed, the base is made from Debian's archive
@@ -23,7 +23,7 @@ OUT=$(realpath -m "${OUT:-build/images}")
 BUILDER=${BUILDER:-buildah}
 cache=${HEADRACE_CACHE:-$HOME/.cache/headrace}/images
 images=deploy/images
-names=(operator dataplane toolbox)
+names=(operator dataplane connectivity toolbox)
 inputs=(LICENSE README.md pyproject.toml crds common operator dataplane cli deploy/lock "$images")
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }

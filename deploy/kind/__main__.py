@@ -23,7 +23,8 @@ _EXAMPLES = """\
 examples:
   make kind-demo
   make kind-demo KIND_ARGS="--node-image kindest/node:v1.34.0 --grafana-port 3001"
-  make kind-demo KIND_ARGS="--image operator.tar --image dataplane.tar --image toolbox.tar"
+  make kind-demo KIND_ARGS="--image operator.tar --image dataplane.tar \\
+    --image connectivity.tar --image toolbox.tar"
   make kind-delete
 
 Without --image this repository's images are built (deploy/images/build.sh), and the nodes pull
@@ -56,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="a ready image, again for each: a tar (docker save), which is loaded, or a name, "
         "which the nodes pull; the last part of its name says what it is: operator, dataplane, "
-        "toolbox, prometheus or grafana",
+        "connectivity, toolbox, prometheus or grafana",
     )
     add(
         "--kubeconfig",

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import yaml
 
 from deploy.kind.cluster import BUILD, Cluster
-from deploy.kind.images import PULLED, Image, build
+from deploy.kind.images import PULLED, Image, build, values
 from deploy.kind.terminal import REPOSITORY, Terminal
 from headrace_cli.errors import CommandError
 
@@ -103,12 +103,11 @@ class Demo:
         self._terminal.title(
             "Headrace: the operator, and on each node the agent that plugs pods in"
         )
-        values = ["nodeAgent.enabled=true", "crds.keep=false"]
-        values += [self._images[role].values() for role in ("operator", "dataplane")]
+        given = ["nodeAgent.enabled=true", "crds.keep=false", *values(self._images)]
         self._terminal.run(
             *("helm", "upgrade", "--install", "headrace", "helm/headrace", "-n", SYSTEM),
             *("--create-namespace", "--wait", _TIMEOUT),
-            *(f"--set={value}" for value in (*values, *self._options.values) if value),
+            *(f"--set={value}" for value in (*given, *self._options.values)),
             keep="^STATUS",
             hint=_LOGS,
         )

@@ -7,14 +7,17 @@ import re
 import shutil
 import tarfile
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.kind.terminal import REPOSITORY, Terminal
 from headrace_cli.errors import CommandError
 
-BUILT = ("operator", "dataplane", "toolbox")
+BUILT = ("operator", "dataplane", "connectivity", "toolbox")
 """What deploy/images/build.sh builds."""
+OF_CHART = ("operator", "dataplane", "connectivity")
+"""Of these, what the chart has values for."""
 PULLED = ("prometheus", "grafana")
 """What the manifests in monitoring/ name, from public registries."""
 _OUT = REPOSITORY / "build/images"
@@ -34,9 +37,7 @@ class Image:
         return re.split("[:@]", self.name.rpartition("/")[2])[0]
 
     def values(self) -> str:
-        """Return this image as values of the chart, to be given by --set; "" for its default."""
-        if self.name == default(self.role):
-            return ""
+        """Return this image as values of the chart, to be given by --set."""
         name, _, digest = self.name.partition("@")
         path, colon, tag = name.rpartition(":")
         if not colon or "/" in tag:
@@ -47,6 +48,17 @@ class Image:
         key = f"{self.role}.image"
         given = {"registry": registry, "repository": repository, "tag": tag, "digest": digest}
         return ",".join(f"{key}.{name}={value}" for name, value in given.items() if value)
+
+
+def values(images: Mapping[str, Image]) -> list[str]:
+    """Return those of the chart that name the images (by their roles); none where they are its own.
+
+    All or none: what has no tag of its own has the operator's.
+    """
+    found = [images[role] for role in OF_CHART]
+    if all(image.name == default(image.role) for image in found):
+        return []
+    return [image.values() for image in found]
 
 
 def default(role: str) -> str:

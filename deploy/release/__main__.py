@@ -21,7 +21,7 @@ from deploy.release.source import Source, checkout, must_be_released
 from headrace_cli.errors import CommandError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-IMAGES = ("operator", "dataplane", "toolbox")
+IMAGES = ("operator", "dataplane", "connectivity", "toolbox")
 _BUILT = REPOSITORY / "build/images"
 
 

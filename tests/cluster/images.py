@@ -21,6 +21,7 @@ class Images:
 
     operator: Image
     dataplane: Image
+    connectivity: Image
     toolbox: Image
 
 

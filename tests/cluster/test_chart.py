@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from headrace_api import STARTUP_TAINT, Json
+from headrace_connectivity.health import IMAGE_ANNOTATION
 from headrace_operator.settings import Settings
 from tests.cluster.chart import (
     CHART,
@@ -63,6 +64,39 @@ def test_images_by_tag_and_by_digest(api: Api) -> None:
     assert image({}) == f"ghcr.io/headrace/operator:{version}"
     assert image(VALUES["tags"]) == "ghcr.io/headrace/operator:v0.3.0-rc.1"
     assert image(VALUES["digests"]) == f"localhost:5000/headrace/operator@{DIGEST}"
+
+
+@pytest.mark.parametrize(
+    ("operator", "own", "image"),
+    [
+        ({}, {}, "ghcr.io/headrace/connectivity:{version}"),
+        (
+            {"registry": "localhost:5000", "tag": "v1"},
+            {},
+            "localhost:5000/headrace/connectivity:v1",
+        ),
+        ({"registry": "", "digest": DIGEST}, {}, "headrace/connectivity:{version}"),
+        ({"tag": "v1"}, {"digest": DIGEST}, f"ghcr.io/headrace/connectivity@{DIGEST}"),
+        (
+            {"registry": "localhost:5000", "tag": "v1"},
+            {"registry": "r.example.com", "repository": "test", "tag": "v2"},
+            "r.example.com/test:v2",
+        ),
+    ],
+)
+def test_the_connectivity_test_comes_from_where_the_operator_does(
+    api: Api, operator: Json, own: Json, image: str
+) -> None:
+    """What `helm test` runs, and what `headrace connectivity test` is told to."""
+    values: Json = {"operator": {"image": operator}, "connectivity": {"image": own}}
+    objects = render(api, NODE_AGENT | values)
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    pod: Any = only(objects, "Pod", "headrace-test")
+    assert pod["spec"]["containers"][0]["image"] == image.format(version=version)
+    node_agent: Any = only(objects, "DaemonSet", "headrace-node")
+    assert node_agent["metadata"]["annotations"] == {
+        IMAGE_ANNOTATION: image.format(version=version)
+    }
 
 
 @pytest.mark.parametrize(

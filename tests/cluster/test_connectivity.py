@@ -17,7 +17,8 @@ import pytest
 from headrace_cli.errors import CommandError
 from headrace_connectivity.plan import SELECTOR
 from tests.cluster.chart import NAMESPACE
-from tests.cluster.cluster import IMAGE
+from tests.cluster.cluster import IMAGE, Cluster
+from tests.cluster.images import Images
 from tests.cluster.sandbox import until
 from tests.cluster.site import OPERATOR, REPOSITORY, SECONDS, Site
 
@@ -27,6 +28,12 @@ DNS = "cluster network: DNS"
 """The one thing that this cluster does not have."""
 TIMEOUT = 300
 """For --timeout: the machine may be busy."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_image(cluster: Cluster, images: Images) -> None:
+    """The test's image, on every node."""
+    cluster.load_images(images.connectivity.tar)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import PurePath
 
 import pytest
@@ -16,8 +17,14 @@ from .cluster import Cluster
 from .images import Images, build_images
 
 MEGABYTE = 10**6
-SIZES = {"operator": 190 * MEGABYTE, "dataplane": 230 * MEGABYTE}
-"""Measured on trixie: 163 and 199, of which Debian itself is 79."""
+SIZES = {
+    "operator": 190 * MEGABYTE,
+    "dataplane": 230 * MEGABYTE,
+    "connectivity": 190 * MEGABYTE,
+}
+"""Measured on trixie: 157, 191 and 157, of which Debian itself is 79."""
+APART = {"connectivity": {"headrace_connectivity"}}
+"""What images have of the packages that are not for every image."""
 TOOLS = {"gcc", "cc", "c++", "ld", "make", "meson", "ninja", "pip", "pip3", "git", "curl", "wget"}
 SOCKET = "/run/headrace/engine/engine.sock"
 
@@ -27,7 +34,7 @@ def images() -> Images:
     return build_images()
 
 
-@pytest.fixture(params=["operator", "dataplane"])
+@pytest.fixture(params=SIZES)
 def image(images: Images, request: pytest.FixtureRequest) -> Image:
     found = getattr(images, request.param)
     assert isinstance(found, Image)
@@ -49,6 +56,25 @@ def test_users_and_entrypoints(images: Images) -> None:
     assert images.operator.entrypoint == ("headrace-operator",)
     assert images.dataplane.user == "0:0"
     assert images.dataplane.entrypoint == ("headrace-agent",)
+    assert images.connectivity.user == "65532:65532"
+    assert images.connectivity.entrypoint == ("headrace", "connectivity", "test")
+
+
+@pytest.mark.parametrize("name", [each.name for each in fields(Images)])
+def test_demo_and_connectivity_test_are_in_no_image_but_their_own(
+    images: Images, name: str
+) -> None:
+    """Neither as files, nor as pip has it."""
+    image: Image = getattr(images, name)
+    apart = {"headrace_demo", "headrace_connectivity"}
+    there = {part for path in image.files for part in PurePath(path).parts}
+    assert there & apart == APART.get(name, set())
+    assert ("headrace_cli" in there) == (name != "toolbox")
+    records = image.contents(lambda path: path.endswith(".dist-info/RECORD"))
+    listed = {
+        line.partition(b"/")[0].decode() for text in records.values() for line in text.split()
+    }
+    assert listed & apart == APART.get(name, set())
 
 
 def test_nothing_of_the_build_is_left(image: Image) -> None:
@@ -142,6 +168,20 @@ def test_operator_starts_without_root(pods: Callable[..., str], images: Images) 
         "wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/headrace-operator", "--timeout=80s"
     )
     assert pods("logs", "headrace-operator").startswith("usage: headrace-operator")
+
+
+def test_commands_that_an_image_lacks_say_what_to_do(
+    pods: Callable[..., str], images: Images
+) -> None:
+    pod = confined(
+        images.operator, command=["sh", "-c", "headrace --help; headrace connectivity test"]
+    )
+    pods("create", "-f", "-", stdin=pod)
+    pods("wait", "--for=jsonpath={.status.phase}=Failed", "pod/headrace-operator", "--timeout=80s")
+    *usage, last = pods("logs", "headrace-operator").splitlines()
+    assert "    status" in "\n".join(usage)
+    assert "connectivity" not in "\n".join(usage)
+    assert last.startswith("headrace connectivity: it is not installed here: run kubectl headrace ")
 
 
 @pytest.mark.parametrize("hugepages", ["on", "off"])

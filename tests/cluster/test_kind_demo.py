@@ -54,7 +54,8 @@ class Demo:
 
     def __init__(self, cluster: Cluster, images: Images) -> None:
         self.cluster = cluster
-        tars = (images.operator.tar, images.dataplane.tar, images.toolbox.tar, prometheus_tar())
+        ours = (images.operator, images.dataplane, images.connectivity, images.toolbox)
+        tars = (*(image.tar for image in ours), prometheus_tar())
         self._words: list[str | Path] = [
             *(sys.executable, "-m", "deploy.kind", "--kubeconfig", cluster.kubeconfig),
             "--without-grafana",
@@ -82,8 +83,8 @@ class Demo:
 
 @pytest.fixture(scope="module")
 def demo(cluster: Cluster, images: Images) -> Iterator[Demo]:
-    """With what else the nodes need: Prometheus' image, and an underlay."""
-    cluster.load_images(prometheus_tar())
+    """With what else the nodes need: more images, and an underlay."""
+    cluster.load_images(images.connectivity.tar, prometheus_tar())
     node_a, node_b = cluster.nodes
     cluster.join(node_a, node_b)
     demo = Demo(cluster, images)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import yaml
 
 from headrace_cli.errors import CommandError
-from headrace_cli.main import COMMANDS, main
+from headrace_cli.main import APART, COMMANDS, main, plugin
 from headrace_cli.output import duration, table
 from headrace_cli.status import load
 from headrace_cli.target import socket_path
@@ -247,6 +248,27 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
             main([command, "--help"])
         assert ended.value.code == 0
         assert COMMANDS[command][1:12] in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_is_not_installed_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in the images."""
+    for name in APART:
+        monkeypatch.setitem(sys.modules, f"headrace_{name}", None)
+    for words in (["connectivity"], ["connectivity", "test", "--help"], ["demo"]):
+        assert main(words) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == f"headrace {words[0]}: it is not installed here: {APART[words[0]]}"
+    assert plugin(["connectivity", "test"]) == 1
+    assert capsys.readouterr().err.startswith("kubectl headrace connectivity: it is not ")
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
+    assert "Start with: headrace status" in out
+    assert "demo" not in out
+    assert "connectivity" not in out
 
 
 def test_cpus() -> None:

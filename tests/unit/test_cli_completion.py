@@ -51,3 +51,16 @@ def test_kubectl_is_offered_what_its_plugin_has(words: list[str], offered: set[s
     *found, directive = answer.splitlines()
     assert directive == ":4"
     assert {*found} - {"-h", "--help"} == offered
+
+
+@pytest.mark.parametrize("words", [["conn"], ["connectivity", ""]])
+def test_what_is_not_installed_is_not_offered(words: list[str]) -> None:
+    code = (
+        "import sys; sys.modules['headrace_connectivity'] = None; "
+        "from headrace_cli.completion import kubectl; kubectl(sys.argv[1:])"
+    )
+    program = (sys.executable, "-c", code, *words)
+    answer = subprocess.run(program, capture_output=True, text=True, check=True).stdout
+    assert "connectivity" not in answer
+    assert "test" not in answer
+    assert answer.endswith(":4\n")

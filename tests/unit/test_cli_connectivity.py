@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The connectivity test without a cluster: what it makes, how it judges, and real endpoints."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -32,7 +33,9 @@ from headrace_connectivity.plan import (
     judge,
     unmet,
 )
+from headrace_connectivity.pod import anywhere
 from headrace_connectivity.pod import endpoint as endpoint_module
+from headrace_connectivity.pod.anywhere import Answer
 from headrace_connectivity.pod.frames import (
     GATEWAY_MAC,
     in_ipv6,
@@ -41,7 +44,6 @@ from headrace_connectivity.pod.frames import (
     udp,
     udp_packet,
 )
-from headrace_connectivity.pod.probe import Answer
 from headrace_connectivity.report import Report
 from tests.engine.frames import is_intact
 
@@ -61,16 +63,14 @@ DATAPLANE: Any = {
         "hostNetwork": True,
         "tolerations": [{"operator": "Exists"}],
         "imagePullSecrets": [{"name": "registry"}],
-        "containers": [
-            {"name": "sidecar", "image": "proxy:1"},
-            {"name": "dataplane", "image": "headrace/dataplane:1"},
-        ],
+        "containers": [{"name": "dataplane", "image": "headrace/dataplane:1"}],
     }
 }
 
 
 def plan(other: str = "node-b") -> Plan:
-    return Plan("a1", "default", "router", "node-a", other, "" if other else "no uplink")
+    alone = "" if other else "no uplink"
+    return Plan("a1", "default", "router", "node-a", other, alone, "headrace/connectivity:1")
 
 
 @pytest.mark.parametrize("nodes", ["", ",", "a,b,c"])
@@ -110,11 +110,11 @@ def test_pods_are_valid_and_have_addresses_of_their_own(other: str) -> None:
     assert len(two & one) == 4
 
 
-def test_pods_are_where_the_image_is_and_may_do_little() -> None:
+def test_pods_are_where_a_dataplane_is_and_may_do_little() -> None:
     pod: Any = plan().pod(plan().endpoint("one", "b1"), DATAPLANE)
     spec = pod["spec"]
     (container,) = spec["containers"]
-    assert (spec["nodeName"], container["image"]) == ("node-b", "headrace/dataplane:1")
+    assert (spec["nodeName"], container["image"]) == ("node-b", "headrace/connectivity:1")
     assert container["imagePullPolicy"] == "IfNotPresent"
     assert spec["tolerations"] == [{"operator": "Exists"}]
     assert spec["imagePullSecrets"] == [{"name": "registry"}]
@@ -484,6 +484,16 @@ def test_pods_need_the_standard_library_alone() -> None:
     code = "import headrace_connectivity.pod.probe, sys; print(*sys.modules)"
     words = subprocess.check_output([sys.executable, "-S", "-c", code], env=_path(), text=True)
     assert not {"pydantic", "aiohttp", "headrace_api", "headrace_dataplane"} & {*words.split()}
+
+
+def test_dataplane_pods_need_nothing_but_python() -> None:
+    """What is asked there goes with the question."""
+    probes = [{"kind": "service"}, {"kind": "fetch", "to": "127.0.0.1", "port": 9}]
+    words = ["-I", "-S", "-c", inspect.getsource(anywhere), json.dumps(probes)]
+    environment = {"KUBERNETES_SERVICE_HOST": "198.19.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+    said = subprocess.check_output([sys.executable, *words], env=environment, text=True)
+    found = [Answer(**answer) for answer in json.loads(said)]
+    assert found == [Answer(text="198.19.0.1", number=443), Answer(error="Connection refused")]
 
 
 def _path() -> dict[str, str]:

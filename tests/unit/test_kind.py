@@ -15,7 +15,7 @@ from deploy.kind import images
 from deploy.kind.__main__ import main
 from deploy.kind.cluster import Kind
 from deploy.kind.demo import EXAMPLE, MONITORING, _mebibytes
-from deploy.kind.images import BUILT, Image, default, read
+from deploy.kind.images import BUILT, OF_CHART, Image, default, read, values
 from headrace_cli.errors import CommandError
 from tests.cluster.telemetry import DASHBOARDS, PROMETHEUS, REPOSITORY, SCRAPE
 
@@ -145,11 +145,23 @@ class TestImages:
     def test_the_chart_needs_no_value_for_its_own(self) -> None:
         chart = load(REPOSITORY / "helm/headrace/Chart.yaml")
         own = load(REPOSITORY / "helm/headrace/values.yaml")
-        for role in ("operator", "dataplane"):
-            image = own[role]["image"]
+        found = {}
+        for role in OF_CHART:
+            image = own["operator"]["image"] | {k: v for k, v in own[role]["image"].items() if v}
             name = f"{image['registry']}/{image['repository']}:{chart['appVersion']}"
             assert name == default(role)
-            assert Image(name).values() == ""
+            found[role] = Image(name)
+        assert values(found) == []
+
+    def test_none_takes_another_s_tag(self) -> None:
+        found = {role: Image(default(role)) for role in OF_CHART}
+        given = values(found | {"operator": Image("localhost/operator:1")})
+        assert given[0] == (
+            "operator.image.registry=localhost,operator.image.repository=operator,"
+            "operator.image.tag=1"
+        )
+        assert [each.partition(".")[0] for each in given] == [*OF_CHART]
+        assert given[2].startswith("connectivity.image.registry=ghcr.io,")
 
     def test_what_is_built_is_what_the_script_builds(self) -> None:
         script = (REPOSITORY / "deploy/images/build.sh").read_text()

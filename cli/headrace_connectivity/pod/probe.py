@@ -1,25 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asks in a pod of the test: `python3 -m headrace_connectivity.pod.probe PROBES`.
 
-Takes Probes as JSON and prints their Answers, in the same order. All run at once, each with a time
-limit of its own. The standard library alone, as endpoint.py.
+As anywhere.py, with what takes a device in a network. The standard library alone, as endpoint.py.
 """
 
 import hashlib
-import http.client
-import json
-import os
 import secrets
 import socket
-import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
 
-from headrace_connectivity.pod import frames
+from headrace_connectivity.pod import anywhere, frames
+from headrace_connectivity.pod.anywhere import Answer, Kinds, Probe
 from headrace_connectivity.pod.endpoint import (
     DEVICE,
     LENGTH_BYTES,
@@ -39,46 +34,6 @@ _FORGERIES = 3
 _NO_RAW = "this pod may not send raw frames: the runtime gives no NET_RAW"
 
 
-@dataclass(frozen=True)
-class Probe:
-    """One thing to try; `kind` is a key of KINDS."""
-
-    kind: str
-    to: str = ""
-    """Address, or name."""
-    port: int = PORT
-    size: int = 0
-    """Bytes to transfer."""
-    own: str = ""
-    """An address of this pod, of the family of `to`."""
-    claim: str = ""
-    """The address to send from; empty: the own one, from another MAC address."""
-    packets: tuple[str, ...] = ()
-    """IP packets to send, hexadecimal."""
-    words: tuple[str, ...] = ()
-    """What must not have been seen."""
-    seconds: float = 10.0
-    """For all of it, about."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came of it."""
-
-    text: str = ""
-    """What was answered, see the kinds."""
-    number: int = 0
-    """A size in bytes, or how many packets have been sent and answered."""
-    error: str = ""
-    """Why there is none."""
-    skipped: str = ""
-    """Why it cannot be tried in this pod."""
-
-
-class _NoAnswerError(Exception):
-    pass
-
-
 def ask(probe: Probe) -> Answer:
     """Ask the endpoint at `to` for its name, until it answers; `number` is 1."""
     return Answer(text=_asked(probe.to, "ask", probe.seconds), number=1)
@@ -94,7 +49,7 @@ def largest(probe: Probe) -> Answer:
     def passes(size: int, seconds: float) -> bool:
         try:
             _asked(probe.to, "ask", seconds, size - _HEADER_BYTES[family_of(probe.to)])
-        except (_NoAnswerError, OSError):
+        except OSError:
             return False
         return True
 
@@ -111,7 +66,7 @@ def largest(probe: Probe) -> Answer:
 def transfer(probe: Probe) -> Answer:
     """Send `size` random bytes by TCP: `text` is the name of who has received just these."""
     content = secrets.token_bytes(probe.size)
-    with socket.create_connection((probe.to, probe.port), probe.seconds) as connection:
+    with socket.create_connection((probe.to, PORT), probe.seconds) as connection:
         connection.settimeout(probe.seconds)
         connection.sendall(len(content).to_bytes(LENGTH_BYTES, "big") + content)
         answer = b""
@@ -136,7 +91,7 @@ def forge(probe: Probe) -> Answer:
     mark = secrets.token_hex(8)
     payload = f"mark {mark} ".encode()
     source = probe.claim or probe.own
-    forged = frames.udp(mac if probe.claim else other, source, probe.to, probe.port, payload)
+    forged = frames.udp(mac if probe.claim else other, source, probe.to, PORT, payload)
     answer = _between_honest(probe, mac, [forged])
     if answer.number and mark in _asked(probe.to, "seen", probe.seconds):
         return replace(answer, text=f"from {probe.claim or other}")
@@ -163,7 +118,7 @@ def _between_honest(probe: Probe, mac: str, forged: Sequence[bytes]) -> Answer:
 
     def arrives() -> bool:
         mark = secrets.token_hex(8)
-        honest = frames.udp(mac, probe.own, probe.to, probe.port, f"mark {mark} ".encode())
+        honest = frames.udp(mac, probe.own, probe.to, PORT, f"mark {mark} ".encode())
         deadline = time.monotonic() + probe.seconds
         while time.monotonic() < deadline:
             raw.send(honest)
@@ -232,22 +187,6 @@ def connect(probe: Probe) -> Answer:
         return Answer(text="connected")
 
 
-def resolve(probe: Probe) -> Answer:
-    """Look the name `to` up; `text` is an address."""
-    os.environ["RES_OPTIONS"] = "timeout:1 attempts:2"
-    try:
-        return Answer(text=str(socket.getaddrinfo(probe.to, None)[0][4][0]))
-    except socket.gaierror as error:
-        return Answer(error=f"{probe.to}: {error.strerror}")
-
-
-def service(probe: Probe) -> Answer:
-    """Read the API server's Service: `text` is its address, `number` its port."""
-    found = os.environ
-    port = int(found.get("KUBERNETES_SERVICE_PORT", "0"))
-    return Answer(text=found.get("KUBERNETES_SERVICE_HOST", ""), number=port)
-
-
 def defaults(probe: Probe) -> Answer:
     """Find the devices of the default routes: `text` is like `4:eth0 6:eth0`."""
     found = []
@@ -264,18 +203,8 @@ def defaults(probe: Probe) -> Answer:
     return Answer(text=" ".join(sorted({*found})))
 
 
-def fetch(probe: Probe) -> Answer:
-    """Get http://`to`:`port`/metrics: `text`."""
-    connection = http.client.HTTPConnection(probe.to, probe.port, timeout=probe.seconds)
-    connection.request("GET", "/metrics")
-    reply = connection.getresponse()
-    text = reply.read().decode()
-    if reply.status != http.client.OK:
-        return Answer(error=f"HTTP status {reply.status}")
-    return Answer(text=text)
-
-
-KINDS: dict[str, Callable[[Probe], Answer]] = {
+KINDS: Kinds = {
+    **anywhere.KINDS,
     "ask": ask,
     "largest": largest,
     "transfer": transfer,
@@ -284,32 +213,14 @@ KINDS: dict[str, Callable[[Probe], Answer]] = {
     "strays": strays,
     "trespass": trespass,
     "connect": connect,
-    "resolve": resolve,
-    "service": service,
     "defaults": defaults,
-    "fetch": fetch,
 }
-
-
-def run(probes: Sequence[Probe]) -> list[Answer]:
-    """Try all of it at once."""
-    with ThreadPoolExecutor(max(1, len(probes))) as pool:
-        return list(pool.map(_try, probes))
-
-
-def _try(probe: Probe) -> Answer:
-    try:
-        return KINDS[probe.kind](probe)
-    except (_NoAnswerError, TimeoutError):
-        return Answer(error="no answer")
-    except OSError as error:
-        return Answer(error=error.strerror or str(error))
 
 
 def _asked(to: str, verb: str, seconds: float, size: int = 0) -> str:
     """Ask an endpoint again and again; return what it answers, without the word.
 
-    `size` is that of the question and so of the answer, in bytes. Raises _NoAnswerError, and
+    `size` is that of the question and so of the answer, in bytes. Raises TimeoutError, and another
     OSError when it cannot even be sent.
     """
     word = secrets.token_hex(8)
@@ -333,7 +244,7 @@ def _asked(to: str, verb: str, seconds: float, size: int = 0) -> str:
             except OSError as error:
                 refused = error.strerror or str(error)
                 time.sleep(_AGAIN_SECONDS)
-    raise OSError(refused) if refused else _NoAnswerError
+    raise OSError(refused) if refused else TimeoutError
 
 
 def _mac() -> str:
@@ -341,5 +252,4 @@ def _mac() -> str:
 
 
 if __name__ == "__main__":
-    answers = run([Probe(**fields) for fields in json.loads(sys.argv[1])])
-    print(json.dumps([asdict(answer) for answer in answers]))
+    anywhere.main(KINDS)

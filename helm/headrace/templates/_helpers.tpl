@@ -49,6 +49,13 @@ app.kubernetes.io/component: operator
 {{- end -}}
 {{- end -}}
 
+{{- /* The image of the connectivity test: from the operator's registry and with its tag where it has
+       none of its own. */ -}}
+{{- define "headrace.connectivityImage" -}}
+{{- $operator := pick .Values.operator.image "registry" "tag" -}}
+{{- include "headrace.image" (list . (merge (dict) .Values.connectivity.image $operator)) -}}
+{{- end -}}
+
 {{- /* What Pod Security's restricted level asks of a container. */ -}}
 {{- define "headrace.securityContext" -}}
 allowPrivilegeEscalation: false
