@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import pytest
 
 from headrace_cli.errors import CommandError
+from headrace_connectivity.health import IMAGE_ANNOTATION
 from headrace_connectivity.plan import SELECTOR
 from tests.cluster.chart import NAMESPACE
 from tests.cluster.cluster import IMAGE, Cluster
@@ -257,6 +258,43 @@ def test_a_fault_is_named(pod_site: Site, fault: Fault, name: str, reason: str) 
         assert why == {"packets": f"because of {name!r}"}
     elif name.startswith("uplinks"):
         assert why["across nodes"] in failed[name]
+    nothing_is_left(pod_site)
+
+
+@contextmanager
+def an_image(site: Site, change: str) -> Iterator[None]:
+    """Have the chart name another image, "=NAME", or none, "-"."""
+    node_agent = ("daemonset/headrace-node", "-n", NAMESPACE)
+    before = site.get(*node_agent)["metadata"]["annotations"][IMAGE_ANNOTATION]
+
+    def annotate(change: str) -> None:
+        words = ("annotate", *node_agent, "--overwrite", f"{IMAGE_ANNOTATION}{change}")
+        site.cluster.kubectl(*words)
+
+    annotate(change)
+    try:
+        yield
+    finally:
+        annotate(f"={before}")
+
+
+def test_an_image_that_cannot_be_pulled_is_named(pod_site: Site) -> None:
+    with an_image(pod_site, "=localhost/none:1"):
+        done = run(pod_site, "-o", "json", "--timeout=75")
+    assert done.status == 1, done
+    why = done.named("failed")["pods start in their networks"]
+    assert re.match(r"pod connectivity-\w+-one-a1: (ErrImagePull|ImagePullBackOff): ", why), why
+    assert "localhost/none:1" in why
+    nothing_is_left(pod_site)
+
+
+def test_a_chart_that_names_no_image_is_too_old(pod_site: Site) -> None:
+    with an_image(pod_site, "-"):
+        done = run(pod_site)
+    assert done.status == 1, done
+    last = done.err.splitlines()[-1]
+    assert last.startswith("headrace connectivity: DaemonSet headrace-node in namespace ")
+    assert last.endswith("upgrade the chart")
     nothing_is_left(pod_site)
 
 
