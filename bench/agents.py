@@ -12,10 +12,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, Self
 
-from headrace_api import Json
-from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES, Kind, Kube, KubeError
+from headrace_api import Json, config_of_slice
+from headrace_kube import DATAPLANE_CONFIGS, SLICES, Kind, Kube, KubeError
 from tests.cluster.chart import REPOSITORY
-from tests.cluster.operators import key_of, reported
+from tests.cluster.operators import key_of, reports
 
 
 class Agents:
@@ -43,7 +43,7 @@ class _All:
         self._kube = kube
         self._configs: dict[str, Any] = {}
         self._slices: dict[str, Any] = {}
-        # Key of a RouteSlice -> keys of the configs that name it.
+        # Key of a Slice of routes -> keys of the configs that name it.
         self._readers: defaultdict[str, set[str]] = defaultdict(set)
         self._said: dict[str, Json] = {}
         self._to_say: dict[str, None] = {}
@@ -51,7 +51,7 @@ class _All:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch(ROUTE_SLICES))
+            group.create_task(self._watch(SLICES))
             group.create_task(self._watch(DATAPLANE_CONFIGS))
             group.create_task(self._speak())
 
@@ -72,17 +72,18 @@ class _All:
                 await asyncio.sleep(0.5)
 
     def _see(self, kind: Kind, item: Any) -> None:
-        key = key_of(item)
-        if kind is ROUTE_SLICES:
+        key, namespace = key_of(item), item["metadata"]["namespace"]
+        if kind is DATAPLANE_CONFIGS:
+            self._configs[key] = item
+            self._to_say[key] = None
+        else:
             self._slices[key] = item
             self._to_say |= dict.fromkeys(self._readers[key])
-        else:
-            self._configs[key] = item
-            namespace = item["metadata"]["namespace"]
-            for network in item["spec"].get("networks", ()):
-                for name in network["routeSlices"]:
-                    self._readers[f"{namespace}/{name}"].add(key)
-            self._to_say[key] = None
+            if config := config_of_slice(item):
+                self._to_say[f"{namespace}/{config}"] = None
+            for entry in item["spec"].get("entries", ()):
+                for name in entry.get("routeSlices", ()):
+                    self._readers[f"{namespace}/{name}"].add(f"{namespace}/{config}")
         self._news.set()
 
     async def _speak(self) -> None:
@@ -92,17 +93,23 @@ class _All:
             while self._to_say:
                 key = next(iter(self._to_say))
                 del self._to_say[key]
-                item = reported(self._configs[key], self._slices, True, "Forwarding")
-                if item == self._said.get(key):
-                    continue
-                try:
-                    await self._kube.apply(
-                        DATAPLANE_CONFIGS, item, "headrace-agent", subresource="status"
-                    )
-                    self._said[key] = item
-                except KubeError as error:
-                    if not error.absent:
-                        self._to_say[key] = None
+                if key in self._configs:
+                    for item in reports(self._configs[key], self._slices, True, "Forwarding"):
+                        if not await self._say(item):
+                            self._to_say[key] = None
+
+    async def _say(self, item: Json) -> bool:
+        """Report, if that is news; whether it is done."""
+        key = f"{item['kind']} {key_of(item)}"
+        if item == self._said.get(key):
+            return True
+        kind = DATAPLANE_CONFIGS if item["kind"] == DATAPLANE_CONFIGS.name else SLICES
+        try:
+            await self._kube.apply(kind, item, "headrace-agent", subresource="status")
+        except KubeError as error:
+            return error.absent
+        self._said[key] = item
+        return True
 
 
 async def _main() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.agents import Agents
 from headrace_api import Json
-from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES
+from headrace_kube import SLICES
 from tests.cluster.chart import NAMESPACE
 from tests.cluster.cluster import Cluster
 from tests.cluster.operators import Operator, World, interface, network, node, pipeline
@@ -70,11 +70,12 @@ def _measure(world: World, folder: Path, given: argparse.Namespace) -> None:
             began,
             lambda: operator.metric("writes_total", kind="DataplaneConfig") >= given.nodes,
         )
-        slices = -(-given.interfaces // given.networks // 256) * given.networks
+        # Of routes, and of each node's networks and Interfaces.
+        slices = -(-given.interfaces // given.networks // 256) * given.networks + 2 * given.nodes
         _wait(
-            "every RouteSlice written",
+            "every Slice written",
             began,
-            lambda: operator.metric("writes_total", kind="RouteSlice") >= slices,
+            lambda: operator.metric("writes_total", kind="Slice") >= slices,
         )
         _wait("everything written", began, lambda: operator.idle)
         _memory(operator)
@@ -110,13 +111,13 @@ def _changes(world: World, operator: Operator, given: argparse.Namespace) -> Non
         world.put(item)
 
         def compiled(name: str = name, net: int = net, home: int = home) -> bool:
-            config = world.get(DATAPLANE_CONFIGS, f"{NAMESPACE}/router.node-{home}")
-            found = [each for each in config["spec"]["interfaces"] if each["name"] == name]
+            there = world.get(SLICES, f"{NAMESPACE}/router.node-{home}.interfaces.0")
+            found = [each for each in there["spec"]["entries"] if each["name"] == name]
             if not found:
                 return False
-            slices = world.get(ROUTE_SLICES, f"{NAMESPACE}/default.net-{net}.0")
+            slices = world.get(SLICES, f"{NAMESPACE}/default.net-{net}.0")
             prefix = f"{found[0]['addresses'][0]}/32"
-            return any(route["prefix"] == prefix for route in slices["spec"]["routes"])
+            return any(route["prefix"] == prefix for route in slices["spec"]["entries"])
 
         while not compiled():
             pass

@@ -2,9 +2,22 @@
 """Good and bad specs of every kind: what the API server is asked, the models are asked, too."""
 
 import copy
-from typing import cast
+from typing import Any, cast
 
 from headrace_api import Json
+from headrace_api.kinds import KINDS
+
+
+def slice_spec(network: str, *routes: object, vni: int = 100) -> Any:
+    """Spec of a Slice with these routes of a network, which is namespace/name."""
+    namespace, _, name = network.partition("/")
+    return {
+        "type": "Routes",
+        "owner": {"kind": "VirtualNetwork", "namespace": namespace, "name": name},
+        "vni": vni,
+        "entries": [*routes],
+    }
+
 
 GOOD: dict[str, Json] = {
     "VirtualNetwork": {
@@ -62,13 +75,13 @@ GOOD: dict[str, Json] = {
         "underlayPrefix": "fd00:1:0:1::/64",
         "underlayAddress": "fd00:1:0:1::",
     },
-    "RouteSlice": {
-        "network": "default/blue",
-        "vni": 100,
-        "routes": [{"prefix": "10.0.0.2/32", "nextHops": [{"underlayAddress": "fd00:1:0:1::1"}]}],
-    },
+    "Slice": slice_spec(
+        "default/blue",
+        {"prefix": "10.0.0.2/32", "nextHops": [{"underlayAddress": "fd00:1:0:1::1"}]},
+    ),
 }
 CLUSTER_WIDE = {"Pipeline", "UnderlayEndpoint"}
+_VERSIONS = {kind.kind_name(): kind.version() for kind in KINDS}
 # Kind, path of the field that is changed, its value, and what the refusal says.
 BAD = [
     ("VirtualNetwork", "subnets", [], "spec.subnets: .* at least 1 items"),
@@ -207,7 +220,7 @@ def example(kind: str, namespace: str, name: str = "") -> Json:
     if kind not in CLUSTER_WIDE:
         metadata["namespace"] = namespace
     return {
-        "apiVersion": "headrace.dev/v1alpha1",
+        "apiVersion": _VERSIONS[kind],
         "kind": kind,
         "metadata": metadata,
         "spec": copy.deepcopy(GOOD[kind]),

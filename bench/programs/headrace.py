@@ -41,7 +41,7 @@ def put(kind: str, key: str, spec: JSONObject) -> Put:
 
 
 def slices(prefixes: Iterable[str], next_hop: str, name: str = "s") -> Iterator[Put]:
-    """Yield routes objects of 256 routes, as RouteSlices are."""
+    """Yield routes objects of 256 routes, as Slices are."""
     remaining = iter(prefixes)
     for number in itertools.count():
         routes = [[prefix, next_hop] for prefix in itertools.islice(remaining, SLICE)]

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import yaml
-from pydantic import JsonValue, ValidationError
+from pydantic import ValidationError
 
 from headrace_api import (
+    LISTS,
     DataplaneConfig,
     Interface,
     Json,
@@ -19,7 +20,11 @@ from headrace_api import (
     Pipeline,
     Problem,
     RouteSlice,
+    assembled,
+    config_of_slice,
+    entry_key,
 )
+from headrace_api.raw import items, key_of, part, text
 from headrace_cli.cluster import ask, forbidden
 from headrace_compiler import Rest
 from headrace_compiler import compile as compile_objects
@@ -32,7 +37,7 @@ from headrace_kube import (
     NODES,
     PIPELINES,
     PODS,
-    ROUTE_SLICES,
+    SLICES,
     VIRTUAL_NETWORKS,
     WRITTEN,
     Kind,
@@ -43,7 +48,6 @@ from headrace_operator import objects, resting
 from headrace_operator.pods import PodError, choose_pipeline, is_completed, is_kept, pod_key
 from headrace_operator.pods import interfaces as pod_interfaces
 from headrace_operator.render import load_allocations, parse, withdrawn_nodes
-from headrace_operator.render.raw import key_of, part, text
 from headrace_operator.settings import DataplaneSettings, Settings
 
 _SETTINGS = "headrace-operator"
@@ -104,12 +108,14 @@ def compile_live(
     kinds = [kind for kind in _EVERYWHERE if kind not in (PIPELINES, INTERFACES, PODS)]
     others = [*(item for kind in kinds for item in held[kind]), *interfaces, *pods]
     models, more = _parse(others, settings)
+    configs = _whole(held)
+    routes = [item for item in held[SLICES] if not config_of_slice(item)]
     allocations = load_allocations(
         held[VIRTUAL_NETWORKS],
         held[INTERFACES],
         held[PIPELINES],
-        held[DATAPLANE_CONFIGS],
-        held[ROUTE_SLICES],
+        configs,
+        routes,
         pods,
         rests,
     )
@@ -125,10 +131,20 @@ def compile_live(
     return Live(
         [*compiled.configs.values(), *compiled.slices.values()],
         [*problems, *more, *refused, *compiled.problems],
-        [*held[DATAPLANE_CONFIGS], *held[ROUTE_SLICES]],
+        [*configs, *routes],
         made,
         [item for item in held[INTERFACES] if objects.is_owned(item)],
     )
+
+
+def _whole(held: Mapping[Kind, list[Json]]) -> list[Json]:
+    """The DataplaneConfigs as they are compiled: without what is about Slices alone."""
+    slices = {text(part(item, "metadata").get("name")): item for item in held[SLICES]}
+    found = (assembled(item, slices) for item in held[DATAPLANE_CONFIGS])
+    return [
+        {**item, "spec": {k: v for k, v in part(item, "spec").items() if k != "slices"}}
+        for item in found
+    ]
 
 
 def _interfaces(
@@ -205,7 +221,7 @@ def _parse(items: Iterable[Json], settings: Settings) -> tuple[list[Object], lis
 
 
 _MODELS: dict[str, type[DataplaneConfig] | type[RouteSlice] | type[Interface]] = {
-    model.__name__: model for model in (DataplaneConfig, RouteSlice, Interface)
+    model.kind_name(): model for model in (DataplaneConfig, RouteSlice, Interface)
 }
 
 
@@ -222,10 +238,13 @@ def _spec(item: Json | None) -> list[str]:
     model = _MODELS[str(item["kind"])]
     try:
         stored = {name: value for name, value in item.items() if name != "status"}
-        spec: JsonValue = model.model_validate(stored).spec.to_dict()
+        spec = model.model_validate(stored).spec.to_dict()
     except ValidationError:
         # Of another release: that it differs is what is asked.
-        spec = item.get("spec")
+        spec = part(item, "spec")
+    # In Slices they have another order.
+    lists = {name: items(spec[name]) for name in LISTS.values() if name in spec}
+    spec |= {name: sorted(entries, key=entry_key) for name, entries in lists.items()}
     return yaml.safe_dump(spec, sort_keys=False).splitlines()
 
 

@@ -15,7 +15,6 @@ from typing import cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headrace_api import (
-    DataplaneConfigStatus,
     Interface,
     Json,
     LabelSelector,
@@ -30,6 +29,7 @@ from headrace_cli.errors import CommandError
 from headrace_cli.manifests import ManifestReader, Manifests, Remembered
 from headrace_compiler import REST, Allocations, Compilation
 from headrace_compiler import compile as compile_objects
+from headrace_dataplane.parts import Report
 from headrace_dataplane.reading import read_config, read_slice
 from headrace_dataplane.source import Snapshot
 
@@ -169,11 +169,11 @@ class LocalSource:
                 return found
             await asyncio.sleep(POLL_SECONDS)
 
-    async def report(self, status: DataplaneConfigStatus) -> None:
+    async def report(self, report: Report) -> None:
         """Say which Interfaces are not ready, each time for as long as it is so."""
         unready = {
             f"{state.namespace}/{state.name}": f"{state.reason}: {state.message}"
-            for state in status.interfaces
+            for state in report.status.interfaces
             if not state.ready and state.reason not in ("Pending", "EngineDown")
         }
         for name in sorted(unready.keys() - self._unready):

@@ -26,6 +26,7 @@ from headrace_kube import (
     Kind,
     Kube,
     KubeError,
+    whole_configs,
 )
 
 # The cluster may be of a newer release than this program: only what is shown is read, and
@@ -354,6 +355,15 @@ async def look(kube: Kube, system: str, namespace: str = "") -> Overview:
             notes.append(f"{kind.plural} are not shown: {error.message}")
             return []
 
+    async def dataplane_configs() -> list[Seen]:
+        try:
+            return [Seen.model_validate(item) for item in await whole_configs(kube, system)]
+        except KubeError as error:
+            if not forbidden(error):
+                raise
+            notes.append(f"{DATAPLANE_CONFIGS.plural} are not shown: {error.message}")
+            return []
+
     async def dataplane() -> list[Pod] | None:
         try:
             return await pods(kube, system)
@@ -365,7 +375,7 @@ async def look(kube: Kube, system: str, namespace: str = "") -> Overview:
 
     written, configs, running = await asyncio.gather(
         asyncio.gather(*(seen(kind, namespace if kind.namespaced else "") for kind in WRITTEN)),
-        seen(DATAPLANE_CONFIGS, system),
+        dataplane_configs(),
         dataplane(),
     )
     if namespace:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from headrace_api import DataplaneConfig, Json
+from headrace_api.raw import items, mapping, part, text
 from headrace_cli.errors import CommandError
 from headrace_kube import COMPILED, CONFIG_MAPS, NAMESPACES, Kind, kinds
 from headrace_operator import objects, pods, resting
-from headrace_operator.render.raw import items, mapping, part, text
 from headrace_operator.upgrade.convert import converted
 
 WRITTEN = tuple(sorted(kinds.WRITTEN, key=lambda kind: kind.namespaced))
@@ -108,7 +108,7 @@ class Backup:
         return {
             text(part(item, "spec").get("nodeName"))
             for item in self.items
-            if item["kind"] == DataplaneConfig.__name__
+            if item["kind"] == DataplaneConfig.kind_name()
         } - {""}
 
     def counts(self) -> dict[str, int]:
@@ -141,11 +141,11 @@ class Backup:
         found = document.get("items") if isinstance(document, dict) else None
         if not isinstance(found, list):
             raise CommandError(f"{file} is no backup: it has no list `items`")
+        if _VERSION not in document:
+            found = [converted(item) if isinstance(item, dict) else item for item in found]
         for index, item in enumerate(found):
             if problem := _problem(item):
                 raise CommandError(f"{file} is no backup: items[{index}]: {problem}")
-        if _VERSION not in document:
-            found = [*map(converted, found)]
         return cls(tuple(found))
 
 

@@ -12,13 +12,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from headrace_api import Json
+from headrace_api.raw import part, text
 from headrace_cli.cluster import ask
 from headrace_cli.errors import CommandError
 from headrace_cli.saved import KINDS, WRITTEN, Backup, kept_by, owned, stateful_set
 from headrace_kube import COMPILED, CONFIG_MAPS, NAMESPACES, NODES, Kind, Kube, KubeError
 from headrace_operator import objects
 from headrace_operator.election import DURATION, Election
-from headrace_operator.render.raw import part, text
 
 _OWNER = "headrace-operator"
 _STATEFUL_SETS = Kind("StatefulSet", "statefulsets", "apps/v1")

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from headrace_api import PIPELINE_LABEL, Json
+from headrace_api.raw import items, mapping, number, part, text
 from headrace_cli.errors import CommandError
 from headrace_cli.overview import Seen, look, readiness
 from headrace_cli.remote import SOCKET, Pod, captured
 from headrace_kube import DAEMON_SETS, INTERFACES, LEASES, PODS, Kind, Kube, KubeError
-from headrace_operator.render.raw import items, mapping, number, part, text
 
 OPERATOR = "headrace-operator"
 NODE_AGENT = "headrace-node"

@@ -19,11 +19,11 @@ from headrace_api import API_VERSION, AttachmentType, Json, pod_interface_name
 from headrace_api.base import ConditionStatus
 from headrace_api.device import Device
 from headrace_api.pod import NETWORKS_ANNOTATION, pod_device
+from headrace_api.raw import items, mapping, part, text
 from headrace_cli.overview import Seen
 from headrace_connectivity.pod.anywhere import Answer, Probe
 from headrace_connectivity.pod.endpoint import DEVICE, PORT
 from headrace_connectivity.pod.frames import in_ipv6, udp_packet
-from headrace_operator.render.raw import items, mapping, part, text
 
 NETWORKS = ("one", "two")
 FAMILIES = ("IPv4", "IPv6")

@@ -23,6 +23,7 @@ from headrace_api import (
     Pipeline,
 )
 from headrace_api.device import DEFAULT_DEVICES
+from headrace_api.raw import items, mapping, number, part, text
 from headrace_cli.cluster import ask, explain, forbidden
 from headrace_cli.errors import CommandError
 from headrace_cli.overview import Seen, readiness
@@ -51,7 +52,6 @@ from headrace_connectivity.pod import anywhere
 from headrace_connectivity.pod.anywhere import Answer, Probe
 from headrace_connectivity.report import Report
 from headrace_kube import (
-    DATAPLANE_CONFIGS,
     INTERFACES,
     NAMESPACES,
     NODES,
@@ -61,9 +61,9 @@ from headrace_kube import (
     Kind,
     Kube,
     KubeError,
+    whole_configs,
 )
 from headrace_operator.render import parse
-from headrace_operator.render.raw import items, mapping, number, part, text
 
 TEMPORARY = "headrace-connectivity"
 _NAMESPACE_LABELS = {**LABELS, "pod-security.kubernetes.io/enforce": "baseline"}
@@ -516,7 +516,7 @@ class _Session:
                 for item in (await self._kube.list(kind, namespace)).items:
                     if part(item, "metadata").get("name") != name:
                         continue
-                    configs = (await self._kube.list(DATAPLANE_CONFIGS, self._system)).items
+                    configs = await whole_configs(self._kube, self._system)
                     problem = mistake.problem(Seen.model_validate(item), configs)
                     if problem is not None:
                         return problem

@@ -2,19 +2,23 @@
 """The API server for Headrace's parts: JSON objects in and out, nothing typed, nothing cached."""
 
 from .client import Event, Kube, KubeError, Listing
+from .configs import whole_configs
 from .kinds import (
     COMPILED,
     CONFIG_MAPS,
     DAEMON_SETS,
     DATAPLANE_CONFIGS,
     EVENTS,
+    FORMER,
+    FORMER_CONFIGS,
+    FORMER_SLICES,
     INTERFACES,
     LEASES,
     NAMESPACES,
     NODES,
     PIPELINES,
     PODS,
-    ROUTE_SLICES,
+    SLICES,
     UNDERLAY_ENDPOINTS,
     VIRTUAL_NETWORKS,
     WRITTEN,
@@ -28,13 +32,16 @@ __all__ = [
     "DAEMON_SETS",
     "DATAPLANE_CONFIGS",
     "EVENTS",
+    "FORMER",
+    "FORMER_CONFIGS",
+    "FORMER_SLICES",
     "INTERFACES",
     "LEASES",
     "NAMESPACES",
     "NODES",
     "PIPELINES",
     "PODS",
-    "ROUTE_SLICES",
+    "SLICES",
     "UNDERLAY_ENDPOINTS",
     "VIRTUAL_NETWORKS",
     "WRITTEN",
@@ -44,4 +51,5 @@ __all__ = [
     "KubeError",
     "Listing",
     "Readers",
+    "whole_configs",
 ]

@@ -8,7 +8,7 @@ from headrace_api import (
     DataplaneConfig,
     Interface,
     Pipeline,
-    RouteSlice,
+    Slice,
     UnderlayEndpoint,
     VirtualNetwork,
     kinds,
@@ -37,7 +37,9 @@ class Kind:
 
 
 def _own(resource: type[Resource]) -> Kind:
-    return Kind(resource.__name__, resource.PLURAL, namespaced=resource.NAMESPACED)
+    return Kind(
+        resource.kind_name(), resource.PLURAL, resource.version(), namespaced=resource.NAMESPACED
+    )
 
 
 VIRTUAL_NETWORKS = _own(VirtualNetwork)
@@ -45,7 +47,12 @@ INTERFACES = _own(Interface)
 PIPELINES = _own(Pipeline)
 UNDERLAY_ENDPOINTS = _own(UnderlayEndpoint)
 DATAPLANE_CONFIGS = _own(DataplaneConfig)
-ROUTE_SLICES = _own(RouteSlice)
+SLICES = _own(Slice)
+
+FORMER_CONFIGS = Kind(DataplaneConfig.kind_name(), DataplaneConfig.PLURAL)
+FORMER_SLICES = Kind("RouteSlice", "routeslices")
+FORMER = (FORMER_CONFIGS, FORMER_SLICES)
+"""Where release 0.2 has what is compiled; there are such kinds where it was once."""
 
 WRITTEN = tuple(map(_own, kinds.written()))
 """What people write."""

@@ -2,7 +2,15 @@
 """Headrace's API: the models that CRDs, validation and every type in Python come from."""
 
 from .attachment import SOCKET_BYTES, SUPPORTED_TYPES, Attachment, AttachmentType, ObjectRef
-from .base import API_VERSION, GROUP, VERSION, Condition, ConditionStatus, Json, ObjectMeta
+from .base import (
+    API_VERSION,
+    GROUP,
+    VERSION,
+    Condition,
+    ConditionStatus,
+    Json,
+    ObjectMeta,
+)
 from .canonical import canonical_json, digest
 from .dataplane_config import (
     FEATURES,
@@ -54,16 +62,32 @@ from .pod import (
     pod_mac,
     pod_networks,
 )
-from .route_slice import (
+from .selector import LabelSelector
+from .sharding import (
+    CONFIG_LABEL,
+    LISTS,
+    assembled,
+    config_label,
+    config_of_slice,
+    config_slice_name,
+    entry_key,
+    list_of,
+    slices_named,
+)
+from .slice import (
     RouteSlice,
     RouteSliceSpec,
+    Slice,
     SliceNextHop,
+    SliceOwner,
     SliceRoute,
+    SliceStatus,
+    SliceType,
+    network_of,
     routes_digest,
     slice_name,
     slice_revision,
 )
-from .selector import LabelSelector
 from .sockets import (
     SOCKET_NAMES,
     SOCKETS_DIRECTORY,
@@ -83,10 +107,12 @@ from .virtual_network import (
 
 __all__ = [
     "API_VERSION",
+    "CONFIG_LABEL",
     "FEATURES",
     "GROUP",
     "LEASE_SECONDS",
     "LEASE_SECONDS_VARIABLE",
+    "LISTS",
     "NAMESPACE_NAME_LABEL",
     "NEW_FEATURES",
     "PIPELINE_LABEL",
@@ -140,8 +166,12 @@ __all__ = [
     "Route",
     "RouteSlice",
     "RouteSliceSpec",
+    "Slice",
     "SliceNextHop",
+    "SliceOwner",
     "SliceRoute",
+    "SliceStatus",
+    "SliceType",
     "SourceCheck",
     "Subnet",
     "UnderlayEndpoint",
@@ -152,9 +182,16 @@ __all__ = [
     "VirtualNetworkStatus",
     "WorkerState",
     "Workers",
+    "assembled",
     "canonical_json",
+    "config_label",
     "config_name",
+    "config_of_slice",
+    "config_slice_name",
     "digest",
+    "entry_key",
+    "list_of",
+    "network_of",
     "pod_device",
     "pod_interface_name",
     "pod_interfaces",
@@ -163,6 +200,7 @@ __all__ = [
     "routes_digest",
     "slice_name",
     "slice_revision",
+    "slices_named",
     "socket_directory",
     "with_socket",
 ]

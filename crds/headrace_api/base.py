@@ -12,6 +12,8 @@ from pydantic_core import PydanticCustomError
 GROUP = "headrace.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
+#: The group of what is compiled: neither written nor read by people.
+DATAPLANE_GROUP = f"dataplane.{GROUP}"
 
 #: RFC 1123 label: the names of the kinds that people write.
 LABEL_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
@@ -166,6 +168,9 @@ class PrinterColumn(ApiModel):
 class Resource(ApiModel):
     """A Kubernetes object: apiVersion, kind, metadata; its subclasses add spec and status."""
 
+    #: Name of the kind, where the class has another.
+    KIND: ClassVar[str] = ""
+    GROUP: ClassVar[str] = GROUP
     PLURAL: ClassVar[str]
     SHORT_NAME: ClassVar[str]
     NAMESPACED: ClassVar[bool] = True
@@ -178,7 +183,7 @@ class Resource(ApiModel):
     #: Columns between Name and Ready.
     COLUMNS: ClassVar[tuple[PrinterColumn, ...]] = ()
 
-    api_version: str = Field(default=API_VERSION)
+    api_version: str
     kind: str
     metadata: ObjectMeta
 
@@ -189,25 +194,43 @@ class Resource(ApiModel):
             return self.metadata.name
         return f"{self.metadata.namespace}/{self.metadata.name}"
 
+    @classmethod
+    def kind_name(cls) -> str:
+        """Name of the kind."""
+        return cls.KIND or cls.__name__
+
+    @classmethod
+    def version(cls) -> str:
+        """The kind's apiVersion."""
+        return f"{cls.GROUP}/{VERSION}"
+
     @model_validator(mode="before")
     @classmethod
     def _default_kind(cls, data: object) -> object:
-        if isinstance(data, dict) and "kind" not in data:
-            return {"kind": cls.__name__, **data}
+        if isinstance(data, dict):
+            given = {"apiVersion": cls.version()} if "api_version" not in data else {}
+            return {**given, "kind": cls.kind_name(), **data}
         return data
 
     @model_validator(mode="after")
     def _check_identity(self) -> Self:
-        if self.kind != type(self).__name__:
-            raise field_error("kind", f"must be {type(self).__name__}, not {self.kind}")
-        if self.api_version != API_VERSION:
-            raise field_error("apiVersion", f"must be {API_VERSION}, not {self.api_version}")
+        if self.kind != self.kind_name():
+            raise field_error("kind", f"must be {self.kind_name()}, not {self.kind}")
+        if self.api_version != self.version():
+            raise field_error("apiVersion", f"must be {self.version()}, not {self.api_version}")
         name = self.metadata.name
         if not self.COMPILED and ("." in name or len(name) > 63):
             raise field_error(
                 "metadata.name", "at most 63 characters of a-z, 0-9 and '-' (an RFC 1123 label)"
             )
         return self
+
+
+class CompiledResource(Resource):
+    """A kind that the operator writes, and nobody else, in a group of its own."""
+
+    GROUP = DATAPLANE_GROUP
+    COMPILED = True
 
 
 def column(name: str, path: str, kind: str = "string", *, wide: bool = False) -> PrinterColumn:

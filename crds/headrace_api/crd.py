@@ -7,13 +7,13 @@ structural (apiextensions.k8s.io/v1): no $ref, no unions, bounds on everything.
 
 import sys
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import yaml
 from pydantic import JsonValue
 
 from . import generated
-from .base import GROUP, PENDING, VERSION, Json, PrinterColumn, Resource, cel, column
+from .base import PENDING, VERSION, Json, ObjectStatus, PrinterColumn, Resource, cel, column
 from .kinds import KINDS
 
 _READY = (
@@ -65,6 +65,7 @@ def crd(resource: type[Resource]) -> Json:
     }
     if _has_status(resource):
         version["subresources"] = {"status": {}}
+    if _has_conditions(resource):
         columns[-1:-1] = _READY
     if resource.SELECTABLE:
         version["selectableFields"] = [{"jsonPath": path} for path in resource.SELECTABLE]
@@ -72,14 +73,14 @@ def crd(resource: type[Resource]) -> Json:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{resource.PLURAL}.{GROUP}"},
+        "metadata": {"name": f"{resource.PLURAL}.{resource.GROUP}"},
         "spec": {
-            "group": GROUP,
+            "group": resource.GROUP,
             "names": {
-                "kind": resource.__name__,
-                "listKind": f"{resource.__name__}List",
+                "kind": resource.kind_name(),
+                "listKind": f"{resource.kind_name()}List",
                 "plural": resource.PLURAL,
-                "singular": resource.__name__.lower(),
+                "singular": resource.kind_name().lower(),
                 "shortNames": [resource.SHORT_NAME],
                 # People look for what people write.
                 **({} if resource.COMPILED else {"categories": ["headrace"]}),
@@ -102,6 +103,8 @@ def schema(resource: type[Resource]) -> Json:
     }
     if _has_status(resource):
         status = _property(source, definitions, "status")
+        properties["status"] = status
+    if _has_conditions(resource):
         properties["status"] = {**status, "default": {"conditions": PENDING}}
     result: Json = {
         "description": source["description"],
@@ -119,6 +122,14 @@ def schema(resource: type[Resource]) -> Json:
 
 def _has_status(resource: type[Resource]) -> bool:
     return "status" in resource.model_fields
+
+
+def _has_conditions(resource: type[Resource]) -> bool:
+    status = resource.model_fields.get("status")
+    return status is not None and any(
+        isinstance(each, type) and issubclass(each, ObjectStatus)
+        for each in get_args(status.annotation)
+    )
 
 
 def _property(source: Json, definitions: dict[str, Json], name: str) -> Json:
@@ -173,7 +184,7 @@ def _object(node: Json, result: Json, definitions: dict[str, Json], path: str) -
     elif isinstance(values := _values(node), dict):
         result["additionalProperties"] = _convert(values, definitions, f"{path}.*")
         _require(result, "maxProperties", path)
-    else:
+    elif not node.get("x-kubernetes-preserve-unknown-fields"):
         raise SchemaError(f"{path}: an object without fields")
 
 
@@ -261,7 +272,7 @@ def to_yaml(item: Json) -> str:
 
 def files() -> dict[str, str]:
     """File name -> text, of every CRD."""
-    return {f"{GROUP}_{item.PLURAL}.yaml": to_yaml(crd(item)) for item in KINDS}
+    return {f"{item.GROUP}_{item.PLURAL}.yaml": to_yaml(crd(item)) for item in KINDS}
 
 
 def main(arguments: list[str] | None = None) -> int:

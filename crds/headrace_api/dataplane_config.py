@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from .attachment import Attachment
-from .base import ApiModel, ObjectStatus, Resource, StatusModel, column
+from .base import ApiModel, CompiledResource, ObjectStatus, StatusModel, column
 from .interface import SourceCheck
 from .pipeline import UNDERLAY_PREFIXES, Hugepages, UplinkNeighbor, WaitingPackets, Workers
 from .types import (
@@ -25,10 +25,12 @@ from .types import (
     Vni,
 )
 
-#: Most Interfaces of one Pipeline on one node: keeps the object below 512 KiB or so.
+#: Most Interfaces of one Pipeline on one node.
 NODE_INTERFACES = 1024
 #: Most networks of one Pipeline on one node; the engine's limit.
 NODE_NETWORKS = 4096
+#: Most Slices of one Pipeline on one node.
+NODE_SLICES = 256
 #: Most UnderlayEndpoints of one network; the engine's limit.
 NETWORK_ENDPOINTS = 64
 #: Most gateways that an Interface answers for, less one for fe80::1; the engine's limit.
@@ -92,7 +94,7 @@ class CompiledNetwork(ApiModel):
     subnets: tuple[TenantPrefix, ...] = Field(default=(), max_length=32)
     """Prefixes of its subnets, in the order of gateways."""
     route_slices: tuple[Subdomain, ...] = Field(max_length=4096)
-    """Names of the RouteSlices that hold its routes."""
+    """Names of the Slices that hold its routes."""
     endpoints: tuple[UnderlayAddress, ...] = Field(default=(), max_length=NETWORK_ENDPOINTS)
     """Addresses of the UnderlayEndpoints that may send into it, at most 64."""
 
@@ -148,8 +150,6 @@ class DataplaneConfigSpec(ApiModel):
     pipeline_prefixes: tuple[UnderlayPrefix, ...] = Field(default=(), max_length=UNDERLAY_PREFIXES)
     """The underlayPrefixes of the Pipeline. Packets to a destination in one of them carry the
     destination's VNI in their source."""
-    pipeline_prefix: UnderlayPrefix | None = None
-    """The first of them, where the operator or the agent knows only one."""
     underlay_source_check: SourceCheck = SourceCheck.DISABLED
     """Enabled drops what an uplink delivers unless its source is in a prefix of the Pipeline and
     carries the VNI of the destination, or is one of the network's endpoints."""
@@ -157,10 +157,13 @@ class DataplaneConfigSpec(ApiModel):
     """Most packets of one namespace that wait for MAC addresses at a time. Absent: 256."""
     uplinks: tuple[CompiledUplink, ...] = Field(default=(), max_length=4)
     """Ports to the underlay."""
+    slices: tuple[Subdomain, ...] = Field(default=(), max_length=NODE_SLICES)
+    """Names of the Slices that hold its networks and Interfaces."""
     networks: tuple[CompiledNetwork, ...] = Field(default=(), max_length=NODE_NETWORKS)
-    """Networks with an Interface here, and those that these lead to through networkRef."""
+    """Networks with an Interface here, and those that these lead to through networkRef; those that
+    are in none of its Slices."""
     interfaces: tuple[CompiledInterface, ...] = Field(default=(), max_length=NODE_INTERFACES)
-    """The Interfaces of this node."""
+    """The Interfaces of this node; those that are in none of its Slices."""
 
 
 class InterfaceState(StatusModel):
@@ -221,17 +224,16 @@ class DataplaneConfigStatus(ObjectStatus):
     """What agent and engine understand beyond what the first release did, by name. The operator
     uses nothing else on this node."""
     interfaces: tuple[InterfaceState, ...] = Field(default=(), max_length=NODE_INTERFACES)
-    """State of every Interface of the node."""
-    networks: tuple[NetworkState, ...] = Field(default=(), max_length=4096)
-    """State of every network that is present on the node."""
+    """State of every Interface of the node that is in none of its Slices."""
+    networks: tuple[NetworkState, ...] = Field(default=(), max_length=NODE_NETWORKS)
+    """State of every network that is present on the node, and in none of its Slices."""
 
 
-class DataplaneConfig(Resource):
+class DataplaneConfig(CompiledResource):
     """Compiled: what one Pipeline's dataplane does on one node. Not edited by people."""
 
     PLURAL = "dataplaneconfigs"
     SHORT_NAME = "dpc"
-    COMPILED = True
     COLUMNS = (
         column("Pipeline", ".spec.pipelineName"),
         column("Node", ".spec.nodeName"),

@@ -5,7 +5,7 @@ from .base import Resource
 from .dataplane_config import DataplaneConfig
 from .interface import Interface
 from .pipeline import Pipeline
-from .route_slice import RouteSlice
+from .slice import Slice
 from .underlay_endpoint import UnderlayEndpoint
 from .virtual_network import VirtualNetwork
 
@@ -15,7 +15,7 @@ KINDS: list[type[Resource]] = [
     Pipeline,
     UnderlayEndpoint,
     DataplaneConfig,
-    RouteSlice,
+    Slice,
 ]
 
 

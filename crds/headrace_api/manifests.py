@@ -20,7 +20,7 @@ from .objects import Object, Objects, Problem
 
 #: What may be in a manifest; objects of other groups are passed over.
 KINDS: dict[str, type[Resource] | type[Node] | type[Namespace]] = {
-    **{kind.__name__: kind for kind in written()},
+    **{kind.kind_name(): kind for kind in written()},
     "Node": Node,
     "Namespace": Namespace,
 }

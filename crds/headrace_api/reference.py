@@ -14,13 +14,14 @@ from pydantic.json_schema import models_json_schema
 from . import generated
 from .base import API_VERSION, Json
 from .kinds import KINDS
+from .slice import ENTRIES, Slice
 
 _HEAD = f"""# Field reference
 
 Written by `python -m headrace_api.reference` from the models; do not edit.
 
-Every field of `{API_VERSION}`. What `kubectl explain` says is the same text. Fields without
-*required* may be left out.
+Every field of `{API_VERSION}`, and of what is compiled of it: `{Slice.version()}`.
+What `kubectl explain` says is the same text. Fields without *required* may be left out.
 """
 # What every Kubernetes object has, and nobody looks up here.
 _LEFT_OUT = frozenset({"apiVersion", "kind", "metadata"})
@@ -36,11 +37,12 @@ _BOUNDS = (
 
 def reference() -> str:
     """The page, as Markdown."""
-    _, schema = models_json_schema([(resource, "validation") for resource in KINDS], by_alias=True)
+    models = [*KINDS, *ENTRIES.values()]
+    _, schema = models_json_schema([(model, "validation") for model in models], by_alias=True)
     definitions = cast(dict[str, Json], schema["$defs"])
     sections: list[str] = []
-    for resource in KINDS:
-        _collect(resource.__name__, definitions, sections)
+    for model in models:
+        _collect(model.__name__, definitions, sections)
     return "\n".join([_HEAD, *(_section(name, definitions) for name in sections)])
 
 
@@ -75,8 +77,9 @@ def _section(name: str, definitions: dict[str, Json]) -> str:
     required = cast(list[str], definition.get("required", []))
     lines = [f"## {name}", "", _words(definition.get("description", "")), ""]
     lines += ["| field | type | |", "| --- | --- | --- |"]
-    for field, schema in cast(dict[str, Json], definition["properties"]).items():
-        if field in _LEFT_OUT:
+    schemas = cast(dict[str, Json], definition["properties"])
+    for field, schema in schemas.items():
+        if field in _LEFT_OUT and "metadata" in schemas:
             continue
         kind, bounds = _type(schema, definitions)
         given = cast(str, schema.get("description", ""))
@@ -114,6 +117,8 @@ def _type(schema: Json, definitions: dict[str, Json]) -> tuple[str, list[str]]:
         case "array":
             kind, _ = _type(cast(Json, schema.get("items", {})), definitions)
             return f"list of {kind}", bounds
+        case "object" if schema.get("x-kubernetes-preserve-unknown-fields"):
+            return "object", bounds
         case "object":
             return "map of strings", bounds
         case "string" if schema.get("format") == "date-time":

@@ -164,8 +164,8 @@ class Agent:
         self, step: Step, snapshot: Snapshot, session: EngineSession, now: float
     ) -> Exchange | None:
         """Do what the step says, and return what the engine answered."""
-        if step.status is not None:
-            await self._source.report(step.status)
+        if step.report is not None:
+            await self._source.report(step.report)
         if step.accepted is not None and self._precedence is not None:
             try:
                 await asyncio.to_thread(self._precedence.save, step.accepted)

@@ -16,6 +16,7 @@ from headrace_api import ConditionStatus, DataplaneConfigStatus, NetworkState, P
 from headrace_dataplane.engine_session import Exchange, Request
 from headrace_dataplane.network_state import network_states
 from headrace_dataplane.node_status import node_status
+from headrace_dataplane.parts import Report
 from headrace_dataplane.protocol import Hello, Interface
 from headrace_dataplane.source import Snapshot
 from headrace_dataplane.state import AgentState
@@ -67,7 +68,7 @@ class Observed:
 class Step:
     """What is to be done now, in this order; of what is None or empty, nothing."""
 
-    status: DataplaneConfigStatus | None
+    report: Report | None
     """To be reported: it is another one than before."""
 
     accepted: tuple[ObjectID, ...] | None
@@ -136,7 +137,7 @@ class Controller:
         self._links: Mapping[str, int] = {}
         """Those that are there, with their indexes."""
         self._upkeep_at = -math.inf
-        self._reported: DataplaneConfigStatus | None = None
+        self._reported: Report | None = None
         self._logged = ""
 
     def step(self, observed: Observed, now: float) -> Step:
@@ -157,7 +158,7 @@ class Controller:
         # An engine that is asked will have more to report.
         waits = request is not None and observed.exchange is None
         return Step(
-            status=self._report(observed, desired) if not waits else None,
+            report=self._report(observed, desired) if not waits else None,
             accepted=self._unsaved(),
             isolate=isolate,
             directories=directories,
@@ -251,8 +252,8 @@ class Controller:
             return self._upkeep_at
         return min(self._upkeep_at, engine.reconcile_at, engine.list_at)
 
-    def _report(self, observed: Observed, desired: _Desired) -> DataplaneConfigStatus | None:
-        """Return the status where it is another one than before."""
+    def _report(self, observed: Observed, desired: _Desired) -> Report | None:
+        """Return what is reported where it is another than before."""
         engine = self._engine
         running: Hello | str = observed.engine_problem
         if engine is None:
@@ -271,16 +272,17 @@ class Controller:
             engine.outcome.refused if engine is not None and engine.outcome is not None else (),
             engine.interfaces if engine is not None else {},
             running,
-            self._reported,
+            self._reported.status if self._reported is not None else None,
             engine.networks if engine is not None and not engine.failure else (),
             self._endpoints - self._links.keys(),
             time=observed.time,
         )
         self._publish_status(about.snapshot, status)
-        if status == self._reported:
+        report = Report(status, about.snapshot.parts)
+        if report == self._reported:
             return None
-        self._reported = status
-        return status
+        self._reported = report
+        return report
 
     def _unsaved(self) -> tuple[ObjectID, ...] | None:
         """Return what engines have had, if that is not on disk."""

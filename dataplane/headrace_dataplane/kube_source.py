@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
 from typing import TypeVar
@@ -16,6 +17,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from headrace_api import (
+    CONFIG_LABEL,
     LEASE_SECONDS,
     CompiledNetwork,
     ConditionStatus,
@@ -25,21 +27,24 @@ from headrace_api import (
     ObjectMeta,
     Problem,
     RouteSlice,
+    config_label,
     config_name,
 )
 from headrace_api.base import Resource
 from headrace_api.errors import violations
-from headrace_api.route_slice import VNI_LABEL
+from headrace_api.raw import object_name
+from headrace_api.slice import VNI_LABEL
 from headrace_dataplane.follow import follow
 from headrace_dataplane.heartbeat import Heartbeat
 from headrace_dataplane.node_status import ready_condition
-from headrace_dataplane.reading import REASON, read_config, read_slice
+from headrace_dataplane.parts import Part, Report, Whole, taken_apart
+from headrace_dataplane.reading import REASON, is_routes, read_config, read_slice
 from headrace_dataplane.snapshot_file import SnapshotFile
 from headrace_dataplane.source import Snapshot
 from headrace_dataplane.state import AgentState
-from headrace_dataplane.status_writer import StatusWriter
+from headrace_dataplane.status_writer import ConfigStatusWriter, SliceStatusWriter
 from headrace_dataplane.version import package_version
-from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES, Kube, Listing
+from headrace_kube import DATAPLANE_CONFIGS, SLICES, Kube, Listing
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +56,15 @@ _SELECTOR_NETWORKS = 500
 # Changes that come together are saved together.
 _SAVE_SECONDS = 1.0
 
-_CONFIG, _SLICE = DataplaneConfig.__name__, RouteSlice.__name__
+_CONFIG, _SLICE = DataplaneConfig.kind_name(), RouteSlice.kind_name()
+# What is followed besides the DataplaneConfig.
+_PARTS, _ROUTES = "its Slices", "Slices of routes"
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
 
 
 class KubeSource:
-    """Gives the DataplaneConfig of one Pipeline and node with its RouteSlices; `run` feeds it."""
+    """Gives the DataplaneConfig of one Pipeline and node with its Slices; `run` feeds it."""
 
     def __init__(
         self,
@@ -83,14 +90,20 @@ class KubeSource:
         self._name = config_name(pipeline, node)
         self._file = file
         self._state = state
-        self._writer = StatusWriter(kube, namespace, self._name)
+        self._writer = ConfigStatusWriter(kube, namespace, self._name)
+        self._writers: dict[str, tuple[SliceStatusWriter, asyncio.Task[None]]] = {}
+        """Of its own Slices, by name."""
         self._heartbeat = Heartbeat(kube, namespace, pipeline, node, lease_seconds)
-        self._status: DataplaneConfigStatus | None = None
+        self._reported: Report | None = None
 
+        self._whole = Whole(self._name)
         self._config: DataplaneConfig | None = None
+        self._version = ""
+        """Of the DataplaneConfig and its Slices that it was read from."""
+        self._parts: tuple[Part, ...] = ()
         self._slices: dict[str, RouteSlice] = {}
         self._kept: set[str] = set()
-        """Slices that were deleted while the configuration names them."""
+        """Slices of routes that were deleted while the configuration names them."""
         self._refused: dict[tuple[str, str], tuple[str, str]] = {}
         """Kind and name -> the version that is not understood, and why."""
         self._unread: dict[tuple[str, str], tuple[Problem, ...]] = {}
@@ -99,6 +112,9 @@ class KubeSource:
         self._vnis: frozenset[int] | None = None
         self._more_vnis = asyncio.Event()
         self._listed = False
+        """Whether the routes are."""
+        self._streams: dict[str, bool] = {}
+        """What is followed -> whether it is, at present."""
         self._there: bool | None = None
         """Whether the API server has the DataplaneConfig; None before its first answer."""
         self._failed = asyncio.Event()
@@ -117,9 +133,9 @@ class KubeSource:
         self._given = self._offered
         return self._offered
 
-    async def report(self, status: DataplaneConfigStatus) -> None:
-        """Have the status written; returns at once."""
-        self._status = status
+    async def report(self, report: Report) -> None:
+        """Have the state written; returns at once."""
+        self._reported = report
         self._heartbeat.begin()
         self._report()
 
@@ -132,6 +148,7 @@ class KubeSource:
                 self._slices = {part.metadata.name: part for part in stored.slices}
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_config())
+            tasks.create_task(self._follow_parts(tasks))
             tasks.create_task(self._follow_slices())
             tasks.create_task(self._writer.run())
             tasks.create_task(self._heartbeat.run())
@@ -139,8 +156,14 @@ class KubeSource:
             if self._file is not None:
                 tasks.create_task(self._save(self._file))
 
-    def _connected(self, kind: str, well: bool) -> None:
-        self._state.watches = {**self._state.watches, kind: well}
+    def _connected(self, stream: str, well: bool) -> None:
+        self._streams[stream] = well
+        # Its own and those of routes are of one kind.
+        slices = [self._streams[each] for each in (_PARTS, _ROUTES) if each in self._streams]
+        self._state.watches = {
+            **({_CONFIG: self._streams[_CONFIG]} if _CONFIG in self._streams else {}),
+            **({_SLICE: all(slices)} if slices else {}),
+        }
         if not well:
             self._failed.set()
 
@@ -194,26 +217,70 @@ class KubeSource:
             self._writer.observe(item)
             self._heartbeat.observe(item)
             if item is not None:
-                self._take_config(item, isinstance(seen, Listing))
+                self._whole.put(item)
+                self._take(again=isinstance(seen, Listing))
 
-    def _take_config(self, item: Json, listed: bool) -> None:
-        metadata = ObjectMeta.model_validate(item["metadata"])
+    async def _follow_parts(self, tasks: asyncio.TaskGroup) -> None:
+        """Follow the Slices of the DataplaneConfig."""
+        labels = f"{CONFIG_LABEL}={config_label(self._name)}"
+        async for seen in follow(
+            self._kube,
+            SLICES,
+            self._namespace,
+            labels,
+            connected=lambda well: self._connected(_PARTS, well),
+        ):
+            if isinstance(seen, Listing):
+                for item in seen.items:
+                    self._take_part(item, tasks)
+                self._drop_parts(self._whole.names - {object_name(item) for item in seen.items})
+            elif seen.type == "DELETED":
+                self._drop_parts((object_name(seen.object),))
+            else:
+                self._take_part(seen.object, tasks)
+            self._take(again=isinstance(seen, Listing))
+
+    def _take_part(self, item: Json, tasks: asyncio.TaskGroup) -> None:
+        self._whole.put_slice(item)
+        name = object_name(item)
+        if name not in self._writers:
+            writer = SliceStatusWriter(self._kube, self._namespace, name)
+            self._writers[name] = writer, tasks.create_task(writer.run())
+            self._report()
+        self._writers[name][0].observe(item)
+
+    def _drop_parts(self, names: Iterable[str]) -> None:
+        names = [*names]
+        self._whole.drop_slices(names)
+        for name in names:
+            _, writing = self._writers.pop(name, (None, None))
+            if writing is not None:
+                writing.cancel()
+
+    def _take(self, *, again: bool) -> None:
+        """Take the DataplaneConfig with its Slices, once all of it is there.
+
+        `again` reads what is the same by its version, too: a watch that is older than the CRD lacks
+        what this has made known; a list does not.
+        """
+        item = self._whole.config()
+        if item is None:
+            return
+        metadata, parts = ObjectMeta.model_validate(item["metadata"]), self._whole.parts()
         # The status changes its resourceVersion: only the generation is the spec's.
-        version = f"{metadata.uid} {metadata.generation}"
+        revisions = (f"{each.name} {each.uid} {each.generation}" for each in parts)
+        version = " ".join((metadata.uid, str(metadata.generation), *revisions))
         before = self._config
-        same = before is not None and version == (
-            f"{before.metadata.uid} {before.metadata.generation}"
-        )
-        # A watch that is older than the CRD lacks what this has made known: a list does not.
-        if listed or not same:
+        if again or version != self._version:
             understood = self._understand(DataplaneConfig, item, version, read_config, before)
             if understood is None:
                 self._refused_generation = metadata.generation
                 self._report()
                 return
             config, problems = understood
-            if before is None or not same or config.spec != before.spec:
+            if before is None or not _is_same(config, before):
                 self._config = config
+            self._version, self._parts = version, parts
             self._note(_CONFIG, metadata.name, problems)
         named = self._named()
         for name in self._kept - named:
@@ -244,14 +311,14 @@ class KubeSource:
             labels += f" in ({','.join(map(str, sorted(vnis)))})"
         async for seen in follow(
             self._kube,
-            ROUTE_SLICES,
+            SLICES,
             self._namespace,
             labels,
-            connected=lambda well: self._connected(_SLICE, well),
+            connected=lambda well: self._connected(_ROUTES, well),
         ):
             if isinstance(seen, Listing):
                 had = self._slices.keys() | {name for kind, name in self._refused if kind == _SLICE}
-                gone = had - {_name(item) for item in seen.items}
+                gone = had - {object_name(item) for item in seen.items}
                 for item in seen.items:
                     self._take_slice(item)
                     # Each takes milliseconds when it is new, and others have work too.
@@ -259,12 +326,15 @@ class KubeSource:
                 self._drop_slices(gone)
                 self._listed = True
             elif seen.type == "DELETED":
-                self._drop_slices((_name(seen.object),))
+                self._drop_slices((object_name(seen.object),))
             else:
                 self._take_slice(seen.object)
             self._publish()
 
     def _take_slice(self, item: Json) -> None:
+        if not is_routes(item):
+            # Something of a later release.
+            return
         metadata = ObjectMeta.model_validate(item["metadata"])
         self._kept.discard(metadata.name)
         before = self._slices.get(metadata.name)
@@ -326,8 +396,8 @@ class KubeSource:
         before: ResourceT | None,
     ) -> tuple[ResourceT, tuple[Problem, ...]] | None:
         """Return what can be read of the object, None when that is nothing; never raises."""
-        name = _name(item)
-        key = model.__name__, name
+        name = object_name(item)
+        key = model.kind_name(), name
         known = self._refused.get(key)
         if known is not None and known[0] == version:
             return None
@@ -335,7 +405,7 @@ class KubeSource:
             found = read(item, before)
         except Exception as error:  # whatever it is, the node goes on with what it has
             message = (
-                f"{model.__name__} {name} is not understood by release {package_version()}: "
+                f"{model.kind_name()} {name} is not understood by release {package_version()}: "
                 f"{_why(model, error)}; what was there before stays in force: bring the "
                 "operator and the dataplane's image to one release"
             )
@@ -344,14 +414,15 @@ class KubeSource:
             return None
         if known is not None:
             del self._refused[key]
-            log.info("%s %s is understood again", model.__name__, name)
+            log.info("%s %s is understood again", model.kind_name(), name)
             self._report()
         return found
 
     def _report(self) -> None:
         """Have the agent's status written, or why the agent is not where it should be."""
-        status = self._status
+        report = self._reported
         if self._refused:
+            status = report.status if report is not None else None
             before = status.conditions[0] if status is not None else None
             messages = [message for _, message in self._refused.values()]
             if before is not None and before.status is not ConditionStatus.TRUE:
@@ -365,8 +436,12 @@ class KubeSource:
             status = (status or DataplaneConfigStatus()).model_copy(
                 update={"observed_generation": generation, "conditions": (condition,)}
             )
-        if status is not None:
+            report = Report(status, report.parts if report is not None else ())
+        if report is not None:
+            status, slices = taken_apart(report)
             self._writer.report(status)
+            for name in slices.keys() & self._writers.keys():
+                self._writers[name][0].report(slices[name])
 
     def _publish(self) -> None:
         """Offer what is known, once all of it is: half of it would take routes away."""
@@ -393,8 +468,11 @@ class KubeSource:
             newest = max(_version(item.metadata) for item in (self._config, *slices))
             before = last.generation if last is not None else 0
             generation = max(before + 1, self._running, newest)
-            self._last = last = Snapshot(generation, self._config, slices, problems)
+            self._last = last = Snapshot(generation, self._config, slices, problems, self._parts)
             self._unsaved.set()
+        elif last.parts != self._parts:
+            # Nothing is another, but what is reported is about these.
+            self._last = last = replace(last, parts=self._parts)
         self._offer(last)
 
     def _offer(self, snapshot: Snapshot) -> None:
@@ -409,13 +487,16 @@ def _why(model: type[Resource], error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _name(item: Json) -> str:
-    metadata = item["metadata"]
-    return str(metadata["name"]) if isinstance(metadata, dict) else ""
-
-
 def _version(metadata: ObjectMeta) -> int:
     return int(metadata.resource_version or 0)
+
+
+def _is_same(one: DataplaneConfig, other: DataplaneConfig) -> bool:
+    """Whether they are one generation, read alike."""
+    return one.spec == other.spec and (one.metadata.uid, one.metadata.generation) == (
+        other.metadata.uid,
+        other.metadata.generation,
+    )
 
 
 def _same(one: tuple[RouteSlice, ...], other: tuple[RouteSlice, ...]) -> bool:

@@ -31,11 +31,11 @@ def network_states(snapshot: Snapshot, refused: Iterable[Refusal]) -> tuple[Netw
         why = out.get(("routes", metadata.name))
         if why is not None:
             # What the engine had of it before stays in force, and is not what was asked for.
-            bad.setdefault(part.spec.network, _why(why))
+            bad.setdefault(part.network, _why(why))
             continue
         if metadata.name in unread:
             continue
-        revisions[part.spec.network].append(
+        revisions[part.network].append(
             slice_revision(metadata.name, metadata.uid, metadata.generation)
         )
     present = {f"{each.namespace}/{each.name}" for each in snapshot.config.spec.networks}

@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from headrace_api import DataplaneConfig, Json, Problem, RouteSlice, SliceRoute
+from headrace_api import DataplaneConfig, Json, Problem, RouteSlice, SliceRoute, SliceType
 from headrace_api.base import ApiModel, Resource
 from headrace_api.errors import Violation, path_text, violations
 from headrace_api.types import Name
@@ -57,17 +57,23 @@ def read_config(
     return _read(DataplaneConfig, item, {field: mend(field) for field in _KINDS}), tuple(problems)
 
 
+def is_routes(item: Json) -> bool:
+    """Whether a Slice has routes."""
+    spec = item.get("spec")
+    return isinstance(spec, dict) and spec.get("type") == SliceType.ROUTES
+
+
 def read_slice(
     item: Json, before: RouteSlice | None = None
 ) -> tuple[RouteSlice, tuple[Problem, ...]]:
-    """Return the object, and what of it is not as it was written.
+    """Return the Slice of routes, and what of it is not as it was written.
 
     That is, as problems of its network, with the slice as their source.
 
     Raises ValidationError when it cannot be read but for its routes.
     """
     found: list[tuple[str, str]] = []
-    had = {route.prefix: route for route in (before.spec.routes if before is not None else ())}
+    had = {route.prefix: route for route in (before.spec.entries if before is not None else ())}
 
     def mend(raw: JsonValue, broken: list[Violation]) -> JsonValue | None:
         prefix = _text(raw, "prefix")
@@ -86,8 +92,8 @@ def read_slice(
         except ValidationError:
             return None
 
-    part = _read(RouteSlice, item, {"routes": mend})
-    namespace, _, name = part.spec.network.partition("/")
+    part = _read(RouteSlice, item, {"entries": mend})
+    namespace, _, name = part.network.partition("/")
     return part, tuple(
         Problem("VirtualNetwork", namespace, name, prefix, REASON, message, part.metadata.name)
         for prefix, message in found

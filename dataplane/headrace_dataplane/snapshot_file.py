@@ -29,7 +29,7 @@ class SnapshotFile:
                 config, problems = read_config(json.loads(file.readline()))
                 read = [read_slice(json.loads(line)) for line in file]
             if len(read) != head["slices"]:
-                raise ValueError(f"{len(read)} of {head['slices']} RouteSlices")
+                raise ValueError(f"{len(read)} of {head['slices']} Slices")
             slices = tuple(part for part, _ in read)
             problems += tuple(problem for _, found in read for problem in found)
             return Snapshot(int(head["generation"]), config, slices, problems)

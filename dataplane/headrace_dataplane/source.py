@@ -4,7 +4,8 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from headrace_api import DataplaneConfig, DataplaneConfigStatus, Problem, RouteSlice
+from headrace_api import DataplaneConfig, Problem, RouteSlice
+from headrace_dataplane.parts import Part, Report
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class Snapshot:
     slices: tuple[RouteSlice, ...]
     problems: tuple[Problem, ...] = ()
     """What could not be read, and is not as it was written."""
+    parts: tuple[Part, ...] = ()
+    """The Slices that the networks and Interfaces are of."""
 
 
 class ConfigSource(Protocol):
@@ -25,6 +28,6 @@ class ConfigSource(Protocol):
         """Wait for a configuration other than the one returned last, and return the newest."""
         ...
 
-    async def report(self, status: DataplaneConfigStatus) -> None:
+    async def report(self, report: Report) -> None:
         """Take the state; called when it has changed."""
         ...

@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the status of a DataplaneConfig: what differs, soon, and never often."""
+"""Writes the status of a compiled object: what differs, soon, and never often."""
 
 import asyncio
 import logging
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from pydantic import JsonValue, ValidationError
 
-from headrace_api import API_VERSION, DataplaneConfigStatus, Json, ObjectMeta
+from headrace_api import (
+    DataplaneConfigStatus,
+    Json,
+    ObjectMeta,
+    SliceStatus,
+)
+from headrace_api.base import StatusModel
 from headrace_dataplane.follow import BACKOFF_SECONDS, jittered
-from headrace_kube import DATAPLANE_CONFIGS, Kube, KubeError
+from headrace_kube import DATAPLANE_CONFIGS, SLICES, Kind, Kube, KubeError
 
 log = logging.getLogger(__name__)
 
@@ -20,25 +27,31 @@ ROUTES_SECONDS = 5.0
 """Least time before one that tells of routes alone: all nodes of a network have these to tell."""
 
 
+StatusT = TypeVar("StatusT", bound=StatusModel)
+
+
 @dataclass(frozen=True)
-class _Observed:
+class _Observed(Generic[StatusT]):
     """The object at the API server, as far as its status goes."""
 
     uid: str
     version: int
-    status: DataplaneConfigStatus | None
+    status: StatusT | None
 
 
-class StatusWriter:
+class StatusWriter(Generic[StatusT]):
     """Brings the status of one object at the API server to the desired one."""
+
+    kind: Kind
+    model: type[StatusT]
 
     def __init__(self, kube: Kube, namespace: str, name: str) -> None:
         self._kube = kube
         self._namespace = namespace
         self._name = name
-        self._desired: DataplaneConfigStatus | None = None
-        self._observed: _Observed | None = None
-        self._written: tuple[DataplaneConfigStatus, _Observed] | None = None
+        self._desired: StatusT | None = None
+        self._observed: _Observed[StatusT] | None = None
+        self._written: tuple[StatusT, _Observed[StatusT]] | None = None
         """What was written last, and what the API server made of it."""
         self._outdated = False
         """Whether its kind lacks fields, which has been said."""
@@ -46,7 +59,7 @@ class StatusWriter:
         self._routes_due = 0.0
         """When a status that differs in routes alone may be written, in the loop's time."""
 
-    def report(self, status: DataplaneConfigStatus) -> None:
+    def report(self, status: StatusT) -> None:
         """Have this written, unless a newer one is desired before."""
         self._desired = status
         self._wake.set()
@@ -62,7 +75,7 @@ class StatusWriter:
         if before is not None and before.uid == metadata.uid and before.version >= version:
             return
         try:
-            status = DataplaneConfigStatus.model_validate(item.get("status") or {})
+            status = self.model.model_validate(item.get("status") or {})
         except ValidationError:
             status = None
         self._observed = _Observed(metadata.uid, version, status)
@@ -110,8 +123,9 @@ class StatusWriter:
             if not self._outdated:
                 self._outdated = True
                 log.warning(
-                    "the kind DataplaneConfig is older than this agent, which does not report what "
+                    "the kind %s is older than this agent, which does not report what "
                     "it has no field for: install the CRDs of this release (%s)",
+                    self.kind.name,
                     error.message,
                 )
         else:
@@ -119,7 +133,7 @@ class StatusWriter:
             return item
         # What is merged and not known is dropped, where what is applied is refused as a whole.
         would = await self._kube.merge(
-            DATAPLANE_CONFIGS,
+            self.kind,
             self._name,
             self._namespace,
             {"status": status},
@@ -131,28 +145,31 @@ class StatusWriter:
 
     async def _apply(self, status: JsonValue) -> Json:
         item: Json = {
-            "apiVersion": API_VERSION,
-            "kind": DATAPLANE_CONFIGS.name,
+            "apiVersion": self.kind.api_version,
+            "kind": self.kind.name,
             "metadata": {"name": self._name, "namespace": self._namespace},
             "status": status,
         }
-        return await self._kube.apply(DATAPLANE_CONFIGS, item, FIELD_MANAGER, "status")
+        return await self._kube.apply(self.kind, item, FIELD_MANAGER, "status")
 
-    def _differs_in_routes_alone(self, status: DataplaneConfigStatus) -> bool:
+    def _differs_in_routes_alone(self, status: StatusT) -> bool:
         """Whether only digests of routes differ from what is there; refusals are told soon."""
         there = self._observed.status if self._observed is not None else None
-        return (
-            there is not None
-            and status.model_copy(update={"networks": there.networks}) == there
-            and not any(network.reason for network in (*status.networks, *there.networks))
-        )
+        return there is not None and self._tells_of_routes_alone(there, status)
 
-    def _due(self) -> DataplaneConfigStatus | None:
+    def _tells_of_routes_alone(self, before: StatusT, after: StatusT) -> bool:
+        return False
+
+    def _adopted(self, before: StatusT | None, desired: StatusT) -> StatusT:
+        """The desired status, with what stays of the one before."""
+        return desired
+
+    def _due(self) -> StatusT | None:
         """Return what has to be written, if anything."""
         observed = self._observed
         if self._desired is None or observed is None:
             return None
-        desired = _with_times_of(observed.status, self._desired)
+        desired = self._adopted(observed.status, self._desired)
         if desired == observed.status:
             return None
         if self._written is not None:
@@ -162,6 +179,38 @@ class StatusWriter:
             if desired == written and same:
                 return None
         return desired
+
+
+class ConfigStatusWriter(StatusWriter[DataplaneConfigStatus]):
+    """Of a DataplaneConfig."""
+
+    kind = DATAPLANE_CONFIGS
+    model = DataplaneConfigStatus
+
+    def _tells_of_routes_alone(
+        self, before: DataplaneConfigStatus, after: DataplaneConfigStatus
+    ) -> bool:
+        return after.model_copy(update={"networks": before.networks}) == before and not any(
+            network.reason for network in (*after.networks, *before.networks)
+        )
+
+    def _adopted(
+        self, before: DataplaneConfigStatus | None, desired: DataplaneConfigStatus
+    ) -> DataplaneConfigStatus:
+        return _with_times_of(before, desired)
+
+
+class SliceStatusWriter(StatusWriter[SliceStatus]):
+    """Of a Slice of a DataplaneConfig."""
+
+    kind = SLICES
+    model = SliceStatus
+
+    def _tells_of_routes_alone(self, before: SliceStatus, after: SliceStatus) -> bool:
+        entries = (*before.entries, *after.entries)
+        return before.observed_generation == after.observed_generation and all(
+            "digest" in entry and not entry.get("reason") for entry in entries
+        )
 
 
 def _kept(desired: JsonValue, there: JsonValue) -> JsonValue:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a DataplaneConfig and its RouteSlices to the engine's objects: pure, no I/O.
+"""From a DataplaneConfig and its Slices to the engine's objects: pure, no I/O.
 
 A port is named as what it serves: "namespace/name" of the Interface, or "uplink/" and the name.
 Devices are given as DPDK devargs; the names of virtual devices follow from the port and its
@@ -275,9 +275,8 @@ def _settings(spec: DataplaneConfigSpec) -> Put:
         "icmpPerSecond": ICMP_PER_SECOND,
     }
     # Left out when not given, as everything that an engine of an earlier release would refuse.
-    prefixes = spec.pipeline_prefixes or (spec.pipeline_prefix,)
-    if prefixes[0] is not None:
-        settings["underlayPrefixes"] = [*prefixes]
+    if spec.pipeline_prefixes:
+        settings["underlayPrefixes"] = [*spec.pipeline_prefixes]
         if spec.underlay_source_check is SourceCheck.ENABLED:
             settings["underlaySourceCheck"] = True
     if spec.waiting_packets_per_namespace is not None:
@@ -357,9 +356,10 @@ def routes(part: RouteSlice) -> Put:
         "routes",
         part.metadata.name,
         {
-            "network": part.spec.network,
+            "network": part.network,
             "routes": [
-                [route.prefix, *map(_next_hop, route.next_hops or ())] for route in part.spec.routes
+                [route.prefix, *map(_next_hop, route.next_hops or ())]
+                for route in part.spec.entries
             ],
         },
     )

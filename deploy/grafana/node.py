@@ -297,7 +297,7 @@ _MEMORY = Row(
                 Query(f"headrace_adjacencies{{{_ON}}}", "adjacencies"),
             ],
             "Size of the forwarding tables; a million routes at most. A fall that nobody ordered: "
-            "look at the RouteSlices and the operator.",
+            "look at the Slices and the operator.",
             unit="short",
             span=8,
         ),

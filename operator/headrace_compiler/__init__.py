@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiler: pure functions from objects and allocations to DataplaneConfigs and RouteSlices."""
+"""The compiler: pure functions from objects and allocations to DataplaneConfigs and Slices."""
 
 from .allocations import (
     REST,

@@ -8,21 +8,21 @@ only what came of it.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
-from headrace_api import API_VERSION, Json, slice_name
-from headrace_api.route_slice import NAMESPACE_LABEL, NETWORK_LABEL, VNI_LABEL
+from headrace_api import Json, network_of, slice_name
 
 from .accepted import Accepted
 from .addresses import host_prefix
 from .claims import Owner
 from .core import Core
 from .resolve import Hop
+from .routes import route_slice
 
 #: Whether the object of this kind and key exists and cannot be read.
 Unread = Callable[[str, str], bool]
 
 
 class Carried:
-    """Entries of DataplaneConfigs, and RouteSlices, of what cannot be read."""
+    """Entries of DataplaneConfigs, and Slices, of what cannot be read."""
 
     def __init__(self, core: Core) -> None:
         self.interfaces: dict[str, Accepted] = {}
@@ -30,7 +30,7 @@ class Carried:
         self.networks: defaultdict[str, dict[Owner, Json]] = defaultdict(dict)
         """Network -> Pipeline on a node -> its entry there."""
         self.slices: defaultdict[str, dict[str, Json]] = defaultdict(dict)
-        """Network -> name -> RouteSlice, as the compiler writes it."""
+        """Network -> name -> Slice, as the compiler writes it."""
 
     def take(
         self,
@@ -47,28 +47,21 @@ class Carried:
             self._config(_part(config, "spec"), unread, vnis)
         for item in slices:
             spec, metadata = _part(item, "spec"), _part(item, "metadata")
-            network, number = str(spec["network"]), str(metadata["name"]).rpartition(".")[2]
+            network, number = network_of(spec), str(metadata["name"]).rpartition(".")[2]
             if (
                 unread("VirtualNetwork", network)
-                and vnis.get(network) == spec["vni"]
+                and (vni := vnis.get(network)) is not None
+                and vni == spec.get("vni")
                 and number.isdecimal()
                 and metadata["name"] == slice_name(network, int(number))
             ):
-                namespace, _, name = network.partition("/")
-                self.slices[network][str(metadata["name"])] = {
-                    "apiVersion": API_VERSION,
-                    "kind": "RouteSlice",
-                    "metadata": {
-                        "name": metadata["name"],
-                        "namespace": metadata["namespace"],
-                        "labels": {
-                            NAMESPACE_LABEL: namespace,
-                            NETWORK_LABEL: name,
-                            VNI_LABEL: str(spec["vni"]),
-                        },
-                    },
-                    "spec": spec,
-                }
+                self.slices[network][str(metadata["name"])] = route_slice(
+                    network,
+                    int(number),
+                    vni,
+                    str(metadata["namespace"]),
+                    [*_items(spec, "entries")],
+                )
 
     def _config(self, spec: Json, unread: Unread, vnis: Mapping[str, int]) -> None:
         pipeline = str(spec["pipelineName"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiler: objects in, DataplaneConfigs and RouteSlices out; what did not change is kept.
+"""The compiler: objects in, DataplaneConfigs and Slices out; what did not change is kept.
 
 A flush goes through the dirty owners in a fixed order, whatever the order of the upserts:
 
@@ -46,7 +46,7 @@ class Compilation:
     configs: dict[str, Json]
     """DataplaneConfig objects by name."""
     slices: dict[str, Json]
-    """RouteSlice objects by name."""
+    """Slice objects by name."""
     allocations: Allocations
     problems: tuple[Problem, ...]
     """Sorted."""
@@ -119,7 +119,7 @@ class Compiler:
         self._core.unread.add((kind, key))
 
     def carry(self, configs: Iterable[Json], slices: Iterable[Json]) -> None:
-        """Let what is held go on as it was compiled, by these raw DataplaneConfigs and RouteSlices.
+        """Let what is held go on as it was compiled, by these raw DataplaneConfigs and Slices.
 
         For the time before the first flush, with everything held and upserted.
         """
@@ -226,7 +226,7 @@ class Compiler:
         return bool(self._core.dirty())
 
     def _look_at_dirty(self) -> None:
-        """Steps 2 and 3, and the RouteSlices."""
+        """Steps 2 and 3, and the routes."""
         while self._is_dirty():
             for kind in self._core.kinds.values():
                 self._look_at(kind)
@@ -298,7 +298,7 @@ def start(
     """Flush a Compiler for the first time: what it fails with goes on by what was compiled before.
 
     `made` gives a Compiler with all objects upserted, or held where they are named; again for each
-    attempt. `configs` and `slices` are raw DataplaneConfigs and RouteSlices.
+    attempt. `configs` and `slices` are raw DataplaneConfigs and Slices.
     """
     held: dict[Subject, tuple[Problem, ...]] = {}
     traces: dict[Subject, str] = {}

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from headrace_api import (
-    API_VERSION,
     PIPELINE_LABEL,
-    SEVERAL_UNDERLAY_PREFIXES,
+    DataplaneConfig,
     Json,
     PipelineSpec,
     SourceCheck,
@@ -89,10 +88,7 @@ class Configs:
         members = self._by_age(Interfaces.name, self._interfaces.members[owner])
         networks = self._entries(owner, self._present(owner, members), spec)
         compiled = [self._interfaces.accepted[key].compiled for key in members]
-        several = owner not in self._pipelines.unaware[SEVERAL_UNDERLAY_PREFIXES]
-        return _dataplane_config(
-            owner, spec, prefix, networks, compiled, self._core.namespace, several=several
-        )
+        return _dataplane_config(owner, spec, prefix, networks, compiled, self._core.namespace)
 
     def _present(self, owner: Owner, members: Iterable[str]) -> list[str]:
         """The networks present there: those of its Interfaces, then those that these lead to."""
@@ -186,13 +182,8 @@ def _dataplane_config(
     networks: Sequence[Json],
     interfaces: Sequence[Json],
     namespace: str,
-    *,
-    several: bool,
 ) -> Json:
-    """The object; networks and interfaces come by age.
-
-    `several`: whether the node's agent understands several prefixes.
-    """
+    """The object; networks and interfaces come by age."""
     pipeline, node = owner.key, owner.node
     own = node_address(underlay_prefix)
     body: Json = {
@@ -201,23 +192,20 @@ def _dataplane_config(
         "workers": spec.workers.to_dict(),
         "underlayPrefix": underlay_prefix,
         "underlayAddress": own,
+        "pipelinePrefixes": [*spec.underlay_prefixes],
         "underlaySourceCheck": SourceCheck.ENABLED.value,
         "uplinks": [*_uplinks(spec, node, own)],
         "networks": [*networks],
         "interfaces": [*interfaces],
     }
-    if several:
-        body["pipelinePrefixes"] = [*spec.underlay_prefixes]
-    else:
-        body["pipelinePrefix"] = spec.underlay_prefixes[0]
     waiting = spec.limits.waiting_packets_per_namespace
     if waiting is not None:
         body["waitingPacketsPerNamespace"] = waiting
     if spec.hugepages:
         body["hugepages"] = spec.hugepages.to_dict()
     return {
-        "apiVersion": API_VERSION,
-        "kind": "DataplaneConfig",
+        "apiVersion": DataplaneConfig.version(),
+        "kind": DataplaneConfig.kind_name(),
         "metadata": {
             "name": config_name(pipeline, node),
             "namespace": namespace,

@@ -21,7 +21,7 @@ class Changes:
     configs: dict[str, Json | None] = field(default_factory=dict)
     """DataplaneConfig objects by name."""
     slices: dict[str, Json | None] = field(default_factory=dict)
-    """RouteSlice objects by name."""
+    """Slice objects by name."""
     vnis: dict[str, int | None] = field(default_factory=dict)
     """Network -> VNI."""
     nodes: dict[tuple[str, str], NodeAllocation | None] = field(default_factory=dict)

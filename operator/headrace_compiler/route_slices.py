@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The RouteSlices: routes of all networks, without next hops on nodes that are dead."""
+"""The Slices with the routes of all networks, without next hops on nodes that are dead."""
 
 from collections.abc import Set
 

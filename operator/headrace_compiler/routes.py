@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The routes of one network, and their places in RouteSlices of at most 256 each.
+"""The routes of one network, and their places in Slices of at most 256 each.
 
 A route stays in its slice for as long as it exists, so that one change rewrites one slice
 (the EndpointSlice pattern). The routes of one Interface are put together where there is room.
@@ -8,12 +8,14 @@ A route stays in its slice for as long as it exists, so that one change rewrites
 from collections.abc import Iterable, Mapping, Set
 from typing import NamedTuple
 
-from headrace_api import API_VERSION, Json, slice_name
-from headrace_api.route_slice import (
+from pydantic import JsonValue
+
+from headrace_api import Json, Slice, SliceType, VirtualNetwork, slice_name
+from headrace_api.slice import (
     NAMESPACE_LABEL,
     NETWORK_LABEL,
     ROUTE_NEXT_HOPS,
-    SLICE_ROUTES,
+    SLICE_ENTRIES,
     VNI_LABEL,
 )
 
@@ -179,7 +181,7 @@ class RouteTable:
         )
 
     def slice(self, number: int, vni: int, namespace: str, unreachable: Set[int]) -> Json | None:
-        """The RouteSlice object; None when there is no such slice any more.
+        """The Slice object; None when there is no such slice any more.
 
         `unreachable` are node numbers: next hops there are left out where others remain.
         """
@@ -197,22 +199,12 @@ class RouteTable:
             items.append(_route(prefix, tuple(sorted(taken))))
         if crowded:
             self._crowded[number] = tuple(crowded)
-        owner, _, name = self.network.partition("/")
-        return {
-            "apiVersion": API_VERSION,
-            "kind": "RouteSlice",
-            "metadata": {
-                "name": slice_name(self.network, number),
-                "namespace": namespace,
-                "labels": {NAMESPACE_LABEL: owner, NETWORK_LABEL: name, VNI_LABEL: str(vni)},
-            },
-            "spec": {"network": self.network, "vni": vni, "routes": [*items]},
-        }
+        return route_slice(self.network, number, vni, namespace, [*items])
 
     def _room(self, wanted: int, home: int | None) -> int:
         """The slice for so many new routes: the preferred one, or the lowest that has room."""
         for number in ([] if home is None else [home]) + sorted(self._roomy):
-            if number in self._roomy and len(self._slices[number]) + wanted <= SLICE_ROUTES:
+            if number in self._roomy and len(self._slices[number]) + wanted <= SLICE_ENTRIES:
                 return number
         number = 0
         while number in self._slices:
@@ -223,7 +215,7 @@ class RouteTable:
         members = self._slices.setdefault(number, set())
         members.add(prefix)
         self._routes[prefix] = Route(prefix, number)
-        if len(members) < SLICE_ROUTES:
+        if len(members) < SLICE_ENTRIES:
             self._roomy.add(number)
         else:
             self._roomy.discard(number)
@@ -237,6 +229,28 @@ class RouteTable:
         if not members:
             del self._slices[number]
             self._roomy.discard(number)
+
+
+def route_slice(
+    network: str, number: int, vni: int, namespace: str, entries: list[JsonValue]
+) -> Json:
+    """The Slice object with these routes of the network; `namespace` is the object's own."""
+    owner, _, name = network.partition("/")
+    return {
+        "apiVersion": Slice.version(),
+        "kind": Slice.kind_name(),
+        "metadata": {
+            "name": slice_name(network, number),
+            "namespace": namespace,
+            "labels": {NAMESPACE_LABEL: owner, NETWORK_LABEL: name, VNI_LABEL: str(vni)},
+        },
+        "spec": {
+            "type": SliceType.ROUTES.value,
+            "owner": {"kind": VirtualNetwork.__name__, "namespace": owner, "name": name},
+            "vni": vni,
+            "entries": entries,
+        },
+    }
 
 
 def _reachable(hops: Hops, unreachable: Set[int]) -> Hops:

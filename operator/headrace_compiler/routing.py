@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The routes of all networks: who names whom, and the RouteSlices that come of it."""
+"""The routes of all networks: who names whom, and the Slices that come of it."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -117,7 +117,7 @@ class Routing:
         return table.placement() if table else {}
 
     def slices(self) -> dict[str, Json]:
-        """All RouteSlices by name, sorted by network and number."""
+        """All Slices by name, sorted by network and number."""
         return {
             slice_name(network, number): self._slices[network][number]
             for network in sorted(self._slices)
@@ -294,6 +294,6 @@ def _closure(start: Iterable[str], edges: Callable[[str], Iterable[str]]) -> set
 
 
 def _hops(item: Json) -> Iterable[Json]:
-    """The next hops of a RouteSlice as the compiler writes it."""
+    """The next hops of a Slice of routes as the compiler writes it."""
     spec = cast(dict[str, Any], item["spec"])
-    return (hop for route in spec.get("routes", ()) for hop in route.get("nextHops", ()))
+    return (hop for route in spec.get("entries", ()) for hop in route.get("nextHops", ()))

@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """What agents report of their nodes, as far as it is about what their DataplaneConfigs hold now.
 
-A report is about the generation that it names. What has not changed since that generation it is
-about as well, so a neighbour's change takes nobody's report away, and what has changed is not known
-until the agent has observed it.
+A report is about the generation that it names, of the DataplaneConfig or of one of its Slices. What
+has not changed since that generation it is about as well, so a neighbour's change takes nobody's
+report away, and what has changed is not known until the agent has observed it.
 """
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-from headrace_api import Json
+from headrace_api import LISTS, Json, assembled, entry_key, list_of, slices_named
+from headrace_api.raw import items, mapping, number, part, text
 
 from . import objects
 from .render import NetworkReport, Report, interface_reports, network_reports, not_forwarding
-from .render.raw import items, key_of, mapping, number, part, text
 from .work import Work
 
 #: Seconds that an agent may be behind a DataplaneConfig that goes on changing.
 REPORT_TIMEOUT = 10.0
 
+_NONE: Mapping[str, Json] = {}
 _NO_CONFIG = "it has no DataplaneConfig yet"
 _BEHIND = "its agent has not taken the newest configuration"
 
@@ -32,28 +34,35 @@ class ReportChanges:
     networks: frozenset[str] = frozenset()
 
 
-@dataclass(slots=True)
-class _Observed:
-    """What is known of one DataplaneConfig and its agent."""
+class _Revision(NamedTuple):
+    """A generation of one object."""
 
     uid: str
     generation: int
+
+
+@dataclass(slots=True)
+class _Observed:
+    """What is known of one DataplaneConfig with its Slices, and of its agent."""
+
     node: str
     rest: Json
-    """Of the spec, all but Interfaces and networks."""
+    """Of the spec, all but Interfaces and networks, and where they are."""
     entries: Mapping[str, Mapping[str, Json]]
     """`interfaces` and `networks` of the spec, by key."""
-    since: dict[tuple[str, str], int] = field(default_factory=dict)
-    """What the agent has not observed as it is -> the generation that made it so."""
-    behind: tuple[int, float] | None = None
-    """The first generation that the agent has not observed, and since when."""
+    revisions: Mapping[str, _Revision]
+    """By the Slice's name; "": of the DataplaneConfig."""
+    since: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
+    """What the agent has not observed as it is -> the object and its generation that made it so."""
+    behind: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Object -> its first generation that the agent has not observed, and since when."""
     interfaces: dict[str, Report] = field(default_factory=dict)
-    networks: Mapping[str, NetworkReport] | None = None
+    networks: dict[str, NetworkReport] = field(default_factory=dict)
     not_forwarding: str | None = _NO_CONFIG
 
 
 _REST = ("", "")
-_LISTS = ("interfaces", "networks")
+_LISTS = tuple(LISTS.values())
 
 
 class Agents:
@@ -63,22 +72,45 @@ class Agents:
         self._clock = clock
         self._observed: dict[Work, _Observed] = {}
 
-    def observe(self, work: Work, config: Json | None) -> ReportChanges:
-        """Take note of a DataplaneConfig as it is now; None: it is gone."""
+    def observe(
+        self, work: Work, config: Json | None, slices: Mapping[str, Json] = _NONE
+    ) -> ReportChanges:
+        """Take note of a DataplaneConfig and its Slices (by name) as they are; None: it is gone."""
         before = self._observed.pop(work, None)
         if config is None:
             if before is None:
                 return ReportChanges()
-            return ReportChanges(*(frozenset(before.entries[name]) for name in _LISTS))
-        after = self._observed[work] = _note(config, before)
-        observed = number(part(config, "status").get("observedGeneration"))
-        after.since = {what: since for what, since in after.since.items() if since > observed}
-        if observed < objects.generation(config):
-            if not after.behind or observed >= after.behind[0]:
-                after.behind = observed + 1, self._clock()
-        else:
-            after.behind = None
+            return ReportChanges(
+                interfaces=frozenset(before.entries["interfaces"]),
+                networks=frozenset(before.entries["networks"]),
+            )
+        objects_of = {
+            "": config,
+            **{name: slices[name] for name in slices_named(config) if name in slices},
+        }
+        after = self._observed[work] = _note(config, objects_of, before)
+        observed = {
+            name: number(part(item, "status").get("observedGeneration"))
+            for name, item in objects_of.items()
+        }
+        after.since = {
+            what: (name, since)
+            for what, (name, since) in after.since.items()
+            if since > observed[name]
+        }
+        after.behind = {
+            name: (observed[name] + 1, self._clock())
+            if name not in after.behind or observed[name] >= after.behind[name][0]
+            else after.behind[name]
+            for name, revision in after.revisions.items()
+            if observed[name] < revision.generation
+        }
         return _changes(before, after)
+
+    def is_behind(self, config: Work) -> bool:
+        """Whether the agent has not observed all of it."""
+        known = self._observed.get(config)
+        return known is None or bool(known.behind)
 
     def interface(self, config: Work, interface: str) -> Report:
         """What the agent reports of an Interface."""
@@ -113,53 +145,77 @@ class Agents:
             or _REST in known.since
         ):
             return None
-        return max(known.behind[1] + REPORT_TIMEOUT - self._clock(), 0.0)
+        return max(_first(known) + REPORT_TIMEOUT - self._clock(), 0.0)
 
     def _is_late(self, known: _Observed) -> bool:
-        return known.behind is not None and self._clock() >= known.behind[1] + REPORT_TIMEOUT
+        return bool(known.behind) and self._clock() >= _first(known) + REPORT_TIMEOUT
 
 
-def _note(config: Json, before: _Observed | None) -> _Observed:
-    if before and before.uid != objects.uid(config):
+def _first(known: _Observed) -> float:
+    """Since when the agent has not observed what it has been given."""
+    return min(since for _, since in known.behind.values())
+
+
+def _note(config: Json, objects_of: Mapping[str, Json], before: _Observed | None) -> _Observed:
+    """What is known of it now; `objects_of` are it ("") and its Slices that are there."""
+    revisions = {
+        name: _Revision(objects.uid(item), objects.generation(item))
+        for name, item in objects_of.items()
+    }
+    if before and before.revisions[""].uid != revisions[""].uid:
         before = None
-    if before and before.generation == objects.generation(config):
+    whole = assembled(config, objects_of)
+    if before and before.revisions == revisions:
         after = replace(before)
     else:
-        after = _read(config, before)
-    after.interfaces = interface_reports(config)
-    after.networks = network_reports(config)
+        after = _read(whole, objects_of, revisions, before)
+    after.interfaces = interface_reports(whole)
+    after.networks = network_reports(whole)
     after.not_forwarding = not_forwarding(config)
     return after
 
 
-def _read(config: Json, before: _Observed | None) -> _Observed:
-    spec = part(config, "spec")
+def _read(
+    whole: Json,
+    objects_of: Mapping[str, Json],
+    revisions: Mapping[str, _Revision],
+    before: _Observed | None,
+) -> _Observed:
+    spec = part(whole, "spec")
     entries = {
-        name: {key_of({"metadata": each}): each for each in map(mapping, items(spec.get(name)))}
-        for name in _LISTS
+        name: {entry_key(each): mapping(each) for each in items(spec.get(name))} for name in _LISTS
     }
-    generation = objects.generation(config)
+    where = {
+        (list_of(item), entry_key(each)): name
+        for name, item in objects_of.items()
+        for each in items(part(item, "spec").get("entries"))
+    }
     after = _Observed(
-        uid=objects.uid(config),
-        generation=generation,
         node=text(spec.get("nodeName")),
-        rest={name: value for name, value in spec.items() if name not in _LISTS},
+        rest={name: value for name, value in spec.items() if name not in (*_LISTS, "slices")},
         entries=entries,
-        behind=before.behind if before else None,
+        revisions=revisions,
+        behind=before.behind if before else {},
     )
+
+    def made(what: tuple[str, str]) -> tuple[str, int]:
+        """The object that has it, and its generation."""
+        name = where.get(what, "")
+        return name, revisions[name].generation
+
     if before:
-        after.since = {
-            (name, key): since
-            for (name, key), since in before.since.items()
-            if (name, key) == _REST or key in entries[name]
-        }
+        for what, (name, since) in before.since.items():
+            if what == _REST or what[1] in entries[what[0]]:
+                # One that was made anew counts anew.
+                same = name in revisions and before.revisions[name].uid == revisions[name].uid
+                after.since[what] = (name, since) if same else made(what)
     if not before or before.rest != after.rest:
-        after.since[_REST] = generation
+        after.since[_REST] = made(_REST)
     for name in _LISTS:
         known = before.entries[name] if before else {}
         for key, entry in entries[name].items():
             if known.get(key) != entry:
-                after.since[name, key] = generation
+                after.since[name, key] = made((name, key))
     return after
 
 
@@ -191,8 +247,5 @@ def _of_interface(known: _Observed, interface: str) -> Report:
 def _of_network(known: _Observed, network: str) -> NetworkReport | str:
     if ("networks", network) in known.since or network not in known.entries["networks"]:
         return _BEHIND
-    if known.networks is None:
-        # Its agent cannot tell: what it has observed is in its engine, if that runs.
-        return known.not_forwarding or NetworkReport(None)
     found = known.networks.get(network)
     return found or known.not_forwarding or "its agent has not reported it yet"

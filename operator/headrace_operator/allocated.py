@@ -21,8 +21,8 @@ class Allocated:
         self.nodes: dict[str, dict[str, NodeAllocation]] = {}
         """Pipeline -> node -> what it has there."""
         self.interfaces: dict[str, InterfaceAllocation] = {}
-        # Underlay address -> the DataplaneConfig that gives it out.
-        self._configs: dict[str, Work] = {}
+        # Underlay address -> the DataplaneConfig that gives it out, and the Interface that has it.
+        self._holders: dict[str, tuple[Work, str]] = {}
 
     def load(self, found: Allocations) -> None:
         """Take everything that a first compilation has given out."""
@@ -47,18 +47,18 @@ class Allocated:
             *(Work(INTERFACES, key) for key in changes.interfaces),
         }
 
-    def configs(self, addresses: Iterable[str]) -> Iterable[Work]:
-        """The DataplaneConfigs that give out these underlay addresses."""
-        return (self._configs[address] for address in addresses if address in self._configs)
+    def holders(self, addresses: Iterable[str]) -> Iterable[tuple[Work, str]]:
+        """The DataplaneConfigs that give out these underlay addresses, and to which Interfaces."""
+        return (self._holders[address] for address in addresses if address in self._holders)
 
     def _put_interfaces(self, records: Mapping[str, InterfaceAllocation | None]) -> None:
         for key in records:
             before = self.interfaces.pop(key, None)
             if before and before.underlay_address:
-                self._configs.pop(before.underlay_address, None)
+                self._holders.pop(before.underlay_address, None)
         # Only now: what one gave back another may have.
         for key, record in records.items():
             put(self.interfaces, key, record)
             if record and record.underlay_address and record.node:
                 config = config_of(self._namespace, (record.pipeline, record.node))
-                self._configs[record.underlay_address] = config
+                self._holders[record.underlay_address] = config, key

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from headrace_api import Json
+from headrace_api.raw import part
 from headrace_kube import Kind
 
 from . import objects
-from .render.raw import part
 
 #: (kind, key, object before, object now): called whenever one of them is replaced.
 Changed = Callable[[Kind, str, Json | None, Json | None], None]
@@ -96,6 +96,14 @@ class Cache:
         shelf.gone = {key: version for key, version in shelf.gone.items() if version > listed}
         shelf.listed = listed
         return news + len(missing)
+
+    def clear(self, kind: Kind) -> int:
+        """Take that there is no such kind any more; returns how many objects were news."""
+        shelf = self._shelves[kind]
+        missing = [*shelf.items]
+        for key in missing:
+            self._changed(kind, key, shelf.items.pop(key), None)
+        return len(missing)
 
     def _set(self, kind: Kind, key: str, held: Json | None, item: Json) -> None:
         shelf = self._shelves[kind]

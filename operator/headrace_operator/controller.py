@@ -13,8 +13,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from headrace_api import Json, Problem
+from headrace_api.raw import part
 from headrace_compiler import REST, Changes, Rest
-from headrace_kube import DATAPLANE_CONFIGS, NODES, PIPELINES, ROUTE_SLICES, Kind
+from headrace_kube import DATAPLANE_CONFIGS, NODES, PIPELINES, SLICES, Kind
 
 from . import objects
 from .cache import Cache
@@ -24,7 +25,6 @@ from .liveness import Liveness, PipelineNode
 from .liveness import State as NodeState
 from .metrics import Metrics
 from .render import Settings, Transition, withdrawn_nodes
-from .render.raw import part
 from .work import Queue, Work, config_of
 
 #: Seconds between two looks at what rests.
@@ -66,6 +66,11 @@ class Controller:
                 for node in withdrawn_nodes(item)
             }
             self.liveness.resume(withdrawn)
+            self._state.progress.former.load()
+            self._state.progress.sharding.load(
+                (item for _, item in self.cache.all(DATAPLANE_CONFIGS)),
+                {objects.name_of(key)[1]: item for key, item in self.cache.all(SLICES)},
+            )
             self._state.progress.states = dict.fromkeys(withdrawn, NodeState.NODE_UNREACHABLE)
             changes = await self._start(withdrawn, resting)
             for kind, handler in self._handlers.items():
@@ -88,7 +93,12 @@ class Controller:
         inputs = {kind: each for kind, each in self._handlers.items() if isinstance(each, Input)}
         reads = {kind: each.read for kind, each in inputs.items()}
         changes, models = await asyncio.to_thread(
-            self._state.observed.start, self.cache, reads, withdrawn, resting
+            self._state.observed.start,
+            self.cache,
+            self._state.progress.former,
+            reads,
+            withdrawn,
+            resting,
         )
         self._state.allocated.load(self._state.observed.compiler.allocations())
         self._state.dataplanes.load_ports()
@@ -121,6 +131,11 @@ class Controller:
         """What nobody gets yet."""
         return self._state.observed.compiler.resting()
 
+    @property
+    def copies(self) -> bool:
+        """Whether there are copies for agents of the release before."""
+        return not self._state.progress.former.is_gone
+
     def judge_nodes(self) -> None:
         """Ask who lives: whoever has turned is compiled, and statuses tell of it."""
         states = self.liveness.judge(
@@ -151,7 +166,7 @@ class Controller:
             _log.error("%s %s cannot be compiled and stays as it was:\n%s", name, key, trace)
         touched, self._state.observed.touched = self._state.observed.touched, set()
         about: set[str] = set()
-        for kind, found in ((DATAPLANE_CONFIGS, changes.configs), (ROUTE_SLICES, changes.slices)):
+        for kind, found in ((DATAPLANE_CONFIGS, changes.configs), (SLICES, changes.slices)):
             for name, item in found.items():
                 work = Work(kind, f"{self._state.namespace}/{name}")
                 about |= self._state.progress.desire(work, item)

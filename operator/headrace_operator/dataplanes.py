@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from headrace_api import PIPELINE_LABEL, Json, Pipeline, Problem, digest
+from headrace_api.raw import number, part
 from headrace_kube import DAEMON_SETS, PIPELINES
 
 from . import objects
@@ -12,7 +13,6 @@ from .cache import Cache
 from .desired import Desired
 from .ports import COUNT, Ports, port_in_use
 from .render import Settings, daemon_sets
-from .render.raw import number, part
 from .work import Work
 
 HASH = "headrace.dev/template-hash"

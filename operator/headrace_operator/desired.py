@@ -4,9 +4,9 @@
 from collections.abc import Callable
 
 from headrace_api import Json
+from headrace_api.raw import part
 
 from . import objects
-from .render.raw import part
 from .work import Work
 
 _LABELS: Json = {

@@ -8,9 +8,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from headrace_api import Json
+from headrace_api.raw import number, part, text
 from headrace_kube import LEASES, Kube, KubeError
-
-from .render.raw import number, part, text
 
 NAME = "headrace-operator"
 #: Seconds after which a Lease that nobody renews is free.

@@ -8,12 +8,12 @@ import uuid
 from datetime import UTC, datetime
 
 from headrace_api import Json
+from headrace_api.raw import part, text
 from headrace_kube import EVENTS, Kube, KubeError
 
 from . import objects
 from .metrics import Metrics
 from .render import Transition
-from .render.raw import part, text
 
 _CONTROLLER = "headrace.dev/operator"
 #: Events at once, and events a second in the long run; the rest is dropped.

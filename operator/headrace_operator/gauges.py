@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 from prometheus_client.core import Metric
 
 from headrace_api import Json, Problem
-from headrace_kube import INTERFACES, PIPELINES, Kind
+from headrace_api.raw import number, part
+from headrace_kube import FORMER, INTERFACES, PIPELINES, Kind
 
 from . import objects
 from .cache import Cache
 from .kinds import WITHOUT_POD
 from .metrics import gauges
 from .progress import Progress
-from .render.raw import number, part
 from .work import Queue, Work
 
 
@@ -44,7 +44,9 @@ class Gauges:
         """All of them."""
         count = gauges("objects", "Objects known.", ("kind",))
         for kind in self._cache.kinds:
-            count.add_metric((kind.name,), self._cache.count(kind))
+            # A copy has the kind's name of what it is a copy of.
+            if kind not in FORMER:
+                count.add_metric((kind.name,), self._cache.count(kind))
         yield count
 
         found = dict(self._problems())

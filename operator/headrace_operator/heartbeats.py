@@ -12,12 +12,12 @@ import random
 from collections.abc import Callable
 
 from headrace_api import PIPELINE_LABEL, Json, config_name
+from headrace_api.raw import part, text
 from headrace_kube import LEASES, Kube, KubeError
 
 from . import objects
 from .liveness import Liveness, PipelineNode
 from .metrics import Metrics
-from .render.raw import part, text
 
 #: Looks in the time after which a Lease is stale.
 _LOOKS = 8

@@ -18,7 +18,7 @@ from prometheus_client.core import Metric
 
 from headrace_api import SYSTEM_NAMESPACE, Json
 from headrace_http import Certificate
-from headrace_kube import CONFIG_MAPS, Kind, Kube, KubeError, Readers
+from headrace_kube import CONFIG_MAPS, FORMER, Kind, Kube, KubeError, Readers
 
 from . import logs, objects
 from .controller import Controller
@@ -191,7 +191,9 @@ class _Replica:
             group.create_task(self._election.renew())
             (owner,) = self._election.owners
             controller = Controller(self._namespace, self._settings, owner, self._metrics)
-            kinds = dict.fromkeys(INPUTS, "") | dict.fromkeys(OUTPUTS, self._namespace)
+            former = await self._former()
+            outputs = [kind for kind in OUTPUTS if kind not in FORMER]
+            kinds = dict.fromkeys(INPUTS, "") | dict.fromkeys((*outputs, *former), self._namespace)
             resync = self._resync = Resync(
                 self._kube,
                 controller.cache,
@@ -222,7 +224,8 @@ class _Replica:
             gc.enable()
             self._watches = [
                 Watch(INPUTS, None, feed),
-                Watch(OUTPUTS, self._namespace, feed),
+                Watch(outputs, self._namespace, feed),
+                *([Watch(former, self._namespace, feed)] if former else []),
             ]
             for watch in self._watches:
                 watch.start()
@@ -250,6 +253,8 @@ class _Replica:
             tasks = (controller.run, controller.release, resync.run, events.run, writer.run)
             for task in (*tasks, heartbeats.run, keeper.run):
                 group.create_task(task())
+            if former:
+                group.create_task(self._end_copying(controller, resync))
 
     async def _owner(self) -> Json:
         """The ConfigMap with which everything goes."""
@@ -268,6 +273,30 @@ class _Replica:
                 else:
                     _log.warning("ConfigMap %s: %s", self._settings.owner, error)
                 await asyncio.sleep(RETRY)
+
+    async def _end_copying(self, controller: Controller, resync: Resync) -> None:
+        """Wait until there are no copies for the release before, and follow them no more."""
+        while controller.copies:
+            await asyncio.sleep(RETRY)
+        (watch,) = (each for each in self._watches if FORMER[0] in each.kinds)
+        self._watches.remove(watch)
+        await asyncio.to_thread(watch.stop)
+        for kind in watch.kinds:
+            resync.forget(kind)
+        _log.info("nothing is copied for dataplanes of release 0.2 any more")
+
+    async def _former(self) -> tuple[Kind, ...]:
+        """The kinds of the release before, where it has left something."""
+        return FORMER if [kind for kind in FORMER if await self._is_there(kind)] else ()
+
+    async def _is_there(self, kind: Kind) -> bool:
+        """Whether there is something of the kind, which the API server may not have."""
+        try:
+            async for page in self._kube.pages(kind, self._namespace):
+                return bool(page.items)
+        except KubeError as error:
+            return not error.absent
+        return False
 
     def _reference(self, owner: Json) -> Json:
         """The ownerReference to it."""

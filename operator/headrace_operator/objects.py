@@ -10,8 +10,7 @@ from headrace_api.pod import (
     MIRROR_ANNOTATION,
     NETWORKS_ANNOTATION,
 )
-
-from .render.raw import items, mapping, number, part, text
+from headrace_api.raw import items, mapping, number, part, text
 
 #: Says whose an object is: nothing without it is ever deleted.
 MANAGED_BY = "app.kubernetes.io/managed-by"

@@ -9,16 +9,15 @@ from headrace_api import Json, Object, Pipeline, Problem
 from headrace_compiler import Changes, Compiler, Rest, Subject
 from headrace_compiler import start as start_compiler
 from headrace_kube import (
-    DATAPLANE_CONFIGS,
     INTERFACES,
     PIPELINES,
     PODS,
-    ROUTE_SLICES,
     VIRTUAL_NETWORKS,
     Kind,
 )
 
 from .cache import Cache
+from .former import Former
 from .liveness import PipelineNode
 from .render import load_allocations
 from .work import Work
@@ -87,6 +86,7 @@ class Observed:
     def start(
         self,
         cache: Cache,
+        former: Former,
         reads: Mapping[Kind, Read],
         withdrawn: Set[PipelineNode],
         resting: Iterable[Rest],
@@ -101,7 +101,7 @@ class Observed:
         def held(kind: Kind) -> list[Json]:
             return [item for _, item in cache.all(kind)]
 
-        configs, slices = held(DATAPLANE_CONFIGS), held(ROUTE_SLICES)
+        configs, slices = former.compiled()
         models: list[tuple[Kind, Object]] = []
         invalid: dict[Subject, tuple[Problem, ...]] = {}
         for kind, read in reads.items():

@@ -26,9 +26,9 @@ from headrace_api.pod import (
     STATIC_POD_ANNOTATION,
     PodNetworksError,
 )
+from headrace_api.raw import items, mapping, part, text
 
 from . import objects
-from .render.raw import items, mapping, part, text
 
 _LABEL_LENGTH = 63
 

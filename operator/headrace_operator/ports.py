@@ -4,8 +4,7 @@
 from collections.abc import Iterable
 
 from headrace_api import Json
-
-from .render.raw import items, mapping, number, part, text
+from headrace_api.raw import items, mapping, number, part, text
 
 #: How many ports there are, from the first.
 COUNT = 100

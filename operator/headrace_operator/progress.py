@@ -7,22 +7,35 @@ not written, or written and not reported, is said to be so.
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from pydantic import JsonValue
 
-from headrace_api import ConditionStatus, Json, slice_revision
+from headrace_api import (
+    LISTS,
+    ConditionStatus,
+    Json,
+    config_of_slice,
+    entry_key,
+    list_of,
+    network_of,
+    slice_revision,
+    slices_named,
+)
+from headrace_api.raw import items, mapping, part, text
 from headrace_compiler import InterfaceAllocation
-from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES
+from headrace_kube import DATAPLANE_CONFIGS, FORMER_CONFIGS, FORMER_SLICES, SLICES
 
 from . import objects
 from .agents import REPORT_TIMEOUT, Agents, ReportChanges
 from .cache import Cache
 from .desired import Desired
+from .former import Former, seen
 from .liveness import PipelineNode, State
 from .render import NetworkProgress, Report, Verdict, unreachable, unwritten
-from .render.raw import items, key_of, mapping, number, part, text
 from .route_digests import RouteDigests
+from .sharding import Sharding
+from .upgrade.convert import reverted
 from .work import Work, config_of
 
 #: When what is right now will be replaced: not yet.
@@ -30,7 +43,7 @@ _NOW = float("inf")
 
 
 class Progress:
-    """DataplaneConfigs and RouteSlices on their way, and the agents that follow them."""
+    """DataplaneConfigs and Slices on their way, and the agents that follow them."""
 
     def __init__(
         self,
@@ -41,6 +54,8 @@ class Progress:
     ) -> None:
         """`namespace` is that of the outputs, `clock` any steady clock, in seconds."""
         self.agents = Agents(clock)
+        self.former = Former(cache)
+        self.sharding = Sharding()
         self.states: Mapping[PipelineNode, State] = {}
         """What is known of whoever is not alive."""
         self._clock = clock
@@ -50,6 +65,7 @@ class Progress:
         self._routes = RouteDigests(REPORT_TIMEOUT, clock)
         # Desired outputs that the API server does not hold as they are desired.
         self._unwritten: set[Work] = set()
+        self._copied_slices: set[Work] = set()
         # Network -> desired objects that have it.
         self._slices: defaultdict[str, set[Work]] = defaultdict(set)
         self._configs: defaultdict[str, set[Work]] = defaultdict(set)
@@ -59,29 +75,91 @@ class Progress:
     # What happens
 
     def desire(self, work: Work, item: Json | None) -> frozenset[str]:
-        """Desire a compiled output so; returns the networks that it has or had."""
+        """Desire a compiled output so, whole; returns the networks that it has or had."""
         had, has = self.networks_in(work), _networks(item)
-        if item is None:
-            self._desired.put(work, None)
-        else:
-            self._desired.put_owned(work, item)
-        self._unwritten.discard(work)
-        index = self._slices if work.kind is ROUTE_SLICES else self._configs
+        if copy := self.former.copy(work):
+            self._copy(copy, item)
+        if work.kind is DATAPLANE_CONFIGS:
+            namespace, name = objects.name_of(work.key)
+            item, slices = self.sharding.spread(name, item)
+            for each, found in slices.items():
+                self._put(Work(SLICES, f"{namespace}/{each}"), found)
+        self._put(work, item)
+        index = self._slices if work.kind is SLICES else self._configs
         for network in had - has:
             index[network].discard(work)
-            if work.kind is ROUTE_SLICES:
+            if work.kind is SLICES:
                 self._routes.put(network, objects.name_of(work.key)[1], None)
         for network in has:
             index[network].add(work)
-        self._compare(work, self._cache.get(work.kind, work.key))
         return had | has
+
+    def _put(self, work: Work, item: Json | None) -> None:
+        if item is None:
+            self._desired.put(work, None)
+        elif part(self._desired.get(work), "spec") != part(item, "spec"):
+            self._desired.put_owned(work, item)
+        self._unwritten.discard(work)
+        self._compare(work, self._cache.get(work.kind, work.key))
+
+    def _copy(self, copy: Work, item: Json | None) -> None:
+        copied = reverted(item) if item else None
+        if copied is None:
+            self._desired.put(copy, None)
+        else:
+            self._desired.put_owned(copy, copied)
+        self._unwritten.discard(copy)
+        if copy.kind is FORMER_SLICES:
+            (self._copied_slices.add if copied else self._copied_slices.discard)(copy)
+        else:
+            self._compare(copy, self._cache.get(copy.kind, copy.key))
 
     def observe(self, work: Work, found: Json | None) -> ReportChanges:
         """Take an output as the API server holds it; returns of whom something else is reported."""
         self._compare(work, found)
-        if work.kind is DATAPLANE_CONFIGS:
-            return self.agents.observe(work, found)
-        return ReportChanges(networks=_networks(found) or self.networks_in(work))
+        config = self._config_of(work, found)
+        if config is None:
+            return ReportChanges(networks=_networks(found) or self.networks_in(work))
+        if self.former.follows(config) is not (work.kind is FORMER_CONFIGS):
+            return ReportChanges()
+        return self._observe(config)
+
+    def _observe(self, config: Work) -> ReportChanges:
+        """Take a DataplaneConfig, or its copy, as it is now."""
+        if copy := self.former.copy(config):
+            found = self._cache.get(copy.kind, copy.key)
+            return self.agents.observe(config, seen(found) if found else None)
+        found = self._cache.get(config.kind, config.key)
+        slices = ((name, self._slice_there(config, name)) for name in slices_named(found or {}))
+        return self.agents.observe(config, found, {name: each for name, each in slices if each})
+
+    def _slice_there(self, config: Work, name: str) -> Json | None:
+        return self._cache.get(SLICES, self._slice(config, name).key)
+
+    def _slice(self, config: Work, name: str) -> Work:
+        """The Slice of this name beside the DataplaneConfig."""
+        namespace, _ = objects.name_of(config.key)
+        return Work(SLICES, f"{namespace}/{name}")
+
+    def _config_of(self, work: Work, found: Json | None) -> Work | None:
+        """The DataplaneConfig of which an output is all or a part; None: of none."""
+        if work.kind is not SLICES:
+            return work._replace(kind=DATAPLANE_CONFIGS)
+        name = config_of_slice(found or self._desired.get(work) or {})
+        return Work(DATAPLANE_CONFIGS, f"{objects.name_of(work.key)[0]}/{name}") if name else None
+
+    def retire(self, config: Work) -> ReportChanges:
+        """The agent of a DataplaneConfig is of this release, or nothing is copied for it.
+
+        Returns of whom something else is reported.
+        """
+        self.former.retire(config)
+        # Also what is not there (yet): it would be written.
+        self._copy(config._replace(kind=FORMER_CONFIGS), None)
+        if self.former.is_over:
+            for copy in tuple(self._copied_slices):
+                self._copy(copy, None)
+        return self._observe(config)
 
     def applied(self, work: Work) -> None:
         """Take note that an output was written."""
@@ -103,12 +181,12 @@ class Progress:
             self._unwritten.discard(work)
         else:
             self._unwritten.add(work)
-        if work.kind is ROUTE_SLICES:
+        if work.kind is SLICES:
             name = objects.name_of(work.key)[1]
             revision = None
             if found:
                 revision = slice_revision(name, objects.uid(found), objects.generation(found))
-            for network in _networks(desired):
+            if network := network_of(part(desired, "spec")):
                 self._routes.put(network, name, revision)
 
     # How far it has come
@@ -192,9 +270,9 @@ class Progress:
 
         What an engine refuses of one tenant's network holds nobody else up.
         """
-        return all(
-            number(part(item, "status").get("observedGeneration")) >= objects.generation(item)
-            for _, item in self._cache.all(DATAPLANE_CONFIGS)
+        return not any(
+            self.agents.is_behind(Work(DATAPLANE_CONFIGS, key))
+            for key, _ in self._cache.all(DATAPLANE_CONFIGS)
         ) and all(map(self._is_everywhere, networks))
 
     def _is_everywhere(self, network: str) -> bool:
@@ -203,36 +281,70 @@ class Progress:
 
     def networks_in(self, work: Work) -> frozenset[str]:
         """The networks of a desired output."""
-        return _networks(self._desired.get(work))
+        return self._entries_in(work, "networks") or _networks(self._desired.get(work))
+
+    def interfaces_in(self, work: Work) -> frozenset[str]:
+        """The Interfaces of a desired output."""
+        return self._entries_in(work, "interfaces")
+
+    def _entries_in(self, work: Work, name: str) -> frozenset[str]:
+        """What a list of a DataplaneConfig, or of a Slice of it, is about."""
+        if work.kind is SLICES:
+            desired = self._desired.get(work) or {}
+            return frozenset(_entries(desired, name)) if list_of(desired) == name else frozenset()
+        return frozenset(self.sharding.entries(objects.name_of(work.key)[1], name))
+
+    def parts(self, config: Work) -> Iterator[Work]:
+        """The desired Slices of a DataplaneConfig."""
+        names = self.sharding.slices(objects.name_of(config.key)[1])
+        return (self._slice(config, name) for name in names)
+
+    def networks_for(self, part_of_config: Work) -> Iterator[Work]:
+        """The desired Slices with the networks of the Interfaces in a Slice."""
+        config = self._config_of(part_of_config, None)
+        if config is not None and list_of(self._desired.get(part_of_config) or {}) == "interfaces":
+            entries = _entries(self._desired.get(part_of_config) or {}, "interfaces").values()
+            for network in {text(entry.get("network")) for entry in entries}:
+                yield self.holder(config, "networks", network)
+
+    def holder(self, config: Work, name: str, key: str) -> Work:
+        """The desired output that has an entry of a list of a DataplaneConfig."""
+        found = self.sharding.slice_of(objects.name_of(config.key)[1], name, key)
+        return self._slice(config, found) if found else config
 
     def slices_of(self, network: str) -> frozenset[Work]:
-        """The desired RouteSlices of the network."""
+        """The desired Slices of the network."""
         return frozenset(self._slices.get(network, ()))
 
-    def interfaces_in(self, config: Work) -> frozenset[str]:
-        """The Interfaces of a desired DataplaneConfig."""
-        return frozenset(_entries(part(self._desired.get(config), "spec"), "interfaces"))
-
     def addresses_in(self, route_slice: Work) -> frozenset[str]:
-        """The underlay addresses that a desired RouteSlice names."""
-        routes = items(part(self._desired.get(route_slice), "spec").get("routes"))
+        """The underlay addresses that a desired Slice names."""
+        routes = items(part(self._desired.get(route_slice), "spec").get("entries"))
         return frozenset().union(*map(_addresses, routes))
 
     def _not_in_config(self, config: Work, name: str = "", key: str = "") -> Verdict | None:
         """Whether an entry (or, without a name, all else) of a config is not as it is desired."""
-        if config not in self._unwritten:
+        copy = self.former.copy(config)
+        return self._not_in(config, name, key) or (self._not_in(copy, name, key) if copy else None)
+
+    def _not_in(self, config: Work, name: str, key: str) -> Verdict | None:
+        is_copy = config.kind is FORMER_CONFIGS
+        holder = self.holder(config, name, key) if name and not is_copy else config
+        if self._unwritten.isdisjoint((holder, config)):
             return None
-        desired = part(self._desired.get(config), "spec")
-        there = self._cache.get(config.kind, config.key)
-        found = part(there, "spec")
-        if name:
-            entry = _entries(desired, name).get(key)
-            same = entry is not None and objects.covers(_entries(found, name).get(key), entry)
+        desired, there = self._desired.get(holder), self._cache.get(holder.kind, holder.key)
+        if not name:
+            rest = {
+                field: each for field, each in part(desired, "spec").items() if field not in _LISTS
+            }
+            same = objects.covers(part(there, "spec"), rest)
         else:
-            same = objects.covers(
-                found, {field: value for field, value in desired.items() if field not in _LISTS}
-            )
-        return None if there and same else self._verdict(config)
+            entry = _entries(desired or {}, name).get(key)
+            same = entry is not None and objects.covers(_entries(there or {}, name).get(key), entry)
+        if not (there and same):
+            return self._verdict(holder)
+        named = slices_named(self._cache.get(config.kind, config.key) or {})
+        is_named = holder is config or objects.name_of(holder.key)[1] in named
+        return None if is_named else self._verdict(config)
 
     def _not_in_slices(self, held: InterfaceAllocation) -> Verdict | None:
         if not self._unwritten:
@@ -245,9 +357,9 @@ class Progress:
 
     def _lacks_routes_to(self, address: str, route_slice: Work) -> bool:
         """Whether the slice as it is there lacks a route to the address."""
-        there = self._cache.get(ROUTE_SLICES, route_slice.key)
-        found = items(part(there, "spec").get("routes"))
-        desired = items(part(self._desired.get(route_slice), "spec").get("routes"))
+        there = self._cache.get(SLICES, route_slice.key)
+        found = items(part(there, "spec").get("entries"))
+        desired = items(part(self._desired.get(route_slice), "spec").get("entries"))
         return any(address in _addresses(route) and route not in found for route in desired)
 
     def _first_unwritten(self, slices: Iterable[Work]) -> Verdict | None:
@@ -264,19 +376,20 @@ class Progress:
         return unwritten(str(work), why, refused=refused)
 
 
-_LISTS = ("interfaces", "networks")
+_LISTS = tuple(LISTS.values())
 
 
-def _entries(spec: Json, name: str) -> Mapping[str, Json]:
-    found = map(mapping, items(spec.get(name)))
-    return {key_of({"metadata": entry}): entry for entry in found}
+def _entries(output: Json, name: str) -> Mapping[str, Json]:
+    """Entries of a list of a DataplaneConfig, by key: those of a Slice, or of a copied one."""
+    spec = part(output, "spec")
+    found = spec.get("entries") if list_of(output) == name else spec.get(name)
+    return {entry_key(entry): mapping(entry) for entry in items(found)}
 
 
 def _networks(output: Json | None) -> frozenset[str]:
-    """The network of a RouteSlice, or those of a DataplaneConfig."""
-    spec = part(output, "spec")
-    network = text(spec.get("network"))
-    return frozenset((network,)) if network else frozenset(_entries(spec, "networks"))
+    """The network of a Slice, or those of a whole DataplaneConfig."""
+    found = network_of(part(output, "spec"))
+    return frozenset((found,)) if found else frozenset(_entries(output or {}, "networks"))
 
 
 def _addresses(route: JsonValue) -> frozenset[str]:

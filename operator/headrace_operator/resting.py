@@ -12,11 +12,11 @@ from collections.abc import Callable, Sequence
 from pydantic import TypeAdapter, ValidationError
 
 from headrace_api import Json
+from headrace_api.raw import part, text
 from headrace_compiler import Rest
 from headrace_kube import CONFIG_MAPS, Kube, KubeError
 
 from . import objects
-from .render.raw import part, text
 
 #: Seconds between two looks.
 PERIOD = 1.0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from headrace_api import Json
-from headrace_kube import Kind, Kube, KubeError
+from headrace_kube import FORMER, Kind, Kube, KubeError
 
 from . import objects
 from .cache import Cache
@@ -46,6 +46,7 @@ class Resync:
         self._soon = {kind: asyncio.Event() for kind in kinds}
         self._observed = dict.fromkeys(kinds, 0.0)
         self._listed = dict.fromkeys(kinds, time.monotonic())
+        self._keepers: dict[Kind, asyncio.Task[None]] = {}
 
     async def first(self) -> None:
         """List every kind. Returns when all of it is in the cache."""
@@ -57,7 +58,14 @@ class Resync:
         """List every kind every so many seconds, more or less, for ever."""
         async with asyncio.TaskGroup() as group:
             for kind in self._kinds:
-                group.create_task(self._keep(kind))
+                self._keepers[kind] = group.create_task(self._keep(kind))
+
+    def forget(self, kind: Kind) -> None:
+        """List the kind no more."""
+        self._keepers.pop(kind).cancel()
+        del self._listed[kind]
+        if kind.name not in {each.name for each in self._listed}:
+            self._metrics.resynced.remove(kind.name)
 
     def soon(self, kind: Kind) -> None:
         """List the kind in a few seconds: its watch has started anew."""
@@ -100,10 +108,16 @@ class Resync:
     async def _list(self, kind: Kind) -> int:
         items: list[Json] = []
         version = ""
-        async for page in self._kube.pages(kind, self._kinds[kind]):
-            items += map(objects.slim, page.items)
-            version = page.resource_version
-        news = self._cache.replace(kind, items, version)
+        try:
+            async for page in self._kube.pages(kind, self._kinds[kind]):
+                items += map(objects.slim, page.items)
+                version = page.resource_version
+            news = self._cache.replace(kind, items, version)
+        except KubeError as error:
+            if not (error.absent and kind in FORMER):
+                raise
+            # Somebody has deleted the kind.
+            news = self._cache.clear(kind)
         self._listed[kind] = time.monotonic()
         self._metrics.resynced.labels(kind.name).set_to_current_time()
         return news

@@ -7,9 +7,9 @@ agent once asks it for ever.
 """
 
 from headrace_api import STARTUP_TAINT, Json
+from headrace_api.raw import mapping, part, text
 
 from . import objects
-from .render.raw import mapping, part, text
 
 
 class Startup:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import TypeVar
 
 from headrace_api import Json
+from headrace_api.raw import part
 from headrace_kube import NODES, PODS, Kind, Kube, KubeError
 
 from . import objects
@@ -15,7 +16,6 @@ from .events import Events
 from .kinds import HANDLERS
 from .metrics import Metrics
 from .render import Transition, left_over, same, transition
-from .render.raw import part
 from .work import Work
 
 _log = logging.getLogger(__name__)

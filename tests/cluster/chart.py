@@ -9,6 +9,7 @@ from typing import Any, cast
 import yaml
 
 from headrace_api import Json
+from headrace_kube import DATAPLANE_CONFIGS
 from tests.cluster.cluster import Api
 
 REPOSITORY = Path(__file__).parents[2]
@@ -182,9 +183,9 @@ class Release:
         return str(self.get(*words)["metadata"]["uid"])
 
     def crds(self) -> set[str]:
-        """Plural names of Headrace's kinds that the API server knows."""
+        """Names of Headrace's CRDs that the API server has."""
         found = self.names("customresourcedefinitions")
-        return {crd.split("/")[1].split(".")[0] for crd in found if crd.endswith(".headrace.dev")}
+        return {crd.partition("/")[2] for crd in found if crd.endswith("headrace.dev")}
 
     def may(self, user: str, verb: str, what: str, namespace: str = "") -> bool:
         """Whether a user may do that to `plural.group[/subresource][:name]`."""
@@ -220,8 +221,8 @@ def compiled(release: Release, node: str) -> None:
     labels: Json = {"headrace.dev/pipeline": "router"}
     release.apply(
         {
-            "apiVersion": "headrace.dev/v1alpha1",
-            "kind": "DataplaneConfig",
+            "apiVersion": DATAPLANE_CONFIGS.api_version,
+            "kind": DATAPLANE_CONFIGS.name,
             "metadata": {
                 "name": f"router.{node}",
                 "namespace": release.namespace,

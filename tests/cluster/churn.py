@@ -13,7 +13,18 @@ from typing import Any, Literal, Self
 
 from pydantic import JsonValue
 
-from headrace_api import Json, Object, Objects, Problem, UnderlayEndpoint
+from headrace_api import (
+    Json,
+    Object,
+    Objects,
+    Problem,
+    UnderlayEndpoint,
+    assembled,
+    config_of_slice,
+    entry_key,
+    network_of,
+    slices_named,
+)
 from headrace_compiler import Compilation
 from headrace_compiler import compile as compile_all
 from headrace_kube import (
@@ -24,7 +35,7 @@ from headrace_kube import (
     NAMESPACES,
     NODES,
     PIPELINES,
-    ROUTE_SLICES,
+    SLICES,
     UNDERLAY_ENDPOINTS,
     VIRTUAL_NETWORKS,
     Kind,
@@ -36,6 +47,7 @@ from tests.cluster.chart import NAMESPACE
 from tests.cluster.operators import (
     Operator,
     World,
+    compiled_specs,
     condition,
     endpoint,
     interface,
@@ -46,7 +58,7 @@ from tests.cluster.operators import (
 )
 
 INPUTS = (NODES, PIPELINES, VIRTUAL_NETWORKS, INTERFACES)
-OUTPUTS = (DATAPLANE_CONFIGS, ROUTE_SLICES, DAEMON_SETS)
+OUTPUTS = (DATAPLANE_CONFIGS, SLICES, DAEMON_SETS)
 STABLE = "stable"
 """Namespace, Pipeline, label and prefix of names of what is never touched."""
 
@@ -354,19 +366,25 @@ class Walk(World):
         if kind is DAEMON_SETS:
             spec["template"]["spec"]["containers"][0]["image"] = "localhost/other:1"
             spec["template"]["spec"]["tolerations"] = []
-        elif kind is ROUTE_SLICES:
-            self.edited.add((VIRTUAL_NETWORKS, spec["network"]))
-            spec["vni"] += self._any((0, 1, 10_000))
-            spec["routes"] = spec["routes"][: self.random.randrange(3)]
-        else:
-            for each in spec["networks"]:
-                self.edited.add((VIRTUAL_NETWORKS, f"{each['namespace']}/{each['name']}"))
-            for each in spec["interfaces"]:
-                self.edited.add((INTERFACES, f"{each['namespace']}/{each['name']}"))
+        elif kind is SLICES and config_of_slice(raw):
+            for each in spec.get("entries", ()):
+                of = VIRTUAL_NETWORKS if spec["type"] == "Networks" else INTERFACES
+                self.edited.add((of, entry_key(each)))
                 if self._chance(0.5):
                     each["vni"] += 10_000
+            self.edited.add((PIPELINES, raw["metadata"]["labels"]["headrace.dev/pipeline"]))
+            spec["entries"] = spec.get("entries", [])[: self.random.randrange(4)]
+        elif kind is SLICES:
+            self.edited.add((VIRTUAL_NETWORKS, network_of(spec)))
+            spec["vni"] += self._any((0, 1, 10_000))
+            spec["entries"] = spec["entries"][: self.random.randrange(3)]
+        else:
+            slices = {each["metadata"]["name"]: each for each in self.all(SLICES).values()}
+            whole: Any = assembled(raw, slices)
+            for field, of in (("networks", VIRTUAL_NETWORKS), ("interfaces", INTERFACES)):
+                self.edited |= {(of, entry_key(each)) for each in whole["spec"].get(field, ())}
             self.edited.add((PIPELINES, spec["pipelineName"]))
-            spec["interfaces"] = spec["interfaces"][: self.random.randrange(4)]
+            spec["slices"] = spec["slices"][: self.random.randrange(3)]
         if self._chance(0.3):
             raw["metadata"]["labels"]["headrace.dev/pipeline"] = "another"
         self.replace(kind, raw)
@@ -376,8 +394,9 @@ class Walk(World):
         """Make an object that nobody wants, and that looks like the operator's."""
         name, number = self._any(_PIPELINES_AND_NONE), self.random.randrange(3)
         metadata: Any = {"labels": {"app.kubernetes.io/managed-by": "headrace-operator"}}
-        spec: Json = {"network": f"t1/none{number}", "vni": 5000 + number, "routes": []}
-        kind, metadata["name"] = ROUTE_SLICES, f"t1.none{number}.0"
+        owner: Json = {"kind": "VirtualNetwork", "namespace": "t1", "name": f"none{number}"}
+        spec: Json = {"type": "Routes", "owner": owner, "vni": 5000 + number}
+        kind, metadata["name"] = SLICES, f"t1.none{number}.0"
         if self._chance(0.5):
             kind, metadata["name"] = DATAPLANE_CONFIGS, f"{name}.gone{number}"
             metadata["labels"]["headrace.dev/pipeline"] = name
@@ -387,8 +406,7 @@ class Walk(World):
                 "workers": {"count": 1},
                 "underlayPrefix": f"fd00:7:0:{number + 1}::/64",
                 "underlayAddress": f"fd00:7:0:{number + 1}::1",
-                "networks": [],
-                "interfaces": [],
+                "slices": [],
             }
         metadata["namespace"] = NAMESPACE
         item: Json = {"apiVersion": kind.api_version, "kind": kind.name}
@@ -561,11 +579,17 @@ class Picture:
             raw[VIRTUAL_NETWORKS],
             raw[INTERFACES],
             raw[PIPELINES],
-            raw[DATAPLANE_CONFIGS],
-            raw[ROUTE_SLICES],
+            self.configs,
+            raw[SLICES],
             resting=self._resting,
         )
         return compile_all(Objects((*models,)), allocations, NAMESPACE)
+
+    @property
+    def configs(self) -> list[Json]:
+        """The DataplaneConfigs with what is in their Slices."""
+        slices = {item["metadata"]["name"]: item for item in self.objects[SLICES].values()}
+        return [assembled(item, slices) for item in self.objects[DATAPLANE_CONFIGS].values()]
 
     def complaints(self) -> list[str]:
         """What is wrong in a cluster that has settled."""
@@ -579,12 +603,16 @@ class Picture:
         ]
 
     def _outputs(self) -> Iterator[str]:
-        for kind, wanted in (
-            (DATAPLANE_CONFIGS, self.compiled.configs),
-            (ROUTE_SLICES, self.compiled.slices),
-        ):
-            expected = {f"{NAMESPACE}/{name}": item["spec"] for name, item in wanted.items()}
-            yield from _differences(kind.name, expected, _specs(self.objects[kind]))
+        configs, slices = self.objects[DATAPLANE_CONFIGS], self.objects[SLICES]
+        yield from _differences(
+            "compiled",
+            compiled_specs(self.compiled.configs.values(), self.compiled.slices.values()),
+            compiled_specs(configs.values(), slices.values()),
+        )
+        named = {name for config in configs.values() for name in slices_named(config)}
+        for item in slices.values():
+            if config_of_slice(item) and item["metadata"]["name"] not in named:
+                yield f"Slice {item['metadata']['name']} is named by no DataplaneConfig"
         sets = {
             (name, value)
             for name, item in self.objects[PIPELINES].items()
@@ -610,8 +638,9 @@ class Picture:
         given: dict[tuple[str, ...], set[str]] = defaultdict(set)
         for key, item in self.objects[VIRTUAL_NETWORKS].items():
             given["vni", str(_status(item).get("vni") or key)].add(key)
-        for item in self.objects[ROUTE_SLICES].values():
-            given["vni", str(item["spec"]["vni"])].add(item["spec"]["network"])
+        for item in self.objects[SLICES].values():
+            if network := network_of(item["spec"]):
+                given["vni", str(item["spec"]["vni"])].add(network)
         for key, item in self.objects[INTERFACES].items():
             status = _status(item)
             of = f"{key.partition('/')[0]}/{item['spec']['networkRef']['name']}"
@@ -622,13 +651,13 @@ class Picture:
             given["port", str(_status(item).get("metricsPort") or name)].add(name)
             for each in _status(item).get("nodes", []):
                 given["prefix", each["underlayPrefix"]].add(f"{name} on {each['name']}")
-        for item in self.objects[DATAPLANE_CONFIGS].values():
-            spec = item["spec"]
+        for item in self.configs:
+            spec: Any = item["spec"]
             on, where = f"{spec['pipelineName']} on {spec['nodeName']}", spec["nodeName"]
             given["prefix", spec["underlayPrefix"]].add(on)
             for each in spec.get("uplinks", []):
                 _occupy(given, where, each["attachment"], f"uplink {each['name']} of {on}")
-            for each in spec["interfaces"]:
+            for each in spec.get("interfaces", ()):
                 owner = f"{each['namespace']}/{each['name']}"
                 given["underlay", each["underlayAddress"]].add(owner)
                 given["vni", str(each["vni"])].add(each["network"])
@@ -740,10 +769,6 @@ def _context(key: str, item: Any) -> Iterator[Key]:
 
 def _status(item: Any) -> Any:
     return item.get("status", {})
-
-
-def _specs(objects: dict[str, Any]) -> dict[str, Any]:
-    return {key: item["spec"] for key, item in objects.items()}
 
 
 def _occupy(given: dict[tuple[str, ...], set[str]], node: str, attachment: Any, by: str) -> None:

@@ -14,12 +14,21 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from headrace_api import FEATURES, Json, routes_digest, slice_revision
+from headrace_api import (
+    FEATURES,
+    LISTS,
+    Json,
+    assembled,
+    config_of_slice,
+    entry_key,
+    routes_digest,
+    slice_revision,
+)
 from headrace_kube import (
     CONFIG_MAPS,
     DAEMON_SETS,
@@ -31,12 +40,13 @@ from headrace_kube import (
     NODES,
     PIPELINES,
     PODS,
-    ROUTE_SLICES,
+    SLICES,
     UNDERLAY_ENDPOINTS,
     VIRTUAL_NETWORKS,
     Kind,
     Kube,
     KubeError,
+    whole_configs,
 )
 from tests.cluster.chart import CHART, NAMESPACE, REPOSITORY
 from tests.cluster.cluster import Api
@@ -45,7 +55,7 @@ from tests.cluster.sandbox import until
 Result = TypeVar("Result")
 
 LEASE = f"{NAMESPACE}/headrace-operator"
-WRITTEN = (DATAPLANE_CONFIGS, ROUTE_SLICES, DAEMON_SETS, VIRTUAL_NETWORKS, INTERFACES, PIPELINES)
+WRITTEN = (DATAPLANE_CONFIGS, SLICES, DAEMON_SETS, VIRTUAL_NETWORKS, INTERFACES, PIPELINES)
 """What the operator writes, or the status of which it writes."""
 STATEFUL_SETS = Kind("StatefulSet", "statefulsets", "apps/v1")
 _TEMPLATES = ("configmap", "rbac-operator", "rbac-dataplane", "rbac-aggregate", "serviceaccounts")
@@ -290,15 +300,19 @@ class World:
 
     def report(self, *keys: str, ready: bool = True, reason: str = "Forwarding") -> None:
         """Say, as the agents of these DataplaneConfigs do (default: of all), what they made."""
-        configs, slices = self.all(DATAPLANE_CONFIGS), self.all(ROUTE_SLICES)
+        configs, slices = self.all(DATAPLANE_CONFIGS), self.all(SLICES)
+        said = (reports(configs[key], slices, ready, reason) for key in keys or configs)
         self._run(
             self._each(
-                [reported(configs[key], slices, ready, reason) for key in keys or configs],
-                lambda item: self.kube.apply(
-                    DATAPLANE_CONFIGS, item, "headrace-agent", subresource="status"
-                ),
+                [item for each in said for item in each],
+                lambda item: self.kube.apply(_kind(item), item, "headrace-agent", "status"),
             )
         )
+
+    def whole_configs(self) -> dict[str, Any]:
+        """Every DataplaneConfig with what is in its Slices, by key."""
+        found = self._run(whole_configs(self.kube, NAMESPACE))
+        return {key_of(item): item for item in found}
 
     def apply_status(self, kind: Kind, key: str, manager: str, *conditions: Any) -> None:
         """Say something of an object, as another controller does."""
@@ -322,14 +336,14 @@ class World:
         change: Json = {"status": {**status, "conditions": said}}
         self._run(self.kube.merge(kind, name, namespace, change, manager, "status"))
 
-    def refuse(self, plural: str, unless: str) -> None:
+    def refuse(self, kind: Kind, unless: str) -> None:
         """Have the API server take objects of a kind only as a CEL expression says; see `admit`."""
         group = "admissionregistration.k8s.io/v1"
         rule: Json = {
-            "apiGroups": ["headrace.dev"],
+            "apiGroups": [kind.api_version.partition("/")[0]],
             "apiVersions": ["*"],
             "operations": ["CREATE", "UPDATE"],
-            "resources": [plural],
+            "resources": [kind.plural],
         }
         policy: Json = {
             "apiVersion": group,
@@ -385,6 +399,10 @@ class World:
             for key, item in self.all(kind).items()
         }
 
+    def compiled(self) -> dict[str, Any]:
+        """Specs of what is compiled, as compiled_specs has them."""
+        return compiled_specs(self.all(DATAPLANE_CONFIGS).values(), self.all(SLICES).values())
+
     def ready(self, *keys: str) -> bool:
         """Whether these Interfaces (default: all) are Ready."""
         found = [self.get(INTERFACES, key) for key in keys] or self.all(INTERFACES).values()
@@ -425,14 +443,14 @@ class Agents:
         self._process.wait()
 
 
-_SAID = ("observedGeneration", "networks", "features")
+_SAID = ("observedGeneration", "entries", "features")
 
 
 async def _be_agents() -> None:
     async with await Kube.connect() as kube:
         while True:
             try:
-                slices = {key_of(item): item for item in (await kube.list(ROUTE_SLICES)).items}
+                slices = {key_of(item): item for item in (await kube.list(SLICES)).items}
                 for item in (await kube.list(DATAPLANE_CONFIGS)).items:
                     await _say(kube, item, slices)
                 await asyncio.sleep(0.2)
@@ -441,63 +459,88 @@ async def _be_agents() -> None:
 
 
 async def _say(kube: Kube, config: Any, slices: dict[str, Any]) -> None:
-    item: Any = reported(config, slices, True, "Forwarding")
-    if any(config.get("status", {}).get(name) != item["status"][name] for name in _SAID):
-        try:
-            await kube.apply(DATAPLANE_CONFIGS, item, "headrace-agent", subresource="status")
-        except KubeError as error:
-            if not error.absent:
-                raise
+    there = {key_of(config): config, **slices}
+    for item in cast("list[Any]", reports(config, slices, True, "Forwarding")):
+        status = there[key_of(item)].get("status", {})
+        if any(status.get(name) != item["status"].get(name) for name in _SAID):
+            try:
+                await kube.apply(_kind(item), item, "headrace-agent", subresource="status")
+            except KubeError as error:
+                if not error.absent:
+                    raise
 
 
-def reported(config: Any, slices: dict[str, Any], ready: bool, reason: str) -> Json:
-    """What an agent of this release says of its config, and of all slices that it names."""
+def compiled_specs(configs: Iterable[Any], slices: Iterable[Any]) -> dict[str, Any]:
+    """Specs of DataplaneConfigs, whole, and of the other Slices, by kind and key.
+
+    In Slices entries have another order than where they are compiled.
+    """
+    names = {item["metadata"]["name"]: item for item in slices}
+    found = {}
+    for config in configs:
+        spec: Any = assembled(config, names)["spec"]
+        found[f"DataplaneConfig {key_of(config)}"] = {
+            **{name: each for name, each in spec.items() if name != "slices"},
+            **{name: sorted(spec.get(name, ()), key=entry_key) for name in LISTS.values()},
+        }
+    for item in names.values():
+        if not config_of_slice(item):
+            found[f"Slice {key_of(item)}"] = item["spec"]
+    return found
+
+
+def reports(config: Any, slices: dict[str, Any], ready: bool, reason: str) -> list[Json]:
+    """What an agent of this release says of its config and its Slices, and of all routes there.
+
+    `slices` are all, by key.
+    """
 
     def revision(name: str) -> int:
         metadata = slices[f"{NAMESPACE}/{name}"]["metadata"]
         return slice_revision(name, metadata["uid"], metadata["generation"])
 
-    generation = config["metadata"]["generation"]
+    def interface_state(each: Any) -> Any:
+        message = "It forwards" if ready else "It does not forward"
+        return {"ready": ready, "reason": reason, "message": message}
+
+    def network_state(each: Any) -> Any:
+        there = (name for name in each["routeSlices"] if f"{NAMESPACE}/{name}" in slices)
+        return {"digest": routes_digest(map(revision, there))}
+
+    say = {"Networks": network_state, "Interfaces": interface_state}
     names = ("name", "namespace")
-    return {
-        "apiVersion": config["apiVersion"],
-        "kind": config["kind"],
-        "metadata": {name: config["metadata"][name] for name in names},
-        "status": {
-            "observedGeneration": generation,
-            "conditions": [
-                {
-                    "type": "Ready",
-                    "status": "True",
-                    "reason": "Forwarding",
-                    "message": "As configured",
-                    "observedGeneration": generation,
-                    "lastTransitionTime": "2026-01-01T00:00:00Z",
-                }
-            ],
-            "interfaces": [
-                {
-                    **{name: each[name] for name in names},
-                    "ready": ready,
-                    "reason": reason,
-                    "message": "It forwards" if ready else "It does not forward",
-                }
-                for each in config["spec"]["interfaces"]
-            ],
-            "features": [*FEATURES],
-            "networks": [
-                {
-                    **{name: each[name] for name in names},
-                    "digest": routes_digest(
-                        revision(name)
-                        for name in each["routeSlices"]
-                        if f"{NAMESPACE}/{name}" in slices
-                    ),
-                }
-                for each in config["spec"].get("networks", ())
-            ],
-        },
+    own = (slices.get(f"{NAMESPACE}/{name}") for name in config["spec"].get("slices", ()))
+    said: list[Any] = [
+        (
+            item,
+            {
+                "entries": [
+                    {**{name: each[name] for name in names}, **say[item["spec"]["type"]](each)}
+                    for each in item["spec"].get("entries", ())
+                ]
+            },
+        )
+        for item in own
+        if item
+    ]
+    condition = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "Forwarding",
+        "message": "As configured",
+        "observedGeneration": config["metadata"]["generation"],
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
     }
+    said.append((config, {"conditions": [condition], "features": [*FEATURES]}))
+    return [
+        {
+            "apiVersion": item["apiVersion"],
+            "kind": item["kind"],
+            "metadata": {name: item["metadata"][name] for name in names},
+            "status": {"observedGeneration": item["metadata"]["generation"], **status},
+        }
+        for item, status in said
+    ]
 
 
 class Operator:

@@ -16,16 +16,18 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
 
-from headrace_api import LEASE_SECONDS_VARIABLE
+from headrace_api import CONFIG_LABEL, LEASE_SECONDS_VARIABLE, assembled, slices_named
 from headrace_dataplane.engine import find_engine
 from headrace_dataplane.protocol import EngineClient, EngineError, Hello, Interface, Network, Route
 from headrace_dataplane.runtime import RuntimeDirectory
 from headrace_dataplane.status_writer import REPORT_SECONDS
+from headrace_kube import DATAPLANE_CONFIGS, SLICES
+from headrace_operator.sharding import Sharding
 from tests.cluster.chart import REPOSITORY, VALUES, only, render
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import install_crds
@@ -51,11 +53,11 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata: {name: headrace-dataplane, namespace: agent-test}
 rules:
-- apiGroups: [headrace.dev]
-  resources: [dataplaneconfigs, routeslices]
+- apiGroups: [dataplane.headrace.dev]
+  resources: [dataplaneconfigs, slices]
   verbs: [get, list, watch]
-- apiGroups: [headrace.dev]
-  resources: [dataplaneconfigs/status]
+- apiGroups: [dataplane.headrace.dev]
+  resources: [dataplaneconfigs/status, slices/status]
   verbs: [patch]
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
@@ -148,6 +150,10 @@ class Pod:
     def orphans(self) -> list[int]:
         """The host's numbers of engines whose agent has died, reaped ones not counted."""
         return [pid for pid in self._children() if _is_engine(pid)]
+
+    def processes(self) -> list[int]:
+        """The host's numbers of the agent proper and of the engine that it has started."""
+        return [self.agent(), *_children(self.agent())]
 
     def _children(self) -> list[int]:
         return _children(self._supervisor())
@@ -248,10 +254,20 @@ def pod(server: Cluster) -> Iterator[Pod]:
     finally:
         made.close()
         shutil.rmtree(folder)
-        server.kubectl("delete", "dpc,rsl", "--all", "-n", NAMESPACE)
+        server.kubectl("delete", "dpc,dps", "--all", "-n", NAMESPACE)
 
 
 def apply(server: Cluster, *items: dict[str, Any]) -> None:
+    """Apply objects; of a DataplaneConfig its Slices first, as the operator does."""
+    for item in items:
+        if item["kind"] == DATAPLANE_CONFIGS.name:
+            found, slices = Sharding().spread(item["metadata"]["name"], item)
+            apply_as_it_is(server, *filter(None, slices.values()), cast("dict[str, Any]", found))
+        else:
+            apply_as_it_is(server, item)
+
+
+def apply_as_it_is(server: Cluster, *items: dict[str, Any]) -> None:
     words = ("apply", "--server-side", "--force-conflicts", "--field-manager=headrace-operator")
     server.kubectl(*words, "-f", "-", stdin="\n---\n".join(map(json.dumps, items)))
 
@@ -259,8 +275,8 @@ def apply(server: Cluster, *items: dict[str, Any]) -> None:
 def config(*interfaces: str, networks: tuple[str, ...] = ("blue",)) -> dict[str, Any]:
     """A DataplaneConfig with Interfaces of network blue, which lead nowhere."""
     return {
-        "apiVersion": "headrace.dev/v1alpha1",
-        "kind": "DataplaneConfig",
+        "apiVersion": DATAPLANE_CONFIGS.api_version,
+        "kind": DATAPLANE_CONFIGS.name,
         "metadata": {"name": CONFIG, "namespace": NAMESPACE},
         "spec": {
             "pipelineName": "router",
@@ -305,17 +321,18 @@ def vni(network: str) -> int:
 
 def route_slice(network: str, routes: int) -> dict[str, Any]:
     return {
-        "apiVersion": "headrace.dev/v1alpha1",
-        "kind": "RouteSlice",
+        "apiVersion": SLICES.api_version,
+        "kind": SLICES.name,
         "metadata": {
             "name": f"a.{network}.0",
             "namespace": NAMESPACE,
             "labels": {"headrace.dev/vni": str(vni(network))},
         },
         "spec": {
-            "network": f"a/{network}",
+            "type": "Routes",
+            "owner": {"kind": "VirtualNetwork", "namespace": "a", "name": network},
             "vni": vni(network),
-            "routes": [
+            "entries": [
                 {
                     "prefix": f"10.9.0.{number}/32",
                     "nextHops": [{"underlayAddress": f"fd00:1:0:2::{number:x}"}],
@@ -327,10 +344,17 @@ def route_slice(network: str, routes: int) -> dict[str, Any]:
 
 
 def got(server: Cluster) -> dict[str, Any]:
+    """The DataplaneConfig with what is in its Slices."""
     found: dict[str, Any] = json.loads(
         server.kubectl("get", "dpc", CONFIG, "-n", NAMESPACE, "-o=json")
     )
-    return found
+    return assembled(found, parts(server))
+
+
+def parts(server: Cluster) -> dict[str, Any]:
+    """Its Slices by name."""
+    words = ("get", "dps", "-n", NAMESPACE, "-l", f"{CONFIG_LABEL}={CONFIG}", "-o=json")
+    return {item["metadata"]["name"]: item for item in json.loads(server.kubectl(*words))["items"]}
 
 
 def ready_condition(server: Cluster) -> tuple[int | None, str, str]:
@@ -340,22 +364,31 @@ def ready_condition(server: Cluster) -> tuple[int | None, str, str]:
 
 
 def reports(server: Cluster, status: str, reason: str) -> None:
-    """Wait for the Ready condition at the object's own generation."""
+    """Wait for the Ready condition at the generation of the object and of its Slices."""
     generation = got(server)["metadata"]["generation"]
+
+    def observed() -> bool:
+        item, there = got(server), parts(server)
+        return all(
+            there[name].get("status", {}).get("observedGeneration")
+            == there[name]["metadata"]["generation"]
+            for name in slices_named(item)
+        )
+
     until(
-        lambda: ready_condition(server) == (generation, status, reason),
+        lambda: ready_condition(server) == (generation, status, reason) and observed(),
         f"reports {reason}: {got(server)['status']}",
         SECONDS,
     )
 
 
 class Writes:
-    """Watches what is written to the DataplaneConfig: generation, and the one reported on."""
+    """Watches what is written to the Slice of Interfaces: generation, and the one reported on."""
 
     def __init__(self, server: Cluster, folder: Path) -> None:
         self._file = folder / "writes"
         with self._file.open("w") as output:
-            words = ("get", "dpc", CONFIG, "-n", NAMESPACE, "--watch")
+            words = ("get", "dps", f"{CONFIG}.interfaces.0", "-n", NAMESPACE, "--watch")
             columns = "G:.metadata.generation,O:.status.observedGeneration"
             kubectl = shutil.which("kubectl", path=server.environment["PATH"])
             assert kubectl is not None
@@ -398,7 +431,7 @@ def test_it_follows_its_configuration_and_the_slices_that_this_names(
     apply(server, config("vm2", "vm3", networks=("blue", "red")))
     pod.forwards("vm2", "vm3", blue=5, red=7)
     # One that is not there yet holds nothing up.
-    server.kubectl("delete", "rsl", "a.red.0", "-n", NAMESPACE)
+    server.kubectl("delete", "dps", "a.red.0", "-n", NAMESPACE)
     apply(server, config("vm3"))
     pod.forwards("vm3", blue=5)
     apply(server, config("vm3", networks=("blue", "red")))
@@ -410,6 +443,35 @@ def test_it_follows_its_configuration_and_the_slices_that_this_names(
 
     assert pod.stop() == 0
     assert pod.hello() is None
+
+
+def test_it_waits_for_all_that_its_configuration_names_and_keeps_what_goes(
+    server: Cluster, pod: Pod
+) -> None:
+    found, slices = Sharding().spread(CONFIG, config("vm2"))
+    head: Any = found
+    networks, interfaces = (cast("dict[str, Any]", each) for each in slices.values())
+    apply_as_it_is(server, head, networks)
+    pod.start()
+    apply(server, route_slice("blue", 3))
+    until(lambda: pod.said("is there") == 1, "it has seen the DataplaneConfig", SECONDS)
+    assert pod.hello() is None
+    later = Sharding().spread(CONFIG, config("vm2", "vm3"))[1]
+    apply_as_it_is(server, interfaces)
+    pod.forwards("vm2", blue=3)
+    reports(server, "True", "Forwarding")
+    status = parts(server)[f"{CONFIG}.interfaces.0"]["status"]
+    assert [each["name"] for each in status["entries"]] == ["vm2"]
+    alone = json.loads(server.kubectl("get", "dpc", CONFIG, "-n", NAMESPACE, "-o=json"))
+    assert (alone["status"]["interfaces"], alone["status"]["networks"]) == ([], [])
+    # A mistake, and the news of it come before the next change.
+    server.kubectl("delete", "dps", f"{CONFIG}.interfaces.0", "-n", NAMESPACE)
+    server.kubectl("label", "dps", f"{CONFIG}.networks.0", "-n", NAMESPACE, "seen=1")
+    apply(server, route_slice("blue", 4))
+    pod.forwards("vm2", blue=4)
+    apply_as_it_is(server, *(cast("dict[str, Any]", each) for each in later.values()))
+    pod.forwards("vm2", "vm3", blue=4)
+    reports(server, "True", "Forwarding")
 
 
 def lease(server: Cluster) -> dict[str, Any]:
@@ -517,7 +579,7 @@ def test_what_is_deleted_while_it_is_in_use_stays_in_force(server: Cluster, pod:
     pod.start()
     pod.forwards("vm2", blue=3)
     reports(server, "True", "Forwarding")
-    server.kubectl("delete", "rsl", "a.blue.0", "-n", NAMESPACE)
+    server.kubectl("delete", "dps", "a.blue.0", "-n", NAMESPACE)
     apply(server, config("vm2", "vm3"))
     pod.forwards("vm2", "vm3", blue=3)
     server.kubectl("delete", "dpc", CONFIG, "-n", NAMESPACE)
@@ -570,7 +632,7 @@ def test_it_does_without_the_api_server(server: Cluster, pod: Pod) -> None:
     reports(server, "True", "Forwarding")
     until(pod.state.exists, "the configuration is on the disk", SECONDS)
     engine = pod.engine()
-    well = {"DataplaneConfig": 1, "RouteSlice": 1}
+    well = {"DataplaneConfig": 1, "Slice": 1}
     assert pod.watches() == well
     server.stop_api_server()
     try:
@@ -614,8 +676,8 @@ def test_what_cannot_be_read_is_left_out_alone_and_named(server: Cluster, pod: P
     made = config("vm2", "vm3", "vm4")
     made["spec"]["interfaces"][1]["underlayAddress"] = "fe80::3"
     part = route_slice("blue", 5)
-    part["spec"]["routes"][3]["nextHops"][0]["underlayAddress"] = "fe80::4"
-    part["spec"]["routes"][4]["prefix"] = "10.9.0.5/99"
+    part["spec"]["entries"][3]["nextHops"][0]["underlayAddress"] = "fe80::4"
+    part["spec"]["entries"][4]["prefix"] = "10.9.0.5/99"
     apply(server, made, part)
     # A route without a next hop drops.
     pod.forwards("vm2", "vm4", blue=4)
@@ -638,17 +700,26 @@ def test_a_configuration_that_cannot_be_read_at_all_changes_nothing(
     apply(server, route_slice("blue", 3), config("vm2"))
     pod.start()
     pod.forwards("vm2", blue=3)
-    made = config("vm2", "vm3")
-    made["spec"]["underlayAddress"] = "fe80::1"
-    apply(server, made)
-    reports(server, "False", "NotUnderstood")
+    for names in ((), ("vm3",)):
+        made = config("vm2", *names)
+        made["spec"]["underlayAddress"] = "fe80::1"
+        apply(server, made)
+        generation = got(server)["metadata"]["generation"]
+        until(
+            lambda: ready_condition(server) == (generation, "False", "NotUnderstood"),  # noqa: B023
+            "it is said",
+            SECONDS,
+        )
+    # Routes go on.
+    apply(server, route_slice("blue", 4))
+    pod.forwards("vm2", blue=4)
     status = got(server)["status"]
     assert "spec.underlayAddress" in status["conditions"][0]["message"]
     assert [(i["name"], i["ready"]) for i in status["interfaces"]] == [("vm2", True)]
     assert pod.interfaces() == {"a/vm2"}
     assert pod.get("/readyz")[0] == 200
     apply(server, config("vm2", "vm3"))
-    pod.forwards("vm2", "vm3", blue=3)
+    pod.forwards("vm2", "vm3", blue=4)
     reports(server, "True", "Forwarding")
 
 
@@ -662,13 +733,14 @@ def test_it_reports_what_kinds_of_an_earlier_release_have_fields_for(
     del status["features"], status["networks"]["items"]["properties"]["digest"]
     apply(server, kind)
     try:
-        apply(server, route_slice("blue", 3), config("vm2", networks=("blue", "red")))
+        both = config("vm2", networks=("blue", "red"))
+        apply_as_it_is(server, route_slice("blue", 3), both)
         pod.start()
         reports(server, "True", "Forwarding")
         assert {"features", "networks", "workers"} & got(server)["status"].keys() == {
             *("networks", "workers")
         }
-        apply(server, config("vm2"))
+        apply_as_it_is(server, config("vm2"))
         reports(server, "True", "Forwarding")
         (network,) = got(server)["status"]["networks"]
         assert (network["name"], "digest" in network) == ("blue", False)
@@ -676,7 +748,7 @@ def test_it_reports_what_kinds_of_an_earlier_release_have_fields_for(
         assert pod.said("cannot write") == 0
     finally:
         install_crds(server)
-    apply(server, config("vm2", "vm3"))
+    apply_as_it_is(server, config("vm2", "vm3"))
     reports(server, "True", "Forwarding")
     assert got(server)["status"]["features"]
 

@@ -15,7 +15,6 @@ from headrace_kube import (
     LEASES,
     NODES,
     PIPELINES,
-    ROUTE_SLICES,
     UNDERLAY_ENDPOINTS,
     VIRTUAL_NETWORKS,
 )
@@ -71,7 +70,7 @@ def values(world: World) -> dict[str, Any]:
         "pipelines": statuses(PIPELINES, "nodes", "metricsPort"),
         "interfaces": statuses(INTERFACES, "addresses", "underlayAddress", "nodeName"),
         "endpoints": world.specs(UNDERLAY_ENDPOINTS),
-        "compiled": world.specs(DATAPLANE_CONFIGS, ROUTE_SLICES),
+        "compiled": world.compiled(),
     }
 
 

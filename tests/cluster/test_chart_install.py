@@ -21,18 +21,21 @@ from tests.cluster.chart import (
     render,
 )
 from tests.cluster.cluster import Api
+from tests.cluster.earlier import newest_release, tree_of
 from tests.cluster.sandbox import CommandError, until
 
 SECONDS = 60.0
 WITH_NODE_AGENT = ("--set", "nodeAgent.enabled=true")
 CRDS = {
-    "virtualnetworks",
-    "interfaces",
-    "pipelines",
-    "underlayendpoints",
-    "dataplaneconfigs",
-    "routeslices",
+    "virtualnetworks.headrace.dev",
+    "interfaces.headrace.dev",
+    "pipelines.headrace.dev",
+    "underlayendpoints.headrace.dev",
+    "dataplaneconfigs.dataplane.headrace.dev",
+    "slices.dataplane.headrace.dev",
 }
+FORMER = {"dataplaneconfigs.headrace.dev", "routeslices.headrace.dev"}
+"""What the release before has, and this one not."""
 IN_NAMESPACE = (
     "deployments,daemonsets,pods,services,serviceaccounts,configmaps,roles,rolebindings,"
     "poddisruptionbudgets,networkpolicies"
@@ -90,7 +93,7 @@ def test_upgrade_and_rollback_keep_what_exists(empty: Release, tmp_path: Path) -
             "network": empty.uid("virtualnetwork", "blue"),
             "config": empty.uid("dataplaneconfig", "router.node-a", *namespaced),
             "daemonset": empty.uid("daemonset", "headrace-router", *namespaced),
-            **{name: empty.uid("crd", f"{name}.headrace.dev") for name in CRDS},
+            **{name: empty.uid("crd", name) for name in CRDS},
         }
 
     def image() -> str:
@@ -119,6 +122,22 @@ def test_uninstall_leaves_nothing_else(empty: Release, keep: bool) -> None:
         assert empty.names("virtualnetworks") == {"virtualnetwork.headrace.dev/blue"}
     else:
         until(lambda: not empty.crds(), "the CRDs are gone", SECONDS)
+
+
+@pytest.mark.parametrize("keep", [True, False], ids=["CRDs stay", "CRDs go"])
+def test_kinds_of_the_release_before_stay_where_kinds_do(empty: Release, keep: bool) -> None:
+    if not (commit := newest_release()):
+        pytest.skip("no tag v* before this commit: fetch tags")
+    values = ("--set", f"crds.keep={str(keep).lower()}")
+    empty.install(*values, chart=tree_of(commit) / "helm/headrace")
+    assert empty.crds() == {name for name in CRDS | FORMER if "dataplane." not in name}
+    # Nobody runs the Job that converts, and nothing is there to convert.
+    empty.helm("upgrade", "headrace", CHART, *values, "--no-hooks")
+    until(lambda: empty.crds() == CRDS | (FORMER if keep else set()), "the kinds", SECONDS)
+    # `kubectl get dpc` is about this release's.
+    compiled(empty, "node-a")
+    found = empty.names("dpc,dataplaneconfigs,dataplaneconfig", "--namespace", empty.namespace)
+    assert found == {"dataplaneconfig.dataplane.headrace.dev/router.node-a"}
 
 
 def test_networks_outlive_the_release(empty: Release) -> None:

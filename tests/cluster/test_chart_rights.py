@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from headrace_api import Json
+from headrace_kube import DATAPLANE_CONFIGS, FORMER_CONFIGS, Kind
 from tests.cluster.chart import (
     NAMESPACE,
     NODE_AGENT,
@@ -18,6 +19,7 @@ from tests.cluster.chart import (
     render,
 )
 from tests.cluster.cluster import Api
+from tests.cluster.earlier import newest_release, tree_of
 from tests.cluster.sandbox import CommandError, until
 
 SECONDS = 60.0
@@ -62,6 +64,13 @@ def test_the_api_server_takes_every_object(installed: Release, values: Json) -> 
         ("get list watch", "nodes", ""),
         ("get list watch", "pods", "default"),
         ("create", "events.events.k8s.io", "default"),
+        (
+            "get list watch create patch delete",
+            "dataplaneconfigs.dataplane.headrace.dev",
+            NAMESPACE,
+        ),
+        ("get list watch create patch delete", "slices.dataplane.headrace.dev", NAMESPACE),
+        # For dataplane pods of the release before.
         ("get list watch create patch delete", "dataplaneconfigs.headrace.dev", NAMESPACE),
         ("get list watch create patch delete", "routeslices.headrace.dev", NAMESPACE),
         ("get list watch create patch delete", "daemonsets.apps", NAMESPACE),
@@ -84,15 +93,17 @@ def test_what_the_operator_may(installed: Release, verbs: str, what: str, where:
         (OPERATOR, "patch", "configmaps:another", NAMESPACE),
         (OPERATOR, "patch", "leases.coordination.k8s.io:another", NAMESPACE),
         (OPERATOR, "create", "daemonsets.apps", "default"),
-        (OPERATOR, "create", "dataplaneconfigs.headrace.dev", "default"),
+        (OPERATOR, "create", "dataplaneconfigs.dataplane.headrace.dev", "default"),
         (OPERATOR, "patch", "pods", "default"),
         (OPERATOR, "patch", "virtualnetworks.headrace.dev", "default"),
         (OPERATOR, "delete", "virtualnetworks.headrace.dev", "default"),
         (OPERATOR, "patch", "nodes", NAMESPACE),
+        (DATAPLANE, "patch", "dataplaneconfigs.dataplane.headrace.dev", NAMESPACE),
+        (DATAPLANE, "delete", "dataplaneconfigs.dataplane.headrace.dev", NAMESPACE),
+        (DATAPLANE, "patch", "slices.dataplane.headrace.dev", NAMESPACE),
         (DATAPLANE, "patch", "dataplaneconfigs.headrace.dev", NAMESPACE),
-        (DATAPLANE, "delete", "dataplaneconfigs.headrace.dev", NAMESPACE),
         (DATAPLANE, "patch", "routeslices.headrace.dev", NAMESPACE),
-        (DATAPLANE, "list", "dataplaneconfigs.headrace.dev", "default"),
+        (DATAPLANE, "list", "dataplaneconfigs.dataplane.headrace.dev", "default"),
         (DATAPLANE, "list", "interfaces.headrace.dev", NAMESPACE),
         (DATAPLANE, "list", "pods", NAMESPACE),
         (DATAPLANE, "list", "leases.coordination.k8s.io", NAMESPACE),
@@ -110,7 +121,7 @@ def test_what_nobody_may(installed: Release, user: str, verb: str, what: str, wh
     [
         ("view", ["list interfaces", "watch virtualnetworks"], ["create interfaces"]),
         ("edit", ["create interfaces", "delete virtualnetworks"], ["patch interfaces/status"]),
-        ("admin", ["patch interfaces", "list virtualnetworks"], ["patch dataplaneconfigs"]),
+        ("admin", ["patch interfaces", "list virtualnetworks"], ["patch slices.dataplane"]),
     ],
 )
 def test_roles_of_the_cluster_know_the_kinds(
@@ -189,11 +200,18 @@ class Dataplanes:
         )
         return path
 
-    def apply(self, whose: str, config: str, spec: Json, subresource: str = "status") -> str:
+    def apply(
+        self,
+        whose: str,
+        config: str,
+        spec: Json,
+        subresource: str = "status",
+        kind: Kind = DATAPLANE_CONFIGS,
+    ) -> str:
         """What the API server says to this status, applied with a token."""
         item: Json = {
-            "apiVersion": "headrace.dev/v1alpha1",
-            "kind": "DataplaneConfig",
+            "apiVersion": kind.api_version,
+            "kind": kind.name,
             "metadata": {"name": config, "namespace": NAMESPACE},
             "spec": spec,
             "status": {"observedGeneration": 1},
@@ -256,6 +274,26 @@ def test_a_dataplane_reports_on_no_other_node(
     dataplanes: Dataplanes, whose: str, config: str, said: str
 ) -> None:
     assert said in dataplanes.apply(whose, config, {})
+
+
+def test_nor_does_one_of_the_release_before(dataplanes: Dataplanes) -> None:
+    if not (commit := newest_release()):
+        pytest.skip("no tag v* before this commit: fetch tags")
+    release, name = dataplanes.release, "router.node-a"
+    words = ("-f", tree_of(commit) / "crds/headrace.dev_dataplaneconfigs.yaml")
+    release.kubectl("apply", *words)
+    release.api.wait("--for=condition=Established", *words)
+    try:
+        found = release.get("dataplaneconfig", name, "--namespace", NAMESPACE)
+        metadata: Json = {"name": name, "namespace": NAMESPACE}
+        kind = {"apiVersion": FORMER_CONFIGS.api_version, "kind": FORMER_CONFIGS.name}
+        release.apply({**kind, "metadata": metadata, "spec": found["spec"]})
+        said = dataplanes.apply("a pod on node-b", name, {}, kind=FORMER_CONFIGS)
+        assert "of node node-a, the token is of node node-b" in said
+        said = dataplanes.apply("a pod on node-a", name, {}, kind=FORMER_CONFIGS)
+        assert "serverside-applied" in said
+    finally:
+        release.kubectl("delete", *words)
 
 
 def test_a_dataplane_cannot_claim_a_node(dataplanes: Dataplanes) -> None:

@@ -137,7 +137,7 @@ def test_compile_of_a_cluster(world: World, capsys: pytest.CaptureFixture[str]) 
     assert on(world, "compile") == 0
     before = capsys.readouterr()
     kinds = [item["kind"] for item in yaml.safe_load_all(before.out)]
-    assert kinds == ["DataplaneConfig", "DataplaneConfig", "RouteSlice"]
+    assert kinds == ["DataplaneConfig", "DataplaneConfig", "Slice"]
     assert on(world, "compile", "--diff") == 1
     assert capsys.readouterr().out.startswith("--- DataplaneConfig/router.node-a (cluster)\n")
     apply_compiled(world, before.out)

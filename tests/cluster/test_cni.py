@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from headrace_api import pod_device
 from headrace_dataplane.node.cni import POD_ANNOTATIONS, VERSIONS
+from headrace_kube import DATAPLANE_CONFIGS
 from tests.cluster.chart import render
 from tests.cluster.cluster import REPOSITORY, Cluster
 from tests.cluster.conftest import install_crds
@@ -281,8 +282,8 @@ class Host:
         """Write the node's DataplaneConfig, and that these Interfaces forward, too."""
         self.ready |= {*ready}
         item: Any = {
-            "apiVersion": "headrace.dev/v1alpha1",
-            "kind": "DataplaneConfig",
+            "apiVersion": DATAPLANE_CONFIGS.api_version,
+            "kind": DATAPLANE_CONFIGS.name,
             "metadata": {"name": f"router.{NODE}", "namespace": SYSTEM},
         }
         network = {

@@ -32,7 +32,7 @@ COLUMNS = {
     "pl": ["NAME", "NODES", "READY NODES", "UNDERLAY", "READY", "REASON", "AGE"],
     "uep": ["NAME", "ADDRESS", "ENCAPSULATION", "READY", "REASON", "AGE"],
     "dpc": ["NAME", "PIPELINE", "NODE", "READY", "REASON", "AGE"],
-    "rsl": ["NAME", "NETWORK", "VNI", "AGE"],
+    "dps": ["NAME", "TYPE", "OF", "OWNER NAMESPACE", "OWNER", "VNI", "AGE"],
 }
 KIND_OF = dict(zip(COLUMNS, GOOD, strict=True))
 
@@ -68,7 +68,7 @@ def test_a_fresh_object_is_in_progress(
 ) -> None:
     words = ("get", kind, cast(str, cast(Json, objects[kind]["metadata"])["name"]))
     found = json.loads(api.kubectl(*words, "-n", api_namespace, "-o", "json"))
-    if kind == "RouteSlice":
+    if kind == "Slice":
         assert "status" not in found
         return
     ready = {each["type"]: each for each in found["status"]["conditions"]}["Ready"]
@@ -147,4 +147,4 @@ def test_the_category_names_what_people_write(
 ) -> None:
     found = api.kubectl("get", "headrace", "-n", api_namespace, "-o", "name").splitlines()
     kinds = {line.partition(".")[0] for line in found if line.endswith(f"/{api_namespace}")}
-    assert kinds == {kind.lower() for kind in objects} - {"dataplaneconfig", "routeslice"}
+    assert kinds == {kind.lower() for kind in objects} - {"dataplaneconfig", "slice"}

@@ -68,7 +68,7 @@ class Spread:
         return echoes(self.far)["InEchos"] > before
 
     def slices(self) -> list[Any]:
-        found: list[Any] = self.site.get("rsl", "-n", NAMESPACE)
+        found: list[Any] = self.site.get("slices", "-n", NAMESPACE)
         return found
 
     def hops(self) -> int:
@@ -76,7 +76,7 @@ class Spread:
         return sum(
             len(route.get("nextHops", ()))
             for item in self.slices()
-            for route in item["spec"]["routes"]
+            for route in item["spec"]["entries"]
             if route["prefix"] == PREFIX
         )
 

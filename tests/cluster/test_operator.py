@@ -22,7 +22,7 @@ from headrace_kube import (
     NAMESPACES,
     NODES,
     PIPELINES,
-    ROUTE_SLICES,
+    SLICES,
     VIRTUAL_NETWORKS,
     Kind,
     KubeError,
@@ -35,6 +35,7 @@ from tests.cluster.operators import (
     WRITTEN,
     Operator,
     World,
+    compiled_specs,
     condition,
     interface,
     network,
@@ -101,21 +102,22 @@ def two_nodes(world: World, interfaces: int = 4) -> list[str]:
 
 
 def config(world: World, name: str, pipeline: str = "router") -> Any:
-    return world.get(DATAPLANE_CONFIGS, f"{NAMESPACE}/{config_name(pipeline, name)}")
+    """The node's DataplaneConfig with what is in its Slices; None: there is none."""
+    return world.whole_configs().get(f"{NAMESPACE}/{config_name(pipeline, name)}")
 
 
 def compiled(world: World, name: str) -> dict[str, Any]:
     """Interfaces in a node's DataplaneConfig, by name."""
-    return {each["name"]: each for each in config(world, name)["spec"]["interfaces"]}
+    return {each["name"]: each for each in config(world, name)["spec"].get("interfaces", ())}
 
 
 def prefixes(world: World, network: str = "blue") -> set[str]:
     """What the network's slices hold."""
     return {
         route["prefix"]
-        for key, item in world.all(ROUTE_SLICES).items()
+        for key, item in world.all(SLICES).items()
         if key.startswith(f"{NAMESPACE}/default.{network}.")
-        for route in item["spec"]["routes"]
+        for route in item["spec"]["entries"]
     }
 
 
@@ -154,7 +156,7 @@ def test_compiles_and_tells(world: World, start: Any) -> None:
             "-o",
             "jsonpath={.metadata.uid}",
         )
-        for kind in (DATAPLANE_CONFIGS, ROUTE_SLICES, DAEMON_SETS):
+        for kind in (DATAPLANE_CONFIGS, SLICES, DAEMON_SETS):
             made = world.all(kind)
             assert made
             for item in made.values():
@@ -245,8 +247,8 @@ def test_one_interface_costs_four_writes(world: World, start: Any) -> None:
         costs = {name: after - before[name] for name, after in written().items()}
         assert costs == {
             **dict.fromkeys(costs, 0),
-            "DataplaneConfig": 1,
-            "RouteSlice": 1,
+            # Of its node's Interfaces, and of its network's routes.
+            "Slice": 2,
             "Interface": 1,
             # How many it has, and has room for.
             "VirtualNetwork": 1,
@@ -254,8 +256,8 @@ def test_one_interface_costs_four_writes(world: World, start: Any) -> None:
         now = world.versions()
         changed = {subject for subject in now if versions.get(subject) != now[subject]}
         assert {subject for subject in changed if subject[0] != "Event"} == {
-            ("DataplaneConfig", f"{NAMESPACE}/router.n1"),
-            ("RouteSlice", f"{NAMESPACE}/default.blue.0"),
+            ("Slice", f"{NAMESPACE}/router.n1.interfaces.0"),
+            ("Slice", f"{NAMESPACE}/default.blue.0"),
             ("Interface", "default/new"),
             ("VirtualNetwork", "default/blue"),
         }
@@ -266,7 +268,7 @@ def test_what_the_api_server_refuses_is_not_ready(world: World, start: Any) -> N
     with start() as operator, world.agents():
         until(lambda: world.ready(*vms), "every Interface is Ready", SECONDS)
         idle(operator)
-        world.refuse("dataplaneconfigs", "size(object.spec.interfaces) == 0")
+        world.refuse(SLICES, "object.spec.type != 'Interfaces'")
         try:
             until(lambda: denied(world), "the policy is in force", SECONDS)
             world.put(interface("more", "blue", "n1"))
@@ -284,8 +286,16 @@ def test_what_the_api_server_refuses_is_not_ready(world: World, start: Any) -> N
 
 
 def denied(world: World) -> bool:
-    """Whether the API server takes no change of n1's DataplaneConfig."""
-    words = ("label", "dpc", "router.n1", "-n", NAMESPACE, "test=1", "--dry-run=server")
+    """Whether the API server takes no change of n1's Interfaces."""
+    words = (
+        "label",
+        "dps",
+        "router.n1.interfaces.0",
+        "-n",
+        NAMESPACE,
+        "test=1",
+        "--dry-run=server",
+    )
     try:
         world.api.kubectl(*words)
     except CommandError:
@@ -370,8 +380,11 @@ def test_killed_in_a_burst(world: World, start: Any) -> None:
         idle(operator)
         raw = {kind: [*world.all(kind).values()] for kind in (*WRITTEN, NODES)}
         allocations = load_allocations(
-            *(raw[kind] for kind in (VIRTUAL_NETWORKS, INTERFACES, PIPELINES)),
-            *(raw[kind] for kind in (DATAPLANE_CONFIGS, ROUTE_SLICES)),
+            raw[VIRTUAL_NETWORKS],
+            raw[INTERFACES],
+            raw[PIPELINES],
+            world.whole_configs().values(),
+            raw[SLICES],
         )
         kinds = (VIRTUAL_NETWORKS, INTERFACES, PIPELINES, NODES)
         read = [parse(kind.name, item) for kind in kinds for item in raw[kind]]
@@ -379,10 +392,8 @@ def test_killed_in_a_burst(world: World, start: Any) -> None:
         assert len(models) == len(read)
         scratch = compile_all(Objects(models), allocations, NAMESPACE)
         assert not scratch.problems
-        assert world.specs(DATAPLANE_CONFIGS, ROUTE_SLICES) == {
-            f"{item['kind']} {NAMESPACE}/{name}": item["spec"]
-            for name, item in (scratch.configs | scratch.slices).items()
-        }
+        made = compiled_specs(scratch.configs.values(), scratch.slices.values())
+        assert world.compiled() == made
 
 
 def all_told(world: World) -> bool:
@@ -460,7 +471,10 @@ def test_deletions_leave_nothing(world: World, start: Any) -> None:
         until(lambda: config(world, "n2") is None, "the node's config is gone", SECONDS)
         world.delete(INTERFACES, *world.all(INTERFACES))
         world.delete(VIRTUAL_NETWORKS, "default/blue", "default/red")
-        until(lambda: not world.all(ROUTE_SLICES), "no RouteSlice is left", SECONDS)
+        until(lambda: not prefixes(world), "no route is left", SECONDS)
+        assert {item["spec"]["owner"]["kind"] for item in world.all(SLICES).values()} == {
+            "DataplaneConfig"
+        }
         world.delete(PIPELINES, "router")
         until(lambda: not world.all(DATAPLANE_CONFIGS), "no DataplaneConfig is left", SECONDS)
         until(lambda: not world.all(DAEMON_SETS), "no DaemonSet is left", SECONDS)
@@ -477,16 +491,20 @@ def test_deletions_while_it_is_away(world: World, start: Any) -> None:
     foreign = f"{NAMESPACE}/mine"
     world.put(
         {
-            "apiVersion": "headrace.dev/v1alpha1",
-            "kind": "RouteSlice",
+            "apiVersion": SLICES.api_version,
+            "kind": SLICES.name,
             "metadata": {"name": "mine", "namespace": NAMESPACE},
-            "spec": {"network": "default/mine", "vni": 77, "routes": []},
+            "spec": {
+                "type": "Routes",
+                "owner": {"kind": "VirtualNetwork", "namespace": "default", "name": "mine"},
+                "vni": 77,
+            },
         }
     )
     with start() as operator:
         until(lambda: not world.all(DATAPLANE_CONFIGS), "no DataplaneConfig is left", SECONDS)
         until(lambda: not world.all(DAEMON_SETS), "no DaemonSet is left", SECONDS)
-        until(lambda: world.all(ROUTE_SLICES).keys() == {foreign}, "nor a RouteSlice", SECONDS)
+        until(lambda: world.all(SLICES).keys() == {foreign}, "nor a Slice", SECONDS)
         idle(operator)
         assert condition(world.get(INTERFACES, "default/vm0"))["reason"] == "PipelineNotFound"
 
@@ -509,11 +527,11 @@ def test_an_invalid_object_hurts_no_other(world: World, start: Any) -> None:
         until(lambda: ("loop", "Invalid") in told(world), "there is an event", SECONDS)
         assert operator.metric("problems", kind="VirtualNetwork", reason="Invalid") == 1
         # A mistake in what runs is told, and what runs goes on.
-        before = world.specs(DATAPLANE_CONFIGS, ROUTE_SLICES)
+        before = world.compiled()
         world.put(network("blue", routes=to_itself("blue")))
         until(lambda: refused("blue"), "the change is refused", SECONDS)
         idle(operator)
-        assert world.specs(DATAPLANE_CONFIGS, ROUTE_SLICES) == before
+        assert world.compiled() == before
         world.put(network("blue"), network("loop"))
         until(
             lambda: all(
@@ -529,13 +547,17 @@ def test_edits_of_outputs_are_put_right(world: World, start: Any) -> None:
     two_nodes(world)
     with start() as operator:
         idle(operator)
-        kinds = (DATAPLANE_CONFIGS, ROUTE_SLICES)
+        kinds = (DATAPLANE_CONFIGS, SLICES)
         before = world.specs(*kinds)
         name = f"{NAMESPACE}/default.blue.0"
-        edited = world.get(ROUTE_SLICES, name)
-        edited["spec"]["routes"] = edited["spec"]["routes"][:1]
-        world.replace(ROUTE_SLICES, edited)
+        edited = world.get(SLICES, name)
+        edited["spec"]["entries"] = edited["spec"]["entries"][:1]
+        world.replace(SLICES, edited)
         world.delete(DATAPLANE_CONFIGS, f"{NAMESPACE}/router.n1")
+        world.delete(SLICES, f"{NAMESPACE}/router.n1.networks.0")
+        edited = world.get(SLICES, f"{NAMESPACE}/router.n2.interfaces.0")
+        edited["spec"]["entries"] = []
+        world.replace(SLICES, edited)
         daemon_set = f"{NAMESPACE}/headrace-router"
         edited = world.get(DAEMON_SETS, daemon_set)
         template = edited["spec"]["template"]
@@ -584,6 +606,10 @@ def test_probes(world: World, start: Any) -> None:
         assert operator.get("/readyz")[0] == 200
         assert operator.get("/nothing")[0] == 404
         assert operator.metric("info", version="0.3.0") == 1
+        # Prometheus takes no series twice.
+        lines = operator.get("/metrics")[1].splitlines()
+        series = [each.rpartition(" ")[0] for each in lines if not each.startswith("#")]
+        assert len(series) == len({*series})
 
 
 def test_the_api_server_restarts(control_plane: Cluster, world: World, start: Any) -> None:
@@ -721,8 +747,8 @@ def test_a_tenant_has_what_is_listed_for_it_and_nothing_else(
         return {name: condition(item).get("reason", "") for name, item in found.items()}
 
     def compiled() -> tuple[set[str], str]:
-        specs = world.specs(DATAPLANE_CONFIGS)
-        interfaces = (item for spec in specs.values() for item in spec["interfaces"])
+        specs = (item["spec"] for item in world.whole_configs().values())
+        interfaces = (item for spec in specs for item in spec.get("interfaces", ()))
         listed = [item for item in interfaces if item["namespace"] == "blue"]
         return {item["name"] for item in listed}, json.dumps(listed)
 

@@ -9,13 +9,12 @@ import pytest
 
 from headrace_api import config_name, digest
 from headrace_kube import (
-    DATAPLANE_CONFIGS,
     EVENTS,
     INTERFACES,
     LEASES,
     PIPELINES,
     PODS,
-    ROUTE_SLICES,
+    SLICES,
     KubeError,
 )
 from tests.cluster.chart import NAMESPACE
@@ -87,16 +86,17 @@ def ready(world: World, *keys: str) -> None:
 
 def compiled(world: World, at: str) -> dict[str, Any]:
     """Interfaces in a node's DataplaneConfig, by name."""
-    found = world.get(DATAPLANE_CONFIGS, f"{NAMESPACE}/{config_name('router', at)}")
-    return {each["name"]: each for each in found["spec"]["interfaces"]}
+    found = world.whole_configs()[f"{NAMESPACE}/{config_name('router', at)}"]
+    return {each["name"]: each for each in found["spec"].get("interfaces", ())}
 
 
 def routed(world: World) -> set[str]:
-    """What is in RouteSlices."""
+    """What is in Slices."""
     return {
         route["prefix"]
-        for item in world.all(ROUTE_SLICES).values()
-        for route in item["spec"]["routes"]
+        for item in world.all(SLICES).values()
+        if item["spec"]["type"] == "Routes"
+        for route in item["spec"]["entries"]
     }
 
 
@@ -121,7 +121,7 @@ def told(world: World, name: str) -> set[tuple[str, str]]:
 
 
 def writes(operator: Operator) -> dict[str, float]:
-    kinds = ("Interface", "DataplaneConfig", "RouteSlice", "Pipeline", "VirtualNetwork")
+    kinds = ("Interface", "DataplaneConfig", "Slice", "Pipeline", "VirtualNetwork")
     return {kind: operator.metric("writes_total", kind=kind, result="success") for kind in kinds}
 
 
@@ -158,8 +158,9 @@ def test_a_pod_costs_five_writes(world: World, operator: Operator) -> None:
     after = writes(operator)
     assert {kind: after[kind] - before[kind] for kind in after} == {
         "Interface": 2,
-        "DataplaneConfig": 1,
-        "RouteSlice": 1,
+        "DataplaneConfig": 0,
+        # Of its node's Interfaces, and of its network's routes.
+        "Slice": 2,
         "Pipeline": 0,
         # How many it has, and has room for.
         "VirtualNetwork": 1,

@@ -18,7 +18,7 @@ from tests.cluster.sandbox import CommandError, until
 from tests.cluster.site import EXAMPLE, OPERATOR, PODS, SECONDS, Site, processes
 
 KINDS = "pipelines,virtualnetworks,interfaces"
-COMPILED = "dataplaneconfigs,routeslices,daemonsets"
+COMPILED = "dataplaneconfigs,slices,daemonsets"
 TENANTS = ("blue", "red")
 
 

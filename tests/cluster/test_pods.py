@@ -26,7 +26,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
-from headrace_api import STARTUP_TAINT, pod_device
+from headrace_api import STARTUP_TAINT, entry_key, network_of, pod_device
 from tests.cluster.chart import NAMESPACE
 from tests.cluster.cluster import STATIC_PODS, Cluster, Node
 from tests.cluster.pods import (
@@ -511,15 +511,15 @@ def left(site: Site) -> dict[str, list[Any]]:
         known[f"{namespace}/{name}"] = nodes[pod]
         network = f"{namespace}/{item['spec']['networkRef']['name']}"
         routed |= {(network, address) for address in item["status"].get("addresses", ())}
-    for config in site.get("dataplaneconfigs", "-n", NAMESPACE):
-        for item in config["spec"].get("interfaces", ()):
-            if known.get(f"{item['namespace']}/{item['name']}") != config["spec"]["nodeName"]:
-                found["configs"].append(item["name"])
-    for routes in site.get("routeslices", "-n", NAMESPACE):
-        for route in routes["spec"]["routes"]:
-            place = (routes["spec"]["network"], route["prefix"].partition("/")[0])
-            if place not in routed:
-                found["routes"].append(place)
+    for item in site.get("slices", "-n", NAMESPACE):
+        spec = item["spec"]
+        for entry in spec["entries"]:
+            if spec["type"] == "Interfaces" and known.get(entry_key(entry)) != spec["nodeName"]:
+                found["configs"].append(entry["name"])
+            if spec["type"] == "Routes":
+                place = (network_of(spec), entry["prefix"].partition("/")[0])
+                if place not in routed:
+                    found["routes"].append(place)
     for node in site.nodes:
         own = {key for key, name in known.items() if name == node.name}
         links = json.loads(node.namespace.command("ip", "-json", "link"))

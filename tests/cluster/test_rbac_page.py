@@ -57,9 +57,15 @@ def may(release: Release, group: str, words: str) -> bool:
     return allowed
 
 
+_GROUPS = {
+    **dict.fromkeys(("pods", "secrets", "nodes"), ""),
+    "dataplaneconfigs": "dataplane.headrace.dev",
+}
+
+
 def attributes(verb: str, kind: str, namespace: str = "") -> dict[str, str]:
     kind, _, subresource = kind.partition("/")
-    group = "" if kind in ("pods", "secrets", "nodes") else "headrace.dev"
+    group = _GROUPS.get(kind, "headrace.dev")
     found = {"verb": verb, "group": group, "resource": kind, "subresource": subresource}
     return {**found, "namespace": namespace}
 

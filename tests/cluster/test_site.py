@@ -89,8 +89,6 @@ def test_conditions_are_true_statements(site: Site) -> None:
     (pipeline,) = site.get("pipelines")
     assert (pipeline["status"]["selectedNodes"], pipeline["status"]["readyNodes"]) == (2, 2)
     for item in site.get("headrace", "-A"):
-        if item["kind"] == "RouteSlice":
-            continue
         assert item["status"]["observedGeneration"] == item["metadata"]["generation"]
         (ready,) = (c for c in item["status"]["conditions"] if c["type"] == "Ready")
         assert ready["status"] == "True", item

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from headrace_api import entry_key
 from tests.cluster.chart import NAMESPACE
 from tests.cluster.cluster import Cluster, Node
 from tests.cluster.earlier import tree_of
@@ -33,6 +34,9 @@ OUTSIDE, BEHIND = "2001:db8::9", "192.0.2.0/24"
 """An UnderlayEndpoint, and what tenant-0 reaches there."""
 INTERVAL = 0.01
 """Seconds between two pings."""
+FORMER = "dataplaneconfigs.headrace.dev"
+"""As the release before has them."""
+CONFIGS = (FORMER, "slices")
 
 pytestmark = pytest.mark.skipif(not FROM, reason="HEADRACE_TEST_UPGRADE_FROM names no commit")
 
@@ -223,8 +227,8 @@ def key(found: Any) -> str:
     return f"{metadata.get('namespace', '')}/{metadata['name']}"
 
 
-def given(site: Site) -> dict[str, Any]:
-    """What was given out; and what runs by what name."""
+def given(site: Site, slices: str = "slices", entries: str = "entries") -> dict[str, Any]:
+    """What was given out; and what runs by what name. `slices`: the kind that has the routes."""
     (pipeline,) = site.get("pipelines")
     names = ("nodeName", "addresses", "underlayAddress")
     return {
@@ -237,7 +241,9 @@ def given(site: Site) -> dict[str, Any]:
         "port": pipeline["status"]["metricsPort"],
         "sets": {key(each): each["metadata"]["uid"] for each in site.get("ds", "-n", NAMESPACE)},
         "slices": {
-            key(each): each["spec"]["routes"] for each in site.get("routeslices", "-n", NAMESPACE)
+            key(each): each["spec"][entries]
+            for each in site.get(slices, "-n", NAMESPACE)
+            if each["spec"].get("type", "Routes") == "Routes"
         },
     }
 
@@ -268,7 +274,7 @@ def test_objects_are_converted_and_nothing_moves(site: Site, say: Callable[[str]
         )
 
     until(all_given, "everything has what is given out", SECONDS)
-    before = given(site)
+    before = given(site, "routeslices", "routes")
     flows = {
         "between nodes": Flow(site, "blue/vm1", VM2[0]),
         "within node-a": Flow(site, "blue/vm1", VM3[0]),
@@ -277,7 +283,7 @@ def test_objects_are_converted_and_nothing_moves(site: Site, say: Callable[[str]
     try:
         replace_pods(site, flows.values())
         count("each dataplane pod deleted, release before", flows)
-        with watching(site, "interfaces", "dataplaneconfigs") as watches:
+        with watching(site, "interfaces", *CONFIGS) as watches:
             site.upgrade(**NODE_AGENT)
             # To ask again and again would take the CPUs on which the pods start.
             words = ("rollout", "status", "daemonset", f"headrace-{PIPELINE}", "-n", NAMESPACE)
@@ -298,14 +304,28 @@ def test_objects_are_converted_and_nothing_moves(site: Site, say: Callable[[str]
     for each in watches["interfaces"].seen:
         # At no time was it another.
         assert each["status"].get("underlayAddress") == addresses[key(each)]
-    for each in watches["dataplaneconfigs"].seen:
+    for kind in CONFIGS:
+        assert watches[kind].seen
+    # In one's own words each has all of its node's Interfaces, at any time.
+    for each in watches[FORMER].seen:
         assert len(each["spec"]["interfaces"]) == len(on(each["spec"]["nodeName"], before))
+    for each in watches["slices"].seen:
+        if each["spec"]["type"] == "Interfaces":
+            held = {entry_key(item) for item in each["spec"]["entries"]}
+            assert held == {*on(each["spec"]["nodeName"], before)}
+    until(lambda: not copies(site), "copies for the release before are gone", SECONDS)
     for each in site.get("interfaces", "-A"):
         assert each["spec"]["pipelineRef"] == {"name": PIPELINE}
         assert each["spec"]["attachment"]["type"] in ("AFPacket", "Pod", "Discard")
     for each in site.get("vnet", "-A"):
         if key(each).startswith("tenant-"):
             assert each["spec"]["routes"][-1]["action"] == "Drop"
+
+
+def copies(site: Site) -> list[Any]:
+    """Compiled objects as the release before has them."""
+    kinds = ("dataplaneconfigs.headrace.dev", "routeslices.headrace.dev")
+    return [each for kind in kinds for each in site.get(kind, "-n", NAMESPACE)]
 
 
 def on(node: str, before: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ Only the engine's socket is real, with a process in the engine's place that forw
 import itertools
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from headrace_dataplane.controller import (
     Step,
 )
 from headrace_dataplane.engine_session import EngineSession, Exchange, Request
+from headrace_dataplane.parts import Part
 from headrace_dataplane.protocol import EngineClient, Hello
 from headrace_dataplane.source import Snapshot
 from headrace_dataplane.state import AgentState
@@ -105,8 +107,8 @@ class Node:
         )
         self.exchange = None
         step = self.controller.step(observed, self.now)
-        if step.status is not None:
-            self.reports.append(step.status)
+        if step.report is not None:
+            self.reports.append(step.report.status)
         if step.accepted is not None:
             self.saved.append(step.accepted)
         if step.isolate:
@@ -160,7 +162,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
 def test_a_configuration_goes_to_the_engine_to_the_disk_and_into_the_status(node: Node) -> None:
     asked = node.step()
     # Nothing is said of an engine before it has answered.
-    assert asked.status is None
+    assert asked.report is None
     assert asked.accepted is None
     assert asked.isolate == {"veth1"}
     assert asked.directories == frozenset()
@@ -168,8 +170,8 @@ def test_a_configuration_goes_to_the_engine_to_the_disk_and_into_the_status(node
     assert asked.wake_at == 0.0
     answered = node.step()
     assert answered.request is None
-    assert answered.status is not None
-    assert answered.status.observed_generation == node.engine.generation == 1
+    assert answered.report is not None
+    assert answered.report.status.observed_generation == node.engine.generation == 1
     assert node.verdict() == ("True", "Forwarding")
     assert set(node.engine.objects["interface"]) == {"a/vm1", "a/vm2"}
     assert answered.accepted is not None
@@ -187,19 +189,36 @@ def test_a_configuration_goes_to_the_engine_to_the_disk_and_into_the_status(node
     assert node.state.interfaces == {"a/vm2": True}
 
 
+def test_what_is_reported_is_about_the_slices_that_the_engine_has(node: Node) -> None:
+    def part(generation: int) -> Part:
+        return Part("i0", "u", generation, "interfaces", frozenset({"a/vm1"}))
+
+    node.snapshot = replace(node.snapshot, parts=(part(1),))
+    node.step()
+    # Nothing else is another: that is reported, too.
+    node.snapshot = replace(node.snapshot, parts=(part(2),))
+    step = node.step()
+    assert step.report is not None
+    assert step.report.parts == (part(1),)
+    step = node.step()
+    assert step.report is not None
+    assert step.report.parts == (part(2),)
+    assert node.step().report is None
+
+
 def test_what_is_reported_as_observed_is_in_the_engine(node: Node) -> None:
     """A configuration that comes while the engine is asked for the one before."""
     node.step()
     node.snapshot = Snapshot(2, config(2, interfaces=[]), ())
     step = node.step()
-    assert step.status is not None
-    assert step.status.observed_generation == 1
-    assert len(step.status.interfaces) == 2
+    assert step.report is not None
+    assert step.report.status.observed_generation == 1
+    assert len(step.report.status.interfaces) == 2
     assert step.request is not None
     assert (step.request.generation, node.engine.generation) == (2, 2)
     step = node.step()
-    assert step.status is not None
-    assert (step.status.observed_generation, step.status.interfaces) == (2, ())
+    assert step.report is not None
+    assert (step.report.status.observed_generation, step.report.status.interfaces) == (2, ())
     assert step.request is None
 
 

@@ -3,22 +3,25 @@
 
 import asyncio
 import itertools
+from collections import defaultdict
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from headrace_api import RouteSlice
+from headrace_api import CONFIG_LABEL, RouteSlice
 from headrace_dataplane import follow
 from headrace_dataplane.follow import BACKOFF_SECONDS
 from headrace_dataplane.kube_source import PATIENCE_SECONDS, KubeSource
 from headrace_dataplane.snapshot_file import SnapshotFile
 from headrace_dataplane.source import Snapshot
 from headrace_dataplane.state import AgentState
-from headrace_kube import DATAPLANE_CONFIGS, ROUTE_SLICES
+from headrace_kube import DATAPLANE_CONFIGS, SLICES, Event, Kind
 from tests.unit.clock import in_no_time, now
 from tests.unit.fake_api import FakeApi, hang, refuse
 from tests.unit.test_agent_process import config
-from tests.unit.test_agent_translate import SLICE
+from tests.unit.test_agent_translate import CONFIG, SLICE
 
 STORED = Snapshot(7, config(3), (RouteSlice.model_validate(SLICE),))
 
@@ -35,8 +38,8 @@ def source(api: FakeApi, file: SnapshotFile, state: AgentState, running: int = 0
     return KubeSource(api, "headrace-system", "router", "node-a", file, state, running)
 
 
-def asked_at(api: FakeApi) -> list[float]:
-    path = DATAPLANE_CONFIGS.path("headrace-system")
+def asked_at(api: FakeApi, kind: Kind) -> list[float]:
+    path = kind.path("headrace-system")
     return [at for at, _, each in api.begun if each == path]
 
 
@@ -52,14 +55,14 @@ async def test_a_configuration_on_disk_goes_on_while_the_api_server_is_away(
     assert (snapshot.generation, snapshot.config) == (STORED.generation, STORED.config)
     assert snapshot.slices == STORED.slices
     assert now() == 0
-    assert state.watches == {"DataplaneConfig": False}
+    assert state.watches == {"DataplaneConfig": False, "Slice": False}
     await asyncio.sleep(60)
     first, longest = BACKOFF_SECONDS
-    waits = [b - a for a, b in itertools.pairwise(asked_at(api))]
+    waits = [b - a for a, b in itertools.pairwise(asked_at(api, DATAPLANE_CONFIGS))]
     assert waits == [min(first * 2**n, longest) for n in range(len(waits))]
     assert waits.count(longest) > 1
-    # Nothing is known of slices yet: which networks there are, the API server has to say.
-    assert ROUTE_SLICES.path("headrace-system") not in api.paths("GET")
+    # Its own alone: which networks there are, and so which routes, the API server has to say.
+    assert asked_at(api, SLICES) == asked_at(api, DATAPLANE_CONFIGS)
     task.cancel()
 
 
@@ -91,4 +94,68 @@ async def test_an_engine_that_is_further_than_the_disk_is_left_as_it_is(
     await asyncio.sleep(60)
     assert not offered.done()
     offered.cancel()
+    task.cancel()
+
+
+class Watched(FakeApi):
+    """Has lists, and tells what happens then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: defaultdict[Kind, asyncio.Queue[Event]] = defaultdict(asyncio.Queue)
+
+    def has(self, kind: Kind, *items: Any) -> None:
+        path = kind.path("headrace-system")
+        self.objects[path] = {"metadata": {"resourceVersion": "1"}, "items": [*items]}
+
+    async def watch(
+        self,
+        kind: Kind,
+        resource_version: str,
+        namespace: str = "",
+        labels: str = "",
+        fields: str = "",
+        seconds: int = 300,
+    ) -> AsyncIterator[Event]:
+        if labels.startswith(CONFIG_LABEL):
+            # It has none of its own.
+            await hang()
+        while True:
+            yield await self.events[kind].get()
+
+
+def raw(item: Any, version: int, name: str = "", **spec: Any) -> Any:
+    metadata = {**item["metadata"], "uid": "u", "generation": version}
+    metadata |= {"resourceVersion": f"{version}", "name": name or metadata["name"]}
+    return {"metadata": metadata, "spec": {**item["spec"], **spec}}
+
+
+@in_no_time
+async def test_a_slice_of_a_type_of_a_later_release_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    later = {"type": "Policies", "entries": [{"whatever": {"it": "is"}}, {}]}
+    api = Watched()
+    api.has(DATAPLANE_CONFIGS, raw(CONFIG, 1))
+    api.has(SLICES, raw(SLICE, 1, "a.blue.policies", **later), raw(SLICE, 1))
+    kube = source(api, SnapshotFile(tmp_path / "router.json"), AgentState())
+    task = asyncio.create_task(kube.run())
+    snapshot = await kube.next()
+    assert [part.metadata.name for part in snapshot.slices] == ["a.blue.0"]
+    # Neither in a list nor when it comes, not even where routes are looked for.
+    for name in ("a.blue.others", "a.blue.1"):
+        item = raw(SLICE, 2, name, **later)
+        api.events[SLICES].put_nowait(Event("ADDED", item))
+    networks: Any = CONFIG["spec"]["networks"]
+    names = ["a.blue.0", "a.blue.1"]
+    more = raw(CONFIG, 3, networks=[{**networks[0], "routeSlices": names}])
+    api.events[DATAPLANE_CONFIGS].put_nowait(Event("MODIFIED", more))
+    snapshot = await kube.next()
+    assert snapshot.config.spec.networks[0].route_slices == tuple(names)
+    assert [part.metadata.name for part in snapshot.slices] == ["a.blue.0"]
+    api.events[SLICES].put_nowait(Event("ADDED", raw(SLICE, 4, "a.blue.1")))
+    snapshot = await kube.next()
+    assert [part.metadata.name for part in snapshot.slices] == names
+    assert snapshot.problems == ()
+    assert not [record for record in caplog.records if record.levelname != "INFO"]
     task.cancel()

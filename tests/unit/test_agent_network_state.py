@@ -6,23 +6,20 @@ from headrace_api import (
     DataplaneConfig,
     ObjectMeta,
     RouteSlice,
-    RouteSliceSpec,
     routes_digest,
     slice_revision,
 )
 from headrace_dataplane.network_state import network_states
 from headrace_dataplane.protocol import Refusal
 from headrace_dataplane.source import Snapshot
+from tests.specs import slice_spec
 from tests.unit.test_agent_translate import CONFIG
 
 
 def part(number: int, network: str = "a/blue", generation: int = 1) -> RouteSlice:
     name = f"{network.replace('/', '.')}.{number}"
-    return RouteSlice(
-        kind="RouteSlice",
-        metadata=ObjectMeta(name=name, namespace="sys", uid=f"u{number}", generation=generation),
-        spec=RouteSliceSpec(network=network, vni=100),
-    )
+    metadata = {"name": name, "namespace": "sys", "uid": f"u{number}", "generation": generation}
+    return RouteSlice.model_validate({"metadata": metadata, "spec": slice_spec(network)})
 
 
 def network(name: str) -> CompiledNetwork:

@@ -17,6 +17,7 @@ from headrace_api import DataplaneConfig, DataplaneConfigStatus
 from headrace_dataplane.agent import Agent
 from headrace_dataplane.engine import EngineProcess, find_engine
 from headrace_dataplane.engine_options import EngineOptions
+from headrace_dataplane.parts import Report
 from headrace_dataplane.protocol import EngineError
 from headrace_dataplane.runtime import RuntimeDirectory
 from headrace_dataplane.source import Snapshot
@@ -142,8 +143,8 @@ class Source:
     async def next(self) -> Snapshot:
         return await self.snapshots.get()
 
-    async def report(self, status: DataplaneConfigStatus) -> None:
-        self.reports.append(status)
+    async def report(self, report: Report) -> None:
+        self.reports.append(report.status)
 
 
 def config(generation: int, **changes: object) -> DataplaneConfig:

@@ -9,13 +9,13 @@ from pydantic import ValidationError
 
 from headrace_api import DataplaneConfig, RouteSlice
 from headrace_dataplane.network_state import network_states
-from headrace_dataplane.reading import read_config, read_slice
+from headrace_dataplane.reading import is_routes, read_config, read_slice
 from headrace_dataplane.source import Snapshot
 from headrace_dataplane.translate import translate
 from tests.unit import test_agent_translate
 from tests.unit.test_agent_translate import CONFIG
 
-SLICE: dict[str, Any] = copy.deepcopy(test_agent_translate.SLICE)
+SLICE = copy.deepcopy(test_agent_translate.SLICE)
 
 
 @pytest.fixture
@@ -24,12 +24,31 @@ def config() -> dict[str, Any]:
 
 
 def part(*routes: dict[str, Any]) -> dict[str, Any]:
-    return {**SLICE, "spec": {**SLICE["spec"], "routes": list(routes)}}
+    return {**SLICE, "spec": {**SLICE["spec"], "entries": list(routes)}}
 
 
 def test_what_is_well_is_read_whole(config: dict[str, Any]) -> None:
     assert read_config(config) == (DataplaneConfig.model_validate(config), ())
     assert read_slice(SLICE) == (RouteSlice.model_validate(SLICE), ())
+
+
+@pytest.mark.parametrize(
+    ("spec", "found"),
+    [
+        (SLICE["spec"], True),
+        ({**SLICE["spec"], "entries": 7}, True),
+        ({**SLICE["spec"], "type": "Policies"}, False),
+        ({**SLICE["spec"], "type": ["Routes"]}, False),
+        # As release 0.2 had it.
+        ({"network": "a/blue", "vni": 100, "routes": []}, False),
+        ({}, False),
+        (None, False),
+        ("Routes", False),
+    ],
+)
+def test_only_slices_of_routes_are_read(spec: Any, found: bool) -> None:
+    assert is_routes({**SLICE, "spec": spec}) is found
+    assert not is_routes({name: value for name, value in SLICE.items() if name != "spec"})
 
 
 def test_an_interface_that_cannot_be_read_is_left_out_alone(config: dict[str, Any]) -> None:
@@ -90,7 +109,7 @@ def test_a_route_that_cannot_be_read_is_left_out_alone() -> None:
             {"prefix": "10.5.0.0/16", "newer": True},
         )
     )
-    assert [route.to_dict() for route in found.spec.routes] == [
+    assert [route.to_dict() for route in found.spec.entries] == [
         good,
         {"prefix": "10.2.0.0/16", "nextHops": both[1:]},
         # It drops: what it would catch must not take a shorter one.
@@ -110,7 +129,7 @@ def test_a_route_that_cannot_be_read_is_left_out_alone() -> None:
 def test_the_digest_of_a_network_lacks_a_slice_that_was_not_read_whole() -> None:
     found, problems = read_slice(part({"prefix": "10.4.0.0/99", "blackhole": True}))
     config, _ = read_config(CONFIG)
-    key = found.spec.network.partition("/")
+    key = found.network.partition("/")
     well = network_states(Snapshot(1, config, (found,)), ())
     bad = network_states(Snapshot(1, config, (found,), problems), ())
     (one,) = [each for each in well if (each.namespace, "/", each.name) == key]

@@ -7,11 +7,16 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from headrace_api import DataplaneConfigStatus, Json, NetworkState
+from headrace_api import DataplaneConfigStatus, Json, NetworkState, SliceStatus
 from headrace_dataplane import status_writer
 from headrace_dataplane.follow import BACKOFF_SECONDS
-from headrace_dataplane.status_writer import REPORT_SECONDS, ROUTES_SECONDS, StatusWriter
-from headrace_kube import DATAPLANE_CONFIGS
+from headrace_dataplane.status_writer import (
+    REPORT_SECONDS,
+    ROUTES_SECONDS,
+    ConfigStatusWriter,
+    SliceStatusWriter,
+)
+from headrace_kube import DATAPLANE_CONFIGS, SLICES
 from tests.unit.clock import in_no_time, now
 from tests.unit.fake_api import FakeApi, refuse
 from tests.unit.test_agent_node_status import HELLO, interface, node_status
@@ -34,11 +39,11 @@ def status(
 
 
 @asynccontextmanager
-async def writing(api: FakeApi) -> AsyncIterator[StatusWriter]:
+async def writing(api: FakeApi) -> AsyncIterator[ConfigStatusWriter]:
     """A writer that has seen its object, which has no status yet."""
     item: Json = {"metadata": {"name": "router.node-a", "uid": "1", "resourceVersion": "0"}}
     api.objects[PATH] = item
-    writer = StatusWriter(api, "headrace-system", "router.node-a")
+    writer = ConfigStatusWriter(api, "headrace-system", "router.node-a")
     writer.observe(item)
     task = asyncio.create_task(writer.run())
     yield writer
@@ -123,3 +128,35 @@ async def test_while_the_api_server_is_away_it_is_asked_later_and_later() -> Non
         assert len(written_at(api)) == tries + 1
         await asyncio.sleep(0.2 * first)
         assert len(written_at(api)) == tries + 2
+
+
+@in_no_time
+async def test_of_a_slice_routes_alone_wait_longer_too() -> None:
+    def networks(generation: int, digest: str, reason: str = "") -> SliceStatus:
+        state = NetworkState(namespace="a", name="blue", digest=digest, reason=reason)
+        return SliceStatus(observed_generation=generation, entries=(state.to_dict(),))
+
+    def interfaces(*, ready: bool) -> SliceStatus:
+        return SliceStatus(observed_generation=1, entries=({"name": "vm1", "ready": ready},))
+
+    path = SLICES.path("headrace-system", "router.node-a.networks.0")
+    for second, seconds in (
+        (networks(1, "2"), ROUTES_SECONDS),
+        (networks(2, "1"), REPORT_SECONDS),
+        (networks(1, "2", "InvalidField"), REPORT_SECONDS),
+        (interfaces(ready=True), REPORT_SECONDS),
+    ):
+        api, begun = FakeApi(), now()
+        item: Json = {"metadata": {"name": "n", "uid": "1", "resourceVersion": "0"}}
+        api.objects[path] = item
+        writer = SliceStatusWriter(api, "headrace-system", "router.node-a.networks.0")
+        writer.observe(item)
+        task = asyncio.create_task(writer.run())
+        writer.report(networks(1, "1"))
+        await asyncio.sleep(0.1)
+        writer.report(second)
+        await asyncio.sleep(60)
+        task.cancel()
+        times = [at - begun for at, _, found in api.begun if found == f"{path}/status"]
+        assert times == [0, seconds], second
+        assert SliceStatus.model_validate(api.objects[path]["status"]) == second

@@ -6,6 +6,7 @@ import pytest
 
 from headrace_api import Attachment, DataplaneConfig, RouteSlice, digest, pod_device
 from headrace_dataplane.translate import UnsupportedError, device, translate
+from tests.specs import slice_spec
 
 CONFIG: dict[str, Any] = {
     "metadata": {"name": "router.node-a", "namespace": "headrace-system"},
@@ -66,23 +67,20 @@ CONFIG: dict[str, Any] = {
         ],
     },
 }
-SLICE = {
+SLICE: dict[str, Any] = {
     "metadata": {"name": "a.blue.0", "namespace": "headrace-system"},
-    "spec": {
-        "network": "a/blue",
-        "vni": 100,
-        "routes": [
-            {"prefix": "10.0.0.2/32", "nextHops": [{"underlayAddress": "fd00:1:0:1::2"}]},
-            {
-                "prefix": "10.1.0.0/16",
-                "nextHops": [
-                    {"underlayAddress": "fd00::5", "weight": 3},
-                    {"network": "a/red", "weight": 2},
-                ],
-            },
-            {"prefix": "10.2.0.0/16", "blackhole": True},
-        ],
-    },
+    "spec": slice_spec(
+        "a/blue",
+        {"prefix": "10.0.0.2/32", "nextHops": [{"underlayAddress": "fd00:1:0:1::2"}]},
+        {
+            "prefix": "10.1.0.0/16",
+            "nextHops": [
+                {"underlayAddress": "fd00::5", "weight": 3},
+                {"network": "a/red", "weight": 2},
+            ],
+        },
+        {"prefix": "10.2.0.0/16", "blackhole": True},
+    ),
 }
 
 
@@ -156,7 +154,7 @@ def test_what_is_newer_than_the_first_release_is_translated_where_it_is_given() 
             **CONFIG,
             "spec": {
                 **spec,
-                "pipelinePrefix": "fd00:1::/48",
+                "pipelinePrefixes": ["fd00:1::/48"],
                 "underlaySourceCheck": "Enabled",
                 "waitingPacketsPerNamespace": 9,
                 "networks": [{**spec["networks"][0], "endpoints": ["fd09::1"]}],
@@ -181,9 +179,7 @@ def test_slices_that_are_the_same_are_not_translated_again() -> None:
     again = translate(config, [part], first)
     assert again.objects == first.objects
     assert again.objects[-1] is first.objects[-1]
-    changed = RouteSlice.model_validate(
-        {**SLICE, "spec": {"network": "a/blue", "vni": 100, "routes": []}}
-    )
+    changed = RouteSlice.model_validate({**SLICE, "spec": slice_spec("a/blue")})
     assert (
         translate(config, [changed], first).objects[-1] == translate(config, [changed]).objects[-1]
     )

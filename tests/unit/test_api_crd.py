@@ -15,7 +15,7 @@ from headrace_api.kinds import KINDS
 
 Schema = dict[str, Any]
 
-CRDS: dict[str, Schema] = {resource.__name__: crd.crd(resource) for resource in KINDS}
+CRDS: dict[str, Schema] = {resource.kind_name(): crd.crd(resource) for resource in KINDS}
 
 
 def version(kind: str) -> Schema:
@@ -42,7 +42,11 @@ ALL = [
         version(kind)["schema"]["openAPIV3Schema"]["properties"][part], f".{part}"
     )
 ]
-WITH_STATUS = sorted(CRDS.keys() - {"RouteSlice"})
+COMPILED = ("DataplaneConfig", "Slice")
+WITH_CONDITIONS = sorted(CRDS.keys() - {"Slice"})
+_SLICE = version("Slice")["schema"]["openAPIV3Schema"]["properties"]
+# The type of the Slice says what they are.
+FREE = [_SLICE[part]["properties"]["entries"]["items"] for part in ("spec", "status")]
 
 
 def test_the_committed_files_are_what_the_models_say() -> None:
@@ -76,6 +80,8 @@ def test_check_fails_on_a_difference(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_every_schema_is_structural_and_bounded(node: Schema) -> None:
     assert node["type"] in ("object", "array", "string", "integer", "boolean")
     assert not {"$ref", "anyOf", "oneOf", "allOf", "title", "const", "uniqueItems"} & node.keys()
+    free = any(node is each for each in FREE)
+    assert node.get("x-kubernetes-preserve-unknown-fields", False) is free
     match node["type"]:
         case "array":
             assert "maxItems" in node
@@ -87,6 +93,8 @@ def test_every_schema_is_structural_and_bounded(node: Schema) -> None:
         case "integer":
             assert node["format"] in ("int32", "int64")
             assert "minimum" in node
+        case "object" if free:
+            assert node.keys() == {"type", "x-kubernetes-preserve-unknown-fields"}
         case "object":
             assert ("properties" in node) != ("additionalProperties" in node)
     if "pattern" in node:
@@ -103,7 +111,7 @@ def test_every_field_is_described(node: Schema) -> None:
 @pytest.mark.parametrize("kind", CRDS)
 def test_names_and_columns(kind: str) -> None:
     names = CRDS[kind]["spec"]["names"]
-    compiled = kind in ("DataplaneConfig", "RouteSlice")
+    compiled = kind in COMPILED
     assert names.get("categories") == (None if compiled else ["headrace"])
     expected = {
         "VirtualNetwork": "vnet",
@@ -111,19 +119,21 @@ def test_names_and_columns(kind: str) -> None:
         "Pipeline": "pl",
         "UnderlayEndpoint": "uep",
         "DataplaneConfig": "dpc",
-        "RouteSlice": "rsl",
+        "Slice": "dps",
     }
     assert names["shortNames"] == [expected[kind]]
-    assert CRDS[kind]["metadata"]["name"] == f"{names['plural']}.headrace.dev"
+    group = "dataplane.headrace.dev" if compiled else "headrace.dev"
+    assert CRDS[kind]["spec"]["group"] == group
+    assert CRDS[kind]["metadata"]["name"] == f"{names['plural']}.{group}"
     assert CRDS[kind]["spec"]["scope"] == (
         "Cluster" if kind in ("Pipeline", "UnderlayEndpoint") else "Namespaced"
     )
     columns = [column["name"] for column in version(kind)["additionalPrinterColumns"]]
-    assert columns[-3:] == ["Ready", "Reason", "Age"] or kind not in WITH_STATUS
-    assert version(kind).get("subresources") == ({"status": {}} if kind in WITH_STATUS else None)
+    assert (columns[-3:] == ["Ready", "Reason", "Age"]) is (kind in WITH_CONDITIONS)
+    assert version(kind)["subresources"] == {"status": {}}
 
 
-@pytest.mark.parametrize("kind", WITH_STATUS)
+@pytest.mark.parametrize("kind", WITH_CONDITIONS)
 def test_a_fresh_object_reads_as_in_progress(kind: str) -> None:
     status = version(kind)["schema"]["openAPIV3Schema"]["properties"]["status"]
     (condition,) = status["default"]["conditions"]
@@ -132,7 +142,7 @@ def test_a_fresh_object_reads_as_in_progress(kind: str) -> None:
     assert set(required) <= condition.keys()
 
 
-@pytest.mark.parametrize("kind", ["DataplaneConfig", "RouteSlice"])
+@pytest.mark.parametrize("kind", COMPILED)
 def test_the_api_server_adds_nothing_to_what_is_compiled(kind: str) -> None:
     spec = version(kind)["schema"]["openAPIV3Schema"]["properties"]["spec"]
     assert not [path for path, node in schemas(spec) if "default" in node]
@@ -161,4 +171,4 @@ def test_rules_that_the_api_server_checks() -> None:
     assert "networkRef is immutable" in rules("Interface")
     assert "afXDP is required when type is AFXDP, and forbidden otherwise" in rules("Interface")
     assert "underlayPrefixes may grow, and loses none" in rules("Pipeline")
-    assert rules("DataplaneConfig") == rules("RouteSlice") == set()
+    assert rules("DataplaneConfig") == rules("Slice") == set()

@@ -223,7 +223,7 @@ def test_compile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compile", "-f", str(tmp_path)]) == 0
     captured = capsys.readouterr()
     kinds = [document["kind"] for document in yaml.safe_load_all(captured.out)]
-    assert kinds == ["DataplaneConfig", "RouteSlice"]
+    assert kinds == ["DataplaneConfig", "Slice"]
     assert captured.err == ""
     assert main(["compile", "-f", str(manifest), "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["items"][0]["kind"] == "DataplaneConfig"

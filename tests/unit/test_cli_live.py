@@ -12,7 +12,7 @@ from headrace_kube import (
     NODES,
     PIPELINES,
     PODS,
-    ROUTE_SLICES,
+    SLICES,
     UNDERLAY_ENDPOINTS,
     VIRTUAL_NETWORKS,
     Kind,
@@ -56,7 +56,7 @@ def cluster(*pods: Any) -> Held:
         NAMESPACES: [raw(NAMESPACES, "blue")],
         PODS: [*pods],
         DATAPLANE_CONFIGS: [],
-        ROUTE_SLICES: [],
+        SLICES: [],
     }
 
 
@@ -76,7 +76,7 @@ def up_to_date(held: Held) -> Held:
     return {
         **held,
         DATAPLANE_CONFIGS: [item for item in compiled if item["kind"] == "DataplaneConfig"],
-        ROUTE_SLICES: [item for item in compiled if item["kind"] == "RouteSlice"],
+        SLICES: [item for item in compiled if item["kind"] == "Slice"],
     }
 
 

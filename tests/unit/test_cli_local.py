@@ -15,6 +15,7 @@ from headrace_cli.manifests import ManifestReader, Manifests
 from headrace_compiler import Compilation, accepted
 from headrace_compiler import compile as compile_all
 from headrace_compiler import interface as compiler_interface
+from headrace_dataplane.parts import Report
 from headrace_dataplane.source import Snapshot
 
 EXAMPLES = Path(__file__).parents[2] / "deploy" / "examples"
@@ -156,7 +157,7 @@ def test_nodes_that_share_a_state_agree(directory: Path, tmp_path: Path) -> None
     assert a.slices == b.slices
     assert a.config.spec.underlay_prefix != b.config.spec.underlay_prefix
     (vm2,) = b.config.spec.interfaces
-    hops = [hop for route in a.slices[0].spec.routes for hop in route.next_hops or ()]
+    hops = [hop for route in a.slices[0].spec.entries for hop in route.next_hops or ()]
     assert vm2.underlay_address in [hop.underlay_address for hop in hops]
 
 
@@ -249,7 +250,7 @@ def test_reports_say_once_what_is_not_ready(
     good = bad.model_copy(update={"ready": True})
     with caplog.at_level("INFO"):
         for state in (bad, bad, good):
-            asyncio.run(reporting.report(DataplaneConfigStatus(interfaces=(state,))))
+            asyncio.run(reporting.report(Report(DataplaneConfigStatus(interfaces=(state,)))))
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
 
 

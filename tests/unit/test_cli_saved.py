@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from headrace_api import DataplaneConfig, Interface, RouteSlice
 from headrace_cli.errors import CommandError
 from headrace_cli.saved import KINDS, Backup, kept_by, owned
+from headrace_kube import DATAPLANE_CONFIGS, INTERFACES, SLICES
+from tests.unit.test_agent_translate import CONFIG, SLICE
 
 OWNER: Any = {"apiVersion": "v1", "kind": "ConfigMap", "name": "headrace-operator", "uid": "new"}
 
@@ -26,7 +29,8 @@ def raw(kind: str, **fields: Any) -> dict[str, Any]:
         },
         **fields.pop("metadata", {}),
     }
-    return {"apiVersion": "headrace.dev/v1alpha1", "kind": kind, "metadata": metadata, **fields}
+    version = KINDS[kind].api_version if kind in KINDS else ""
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, **fields}
 
 
 def test_an_object_is_saved_without_what_is_this_clusters() -> None:
@@ -91,6 +95,55 @@ def test_what_was_saved_is_loaded() -> None:
     backup = Backup.of_objects([raw("Interface", spec={"nodeName": "n1"})])
     assert Backup.load("f", backup.dump()) == backup
     assert backup.counts() == {"Interface": 1}
+
+
+def of_release_0_2(**more: str) -> str:
+    """A backup with what is compiled, as 0.2 has it, and an Interface."""
+    null, spec = {"type": "Null"}, CONFIG["spec"]
+    interfaces = [{**each, "attachment": null} for each in spec["interfaces"]]
+    config = {**spec, "pipelinePrefix": "fd00:1::/48", "interfaces": interfaces}
+    routes = {"network": "blue/net", "vni": 7, "routes": SLICE["spec"]["entries"]}
+    names = {"networkRef": {"name": "net"}, "nodeName": "node-a", "pipelineName": "router"}
+    former = {"apiVersion": "headrace.dev/v1alpha1"}
+    items = [
+        raw("DataplaneConfig", spec=config, **former),
+        raw("RouteSlice", spec=routes, **former),
+        raw("Interface", spec={**names, "attachment": null}),
+    ]
+    found = Backup.of_objects(items)
+    return json.dumps({"items": [*found.items], **more})
+
+
+def test_a_backup_of_release_0_2_is_loaded_as_objects_of_this_one() -> None:
+    backup = Backup.load("f", of_release_0_2())
+    assert backup.counts() == {"DataplaneConfig": 1, "Slice": 1, "Interface": 1}
+    assert backup.nodes() == {"node-a"}
+    (config,) = map(DataplaneConfig.model_validate, backup.of(DATAPLANE_CONFIGS))
+    assert config.spec.pipeline_prefixes == ("fd00:1::/48",)
+    assert {each.attachment.type for each in config.spec.interfaces} == {"Discard"}
+    (part,) = map(RouteSlice.model_validate, backup.of(SLICES))
+    assert part.spec == RouteSlice.model_validate(SLICE).spec.model_copy(
+        update={"owner": part.spec.owner, "vni": 7}
+    )
+    assert part.network == "blue/net"
+    (interface,) = map(Interface.model_validate, backup.of(INTERFACES))
+    assert interface.spec.attachment.type == "Discard"
+    # Once it is of this release it stays as it is.
+    assert Backup.load("f", backup.dump()) == backup
+
+
+def test_a_backup_of_a_release_that_says_so_is_taken_as_it_is() -> None:
+    content = of_release_0_2(headraceVersion="0.3.0")
+    with pytest.raises(
+        CommandError, match=r"items\[0\]: .*must be dataplane.headrace.dev/v1alpha1"
+    ):
+        Backup.load("f", content)
+
+
+@pytest.mark.parametrize("item", [None, 7, "x", [], {}, {"kind": "RouteSlice", "spec": 7}])
+def test_what_is_no_object_of_release_0_2_either_is_named(item: Any) -> None:
+    with pytest.raises(CommandError, match=r"is no backup: items\[0\]: "):
+        Backup.load("f", json.dumps({"items": [item]}))
 
 
 @pytest.mark.parametrize(

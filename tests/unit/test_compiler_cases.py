@@ -108,7 +108,7 @@ def routes(
         route.prefix: [
             (hop.underlay_address or hop.network, hop.weight) for hop in route.next_hops or ()
         ]
-        for route in spec.routes
+        for route in spec.entries
     }
 
 
@@ -465,9 +465,9 @@ def test_a_pipeline_may_get_more_prefixes() -> None:
     assert (a["underlayPrefix"], b["underlayPrefix"]) == (one[0], "fd00:2:0:1::/64")
     assert a["pipelinePrefixes"] == both
     assert a["uplinks"][0]["onLinkPrefixes"] == both
-    # An agent that knows one prefix is told of one.
-    assert "pipelinePrefixes" not in b
-    assert b["pipelinePrefix"] == one[0]
+    # An agent that knows one prefix takes the first, and is known to: see `reverted`.
+    assert b["pipelinePrefixes"] == both
+    assert compiler.unaware("SeveralUnderlayPrefixes", "router") == ("node-b",)
 
 
 def test_a_conflict_ends_when_the_holder_goes() -> None:

@@ -67,7 +67,7 @@ def pieces(found: Compilation) -> dict[Piece, Any]:
         parts["node", node] = {**spec, "networks": [], "interfaces": []}
     slices: Any = found.slices
     for name, item in slices.items():
-        for route in item["spec"]["routes"]:
+        for route in item["spec"]["entries"]:
             parts["route", name, route["prefix"]] = route
     return parts
 

@@ -70,8 +70,8 @@ def prefixes(found: Compilation, space: str = "blue") -> list[str]:
     return sorted(
         route["prefix"]
         for item in slices.values()
-        for route in item["spec"]["routes"]
-        if item["spec"]["network"].startswith(f"{space}/")
+        for route in item["spec"]["entries"]
+        if item["spec"]["owner"]["namespace"] == space
     )
 
 

@@ -30,7 +30,7 @@ from headrace_cli.local import localized, snapshot
 from headrace_compiler import compile as compile_all
 from headrace_dataplane.engine import find_engine
 from headrace_dataplane.translate import translate
-from tests.specs import BAD, changed, example
+from tests.specs import BAD, changed, example, slice_spec
 
 Commit = Callable[[list[Json]], list[dict[str, str]]]
 Model = TypeVar("Model", bound=BaseModel)
@@ -246,6 +246,12 @@ def test_what_the_api_server_refuses_the_models_refuse(kind: str, path: str, val
 
 
 def test_the_config_that_would_hold_it_is_refused_too() -> None:
-    network = {"network": "a/b", "vni": 1, "routes": [{"prefix": "10.0.0.0/8"}]}
-    network["routes"] = [{"prefix": "10.0.0.0/8", "nextHops": [{"underlayAddress": "fe80::5"}]}]
-    assert not valid(RouteSlice, {"metadata": {"name": "a.b.0", "namespace": "x"}, "spec": network})
+    def slice_to(hop: str) -> Json:
+        route = {"prefix": "10.0.0.0/8", "nextHops": [{"underlayAddress": hop}]}
+        return {
+            "metadata": {"name": "a.b.0", "namespace": "x"},
+            "spec": slice_spec("a/b", route),
+        }
+
+    assert valid(RouteSlice, slice_to("fd80::5"))
+    assert not valid(RouteSlice, slice_to("fe80::5"))

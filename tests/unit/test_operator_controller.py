@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from headrace_api import Json
+from headrace_api import LISTS, Json, assembled
+from headrace_api.raw import items, part
 from headrace_compiler import interface
 from headrace_compiler.claims import Owner
 from headrace_compiler.pipeline import Pipelines
@@ -15,7 +16,7 @@ from headrace_kube import (
     INTERFACES,
     NODES,
     PIPELINES,
-    ROUTE_SLICES,
+    SLICES,
     VIRTUAL_NETWORKS,
     Kind,
 )
@@ -23,11 +24,10 @@ from headrace_operator.controller import Controller
 from headrace_operator.liveness import Liveness, PipelineNode
 from headrace_operator.metrics import Metrics
 from headrace_operator.render import Settings
-from headrace_operator.render.raw import items, part
 from headrace_operator.work import Work
 
 NAMESPACE = "headrace-system"
-SLICE = Work(ROUTE_SLICES, f"{NAMESPACE}/ns.net.0")
+SLICE = Work(SLICES, f"{NAMESPACE}/ns.net.0")
 SECONDS = 40
 
 
@@ -84,6 +84,21 @@ class World:
         }
         self.objects[kind, name] = item
 
+    def parts(self, nodes: str) -> list[Work]:
+        """The wanted Slices of these nodes' DataplaneConfigs."""
+        progress = self.controller._state.progress
+        configs = (Work(DATAPLANE_CONFIGS, f"{NAMESPACE}/edge.{node}") for node in nodes)
+        return [work for config in configs for work in progress.parts(config)]
+
+    def whole(self, node: str) -> Json:
+        """The wanted DataplaneConfig with what is in its Slices, as it is compiled."""
+        config = self.controller.desired(Work(DATAPLANE_CONFIGS, f"{NAMESPACE}/edge.{node}"))
+        parts = {work.key: self.controller.desired(work) for work in self.parts(node)}
+        slices = {key.partition("/")[2]: item for key, item in parts.items() if item}
+        found: Any = assembled(config or {}, slices)
+        spec = {name: each for name, each in found["spec"].items() if name != "slices"}
+        return {**found, "spec": {**{key: [] for key in LISTS.values()}, **spec}}
+
     def write(self, kind: Kind, key: str) -> None:
         """Have what is wanted at the API server."""
         self.version += 1
@@ -116,6 +131,11 @@ class World:
         for (kind, _), item in self.objects.items():
             self.controller.cache.put(kind, item)
 
+    async def compiled(self) -> None:
+        """Return when nothing is left to be compiled."""
+        while self.controller._state.observed._dirty.is_set():
+            await asyncio.sleep(0.01)
+
     async def spend(self, seconds: int, renewing: str) -> None:
         """Let time pass in which the agents of these nodes renew; write what becomes of it."""
         for _ in range(seconds // 5):
@@ -124,8 +144,7 @@ class World:
                 self.leases[PipelineNode("edge", node)] = f"{self.now}"
             self.controller.liveness.observe(self.leases)
             self.controller.judge_nodes()
-        while self.controller._state.observed._dirty.is_set():
-            await asyncio.sleep(0.01)
+        await self.compiled()
         status = self.controller.status(Work(PIPELINES, "edge", status=True))
         if status is not None:
             spec: Any = self.objects[PIPELINES, "edge"]["spec"]
@@ -134,8 +153,15 @@ class World:
     def hops(self) -> list[str]:
         """The nodes to which the prefix leads, by the fourth group of their /64s."""
         wanted: Any = self.controller.desired(SLICE)
-        (route,) = (each for each in wanted["spec"]["routes"] if each["prefix"] == "10.9.0.0/16")
+        (route,) = (each for each in wanted["spec"]["entries"] if each["prefix"] == "10.9.0.0/16")
         return sorted(hop["underlayAddress"].split(":")[3] for hop in route["nextHops"])
+
+    def reasons(self, kind: Kind, name: str) -> set[str]:
+        """Those of the conditions of a status, without waiting for agents."""
+        for work in tuple(self.controller._state.statuses._deadlines):
+            self.controller._state.statuses._deadlines[work] = 0.0
+        status: Any = self.controller.status(Work(kind, name, status=True))
+        return {each["reason"] for each in status["conditions"]}
 
     def states(self) -> dict[str, str]:
         status: Any = self.objects[PIPELINES, "edge"]["status"]
@@ -208,22 +234,17 @@ def test_what_this_release_fails_with_goes_on_where_another_was(
     def key(node: str) -> str:
         return f"{NAMESPACE}/edge.{node}"
 
-    def conditions(world: World, kind: Kind, name: str) -> set[str]:
-        for work in tuple(world.controller._state.statuses._deadlines):
-            world.controller._state.statuses._deadlines[work] = 0.0
-        status: Any = world.controller.status(Work(kind, name, status=True))
-        return {each["reason"] for each in status["conditions"]}
-
     async def story() -> None:
         world = World()
         await world.start()
         configs = {
             node: world.controller.desired(Work(DATAPLANE_CONFIGS, key(node))) for node in "abc"
         }
-        slices = world.controller.desired(SLICE)
+        slices = {work: world.controller.desired(work) for work in (SLICE, *world.parts("abc"))}
         for node in "abc":
             world.write(DATAPLANE_CONFIGS, key(node))
-        world.write(ROUTE_SLICES, SLICE.key)
+        for work in slices:
+            world.write(work.kind, work.key)
         await world.stop()
 
         fail_with(Pipelines, "_claim", Owner("Pipeline", "edge", "a"))
@@ -240,10 +261,13 @@ def test_what_this_release_fails_with_goes_on_where_another_was(
         )
         for node in "bc":
             assert controller.desired(Work(DATAPLANE_CONFIGS, key(node))) == configs[node]
-        assert controller.desired(SLICE) == slices
-        assert "InternalError" in conditions(world, INTERFACES, "ns/on-b")
-        assert "InternalError" in conditions(world, PIPELINES, "edge")
-        assert "InternalError" not in conditions(world, INTERFACES, "ns/on-a")
+        for work, item in slices.items():
+            stuck = ".a." in work.key
+            assert controller.desired(work) == (None if stuck else item)
+            assert item and controller.is_retained(work, item) is stuck
+        assert "InternalError" in world.reasons(INTERFACES, "ns/on-b")
+        assert "InternalError" in world.reasons(PIPELINES, "edge")
+        assert "InternalError" not in world.reasons(INTERFACES, "ns/on-a")
         # What comes of a change goes on, and what was told is not told again.
         spec: Any = world.objects[VIRTUAL_NETWORKS, "net"]["spec"]
         world.put(VIRTUAL_NETWORKS, "other", "ns", spec)
@@ -256,7 +280,8 @@ def test_what_this_release_fails_with_goes_on_where_another_was(
         world.tell()
         await world.spend(5, "abc")
         assert controller.desired(Work(DATAPLANE_CONFIGS, key("a"))) == configs["a"]
-        assert "InternalError" not in conditions(world, PIPELINES, "edge")
+        assert all(controller.desired(work) == item for work, item in slices.items())
+        assert "InternalError" not in world.reasons(PIPELINES, "edge")
         await world.stop()
 
     asyncio.run(story())

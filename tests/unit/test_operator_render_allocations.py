@@ -17,6 +17,7 @@ from headrace_operator.render import (
     network_status,
     pipeline_status,
 )
+from tests.specs import slice_spec
 from tests.unit.test_compiler_properties import STEPS, Step, accepted, play, specs
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -104,13 +105,15 @@ _garbage = st.recursive(
     | st.integers()
     | st.floats(allow_nan=False)
     | st.text(max_size=5)
-    | st.sampled_from(["fd00:1:0:1::2", "10.0.0.1", "fd00:1:0:1::/64", "ns/net-a", "ns.net-a.0"]),
+    | st.sampled_from(["fd00:1:0:1::2", "10.0.0.1", "fd00:1:0:1::/64", "ns/net-a", "ns.net-a.0"])
+    | st.just(slice_spec("ns/net-a")["owner"]),
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(
         st.sampled_from(
             ["metadata", "spec", "status", "name", "namespace", "nodes", "interfaces", "addresses",
-             "underlayAddress", "underlayPrefix", "nodeName", "routes", "prefix", "network", "vni",
-             "pipelineName", "pipelineRef", "networks", "uplinks", "attachment", "networkRef"]
+             "underlayAddress", "underlayPrefix", "nodeName", "type", "owner", "entries", "prefix",
+             "network", "vni", "pipelineName", "pipelineRef", "networks", "uplinks", "attachment",
+             "networkRef"]
         ),
         inner,
         max_size=5,
@@ -247,15 +250,13 @@ def test_edited_statuses_are_put_right_or_ignored() -> None:
         ],
         [],
         [
-            {"metadata": {"name": "ns.net.1"}, "spec": {"network": "ns/other", "vni": 4}},
-            {"metadata": {"name": "ns.net.01"}, "spec": {"network": "ns/net", "vni": 5}},
+            {"metadata": {"name": "ns.net.1"}, "spec": slice_spec("ns/other", vni=4)},
+            {"metadata": {"name": "ns.net.01"}, "spec": slice_spec("ns/net", vni=5)},
             {
                 "metadata": {"name": "ns.net.3"},
-                "spec": {
-                    "network": "ns/net",
-                    "vni": 6,
-                    "routes": [{"prefix": "10.0.0.5/32"}, {"prefix": "10.0.0.5"}, {}],
-                },
+                "spec": slice_spec(
+                    "ns/net", {"prefix": "10.0.0.5/32"}, {"prefix": "10.0.0.5"}, {}, vni=6
+                ),
             },
         ],
     )

@@ -3,7 +3,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from headrace_kube import (
     NODES,
     PIPELINES,
     PODS,
-    ROUTE_SLICES,
+    SLICES,
     VIRTUAL_NETWORKS,
     Kind,
 )
@@ -65,6 +65,18 @@ def interface(tenant: str, name: str = "vm", node: str = "") -> Json:
     )
 
 
+def pipeline(version: int, **spec: Any) -> Json:
+    spec = {
+        "underlayPrefixes": ["fd00:1::/48"],
+        "nodeSelector": {},
+        "allowedNamespaces": {},
+        "devices": [],
+        **spec,
+    }
+    item = objects(PIPELINES, "router", **spec)
+    return {**item, "metadata": {**meta("router", "", version), "uid": "router"}}
+
+
 class Operator:
     """The operator without its watches and its Lease."""
 
@@ -88,13 +100,7 @@ class Operator:
             self.put(NODES, objects(NODES, f"node-{tenant}"))
             self.put(VIRTUAL_NETWORKS, network(tenant))
             self.put(INTERFACES, interface(tenant))
-        spec: Any = {
-            "underlayPrefixes": ["fd00:1::/48"],
-            "nodeSelector": {},
-            "allowedNamespaces": {},
-            "devices": [],
-        }
-        self.put(PIPELINES, objects(PIPELINES, "router", **spec))
+        self.put(PIPELINES, pipeline(1))
 
     def put(self, kind: Kind, item: Any) -> None:
         """Have the object at the API server, and seen."""
@@ -120,8 +126,13 @@ class Operator:
 
 
 @contextlib.asynccontextmanager
-async def running(api: FakeApi, *, renews: bool = True) -> AsyncIterator[Operator]:
+async def running(
+    api: FakeApi, there: Iterable[tuple[Kind, Json]] = (), *, renews: bool = True
+) -> AsyncIterator[Operator]:
+    """The operator, which starts with these objects, too."""
     operator = Operator(api, renews=renews)
+    for kind, item in there:
+        operator.put(kind, item)
     await operator.controller.load()
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(each.run()) for each in (operator.controller, operator.writer)]
@@ -134,8 +145,12 @@ def config(tenant: str) -> str:
     return DATAPLANE_CONFIGS.path(SYSTEM, f"router.node-{tenant}")
 
 
+def part_of(tenant: str) -> str:
+    return SLICES.path(SYSTEM, f"router.node-{tenant}.interfaces.0")
+
+
 def slice_of(tenant: str) -> str:
-    return ROUTE_SLICES.path(SYSTEM, f"{tenant}.net.0")
+    return SLICES.path(SYSTEM, f"{tenant}.net.0")
 
 
 def status(kind: Kind, tenant: str, name: str) -> str:
@@ -149,12 +164,14 @@ async def test_values_are_given_out_then_used_then_told() -> None:
         await operator.settle()
     sent = api.paths("PATCH")
     for tenant in TENANTS:
-        given, used = sent.index(config(tenant)), sent.index(slice_of(tenant))
-        assert given < used < sent.index(status(INTERFACES, tenant, "vm"))
+        given, used = sent.index(part_of(tenant)), sent.index(slice_of(tenant))
+        assert (
+            given < sent.index(config(tenant)) < used < sent.index(status(INTERFACES, tenant, "vm"))
+        )
         assert used < sent.index(status(VIRTUAL_NETWORKS, tenant, "net"))
 
 
-@pytest.mark.parametrize("where", [config, slice_of])
+@pytest.mark.parametrize("where", [config, part_of, slice_of])
 @in_no_time
 async def test_a_request_that_hangs_stops_nobody_else(where: Any) -> None:
     api = FakeApi()
@@ -174,6 +191,7 @@ async def test_a_request_that_hangs_stops_nobody_else(where: Any) -> None:
     ("where", "answer"),
     [
         (config, (422, "spec: not like this")),
+        (part_of, (422, "spec: not like this")),
         (slice_of, (422, "spec: not like this")),
         # The kind is of an earlier release.
         (config, (500, "failed to create typed patch object: .x: field not declared in schema")),
@@ -234,7 +252,8 @@ async def test_what_is_on_its_way_ends_before_the_writer_does() -> None:
         await slow.wait()
     assert now() >= 3
     assert len(api.ended) == len(api.begun)
-    assert api.objects[config("red")]
+    # All else of the node waits for it.
+    assert api.objects[SLICES.path(SYSTEM, "router.node-red.networks.0")]
 
 
 @in_no_time
@@ -249,9 +268,9 @@ async def test_a_mistake_of_ours_with_one_object_leaves_all_others_alone(
     api.fault = lambda _method, path: mistake() if path == slice_of("red") else None
     async with running(api) as operator:
         await until_written(api, slice_of("blue"))
-        while operator.errors("RouteSlice") < 5:
+        while operator.errors("Slice") < 5:
             await asyncio.sleep(0.1)
-        assert "RouteSlice headrace-system/red.net.0: unexpected" in caplog.text
+        assert "Slice headrace-system/red.net.0: unexpected" in caplog.text
         api.fault = lambda _method, _path: None
         await operator.settle()
         assert slice_of("red") in api.objects
@@ -271,7 +290,7 @@ async def test_what_is_corrected_while_it_is_refused_is_written_at_once() -> Non
         await operator.settle()
         api.fault = lambda _method, path: refuse() if path == slice_of("red") else None
         operator.put(INTERFACES, {**interface("red", "vm2"), "metadata": meta("vm2", "red", 2)})
-        while operator.errors("RouteSlice") < 9:
+        while operator.errors("Slice") < 9:
             await asyncio.sleep(0.1)
         api.fault = lambda _method, path: refuse_later() if path == slice_of("red") else None
         await sent.wait()
@@ -280,7 +299,7 @@ async def test_what_is_corrected_while_it_is_refused_is_written_at_once() -> Non
         began = now()
         await operator.settle()
         assert now() < began + 5
-        prefixes = [route["prefix"] for route in api.objects[slice_of("red")]["spec"]["routes"]]
+        prefixes = [route["prefix"] for route in api.objects[slice_of("red")]["spec"]["entries"]]
         assert len(prefixes) == 3
 
 
@@ -302,7 +321,7 @@ async def test_a_mistake_in_what_was_right_takes_nothing_away() -> None:
         # Wrong from the start, then right, then wrong again: what it was goes on.
         operator.put(VIRTUAL_NETWORKS, to_itself("bad", 1))
         await operator.settle()
-        bad = ROUTE_SLICES.path(SYSTEM, "red.bad.0")
+        bad = SLICES.path(SYSTEM, "red.bad.0")
         assert bad not in api.objects
         right: Any = [{"prefix": "100.64.0.0/26", "action": "Drop"}]
         operator.put(VIRTUAL_NETWORKS, routed("bad", 2, right))

@@ -95,7 +95,7 @@ APIServer
 {{- end -}}
 
 {{- /* Kinds that people write, in the plural, as the items of a YAML list, each with a suffix:
-       (list $ "Namespaced" "/status"); scope "": both. What is compiled is in no category. */ -}}
+       (list $ "Namespaced" "/status"); scope "": both. What is compiled is in another group. */ -}}
 {{- define "headrace.kinds" -}}
 {{- $root := index . 0 -}}
 {{- $scope := index . 1 -}}
@@ -103,7 +103,7 @@ APIServer
 {{- $found := list -}}
 {{- range $path, $_ := $root.Files.Glob "files/crds/*.yaml" -}}
 {{- $spec := ($root.Files.Get $path | fromYaml).spec -}}
-{{- if and $spec.names.categories (or (not $scope) (eq $spec.scope $scope)) -}}
+{{- if and (eq $spec.group "headrace.dev") (or (not $scope) (eq $spec.scope $scope)) -}}
 {{- $found = append $found (print $spec.names.plural $suffix) -}}
 {{- end -}}
 {{- end -}}

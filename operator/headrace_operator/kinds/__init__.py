@@ -15,7 +15,7 @@ from .cluster import Namespaces, Nodes, Pods
 from .handler import Handler, Input, Output
 from .interfaces import WITHOUT_POD, Interfaces
 from .networks import UnderlayEndpoints, VirtualNetworks
-from .outputs import DaemonSets, DataplaneConfigs, RouteSlices
+from .outputs import DaemonSets, DataplaneConfigs, FormerConfigs, FormerSlices, Slices
 from .pipelines import Pipelines
 from .state import State
 
@@ -32,7 +32,9 @@ HANDLERS: dict[Kind, type[Handler]] = {
         VirtualNetworks,
         Interfaces,
         DataplaneConfigs,
-        RouteSlices,
+        Slices,
+        FormerConfigs,
+        FormerSlices,
         DaemonSets,
     )
 }

@@ -2,9 +2,9 @@
 """What the cluster has without Headrace: Namespaces, Nodes and Pods. It is only read."""
 
 from headrace_api import Json, Namespace, Node, Pod
+from headrace_api.raw import part
 from headrace_kube import INTERFACES, NAMESPACES, NODES, PODS
 from headrace_operator import pods
-from headrace_operator.render.raw import part
 from headrace_operator.work import Work
 
 from .handler import Input

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import ClassVar, Generic, TypeVar, cast
 
 from headrace_api import PIPELINE_LABEL, Json, Object, Problem
+from headrace_api.raw import part
 from headrace_kube import PIPELINES, Kind
 from headrace_operator import objects
 from headrace_operator.render import compiled_status, parse
-from headrace_operator.render.raw import part
 from headrace_operator.work import Work
 
 from .state import State

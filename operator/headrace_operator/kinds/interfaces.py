@@ -46,8 +46,13 @@ class Interfaces(Input[Interface]):
             return ()
         needs = [*self._state.progress.slices_of(allocation.network)]
         if allocation.node:
-            place = allocation.pipeline, allocation.node
-            needs.insert(0, config_of(self._state.namespace, place))
+            config = config_of(self._state.namespace, (allocation.pipeline, allocation.node))
+            # Each waits for those before it.
+            needs[:0] = (
+                self._state.progress.holder(config, "networks", allocation.network),
+                self._state.progress.holder(config, "interfaces", work.key),
+                config,
+            )
         # Its slices wait for its config, too.
         return () if any(map(self._state.desired.is_refused, needs)) else needs
 

@@ -15,7 +15,7 @@ from .state import State
 
 
 class VirtualNetworks(Input[VirtualNetwork]):
-    """They have RouteSlices."""
+    """They have Slices."""
 
     kind = VIRTUAL_NETWORKS
 
@@ -34,7 +34,7 @@ class VirtualNetworks(Input[VirtualNetwork]):
         self._state.progress.forget(key)
 
     def needs(self, work: Work) -> Iterable[Work]:
-        """Its RouteSlices."""
+        """Its Slices."""
         return self._state.progress.slices_of(work.key)
 
     def status(self, work: Work, raw: Json, now: datetime) -> Json | None:

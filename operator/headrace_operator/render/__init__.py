@@ -6,7 +6,7 @@ from headrace_operator.settings import Settings, SettingsError
 from .allocations import load_allocations
 from .conditions import Transition, Verdict, left_over, same, transition
 from .daemon_set import class_name, daemon_sets
-from .raw import parse
+from .parse import parse
 from .report import (
     NetworkReport,
     Report,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a starting operator knows from the cluster of what was given out.
 
-DataplaneConfigs and RouteSlices are what gives values out: they win. Statuses add what is in
+DataplaneConfigs and Slices are what gives values out: they win. Statuses add what is in
 none of them. What they do not say of an object that is left out of its DataplaneConfig, its
 devices, is taken to be what its spec names, as far as nobody else has it.
 """
@@ -12,8 +12,9 @@ from typing import TypeVar
 
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
-from headrace_api import NEW_FEATURES, Attachment, Json, Uplink, slice_name
-from headrace_api.route_slice import SLICE_ROUTES
+from headrace_api import NEW_FEATURES, Attachment, Json, Uplink, network_of, slice_name
+from headrace_api.raw import items, key_of, mapping, part, text
+from headrace_api.slice import SLICE_ENTRIES
 from headrace_api.types import (
     Name,
     NetworkKey,
@@ -39,7 +40,6 @@ from headrace_compiler.addresses import (
 )
 from headrace_compiler.pipeline import uplink_attachment
 
-from .raw import items, key_of, mapping, part, text
 from .report import features
 
 Value = TypeVar("Value")
@@ -55,7 +55,7 @@ def load_allocations(
     pods: Iterable[Json] = (),
     resting: Iterable[Rest] = (),
 ) -> Allocations:
-    """Allocations of raw objects: DataplaneConfigs and RouteSlices win, statuses add the rest.
+    """Allocations of raw objects: DataplaneConfigs and Slices win, statuses add the rest.
 
     Never raises: what does not parse, or is given out twice, is ignored.
     """
@@ -116,7 +116,7 @@ class _Loader:
             },
         )
 
-    # DataplaneConfigs and RouteSlices
+    # DataplaneConfigs and Slices
 
     def agent(self, spec: Json, understood: frozenset[str] | None) -> None:
         """What the agent of a DataplaneConfig understands."""
@@ -149,9 +149,9 @@ class _Loader:
                 self._interface(key, item.get("network"), *place, item, device)
 
     def slice(self, raw: Json) -> None:
-        """The places of a RouteSlice's routes, and its network's VNI."""
+        """The places of a Slice's routes, and its network's VNI."""
         spec = part(raw, "spec")
-        network = _parse(_NETWORK_KEY, spec.get("network"))
+        network = _parse(_NETWORK_KEY, network_of(spec))
         name = text(part(raw, "metadata").get("name"))
         number = name.rpartition(".")[2]
         if network is None or not number.isdecimal() or len(number) > _SLICE_DIGITS:
@@ -160,7 +160,7 @@ class _Loader:
             return
         self.network(network, spec.get("vni"))
         found = (
-            _parse(_PREFIX, mapping(route).get("prefix")) for route in items(spec.get("routes"))
+            _parse(_PREFIX, mapping(route).get("prefix")) for route in items(spec.get("entries"))
         )
         prefixes = sorted(
             prefix
@@ -169,7 +169,7 @@ class _Loader:
         )
         if prefixes:
             places = self._slices.setdefault(network, {})
-            places[int(number)] = tuple(prefixes[:SLICE_ROUTES])
+            places[int(number)] = tuple(prefixes[:SLICE_ENTRIES])
 
     # Statuses
 

@@ -15,8 +15,7 @@ from typing import Literal, NamedTuple
 
 from headrace_api import ConditionStatus, Json, Problem
 from headrace_api.base import PENDING
-
-from .raw import generation, items, mapping, part, text
+from headrace_api.raw import generation, items, mapping, part, text
 
 _MESSAGE_LENGTH = 4096
 _NOTE_BYTES = 1024

@@ -2,16 +2,15 @@
 """What a node's agent reports, read from its DataplaneConfig."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
 from pydantic import JsonValue
 
 from headrace_api import Json
+from headrace_api.raw import items, key_of, mapping, part, text
 
 from . import conditions
-from .raw import items, key_of, mapping, part, text
 
 _REASON = re.compile(r"[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?")
 
@@ -40,8 +39,8 @@ class NetworkReport:
     """What the agent reports of one network."""
 
     digest: str | None
-    """Of the routes that its engine has, empty when it has none; None: an agent of a release
-    that does not say, whose engine has what the agent has seen."""
+    """Of the routes that its engine has, empty when it has none; None: of an agent that is taken
+    to have in its engine what it has seen."""
     reason: str = ""
     """CamelCase: why something of the network is left out; empty: nothing is."""
     message: str = ""
@@ -65,16 +64,15 @@ def interface_reports(config: Json) -> dict[str, Report]:
     }
 
 
-def network_reports(config: Json) -> Mapping[str, NetworkReport] | None:
-    """Network (namespace/name) -> what the agent reports of it; None: its release does not say."""
-    status = part(config, "status")
-    if "networks" not in status and not items(status.get("features")):
-        return None
+def network_reports(config: Json) -> dict[str, NetworkReport]:
+    """Network (namespace/name) -> what the agent reports of it."""
     return {
         _key(state): NetworkReport(
-            text(state.get("digest")), _reason(state.get("reason"), ""), text(state.get("message"))
+            text(state["digest"]) if "digest" in state else None,
+            _reason(state.get("reason"), ""),
+            text(state.get("message")),
         )
-        for state in map(mapping, items(status.get("networks")))
+        for state in map(mapping, items(part(config, "status").get("networks")))
     }
 
 

@@ -16,13 +16,13 @@ from headrace_api import (
     Problem,
 )
 from headrace_api.pipeline import INT32
+from headrace_api.raw import generation, items, key_of, mapping, number, part, text
 from headrace_compiler import InterfaceAllocation, NodeAllocation, Usage
 from headrace_compiler.addresses import node_address
 from headrace_operator.liveness import State
 
 from . import conditions
 from .conditions import Verdict
-from .raw import generation, items, key_of, mapping, number, part, text
 from .report import Report
 
 #: Most items of a Pipeline's status.nodes.

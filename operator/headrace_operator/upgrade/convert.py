@@ -1,12 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects as release 0.2 stored them, as this release means them. Pure."""
+"""Objects as release 0.2 stored them, as this release means them, and compiled ones back. Pure."""
 
 from collections.abc import Callable, Mapping
 
 from pydantic import JsonValue
 
-from headrace_api import Json
-from headrace_operator.render.raw import items, mapping, part
+from headrace_api import (
+    API_VERSION,
+    DataplaneConfig,
+    Json,
+    Slice,
+    SliceType,
+    VirtualNetwork,
+    network_of,
+)
+from headrace_api.raw import items, mapping, part
+
+_ROUTE_SLICE = "RouteSlice"
 
 
 def converted(item: Json) -> Json:
@@ -14,12 +24,34 @@ def converted(item: Json) -> Json:
 
     What is not as 0.2 had it stays as it is: the models say what is wrong with it.
     """
-    change = _CHANGES.get(str(item.get("kind")))
+    if item.get("apiVersion", API_VERSION) != API_VERSION:
+        return item
+    kind = str(item.get("kind"))
+    change = _CHANGES.get(kind)
     spec = part(item, "spec")
     if change is None or not spec:
         return item
-    new = change(spec)
-    return item if new == spec else {**item, "spec": new}
+    new = {**item, **_COMPILED.get(kind, {}), "spec": change(spec)}
+    return item if new == item else new
+
+
+def reverted(item: Json) -> Json | None:
+    """The compiled object as 0.2 has it; None: it has no such one."""
+    spec = part(item, "spec")
+    if item["kind"] == DataplaneConfig.kind_name():
+        return {**item, "apiVersion": API_VERSION, "spec": _former_config(spec)}
+    if spec.get("type") != SliceType.ROUTES:
+        return None
+    return {
+        **item,
+        "apiVersion": API_VERSION,
+        "kind": _ROUTE_SLICE,
+        "spec": {
+            "network": network_of(spec),
+            "vni": spec.get("vni"),
+            "routes": spec.get("entries", []),
+        },
+    }
 
 
 def _interface(spec: Json) -> Json:
@@ -61,18 +93,42 @@ def _endpoint(spec: Json) -> Json:
 
 
 def _config(spec: Json) -> Json:
-    return _each(_each(spec, "interfaces", _attached), "uplinks", _attached)
+    """It has all prefixes of its Pipeline."""
+    new = {name: value for name, value in spec.items() if name != "pipelinePrefix"}
+    if "pipelinePrefix" in spec:
+        new.setdefault("pipelinePrefixes", [spec["pipelinePrefix"]])
+    return _each(_each(new, "interfaces", _attached), "uplinks", _attached)
 
 
-def _attached(holder: Json) -> Json:
+def _former_config(spec: Json) -> Json:
+    new = {name: value for name, value in spec.items() if name != "pipelinePrefixes"}
+    if prefixes := items(spec.get("pipelinePrefixes")):
+        new["pipelinePrefix"] = prefixes[0]
+    for name in ("interfaces", "uplinks"):
+        new = _each(new, name, lambda each: _attached(each, "Discard", "Null"))
+    return new
+
+
+def _route_slice(spec: Json) -> Json:
+    """It is a Slice, of its network."""
+    namespace, _, name = str(spec.get("network")).partition("/")
+    return {
+        "type": SliceType.ROUTES.value,
+        "owner": {"kind": VirtualNetwork.kind_name(), "namespace": namespace, "name": name},
+        **({"vni": spec["vni"]} if "vni" in spec else {}),
+        "entries": spec.get("routes", []),
+    }
+
+
+def _attached(holder: Json, before: str = "Null", after: str = "Discard") -> Json:
     """The type "Null", which YAML takes for nothing without quotes, is Discard."""
     if "attachment" not in holder:
         return holder
-    return {**holder, "attachment": _typed(part(holder, "attachment"))}
+    return {**holder, "attachment": _typed(part(holder, "attachment"), before, after)}
 
 
-def _typed(attachment: Json) -> Json:
-    return {**attachment, "type": "Discard"} if attachment.get("type") == "Null" else attachment
+def _typed(attachment: Json, before: str = "Null", after: str = "Discard") -> Json:
+    return {**attachment, "type": after} if attachment.get("type") == before else attachment
 
 
 def _each(spec: Json, name: str, change: Callable[[Json], Json]) -> Json:
@@ -89,4 +145,10 @@ _CHANGES: Mapping[str, Callable[[Json], Json]] = {
     "Pipeline": _pipeline,
     "UnderlayEndpoint": _endpoint,
     "DataplaneConfig": _config,
+    _ROUTE_SLICE: _route_slice,
+}
+#: Compiled kinds are in a group of their own.
+_COMPILED: Mapping[str, Json] = {
+    "DataplaneConfig": {"apiVersion": DataplaneConfig.version()},
+    _ROUTE_SLICE: {"apiVersion": Slice.version(), "kind": Slice.kind_name()},
 }

@@ -20,9 +20,9 @@ from headrace_api.base import Resource
 from headrace_api.crd import crd
 from headrace_api.interface import Interface
 from headrace_api.kinds import KINDS
+from headrace_api.raw import items, mapping, number, part, text
 from headrace_kube import INTERFACES, PIPELINES, Kind, Kube, KubeError
 from headrace_operator import objects
-from headrace_operator.render.raw import items, mapping, number, part, text
 
 from .convert import converted
 
@@ -110,7 +110,9 @@ async def _refuse_unchecked(kube: Kube) -> None:
 
 
 def _kind(resource: type[Resource]) -> Kind:
-    return Kind(resource.__name__, resource.PLURAL, namespaced=resource.NAMESPACED)
+    return Kind(
+        resource.kind_name(), resource.PLURAL, resource.version(), namespaced=resource.NAMESPACED
+    )
 
 
 async def _is_new(kube: Kube) -> bool:

@@ -1,31 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Raw objects as the API server gives them: read with care, for people may have edited them."""
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
-from headrace_api import Json, Object, Pod, Problem
-from headrace_api.errors import violations
-from headrace_api.manifests import KINDS
-
-
-def parse(kind: str, raw: Json) -> Object | tuple[Problem, ...]:
-    """The model of an object that the compiler reads, or what is wrong with it.
-
-    What a status says is not looked at, but for a pod's. Raises KeyError for another kind.
-    """
-    if kind == "Pod":
-        return Pod.model_validate(raw)
-    model = KINDS[kind]
-    wanted = {key: value for key, value in raw.items() if key != "status"}
-    try:
-        return model.model_validate(wanted)
-    except ValidationError as error:
-        metadata = mapping(raw.get("metadata"))
-        namespace, name = text(metadata.get("namespace")), text(metadata.get("name"))
-        return tuple(
-            Problem(kind, namespace, name, found.path, found.reason, found.message)
-            for found in violations(model, error)
-        )
+from .base import Json
 
 
 def mapping(value: JsonValue) -> Json:
@@ -61,6 +39,11 @@ def key_of(raw: Json) -> str:
     metadata = part(raw, "metadata")
     namespace, name = text(metadata.get("namespace")), text(metadata.get("name"))
     return f"{namespace}/{name}" if namespace else name
+
+
+def object_name(raw: Json) -> str:
+    """metadata.name; empty where there is none."""
+    return text(part(raw, "metadata").get("name"))
 
 
 def generation(raw: Json) -> int:
