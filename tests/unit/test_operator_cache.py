@@ -147,3 +147,16 @@ def test_defaults_are_no_difference() -> None:
     assert not covers(wanted, there)
     assert not covers({"containers": []}, wanted)
     assert not covers(None, wanted)
+
+
+def test_of_a_kind_that_is_gone_nothing_is_left() -> None:
+    seen = Seen()
+    seen.put(5)
+    seen.put(6, "b")
+    seen.cache.put(NODES, item(7, "n"))
+    seen.changes.clear()
+    assert seen.cache.clear(INTERFACES) == 2
+    assert seen.changes == [("ns/a", 5, 0), ("ns/b", 6, 0)]
+    assert seen.held == {}
+    assert seen.cache.count(NODES) == 1
+    assert seen.cache.clear(INTERFACES) == 0
