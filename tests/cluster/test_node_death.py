@@ -68,8 +68,9 @@ class Spread:
         return echoes(self.far)["InEchos"] > before
 
     def slices(self) -> list[Any]:
-        found: list[Any] = self.site.get("slices", "-n", NAMESPACE)
-        return found
+        """Those with routes."""
+        found = self.site.get("slices", "-n", NAMESPACE)
+        return [item for item in found if item["spec"]["type"] == "Routes"]
 
     def hops(self) -> int:
         """Next hops of the prefix."""
