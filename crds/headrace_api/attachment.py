@@ -11,6 +11,10 @@ from .types import Name
 
 #: Linux IFNAMSIZ less the terminator; no slash, no space, no colon.
 DeviceName = Annotated[str, Field(min_length=1, max_length=15, pattern=r"^[A-Za-z0-9_.@-]+$")]
+#: Domain:bus:device.function.
+PciAddress = Annotated[
+    str, Field(max_length=16, pattern=r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$")
+]
 #: Devices that every pod has.
 POD_DEVICES = ("lo", "eth0")
 
@@ -84,11 +88,7 @@ class SriovAttachment(ApiModel):
         )
     )
 
-    pci_address: str | None = Field(
-        default=None,
-        max_length=16,
-        pattern=r"^[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]$",
-    )
+    pci_address: PciAddress | None = None
     """PCI address of the function on the node: domain:bus:device.function, e.g. 0000:3b:02.1."""
     resource_name: str | None = Field(default=None, min_length=1, max_length=253)
     """Extended resource of a device plugin to take a function from."""
