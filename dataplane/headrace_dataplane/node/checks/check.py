@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a check says."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from headrace_api import HugepageSize
+
+
+class Subject(StrEnum):
+    """What checks are about: the conditions of a node."""
+
+    HUGEPAGES = "HugepagesReady"
+    IOMMU = "IOMMUReady"
+    CPU_MANAGER = "CPUManagerReady"
+    TOPOLOGY = "TopologyReady"
+    DRIVERS = "DriversReady"
+    DEVICES = "DevicesReady"
+    UPLINK = "UplinkSafe"
+
+
+class Verdict(StrEnum):
+    """How a check ended."""
+
+    PASS = "pass"  # noqa: S105  # no password
+    WARN = "warn"
+    """It works, slower or less safely than it could."""
+    FAIL = "fail"
+    """It does not work."""
+    SKIP = "skip"
+    """There is nothing to check, or it could not be looked at."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    subject: Subject
+    name: str
+    verdict: Verdict
+    message: str
+    """What was found."""
+    remedy: str = ""
+    """The command or setting that makes it pass, a line each; empty where nothing is to be done."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the machine is to do."""
+
+    workers: int = 1
+    page_size: HugepageSize | None = None
+    """None: any."""
+    hugepages_mib: int = 256
+    """Memory in hugepages, on the NUMA node of the workers."""
+    devices: tuple[str, ...] = ()
+    """PCI addresses of the devices that the dataplane is to take."""
+    mtu: int = 1460
+    """Largest IP packet of the machines in the networks, in bytes."""
+
+    @property
+    def cpus(self) -> int:
+        """CPUs of a dataplane: one for each worker and one for its control thread."""
+        return self.workers + 1
+
+
+class About:
+    """Makes the checks of one subject."""
+
+    def __init__(self, subject: Subject) -> None:
+        """Each check is about this."""
+        self._subject = subject
+
+    def passed(self, name: str, message: str) -> Check:
+        """It is as it should be."""
+        return Check(self._subject, name, Verdict.PASS, message)
+
+    def warned(self, name: str, message: str, remedy: str) -> Check:
+        """It works, but not as well as it could."""
+        return Check(self._subject, name, Verdict.WARN, message, remedy)
+
+    def failed(self, name: str, message: str, remedy: str) -> Check:
+        """It does not work."""
+        return Check(self._subject, name, Verdict.FAIL, message, remedy)
+
+    def skipped(self, name: str, message: str, remedy: str = "") -> Check:
+        """It was not looked at, for this reason."""
+        return Check(self._subject, name, Verdict.SKIP, message, remedy)
+
+    def unknown(self, name: str, path: str) -> Check:
+        """It was not looked at, for this file is missing, unreadable or not as expected."""
+        return self.skipped(name, f"{path} is missing, or cannot be read")
+
+
+def kernel_arguments(arguments: str) -> str:
+    """The remedy that takes a reboot."""
+    return (
+        f"add to the kernel's command line, and reboot: {arguments}\n"
+        "  Debian, Ubuntu: to GRUB_CMDLINE_LINUX in /etc/default/grub, then: update-grub\n"
+        f"  Fedora, RHEL: grubby --update-kernel=ALL --args='{arguments}'"
+    )
+
+
+def kubelet_settings(settings: str, *state: str) -> str:
+    """The remedy that takes a new kubelet; `state` are files that hold the policy before."""
+    remove = "".join(f" rm -f /var/lib/kubelet/{name};" for name in state)
+    return (
+        f"in the kubelet's configuration (/var/lib/kubelet/config.yaml): {settings}\n"
+        f"  then: kubectl drain NODE --ignore-daemonsets; systemctl stop kubelet;{remove} "
+        "systemctl start kubelet; kubectl uncordon NODE"
+    )

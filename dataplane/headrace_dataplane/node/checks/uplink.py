@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""UplinkSafe: the dataplane takes nothing that the node itself needs."""
+
+from collections.abc import Iterator
+
+from headrace_api.node_state import Nic, NodeFacts, NodeTraffic
+from headrace_dataplane.node.checks.check import About, Check, Subject, Wanted
+
+_about = About(Subject.UPLINK)
+_NAME = "the node's own traffic"
+_TEXTS = {
+    NodeTraffic.DEFAULT_ROUTE: "its default route",
+    NodeTraffic.KUBELET_ADDRESS: "the kubelet's address",
+    NodeTraffic.API_SERVER: "the API server",
+}
+
+
+def check(facts: NodeFacts, wanted: Wanted) -> Iterator[Check]:
+    """Yield the checks."""
+    cards = [card for card in facts.nics or () if card.node_traffic]
+    if not cards:
+        yield _about.skipped(_NAME, "it goes by no network card on PCI, or routes cannot be seen")
+        return
+    # VFs are taken without harm to their card.
+    for card in cards:
+        if card.pci_address in wanted.devices:
+            yield _taken(card)
+            return
+    yield _about.passed(_NAME, f"goes by {', '.join(map(_text, cards))}: the kernel's to keep")
+
+
+def _taken(card: Nic) -> Check:
+    others = "other cards of the machine, or VFs of this one, which stays with the kernel"
+    able = f" (it may have {card.vfs_total})" if card.vfs_total else ""
+    if card.only_uplink:
+        return _about.failed(
+            _NAME,
+            f"goes by {_text(card)} alone: who takes it cuts the node off",
+            f"name {others}{able}",
+        )
+    return _about.warned(
+        _NAME,
+        f"goes by {_text(card)} and another: who takes it leaves the node without its spare",
+        f"name {others}{able}",
+    )
+
+
+def _text(card: Nic) -> str:
+    names = ", ".join(card.device_names)
+    return f"{card.pci_address} ({names}): " + ", ".join(_TEXTS[kind] for kind in card.node_traffic)
