@@ -30,6 +30,7 @@ COMMANDS = {
     "connectivity": "see that pods of a cluster reach one another, and nothing else",
     "backup": "write what a cluster has of Headrace, and what was given out, into a file",
     "restore": "bring back a backup, with the values that it had",
+    "doctor": "is this machine right for DPDK: what is wrong, how to mend it, what it can reach",
     "bench": "measure the engine (in a checkout)",
     "version": "versions of Headrace and of the engine",
 }
@@ -38,7 +39,7 @@ APART = {
     "connectivity": "run kubectl headrace connectivity test from outside, or helm test",
 }
 """Commands that are packages of their own, as images do without them; what to do there instead."""
-LOCAL = frozenset({"demo", "run", "bench"})
+LOCAL = frozenset({"demo", "run", "doctor", "bench"})
 """Commands that have nothing to do with a cluster."""
 
 

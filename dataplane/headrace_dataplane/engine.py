@@ -142,7 +142,7 @@ class EngineProcess:
     async def _start(self, options: EngineOptions) -> Hello:
         program = find_engine()
         self.runtime.path.mkdir(parents=True, exist_ok=True)
-        with _affinity(set(options.cpus)):
+        with affinity(set(options.cpus)):
             self._child = subprocess.Popen(
                 [program, *options.arguments(self.runtime)],
                 stdin=subprocess.DEVNULL,
@@ -208,7 +208,7 @@ async def _ended(pid: int) -> None:
 
 
 @contextlib.contextmanager
-def _affinity(cpus: set[int]) -> Iterator[None]:
+def affinity(cpus: set[int]) -> Iterator[None]:
     """Let this thread, and so a child that it starts, run on `cpus` for a while."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cpus | before)

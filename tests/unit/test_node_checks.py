@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The doctor's checks: nothing on a good node, and each fault by exactly the check about it."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -164,7 +165,7 @@ FAULTS = (
         Subject.TOPOLOGY,
         "interrupts on workers' CPUs",
         Verdict.WARN,
-        "for n in 40; do echo 0,4-8,12-15 > /proc/irq/$n/smp_affinity_list; done",
+        "for n in 40; do echo 0,4,8,12 > /proc/irq/$n/smp_affinity_list; done",
         also(interrupts(disk_on=2)),
     ),
     Fault(
@@ -374,7 +375,6 @@ def test_a_fault_is_found_by_its_check_alone(fault: Fault, tmp_path: Path) -> No
 
 
 def test_a_vf_of_the_only_uplink_is_safe(tmp_path: Path) -> None:
-    """And a card of which the node needs only one of two is said to be its spare."""
     network = FakeNetwork(default=frozenset({3}))
     facts = facts_of(tmp_path, good_node(), network)
     assert found(checks(facts, WANTED)) == []
@@ -399,7 +399,7 @@ def test_a_bond_of_two_cards_has_a_spare(tmp_path: Path) -> None:
     every = checks(facts, replace(WANTED, devices=(INTEL,)))
     (uplink,) = (check for check in every if check.subject is Subject.UPLINK)
     assert uplink.verdict is Verdict.WARN
-    assert "its spare" in uplink.message
+    assert "without a spare" in uplink.message
 
 
 def test_pages_of_the_size_wanted_alone_count(tmp_path: Path) -> None:
@@ -436,3 +436,12 @@ def test_what_cannot_be_known_is_skipped_with_its_reason(tmp_path: Path) -> None
     reasons = {check.name: check.message for check in every}
     assert reasons["clock"].startswith("/sys/devices/system/clocksource/clocksource0/current")
     assert reasons["CPU Manager"] == "no kubelet runs here"
+
+
+def test_the_page_has_every_check(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/doctor.md").read_text()
+    sections = {part.partition("\n")[0]: part for part in page.split("\n### ")[1:]}
+    assert [*sections] == [*Subject]
+    for check in checks(facts_of(tmp_path, good_node()), WANTED):
+        name = re.sub("node [0-9]+$", "node N", check.name)
+        assert f"\n| {name} | " in sections[check.subject], check

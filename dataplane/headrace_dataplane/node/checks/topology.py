@@ -23,6 +23,7 @@ _about = About(Subject.TOPOLOGY)
 #: Policies of the topology manager by which a pod's parts are on one NUMA node, or it is refused.
 _STRICT = ("single-numa-node", "restricted")
 _CLOCK = "clock"
+_NONE_TO_SPARE = "every CPU is everybody's: there is none to spare"
 
 
 def check(facts: NodeFacts, wanted: Wanted) -> Iterator[Check]:
@@ -183,22 +184,29 @@ def _isolation(facts: NodeFacts, wanted: Wanted, cpus: tuple[Cpu, ...]) -> Check
         return _about.unknown(name, "/sys/devices/system/cpu/isolated")
     mine = {cpu.cpu for cpu in cpus}
     if len(mine) == len(known.cpus):
-        return _about.skipped(name, "every CPU is everybody's: there is none to spare")
-    missing = [f"isolcpus={cpu_list(mine)}"] if mine - cpu_set(known.isolated) else []
-    if known.nohz_full is not None and mine - cpu_set(known.nohz_full):
-        missing.append(f"nohz_full={cpu_list(mine)}")
-    if not missing:
+        return _about.skipped(name, _NONE_TO_SPARE)
+    disturbed = mine - cpu_set(known.isolated)
+    if known.nohz_full is not None:
+        disturbed |= mine - cpu_set(known.nohz_full)
+    if not disturbed:
         return _about.passed(name, "isolcpus, nohz_full" if known.nohz_full else "isolcpus")
-    every = cpu_list(mine)
-    others = cpu_list({cpu.cpu for cpu in known.cpus} - mine)
+    workers, others = _parted(facts, mine)
     return _about.warned(
         name,
-        f"the kernel runs other threads and its timer on CPUs {every}",
+        f"the kernel runs other threads, or its timer, on CPUs {cpu_list(disturbed)}",
         kernel_arguments(
-            f"isolcpus=managed_irq,domain,{every} nohz_full={every} rcu_nocbs={every} "
+            f"isolcpus=managed_irq,domain,{workers} nohz_full={workers} rcu_nocbs={workers} "
             f"irqaffinity={others}"
         ),
     )
+
+
+def _parted(facts: NodeFacts, mine: set[int]) -> tuple[str, str]:
+    """CPUs to isolate, those that are already among them; and all others."""
+    known = facts.cpus
+    workers = mine | cpu_set((known.isolated if known else None) or "")
+    others = {cpu.cpu for cpu in (known.cpus if known else ())} - workers
+    return cpu_list(workers), cpu_list(others)
 
 
 def _interrupts(facts: NodeFacts, wanted: Wanted, cpus: tuple[Cpu, ...]) -> Check:
@@ -206,7 +214,7 @@ def _interrupts(facts: NodeFacts, wanted: Wanted, cpus: tuple[Cpu, ...]) -> Chec
     if facts.interrupts is None or not cpus:
         return _about.unknown(name, "/proc/interrupts")
     if facts.cpus and len(cpus) == len(facts.cpus.cpus):
-        return _about.skipped(name, "every CPU is everybody's: there is none to spare")
+        return _about.skipped(name, _NONE_TO_SPARE)
     # Those of a device that a dataplane has are where it has them.
     own = {each.address for each in (*chosen(facts, wanted), *chosen(facts, Wanted()))}
     mine = {cpu.cpu for cpu in cpus}
@@ -220,15 +228,15 @@ def _interrupts(facts: NodeFacts, wanted: Wanted, cpus: tuple[Cpu, ...]) -> Chec
     if not found:
         return _about.passed(name, "none of other devices")
     texts = [f"{each.name or each.irq} on CPU {cpu_list(at)}" for each, at in found[:3]]
-    others = cpu_list({cpu.cpu for cpu in (facts.cpus.cpus if facts.cpus else ())} - mine)
+    workers, others = _parted(facts, mine)
     numbers = " ".join(str(each.irq) for each, _ in found[:16])
     return _about.warned(
         name,
         f"{len(found)} of other devices: {', '.join(texts)}{', ...' if len(found) > 3 else ''}",
         f"now: for n in {numbers}; do echo {others} > /proc/irq/$n/smp_affinity_list; done\n"
-        f"  irqbalance: IRQBALANCE_BANNED_CPULIST={cpu_list(mine)} in /etc/default/irqbalance "
+        f"  irqbalance: IRQBALANCE_BANNED_CPULIST={workers} in /etc/default/irqbalance "
         "(Fedora, RHEL: /etc/sysconfig/irqbalance), then: systemctl restart irqbalance\n"
-        + kernel_arguments(f"irqaffinity={others} isolcpus=managed_irq,domain,{cpu_list(mine)}"),
+        + kernel_arguments(f"irqaffinity={others} isolcpus=managed_irq,domain,{workers}"),
     )
 
 

@@ -26,7 +26,8 @@ def check(facts: NodeFacts, wanted: Wanted) -> Iterator[Check]:
         if card.pci_address in wanted.devices:
             yield _taken(card)
             return
-    yield _about.passed(_NAME, f"goes by {', '.join(map(_text, cards))}: the kernel's to keep")
+    texts = "; ".join(map(_text, cards))
+    yield _about.passed(_NAME, f"the kernel keeps what it goes by: {texts}")
 
 
 def _taken(card: Nic) -> Check:
@@ -35,16 +36,17 @@ def _taken(card: Nic) -> Check:
     if card.only_uplink:
         return _about.failed(
             _NAME,
-            f"goes by {_text(card)} alone: who takes it cuts the node off",
+            f"goes by no other card than {_text(card)}. Who takes it cuts the node off",
             f"name {others}{able}",
         )
     return _about.warned(
         _NAME,
-        f"goes by {_text(card)} and another: who takes it leaves the node without its spare",
+        f"goes by several cards, and {_text(card)}. Who takes it leaves the node without a spare",
         f"name {others}{able}",
     )
 
 
 def _text(card: Nic) -> str:
     names = ", ".join(card.device_names)
-    return f"{card.pci_address} ({names}): " + ", ".join(_TEXTS[kind] for kind in card.node_traffic)
+    texts = ", ".join(_TEXTS[kind] for kind in card.node_traffic)
+    return f"{card.pci_address} ({names}) with {texts}"
