@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pydantic.alias_generators import to_camel
 
 from headrace_api import HugepageSize
-from headrace_api.node_state import NodeFacts
+from headrace_api.node_state import NodeFacts, cpu_list
 from headrace_cli.output import add_output, print_json
 from headrace_dataplane.node.checks import Check, Verdict, Wanted, checks
 from headrace_dataplane.node.checks.placement import functions, worker_cpus
@@ -181,7 +181,7 @@ def _self_test(facts: NodeFacts, wanted: Wanted) -> SelfTest:
     if not workers:
         return SelfTest(problem="the CPUs are not known")
     first, *_ = chosen = sorted(workers)[: wanted.workers]
-    _say(f"self-test, {_GAP_SECONDS:.0f} s: gaps on {len(chosen)} CPUs ...")
+    _say(f"self-test, {_GAP_SECONDS:.0f} s: gaps on CPU {cpu_list(chosen)} ...")
     seen = gaps(chosen, _GAP_SECONDS)
     _say(f"self-test, {_ENGINE_SECONDS + 2:.0f} s: the engine, a worker on CPU {first} ...")
     try:

@@ -12,13 +12,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headrace_api.node_state import cpu_list, cpu_set
+from headrace_api.node_state import cpu_list
 from headrace_dataplane.node.facts.network import Link
 
 OWN, INTEL, MELLANOX = "0000:01:00.0", "0000:3b:00.0", "0000:86:00.0"
 INTEL_VFS = ("0000:3b:01.0", "0000:3b:01.1")
 MELLANOX_VFS = ("0000:86:00.2", "0000:86:00.3")
-SYSTEM = frozenset({0, 4, 8, 12})
 EVERY = range(16)
 PCI = "sys/bus/pci/devices"
 CPU = "sys/devices/system/cpu"
@@ -281,8 +280,3 @@ def write_one(path: Path, text: str) -> None:
 def without(files: Files, *prefixes: str) -> Files:
     """Return the files but those whose paths begin so."""
     return {name: text for name, text in files.items() if not name.startswith(prefixes)}
-
-
-def others(cpus: str) -> str:
-    """Return the list of all CPUs but these."""
-    return cpu_list(set(EVERY) - cpu_set(cpus))

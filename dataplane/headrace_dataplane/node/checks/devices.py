@@ -5,12 +5,11 @@ from collections.abc import Iterator
 
 from headrace_api.node_state import LinkState, NodeFacts
 from headrace_dataplane.node.checks.check import About, Check, Subject, Wanted
-from headrace_dataplane.node.checks.placement import chosen, functions
+from headrace_dataplane.node.checks.placement import chosen, functions, no_device
 
 _about = About(Subject.DEVICES)
 #: What the overlay's IPv6 header adds.
 _OVERLAY_BYTES = 40
-_NONE = "no device is ready for DPDK, and none is named"
 
 
 def check(facts: NodeFacts, wanted: Wanted) -> Iterator[Check]:
@@ -50,7 +49,7 @@ def _made(facts: NodeFacts) -> Check:
         return _about.skipped("devices", "no network card here has SR-IOV")
     return _about.warned(
         "devices",
-        f"{len(able)} cards have SR-IOV, and no VF was made",
+        f"no VF was made of {', '.join(card.pci_address for card in able)}, which may have some",
         _make(facts).strip(),
     )
 
@@ -68,7 +67,7 @@ def _link(facts: NodeFacts, wanted: Wanted) -> Check:
     devices = chosen(facts, wanted)
     cards = {each.card.pci_address: each.card for each in devices}
     if not cards:
-        return _about.skipped("link", _NONE)
+        return _about.skipped("link", no_device(wanted))
     for address, card in cards.items():
         if card.link is LinkState.DOWN:
             say = _about.failed if wanted.devices else _about.warned
@@ -89,7 +88,7 @@ def _mtu(facts: NodeFacts, wanted: Wanted) -> Check:
     need = wanted.mtu + _OVERLAY_BYTES
     devices = chosen(facts, wanted)
     if not devices:
-        return _about.skipped("MTU", _NONE)
+        return _about.skipped("MTU", no_device(wanted))
     # A VF's frames are no longer than its card lets through.
     known = {each.card.pci_address: each.card for each in devices if each.card.mtu is not None}
     sizes = {f: f.mtu for each in devices for f in (each.card, each.function) if f.mtu is not None}

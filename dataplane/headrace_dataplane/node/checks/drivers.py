@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from headrace_api.node_state import NodeFacts
 from headrace_dataplane.node.checks.check import About, Check, Subject, Wanted
 from headrace_dataplane.node.checks.iommu import needs_vfio
-from headrace_dataplane.node.checks.placement import Device, chosen, functions
+from headrace_dataplane.node.checks.placement import Device, chosen, functions, no_device
 from headrace_dataplane.node.drivers import USERSPACE, VFIO, bifurcated, may_do_without_iommu
 
 _about = About(Subject.DRIVERS)
@@ -80,14 +80,16 @@ def _driver(facts: NodeFacts, wanted: Wanted) -> Check:
             if each not in devices
         )
     if not devices:
-        return _about.skipped(
-            "driver", "no device is ready for DPDK, and none is named", "see --device"
-        )
+        return _about.skipped("driver", no_device(wanted))
     checks = [found for device in devices if (found := _wrong_driver(device))]
     if checks:
         return checks[0]
     names = dict.fromkeys(each.function.driver for each in devices)
-    return _about.passed("driver", f"{len(devices)} devices: {', '.join(names)}")
+    return _about.passed("driver", f"{', '.join(names)} ({_count(len(devices))})")
+
+
+def _count(devices: int) -> str:
+    return "1 device" if devices == 1 else f"{devices} devices"
 
 
 def _wrong_driver(device: Device) -> Check | None:
@@ -139,4 +141,4 @@ def _groups(facts: NodeFacts, wanted: Wanted) -> Check:
                     bind(peer.pci_address, VFIO)
                     + "\n  or put the card into another slot, behind a port with ACS",
                 )
-    return _about.passed(name, f"of {len(devices)} devices: nobody else's")
+    return _about.passed(name, f"nobody else is in them ({_count(len(devices))})")

@@ -86,6 +86,13 @@ def chosen(facts: NodeFacts, wanted: Wanted) -> tuple[Device, ...]:
     )
 
 
+def no_device(wanted: Wanted) -> str:
+    """Why there is nothing to check where `chosen` is empty."""
+    if wanted.devices:
+        return "of the devices named there is none that may be taken"
+    return "no device is ready for DPDK, and none is named (--device)"
+
+
 def candidates(facts: NodeFacts) -> Candidates | None:
     """The CPUs that workers may get; None: the CPUs are not known."""
     if facts.cpus is None:

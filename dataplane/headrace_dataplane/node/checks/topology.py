@@ -15,6 +15,7 @@ from headrace_dataplane.node.checks.check import (
 from headrace_dataplane.node.checks.placement import (
     candidates,
     chosen,
+    no_device,
     numa_nodes,
     worker_cpus,
 )
@@ -119,7 +120,7 @@ def _numa(facts: NodeFacts, wanted: Wanted) -> Check:
     if not _several_nodes(facts):
         return _about.skipped(name, "there is one NUMA node")
     if not devices:
-        return _about.skipped(name, "no device is ready for DPDK, and none is named")
+        return _about.skipped(name, no_device(wanted))
     strict = bool(facts.kubelet and facts.kubelet.topology_manager_policy in _STRICT)
     say = _about.failed if strict else _about.warned
     ends = "the kubelet refuses such a pod" if strict else "each packet crosses between them"
