@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What there is is read from files, processes and the kernel's netlink as it is."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from headrace_dataplane.node.sriov.apply import Reconciler
+from headrace_dataplane.node.sriov.desired import VF, Desired, Driver
+from headrace_dataplane.node.sriov.netlink import KernelNetlink
+from headrace_dataplane.node.sriov.observed import (
+    FileSysfs,
+    Link,
+    VFIOHolders,
+    observe,
+    physical_functions,
+    uplink_devices,
+)
+from headrace_dataplane.node.sriov.plan import Condition, Done, Reason
+from tests.unit.sriov_kernel import Igb, Ixgbe, Kernel, make_pf
+
+PF0 = "0000:01:00.0"
+
+
+def given_away(kernel: Kernel) -> None:
+    each = VF(driver=Driver.VFIO_PCI)
+    desired = Desired(PF0, ("p",), (each, each, VF(driver=Driver.KERNEL)), 9000)
+    outcome = Reconciler(kernel, kernel, kernel.users, kernel).reconcile(desired)
+    assert outcome == Done()
+
+
+def test_files_are_read_as_the_kernels_are(tmp_path: Path) -> None:
+    kernel = Kernel(make_pf(Ixgbe()), make_pf(Igb(), 1))
+    given_away(kernel)
+    kernel.write_tree(tmp_path)
+    sysfs = FileSysfs(tmp_path)
+    seen = observe(sysfs, kernel, PF0, kernel.users)
+    assert seen == observe(kernel, kernel, PF0, kernel.users)
+    assert seen is not None
+    assert (seen.total_vfs, seen.num_vfs, seen.driver, seen.iommu) == (7, 3, "ixgbe", True)
+    assert [vf.driver for vf in seen.vfs] == ["vfio-pci", "vfio-pci", "ixgbevf"]
+    assert physical_functions(sysfs) == (PF0, "0000:02:00.0")
+    assert observe(sysfs, kernel, "0000:03:00.0", kernel.users) is None
+
+
+def test_writes_reach_the_file_and_make_none(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_text("old")
+    sysfs = FileSysfs(tmp_path)
+    sysfs.write("a", "new")
+    assert sysfs.read("a") == "new"
+    with pytest.raises(FileNotFoundError):
+        sysfs.write("b", "1")
+    assert sysfs.names("") == ("a",)
+    with pytest.raises(OSError) as caught:
+        sysfs.target("a")
+    assert caught.value.errno == errno.EINVAL
+
+
+def test_a_write_that_the_kernel_does_not_finish(tmp_path: Path) -> None:
+    """As the removal of a VF that a process has open: it is told, and comes back by itself."""
+    kernel = Kernel(make_pf(Igb()))
+    kernel.write_tree(tmp_path)
+    device = tmp_path / "bus/pci/devices" / PF0
+    (device / "sriov_numvfs").unlink()
+    os.mkfifo(device / "sriov_numvfs")
+    sysfs = FileSysfs(tmp_path, write_seconds=0.05)
+    path = f"bus/pci/devices/{PF0}/sriov_numvfs"
+    with pytest.raises(TimeoutError):
+        sysfs.write(path, "0")
+    # Nothing else is begun: it would wait, too.
+    with pytest.raises(TimeoutError, match="earlier"):
+        sysfs.write(f"bus/pci/devices/{PF0}/sriov_drivers_autoprobe", "1")
+    outcome = Reconciler(sysfs, kernel, kernel.users, kernel).reconcile(
+        Desired(PF0, ("p",), (VF(),))
+    )
+    assert isinstance(outcome, Condition)
+    assert outcome.reason is Reason.KERNEL_WAITS
+    # Who had it open lets go.
+    with (device / "sriov_numvfs").open() as reader:
+        assert reader.read() == "0"
+    (thread,) = sysfs._waiting.values()
+    thread.join()
+    sysfs.write(f"bus/pci/devices/{PF0}/sriov_drivers_autoprobe", "0")
+
+
+def test_who_has_a_vf_open(tmp_path: Path) -> None:
+    kernel = Kernel(make_pf(Igb()))
+    given_away(kernel)
+    sysfs, proc = tmp_path / "sys", tmp_path / "proc"
+    kernel.write_tree(sysfs)
+    vfs = kernel.pfs[PF0].vfs
+    # Other devices stand for vfio's: what they are counts, not their names.
+    for node, device in (
+        (sysfs / "class/vfio" / vfs[0].group, "/dev/zero"),
+        (sysfs / "bus/pci/devices" / vfs[1].address / "vfio-dev/vfio7", "/dev/full"),
+    ):
+        node.mkdir(parents=True)
+        number = os.stat(device).st_rdev
+        (node / "dev").write_text(f"{os.major(number)}:{os.minor(number)}\n")
+    for pid, name, files in (
+        ("12", "testpmd", ["/dev/null", "/dev/zero"]),
+        ("13", "qemu", ["/nowhere", "/dev/full"]),
+        ("14", "cat", ["/dev/null"]),
+    ):
+        (proc / pid / "fd").mkdir(parents=True)
+        (proc / pid / "comm").write_text(f"{name}\n")
+        for at, file in enumerate(files):
+            (proc / pid / "fd" / str(at)).symlink_to(file)
+    (proc / "15").mkdir()
+    (proc / "meminfo").touch()
+    users = VFIOHolders(FileSysfs(sysfs), proc)
+    seen = observe(FileSysfs(sysfs), kernel, PF0, users)
+    assert seen is not None
+    assert [vf.user for vf in seen.vfs] == [
+        "process 12 (testpmd)",
+        "process 13 (qemu)",
+        "",
+    ]
+    assert users({}) == {}
+
+
+def test_what_the_nodes_own_traffic_takes() -> None:
+    kernel = Kernel(make_pf(Igb()))
+    links = {
+        "br0": Link("br0", 10, "", 1500, True, True),
+        "bond0.5": Link("bond0.5", 11, "", 1500, True, True, master=10, lower=12),
+        "bond0": Link("bond0", 12, "", 1500, True, True),
+        "eth0": Link("eth0", 2, "", 1500, True, True, master=12),
+        "eth1": Link("eth1", 3, "", 1500, True, True, master=12),
+        "eth2": Link("eth2", 4, "", 1500, True, True),
+        "eth3": Link("eth3", 5, "", 1500, True, True),
+    }
+    kernel.default_route = 10
+    kernel.node_addresses = [(4, "192.0.2.1"), (5, "192.0.2.2")]
+    found = uplink_devices(kernel, links, frozenset({"192.0.2.1"}))
+    assert set(found) == {"br0", "bond0.5", "bond0", "eth0", "eth1", "eth2"}
+    assert found["eth0"].startswith("it carries the node's default route")
+    assert found["eth0"].endswith("by bond0")
+    assert "192.0.2.1" in found["eth2"]
+
+
+def test_this_kernels_devices() -> None:
+    netlink = KernelNetlink()
+    links = netlink.links()
+    loopback = links["lo"]
+    assert netlink.link("lo").index == loopback.index
+    assert (loopback.mtu, loopback.vfs, loopback.master) == (65536, {}, 0)
+    indexes = {link.index for link in links.values()}
+    assert all(index in indexes for index, _ in netlink.routes())
+    assert all(index in indexes for index, _ in netlink.addresses())
+    with pytest.raises(OSError) as caught:
+        netlink.link("nosuchdevice0")
+    assert caught.value.errno == errno.ENODEV
+    assert netlink.eswitch_mode(PF0) is None
