@@ -393,7 +393,10 @@ class Kernel:
         pf.vfs, pf.made_at = [], self._time
         bus = pf.address.rpartition(":")[0]
         for index in range(count):
-            vf = VF(index, f"{bus}:10.{index}", group=f"{10 * pf.netdev.index + index}")
+            # As VF offset and stride of the 82576 have it.
+            function = 0x80 + 2 * index
+            address = f"{bus}:{function >> 3:02x}.{function & 7}"
+            vf = VF(index, address, group=f"{10 * pf.netdev.index + index}")
             vf.shows_netdev = pf.vfs_show_netdev
             pf.vfs.append(vf)
             if isinstance(pf.driver, I40e):

@@ -106,7 +106,7 @@ def is_as_wanted(pf: PF, desired: Desired) -> None:
     assert pf.netdev.mtu >= (desired.mtu or 0)
     for vf, want in zip(pf.vfs, desired.vfs, strict=not desired.externally_managed):
         if want.driver is Driver.VFIO_PCI and not vf.held:
-            assert vf.driver == "vfio-pci"
+            assert (vf.driver, vf.override) == ("vfio-pci", "vfio-pci")
             # Who opens it has the same address each time.
             assert vf.administrative == (want.mac != NO_MAC)
         if want.driver is Driver.KERNEL and not vf.held:
@@ -499,7 +499,7 @@ def test_a_vf_is_promised_to_vfio_before_it_is_free(driver: Callable[[], PFDrive
     kernel = Kernel(make_pf(driver()))
     assert reconcile(kernel, wanted(*[vfio(n) for n in range(3)])) == Done()
     for index in range(3):
-        address = f"0000:01:10.{index}"
+        address = f"0000:01:10.{2 * index}"
         mine = [line for line in kernel.journal if address in line]
         assert [line.split("/")[-1].split()[0] for line in mine] == [
             "driver_override",

@@ -1,27 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
 """What there is is read from files, processes and the kernel's netlink as it is."""
 
+import base64
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from headrace_dataplane.node.sriov.apply import Reconciler
-from headrace_dataplane.node.sriov.desired import VF, Desired, Driver
-from headrace_dataplane.node.sriov.netlink import KernelNetlink
+from headrace_dataplane.node.sriov.apply import Reconciler, vf_request
+from headrace_dataplane.node.sriov.desired import VF, Desired, Driver, LinkState
+from headrace_dataplane.node.sriov.netlink import KernelNetlink, to_link
 from headrace_dataplane.node.sriov.observed import (
     FileSysfs,
     Link,
     VFIOHolders,
+    VFState,
     observe,
     physical_functions,
     uplink_devices,
 )
-from headrace_dataplane.node.sriov.plan import Condition, Done, Reason
+from headrace_dataplane.node.sriov.plan import (
+    Condition,
+    Done,
+    Reason,
+    SetVF,
+    SetVFLinkState,
+    SetVFMAC,
+    SetVFRates,
+    SetVFSpoofCheck,
+    SetVFTrust,
+    SetVFVLAN,
+)
 from tests.unit.sriov_kernel import Igb, Ixgbe, Kernel, make_pf
 
 PF0 = "0000:01:00.0"
+
+# What a kernel 6.12 said of an 82576 with VFs (RTM_NEWLINK), without statistics.
+IGB = (
+    "aAEAABAAAAD/AAAA9wAAAAAAAQACAAAAQxABAAAAAAALAAMAZW5wMXMwAAAIAAQAKCMAAAUAIQABAAAACgABAFJUAB"
+    "I0VgAAFAEWAIgAAQAoAAEAAAAAAAIAAAABAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAEAACAAAAAABkAAAAAAAA"
+    "ABAABgAAAAAAAAAAAGQAAAAMAAMAAAAAAGQAAAAMAAQAAAAAAAAAAAAMAAUAAAAAAAAAAAAMAAcAAAAAAP////8MAA"
+    "kAAAAAAAEAAACIAAEAKAABAAEAAADSoM//9ecAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABAAAgABAAAAAAAAAAAA"
+    "AAAQAAYAAQAAAAAAAAAAAAAADAADAAEAAAAAAAAADAAEAAEAAAABAAAADAAFAAEAAAAAAAAADAAHAAEAAAD/////DA"
+    "AJAAEAAAAAAAAACgA2AFJUABI0VgAA"
+)
 
 
 def given_away(kernel: Kernel) -> None:
@@ -155,3 +180,35 @@ def test_this_kernels_devices() -> None:
         netlink.link("nosuchdevice0")
     assert caught.value.errno == errno.ENODEV
     assert netlink.eswitch_mode(PF0) is None
+
+
+def test_what_igb_says_of_its_vfs() -> None:
+    message = ifinfmsg(base64.b64decode(IGB))
+    message.decode()
+    link = to_link(message)
+    assert (link.name, link.mtu, link.up, link.carrier) == ("enp1s0", 9000, True, True)
+    assert (link.mac, link.permanent_mac) == ("52:54:00:12:34:56", "52:54:00:12:34:56")
+    first = VFState("02:00:00:00:01:00", 100, False, True, 0, 100, LinkState.AUTO)
+    assert link.vfs[0] == first
+    assert link.vfs[1] == replace(
+        first, mac=link.vfs[1].mac, vlan=0, spoof_check=True, trust=False, max_rate=0
+    )
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        SetVFMAC(0, "02:00:00:00:00:01"),
+        SetVFVLAN(0, 5),
+        SetVFSpoofCheck(0, False),
+        SetVFTrust(0, True),
+        SetVFRates(0, 0, 100),
+        SetVFLinkState(0, LinkState.DISABLE),
+    ],
+)
+def test_requests_are_such_as_the_kernel_understands(step: SetVF) -> None:
+    """A loopback device has no VFs; a request with a mistake in it is EINVAL."""
+    netlink = KernelNetlink()
+    with pytest.raises(OSError) as caught:
+        netlink.set_vf(netlink.links()["lo"].index, step.index, vf_request(step))
+    assert caught.value.errno == (errno.EPERM if os.geteuid() else errno.EOPNOTSUPP)

@@ -158,6 +158,8 @@ class Reconciler:
             log.info("PF %s: %s", desired.address, describe(decision))
             try:
                 self._do(decision, observed)
+            except TimeoutError as error:
+                return explain(decision, error, observed)
             except OSError as error:
                 since = failing.setdefault(decision, self._clock.now())
                 if self._clock.now() - since < _patience_for(error, patience):
@@ -358,8 +360,6 @@ def _unobserved(desired: Desired, error: OSError) -> Condition:
 
 
 def _patience_for(error: OSError, patience: Patience) -> float:
-    if isinstance(error, TimeoutError):
-        return 0.0
     if error.errno in _BUSY:
         return patience.busy
     return patience.vanished if error.errno in _VANISHED else 0.0

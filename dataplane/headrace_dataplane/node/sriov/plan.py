@@ -583,6 +583,8 @@ class _Planner:
             incomplete = self._incomplete_group(pf, vf)
             if incomplete is not None:
                 return incomplete
+        if want.mac not in (None, vf.state.mac) and not vf.user:
+            return self.step(SetVFMAC(vf.index, str(want.mac)))
         setting = self._setting(vf, vf.state, want)
         if setting is not None:
             return setting
@@ -591,9 +593,7 @@ class _Planner:
         if want.driver is Driver.VFIO_PCI:
             return self._to_vfio(pf, vf, vf.state, want)
         if want.driver is Driver.KERNEL:
-            return self._to_kernel(pf, vf, vf.state, want)
-        if want.mac is not None and vf.state.mac != want.mac:
-            return self.step(SetVFMAC(vf.index, want.mac))
+            return self._to_kernel(pf, vf, want)
         return self._vf_mtu(vf, want)
 
     def _setting(self, vf: ObservedVF, state: VFState, want: VF) -> Decision | None:
@@ -655,8 +655,6 @@ class _Planner:
 
     def _to_vfio(self, pf: ObservedPF, vf: ObservedVF, state: VFState, want: VF) -> Decision | None:
         mac = want.mac
-        if mac is not None and state.mac != mac:
-            return self.step(SetVFMAC(vf.index, mac))
         by_kernel = bool(vf.driver) and vf.driver not in NOT_NETWORK_DRIVERS
         if mac is None and (by_kernel or state.mac == NO_MAC):
             # The address that its kernel driver has is made its own: else who opens it takes
@@ -671,19 +669,16 @@ class _Planner:
             step = SetVFMAC(vf.index, mac)
             if state.mac != mac or not self._did(step):
                 return self.step(step)
+        if vf.override != Driver.VFIO_PCI:
+            # Before it is free, for another driver that is loaded meanwhile would take it.
+            return self.step(SetOverride(vf.address, Driver.VFIO_PCI))
         if vf.driver == Driver.VFIO_PCI:
             return None
-        if vf.override != Driver.VFIO_PCI:
-            return self.step(SetOverride(vf.address, Driver.VFIO_PCI))
         if vf.driver:
             return self.step(Unbind(vf.address, vf.driver))
         return self._probe(pf, vf, Driver.VFIO_PCI)
 
-    def _to_kernel(
-        self, pf: ObservedPF, vf: ObservedVF, state: VFState, want: VF
-    ) -> Decision | None:
-        if want.mac is not None and state.mac != want.mac:
-            return self.step(SetVFMAC(vf.index, want.mac))
+    def _to_kernel(self, pf: ObservedPF, vf: ObservedVF, want: VF) -> Decision | None:
         if vf.override in NOT_NETWORK_DRIVERS:
             return self.step(SetOverride(vf.address, ""))
         decision = self._have_netdev(pf, vf, "")
