@@ -23,7 +23,7 @@ NOT_NETWORK_DRIVERS = frozenset({"vfio-pci", "uio_pci_generic", "igb_uio", "pci-
 """Drivers that give a device away, to a process or to nobody."""
 
 # A device of the group may be a bridge, or bound to one of these, and the group is still whole:
-# drivers/vfio/vfio_iommu_type1.c's callers ask drivers/iommu/iommu.c for no other DMA owner.
+# to the kernel they are no owners of its DMA (driver_managed_dma of struct pci_driver).
 _HARMLESS_DRIVERS = frozenset({"vfio-pci", "pci-stub", "pcieport"})
 _BRIDGE_CLASS = "0x0604"
 _REPRESENTOR = re.compile(r"pf\d+(vf|sf)\d+$")
