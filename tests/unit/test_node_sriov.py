@@ -24,7 +24,11 @@ from headrace_dataplane.node.sriov.desired import (
     merge,
 )
 from headrace_dataplane.node.sriov.observed import observe, physical_functions
-from headrace_dataplane.node.sriov.plan import Condition, Done, Reason
+from headrace_dataplane.node.sriov.steps import (
+    Condition,
+    Done,
+    Reason,
+)
 from tests.unit.sriov_kernel import (
     DRIVERS,
     PF,

@@ -22,7 +22,7 @@ from headrace_dataplane.node.sriov.observed import (
     physical_functions,
     uplink_devices,
 )
-from headrace_dataplane.node.sriov.plan import (
+from headrace_dataplane.node.sriov.steps import (
     Condition,
     Done,
     Reason,

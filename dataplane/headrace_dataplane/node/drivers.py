@@ -26,6 +26,7 @@ class Bifurcated:
 MLX5 = Bifurcated("mlx5_core", ("mlx5_ib", "ib_uverbs"))
 MLX4 = Bifurcated("mlx4_core", ("mlx4_ib", "ib_uverbs"))
 MANA = Bifurcated("mana", ("mana_ib", "ib_uverbs"))
+BIFURCATED_DRIVERS = frozenset(each.driver for each in (MLX5, MLX4, MANA))
 
 
 def bifurcated(device: PciFunction) -> Bifurcated | None:

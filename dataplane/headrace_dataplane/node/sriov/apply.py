@@ -20,7 +20,8 @@ from headrace_dataplane.node.sriov.observed import (
     Users,
     observe,
 )
-from headrace_dataplane.node.sriov.plan import (
+from headrace_dataplane.node.sriov.plan import plan
+from headrace_dataplane.node.sriov.steps import (
     Condition,
     Done,
     History,
@@ -43,7 +44,6 @@ from headrace_dataplane.node.sriov.plan import (
     Unbind,
     Wait,
     describe,
-    plan,
 )
 
 log = logging.getLogger(__name__)
