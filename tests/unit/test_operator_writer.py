@@ -384,3 +384,29 @@ async def test_a_node_takes_pods_once_its_agent_is_ready_and_keeps_what_came_mea
         operator.put(NODES, api.objects[there])
         await operator.settle()
         assert api.objects[there]["spec"]["taints"] == [first, second]
+
+
+@in_no_time
+async def test_what_was_made_of_a_pipeline_that_cannot_be_read_stays_until_it_is_gone() -> None:
+    api = FakeApi()
+    async with running(api) as operator:
+        await operator.settle()
+    made = [
+        (kind, item)
+        for kind in (DATAPLANE_CONFIGS, SLICES)
+        for path, item in api.objects.items()
+        if path.startswith(kind.path(SYSTEM, "router."))
+    ]
+    kinds = {kind: sum(each is kind for each, _ in made) for kind, _ in made}
+    assert kinds == {DATAPLANE_CONFIGS: len(TENANTS), SLICES: 2 * len(TENANTS)}
+    api = FakeApi()
+    async with running(api, [*made, (PIPELINES, pipeline(2, underlayPrefixes=[]))]) as operator:
+
+        def left() -> list[str]:
+            return [path for path in api.objects if "/router.node-" in path]
+
+        await operator.settle()
+        assert len(left()) == len(made)
+        operator.remove(PIPELINES, pipeline(1000))
+        await operator.settle()
+        assert left() == []

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from headrace_api import NEW_FEATURES, PIPELINE_LABEL, Json, Pipeline, Problem
-from headrace_kube import DAEMON_SETS, DATAPLANE_CONFIGS, FORMER_CONFIGS, PIPELINES
+from headrace_kube import DAEMON_SETS, DATAPLANE_CONFIGS, FORMER_CONFIGS, PIPELINES, SLICES
 from headrace_operator import objects
 from headrace_operator.render import pipeline_status
 from headrace_operator.work import Work, config_of
@@ -82,7 +82,7 @@ class Pipelines(Input[Pipeline]):
 
     def _enqueue_outputs(self, pipeline: str) -> None:
         """Delete what is left of the Pipeline, if anything."""
-        for kind in (DATAPLANE_CONFIGS, FORMER_CONFIGS, DAEMON_SETS):
+        for kind in (DATAPLANE_CONFIGS, SLICES, FORMER_CONFIGS, DAEMON_SETS):
             for key, item in self._state.cache.all(kind):
                 if objects.label(item, PIPELINE_LABEL) == pipeline:
                     self._state.queue.add(Work(kind, key))
