@@ -4,13 +4,13 @@
 import argparse
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 
 from pydantic import Field
 
-from headrace_api import PIPELINE_LABEL, ObjectMeta
+from headrace_api import PIPELINE_LABEL, Json, ObjectMeta
 from headrace_api.base import ConditionStatus, ObjectStatus, StatusModel
 from headrace_cli.cluster import ask, forbidden
 from headrace_cli.output import print_json, print_table, table
@@ -346,22 +346,16 @@ async def look(kube: Kube, system: str, namespace: str = "") -> Overview:
     """
     notes: list[str] = []
 
-    async def seen(kind: Kind, where: str = "") -> list[Seen]:
+    async def listed(kind: Kind, where: str) -> list[Json]:
+        return (await kube.list(kind, where)).items
+
+    async def seen(kind: Kind, reading: Awaitable[list[Json]]) -> list[Seen]:
         try:
-            return [Seen.model_validate(item) for item in (await kube.list(kind, where)).items]
+            return [Seen.model_validate(item) for item in await reading]
         except KubeError as error:
             if not forbidden(error):
                 raise
             notes.append(f"{kind.plural} are not shown: {error.message}")
-            return []
-
-    async def dataplane_configs() -> list[Seen]:
-        try:
-            return [Seen.model_validate(item) for item in await whole_configs(kube, system)]
-        except KubeError as error:
-            if not forbidden(error):
-                raise
-            notes.append(f"{DATAPLANE_CONFIGS.plural} are not shown: {error.message}")
             return []
 
     async def dataplane() -> list[Pod] | None:
@@ -374,8 +368,10 @@ async def look(kube: Kube, system: str, namespace: str = "") -> Overview:
             return None
 
     written, configs, running = await asyncio.gather(
-        asyncio.gather(*(seen(kind, namespace if kind.namespaced else "") for kind in WRITTEN)),
-        dataplane_configs(),
+        asyncio.gather(
+            *(seen(kind, listed(kind, namespace if kind.namespaced else "")) for kind in WRITTEN)
+        ),
+        seen(DATAPLANE_CONFIGS, whole_configs(kube, system)),
         dataplane(),
     )
     if namespace:

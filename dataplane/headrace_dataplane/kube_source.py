@@ -263,15 +263,12 @@ class KubeSource:
         `again` reads what is the same by its version, too: a watch that is older than the CRD lacks
         what this has made known; a list does not.
         """
-        item = self._whole.config()
-        if item is None:
+        version = self._whole.version()
+        if version is None:
             return
-        metadata, parts = ObjectMeta.model_validate(item["metadata"]), self._whole.parts()
-        # The status changes its resourceVersion: only the generation is the spec's.
-        revisions = (f"{each.name} {each.uid} {each.generation}" for each in parts)
-        version = " ".join((metadata.uid, str(metadata.generation), *revisions))
-        before = self._config
-        if again or version != self._version:
+        item = self._whole.config() if again or version != self._version else None
+        if item is not None:
+            before, metadata = self._config, ObjectMeta.model_validate(item["metadata"])
             understood = self._understand(DataplaneConfig, item, version, read_config, before)
             if understood is None:
                 self._refused_generation = metadata.generation
@@ -280,7 +277,7 @@ class KubeSource:
             config, problems = understood
             if before is None or not _is_same(config, before):
                 self._config = config
-            self._version, self._parts = version, parts
+            self._version, self._parts = version, self._whole.parts()
             self._note(_CONFIG, metadata.name, problems)
         named = self._named()
         for name in self._kept - named:

@@ -17,6 +17,7 @@ from headrace_api import (
     list_of,
     slices_named,
 )
+from headrace_api.raw import items, part
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Whole:
         self._name = name
         self._config: Json | None = None
         self._slices: dict[str, Json] = {}
+        self._parts: dict[str, Part] = {}
         self._gone: set[str] = set()
         """Slices that were deleted while the DataplaneConfig names them: they stay as they were."""
 
@@ -61,15 +63,21 @@ class Whole:
         """Take the DataplaneConfig."""
         self._config = config
         for name in self._gone - {*slices_named(config)}:
-            self._gone.discard(name)
-            del self._slices[name]
+            self._forget(name)
 
     def put_slice(self, item: Json) -> None:
         """Take a Slice, if it is of this DataplaneConfig."""
         if config_of_slice(item) == self._name:
-            name = ObjectMeta.model_validate(item["metadata"]).name
-            self._slices[name] = item
-            self._gone.discard(name)
+            metadata = ObjectMeta.model_validate(item["metadata"])
+            known = self._parts.get(metadata.name)
+            # A status leaves the entries as they are.
+            if known is None or (known.uid, known.generation) != (
+                metadata.uid,
+                metadata.generation,
+            ):
+                self._parts[metadata.name] = _part(item, metadata)
+            self._slices[metadata.name] = item
+            self._gone.discard(metadata.name)
 
     def drop_slices(self, names: Iterable[str]) -> None:
         """Take that these Slices are gone.
@@ -81,30 +89,41 @@ class Whole:
             if name in named:
                 self._gone.add(name)
             else:
-                self._slices.pop(name, None)
+                self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        self._gone.discard(name)
+        self._slices.pop(name, None)
+        self._parts.pop(name, None)
+
+    def version(self) -> str | None:
+        """Of all of it but statuses; None: something of it is not there yet."""
+        config = self._config
+        if config is None or not self._slices.keys() >= {*slices_named(config)}:
+            return None
+        # The status changes its resourceVersion: only the generation is the spec's.
+        metadata = ObjectMeta.model_validate(config["metadata"])
+        revisions = (f"{each.name} {each.uid} {each.generation}" for each in self.parts())
+        return " ".join((metadata.uid, str(metadata.generation), *revisions))
 
     def config(self) -> Json | None:
         """The whole DataplaneConfig; None: something of it is not there yet."""
         config = self._config
-        if config is None or not self._slices.keys() >= {*slices_named(config)}:
-            return None
-        return assembled(config, self._slices)
+        return assembled(config, self._slices) if config and self.version() is not None else None
 
     def parts(self) -> tuple[Part, ...]:
         """The Slices that it is of."""
         named = slices_named(self._config or {})
-        return tuple(_part(self._slices[name]) for name in named if name in self._slices)
+        return tuple(self._parts[name] for name in named if name in self._parts)
 
 
-def _part(item: Json) -> Part:
-    metadata, spec = ObjectMeta.model_validate(item["metadata"]), item.get("spec")
-    entries = spec.get("entries") if isinstance(spec, dict) else None
+def _part(item: Json, metadata: ObjectMeta) -> Part:
     return Part(
         name=metadata.name,
         uid=metadata.uid,
         generation=metadata.generation,
         list=list_of(item),
-        keys=frozenset(map(entry_key, entries if isinstance(entries, list) else ())),
+        keys=frozenset(map(entry_key, items(part(item, "spec").get("entries")))),
     )
 
 
@@ -118,9 +137,9 @@ def taken_apart(report: Report) -> tuple[DataplaneConfigStatus, dict[str, SliceS
         "interfaces": interfaces,
     }
     slices = {}
-    for part in report.parts:
-        held = left.get(part.list, {})
-        entries = tuple(held.pop(key).to_dict() for key in sorted(part.keys & held.keys()))
-        slices[part.name] = SliceStatus(observed_generation=part.generation, entries=entries)
+    for each in report.parts:
+        held = left.get(each.list, {})
+        entries = tuple(held.pop(key).to_dict() for key in sorted(each.keys & held.keys()))
+        slices[each.name] = SliceStatus(observed_generation=each.generation, entries=entries)
     rest = {"networks": tuple(networks.values()), "interfaces": tuple(interfaces.values())}
     return status.model_copy(update=rest), slices
