@@ -6,7 +6,6 @@ An entry stays in its Slice for as long as it exists, so that one change writes 
 """
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -37,6 +36,7 @@ _TYPES = {name: kind for kind, name in LISTS.items()}
 class _Shard:
     """One Slice."""
 
+    name: str
     entries: dict[str, Json] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
     """Bytes of each."""
@@ -60,18 +60,26 @@ class _Shard:
 class _List:
     """One list of one DataplaneConfig."""
 
-    shards: dict[int, _Shard] = field(default_factory=dict)
+    config: str
+    key: str
+    shards: list[_Shard] = field(default_factory=list)
+    """By number."""
     numbers: dict[str, int] = field(default_factory=dict)
     """Entry -> the number of its Slice."""
+
+    def add(self) -> int:
+        """Begin another Slice; returns its number."""
+        number = len(self.shards)
+        self.shards.append(_Shard(config_slice_name(self.config, _TYPES[self.key], number)))
+        return number
 
     def place(self, key: str, entry: Json) -> None:
         size = len(json.dumps(entry, separators=(",", ":")))
         number = self.numbers.get(key)
         if number is None:
-            number = next((n for n, each in self.shards.items() if each.has_room(size)), None)
+            number = next((n for n, each in enumerate(self.shards) if each.has_room(size)), None)
         if number is None:
-            number = len(self.shards)
-            self.shards[number] = _Shard()
+            number = self.add()
         self.numbers[key] = number
         self.shards[number].put(key, entry, size)
 
@@ -84,6 +92,9 @@ class _List:
             held = self.shards[number].entries[key] if number is not None else None
             if held is not entry and held != entry:
                 self.place(key, entry)
+            elif number is not None:
+                # One copy of it is enough.
+                self.shards[number].entries[key] = entry
 
 
 class Sharding:
@@ -91,9 +102,12 @@ class Sharding:
 
     def __init__(self) -> None:
         # DataplaneConfig -> list -> its Slices.
-        self._lists: defaultdict[str, dict[str, _List]] = defaultdict(
-            lambda: {name: _List() for name in _TYPES}
-        )
+        self._lists: dict[str, dict[str, _List]] = {}
+
+    def _lists_of(self, config: str) -> dict[str, _List]:
+        if config not in self._lists:
+            self._lists[config] = {key: _List(config, key) for key in _TYPES}
+        return self._lists[config]
 
     def load(self, configs: Iterable[Json], slices: Mapping[str, Json]) -> None:
         """Take the places of an earlier run: raw DataplaneConfigs, and Slices by name."""
@@ -103,41 +117,36 @@ class Sharding:
                     self._load(text(part(config, "metadata").get("name")), name, found)
 
     def _load(self, config: str, name: str, found: Json) -> None:
-        number = name.rpartition(".")[2]
         field_name = list_of(found)
-        if not field_name or config_of_slice(found) != config or not number.isdecimal():
+        if not field_name or config_of_slice(found) != config:
             return
         # Numbers without a gap, as they are given out here: all else starts anew.
-        there = self._lists[config][field_name]
-        if int(number) != len(there.shards) or name != _name(config, field_name, int(number)):
+        there = self._lists_of(config)[field_name]
+        if name != config_slice_name(config, _TYPES[field_name], len(there.shards)):
             return
-        shard = there.shards[int(number)] = _Shard()
+        number = there.add()
         for entry in map(mapping, items(part(found, "spec").get("entries"))):
             key = entry_key(entry)
             if key not in there.numbers:
-                there.numbers[key] = int(number)
-                shard.put(key, entry, 0)
+                there.numbers[key] = number
+                there.shards[number].put(key, entry, 0)
 
     def spread(self, name: str, config: Json | None) -> tuple[Json | None, dict[str, Json | None]]:
         """The DataplaneConfig (None: gone) of this name, and those of its Slices that changed."""
-        before = self._lists.pop(name, {})
         if config is None:
-            gone = [_name(name, key, n) for key, each in before.items() for n in each.shards]
+            gone = [*self.slices(name)]
+            self._lists.pop(name, None)
             return None, dict.fromkeys(gone)
-        if before:
-            self._lists[name] = before
-        lists, spec = self._lists[name], part(config, "spec")
+        lists, spec = self._lists_of(name), part(config, "spec")
         changed: dict[str, Json | None] = {}
-        names: list[str] = []
         for key, each in lists.items():
             each.take({entry_key(entry): entry for entry in map(mapping, items(spec.get(key)))})
-            for number, shard in each.shards.items():
-                names.append(_name(name, key, number))
+            for shard in each.shards:
                 if not shard.written:
-                    changed[names[-1]] = _slice(names[-1], config, key, shard)
+                    changed[shard.name] = _slice(shard.name, config, key, shard)
                     shard.written = True
         rest: Json = {field: value for field, value in spec.items() if field not in _TYPES}
-        return {**config, "spec": {**rest, "slices": [*names]}}, changed
+        return {**config, "spec": {**rest, "slices": [*self.slices(name)]}}, changed
 
     def entries(self, config: str, key: str) -> Iterable[str]:
         """What a list of the DataplaneConfig is about."""
@@ -146,18 +155,14 @@ class Sharding:
 
     def slice_of(self, config: str, key: str, entry: str) -> str:
         """Name of the Slice with the entry of a list; empty: none has it."""
-        lists = self._lists.get(config)
-        number = lists[key].numbers.get(entry) if lists else None
-        return "" if number is None else _name(config, key, number)
+        there = self._lists[config][key] if config in self._lists else None
+        number = there.numbers.get(entry) if there else None
+        return there.shards[number].name if there and number is not None else ""
 
     def slices(self, config: str) -> Iterable[str]:
         """Names of the Slices of the DataplaneConfig."""
         lists = self._lists.get(config, {})
-        return [_name(config, key, n) for key, each in lists.items() for n in each.shards]
-
-
-def _name(config: str, key: str, number: int) -> str:
-    return config_slice_name(config, _TYPES[key], number)
+        return [shard.name for each in lists.values() for shard in each.shards]
 
 
 def _slice(name: str, config: Json, key: str, shard: _Shard) -> Json:

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterable
 
-from headrace_api import PIPELINE_LABEL, Json
+from headrace_api import PIPELINE_LABEL, Json, config_of_slice
 from headrace_api.raw import part, text
 from headrace_kube import (
     DAEMON_SETS,
@@ -110,6 +110,11 @@ class Slices(Compiled):
     """Some for each network, and for each DataplaneConfig."""
 
     kind = SLICES
+
+    def listed(self, key: str, item: Json) -> None:
+        """Its DataplaneConfig, if it has one, is listed with it."""
+        if not config_of_slice(item):
+            super().listed(key, item)
 
     @staticmethod
     def group(key: str) -> str:
