@@ -74,7 +74,7 @@ class _List:
         return number
 
     def place(self, key: str, entry: Json) -> None:
-        size = len(json.dumps(entry, separators=(",", ":")))
+        size = _size(entry)
         number = self.numbers.get(key)
         if number is None:
             number = next((n for n, each in enumerate(self.shards) if each.has_room(size)), None)
@@ -129,7 +129,7 @@ class Sharding:
             key = entry_key(entry)
             if key not in there.numbers:
                 there.numbers[key] = number
-                there.shards[number].put(key, entry, 0)
+                there.shards[number].put(key, entry, _size(entry))
 
     def spread(self, name: str, config: Json | None) -> tuple[Json | None, dict[str, Json | None]]:
         """The DataplaneConfig (None: gone) of this name, and those of its Slices that changed."""
@@ -163,6 +163,10 @@ class Sharding:
         """Names of the Slices of the DataplaneConfig."""
         lists = self._lists.get(config, {})
         return [shard.name for each in lists.values() for shard in each.shards]
+
+
+def _size(entry: Json) -> int:
+    return len(json.dumps(entry, separators=(",", ":")))
 
 
 def _slice(name: str, config: Json, key: str, shard: _Shard) -> Json:

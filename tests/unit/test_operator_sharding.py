@@ -151,6 +151,18 @@ def test_a_restart_moves_nothing() -> None:
     }
 
 
+def test_after_a_restart_what_is_there_still_takes_room() -> None:
+    server = Server()
+    large = [entry(f"vm{number}", BYTES // 3) for number in range(2)]
+    server.write(whole(*large))
+    again = Sharding()
+    assert server.config is not None
+    again.load([server.config], server.slices)
+    restarted = Server(again)
+    restarted.write(whole(*large, entry("new", BYTES // 3)))
+    assert [*restarted.names().values()] == [["vm0", "vm1"], ["new"]]
+
+
 def test_what_people_have_made_of_slices_is_not_taken() -> None:
     server = Server()
     server.write(whole(entry("vm1"), networks=(entry("blue"),)))
