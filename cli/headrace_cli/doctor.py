@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pydantic.alias_generators import to_camel
 
 from headrace_api import HugepageSize
-from headrace_api.node_state import NodeFacts, cpu_list
+from headrace_api.node_facts import NodeFacts, cpu_list
 from headrace_cli.output import add_output, print_json
 from headrace_dataplane.node.checks import Check, Verdict, Wanted, checks
 from headrace_dataplane.node.checks.placement import functions, worker_cpus

@@ -3,7 +3,9 @@
 
 from .base import Resource
 from .dataplane_config import DataplaneConfig
+from .device_policy import DevicePolicy
 from .interface import Interface
+from .node_state import NodeState
 from .pipeline import Pipeline
 from .slice import Slice
 from .underlay_endpoint import UnderlayEndpoint
@@ -14,8 +16,10 @@ KINDS: list[type[Resource]] = [
     Interface,
     Pipeline,
     UnderlayEndpoint,
+    DevicePolicy,
     DataplaneConfig,
     Slice,
+    NodeState,
 ]
 
 

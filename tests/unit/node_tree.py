@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headrace_api.node_state import cpu_list
+from headrace_api.node_facts import cpu_list
 from headrace_dataplane.node.facts.network import Link
 
 OWN, INTEL, MELLANOX = "0000:01:00.0", "0000:3b:00.0", "0000:86:00.0"

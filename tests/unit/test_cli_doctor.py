@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from headrace_api import AttachmentType, Json
-from headrace_api.node_state import NodeFacts
+from headrace_api.node_facts import NodeFacts
 from headrace_cli import doctor
 from headrace_cli.main import main
 from headrace_dataplane.node.checks import Check, Verdict

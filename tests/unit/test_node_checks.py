@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headrace_api import HugepageSize
-from headrace_api.node_state import NodeFacts
+from headrace_api.node_facts import NodeFacts
 from headrace_dataplane.node.checks import Check, Subject, Verdict, Wanted, checks
 from headrace_dataplane.node.facts import read
 from headrace_dataplane.node.facts.network import Link

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace_api import HugepageSize
-from headrace_api.node_state import (
+from headrace_api.node_facts import (
     LinkState,
     MemoryLock,
     NodeFacts,

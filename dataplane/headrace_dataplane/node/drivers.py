@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from headrace_api.node_state import PciFunction
+from headrace_api.node_facts import PciFunction
 
 VFIO = "vfio-pci"
 #: Drivers by which a program gets the whole device; all but vfio do without an IOMMU.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from headrace_api import SUPPORTED_TYPES, AttachmentType, HugepageSize
-from headrace_api.node_state import NodeFacts, cpu_list
+from headrace_api.node_facts import NodeFacts, cpu_list
 from headrace_dataplane.node.checks.check import Wanted
 from headrace_dataplane.node.checks.hugepages import MEBIBYTES
 from headrace_dataplane.node.checks.placement import Device, candidates, chosen

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a machine is right for DPDK: facts in, checks out; pure, one module a subject."""
 
-from headrace_api.node_state import NodeFacts
+from headrace_api.node_facts import NodeFacts
 from headrace_dataplane.node.checks import (
     cpu_manager,
     devices,

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 
-from headrace_api.node_state import Kubelet, NodeFacts, cpu_list, cpu_set
+from headrace_api.node_facts import Kubelet, NodeFacts, cpu_list, cpu_set
 from headrace_dataplane.node.checks.check import About, Check, Subject, Wanted, kubelet_settings
 
 _about = About(Subject.CPU_MANAGER)

@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 
-from headrace_api.node_state import LinkState, NodeFacts
+from headrace_api.node_facts import LinkState, NodeFacts
 from headrace_dataplane.node.checks.check import About, Check, Subject, Wanted
 from headrace_dataplane.node.checks.placement import chosen, functions, no_device
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from headrace_api import HugepageSize
-from headrace_api.node_state import HugepagePool, NodeFacts
+from headrace_api.node_facts import HugepagePool, NodeFacts
 from headrace_dataplane.node.checks.check import About, Check, Subject, Wanted, kernel_arguments
 from headrace_dataplane.node.checks.placement import chosen, numa_nodes
 

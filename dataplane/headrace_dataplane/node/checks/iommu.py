@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 
 from headrace_api import HugepageSize
-from headrace_api.node_state import NodeFacts
+from headrace_api.node_facts import NodeFacts
 from headrace_dataplane.node.checks.check import About, Check, Subject, Wanted, kernel_arguments
 from headrace_dataplane.node.checks.placement import chosen
 from headrace_dataplane.node.drivers import bifurcated

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from headrace_api.node_state import Cpu, Nic, NodeFacts, PciFunction, VirtualFunction, cpu_set
+from headrace_api.node_facts import Cpu, Nic, NodeFacts, PciFunction, VirtualFunction, cpu_set
 from headrace_dataplane.node.checks.check import Wanted
 from headrace_dataplane.node.drivers import USERSPACE, is_ready
 

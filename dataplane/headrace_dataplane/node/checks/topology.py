@@ -3,7 +3,7 @@
 
 from collections.abc import Callable, Iterator
 
-from headrace_api.node_state import Cpu, NodeFacts, cpu_list, cpu_set
+from headrace_api.node_facts import Cpu, NodeFacts, cpu_list, cpu_set
 from headrace_dataplane.node.checks.check import (
     About,
     Check,

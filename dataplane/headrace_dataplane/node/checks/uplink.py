@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 
-from headrace_api.node_state import Nic, NodeFacts, NodeTraffic
+from headrace_api.node_facts import Nic, NodeFacts, NodeTraffic
 from headrace_dataplane.node.checks.check import About, Check, Subject, Wanted
 
 _about = About(Subject.UPLINK)

@@ -6,7 +6,7 @@ Nothing here raises: what is missing or cannot be read is absent from the facts.
 
 from pathlib import Path
 
-from headrace_api.node_state import NodeFacts
+from headrace_api.node_facts import NodeFacts
 from headrace_dataplane.node.facts import cpus, hugepages, interrupts, kernel, kubelet, nics
 from headrace_dataplane.node.facts.network import Kernel, Network
 from headrace_dataplane.node.facts.processes import memory_locks, processes

@@ -3,7 +3,7 @@
 
 import re
 
-from headrace_api.node_state import Cpu, Cpus, cpu_set
+from headrace_api.node_facts import Cpu, Cpus, cpu_set
 from headrace_dataplane.node.facts.tree import Tree, fitting, natural
 
 _SYSTEM = "sys/devices/system"

@@ -4,7 +4,7 @@
 import re
 from collections.abc import Iterator
 
-from headrace_api.node_state import HugepagePool
+from headrace_api.node_facts import HugepagePool
 from headrace_dataplane.node.facts.tree import Tree, fitting
 
 #: The kernel's name of each size that the dataplane uses.

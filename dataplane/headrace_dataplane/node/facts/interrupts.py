@@ -4,7 +4,7 @@
 import re
 from collections.abc import Iterator
 
-from headrace_api.node_state import Interrupt, cpu_list
+from headrace_api.node_facts import Interrupt, cpu_list
 from headrace_dataplane.node.facts.cpus import list_of
 from headrace_dataplane.node.facts.tree import Tree, fitting
 

@@ -3,7 +3,7 @@
 
 import re
 
-from headrace_api.node_state import Iommu, Kernel
+from headrace_api.node_facts import Iommu, Kernel
 from headrace_dataplane.node.facts.tree import Tree, fitting, natural
 
 _CLOCK = "sys/devices/system/clocksource/clocksource0"

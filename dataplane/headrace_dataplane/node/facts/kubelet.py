@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from headrace_api.node_state import Kubelet, KubeletHugepages
+from headrace_api.node_facts import Kubelet, KubeletHugepages
 from headrace_dataplane.node.facts.processes import options, started_at
 from headrace_dataplane.node.facts.tree import Tree, fitting, number
 

@@ -4,7 +4,7 @@
 import re
 from collections.abc import Iterator, Mapping
 
-from headrace_api.node_state import (
+from headrace_api.node_facts import (
     GroupPeer,
     Kubelet,
     LinkState,
