@@ -13,7 +13,9 @@ from .base import (
 )
 from .canonical import canonical_json, digest
 from .dataplane_config import (
+    AGENT_FEATURES,
     FEATURES,
+    FUNCTIONS_OF_RESOURCE,
     NEW_FEATURES,
     SEVERAL_UNDERLAY_PREFIXES,
     UNDERLAY_SOURCE_CHECK,
@@ -106,9 +108,11 @@ from .virtual_network import (
 )
 
 __all__ = [
+    "AGENT_FEATURES",
     "API_VERSION",
     "CONFIG_LABEL",
     "FEATURES",
+    "FUNCTIONS_OF_RESOURCE",
     "GROUP",
     "LEASE_SECONDS",
     "LEASE_SECONDS_VARIABLE",

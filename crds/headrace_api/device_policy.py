@@ -12,21 +12,13 @@ from .base import UNIQUE, ApiModel, ObjectStatus, Resource, cel, column, field_e
 from .node_facts import PciNumber, Word
 from .pipeline import INT32
 from .selector import LabelSelector
-from .types import MacAddress
+from .types import MacAddress, ResourceName
 
 #: A PF's kernel device, all its VFs or some: ens1f0, ens1f0#4, ens1f0#0-3.
 NicName = Annotated[
     str,
     Field(
         min_length=1, max_length=31, pattern=r"^[A-Za-z0-9_.@-]{1,15}(#[0-9]{1,5}(-[0-9]{1,5})?)?$"
-    ),
-]
-#: Extended resource of a device plugin: domain/name (KEP of extended resources; at most 253 + 63).
-ResourceName = Annotated[
-    str,
-    Field(
-        max_length=317,
-        pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
     ),
 ]
 VfCount = Annotated[int, Field(ge=0, le=65535)]

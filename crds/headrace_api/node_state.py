@@ -7,10 +7,10 @@ from pydantic import Field
 
 from .attachment import PciAddress
 from .base import ApiModel, CompiledResource, ObjectStatus, StatusModel, column, list_map
-from .device_policy import DeviceIntent, ResourceName
+from .device_policy import DeviceIntent
 from .node_facts import Cpus, HugepagePool, Iommu, Kernel, Kubelet, MemoryLock, Nic
 from .pipeline import Hugepages
-from .types import Name, NodeName
+from .types import Name, NodeName, ResourceName
 
 
 class Subject(StrEnum):
