@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from headrace_api import (
+    FUNCTIONS_OF_RESOURCE,
     PIPELINE_LABEL,
     SEVERAL_UNDERLAY_PREFIXES,
     ConditionStatus,
@@ -186,9 +187,20 @@ def interface_status(
     return found
 
 
+def _has_functions(spec: Json) -> bool:
+    """Whether a Pipeline has functions of a resource."""
+    uplinks, devices = (map(mapping, items(spec.get(name))) for name in ("uplinks", "devices"))
+    functions = (part(each, "attachment", "sriov") for each in uplinks)
+    return any("resourceName" in each for each in (*functions, *devices))
+
+
 _NOBODY: Mapping[str, Sequence[str]] = {}
 #: What Programmed waits for: feature -> what of a Pipeline needs it, and whether a spec has that.
 _NEEDED: Mapping[str, tuple[str, Callable[[Json], bool]]] = {
+    FUNCTIONS_OF_RESOURCE: (
+        "resourceName of spec.uplinks or spec.devices",
+        _has_functions,
+    ),
     SEVERAL_UNDERLAY_PREFIXES: (
         "several spec.underlayPrefixes",
         lambda spec: len(items(spec.get("underlayPrefixes"))) > 1,
