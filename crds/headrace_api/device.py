@@ -94,10 +94,10 @@ class Device(ApiModel):
             if getattr(self, name) is not None
         }
         wanted = _NAMES.get(self.type, ())
+        if wanted and given.isdisjoint(wanted):
+            raise field_error(wanted[0], f"{' or '.join(wanted)} is required with type {self.type}")
         for field in sorted(given.difference(wanted)):
             raise field_error(field, f"not allowed with type {self.type}")
-        if wanted and not given:
-            raise field_error(wanted[0], f"{' or '.join(wanted)} is required with type {self.type}")
         if len(given) > 1:
             raise field_error("", f"exactly one of {' and '.join(wanted)}")
         if (self.count is None) != (self.resource_name is None):

@@ -8,7 +8,16 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from .attachment import PciAddress
-from .base import UNIQUE, ApiModel, ObjectStatus, Resource, cel, column, field_error
+from .base import (
+    UNIQUE,
+    ApiModel,
+    ObjectStatus,
+    Resource,
+    cel,
+    column,
+    field_error,
+    refuse_duplicates,
+)
 from .node_facts import PciNumber, Word
 from .pipeline import INT32
 from .selector import LabelSelector
@@ -88,16 +97,18 @@ class NicSelector(ApiModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        named = (
-            self.vendor_ids,
-            self.device_ids,
-            self.drivers,
-            self.pci_addresses,
-            self.names,
-            self.mac_addresses,
-        )
-        if not any(named):
+        named = {
+            "vendorIDs": self.vendor_ids,
+            "deviceIDs": self.device_ids,
+            "drivers": self.drivers,
+            "pciAddresses": self.pci_addresses,
+            "names": self.names,
+            "macAddresses": self.mac_addresses,
+        }
+        if not any(named.values()):
             raise field_error("", "name something of the network cards, as names or pciAddresses")
+        for field, values in named.items():
+            refuse_duplicates(field, values or ())
         for index, name in enumerate(self.names or ()):
             _, vfs = vf_range(name)
             if vfs and vfs[0] > vfs[1]:

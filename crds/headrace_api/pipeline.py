@@ -444,6 +444,14 @@ class PipelineSpec(ApiModel):
                 found[device.resource_name] += device.count or 0
         return found
 
+    def functions(self) -> dict[str, int]:
+        """Extended resource -> functions that each pod asks for, sorted: for uplinks and pools."""
+        found = Counter(self.pools())
+        for uplink in self.uplinks:
+            if resource := uplink.attachment.resource_name:
+                found[resource] += 1
+        return dict(sorted(found.items()))
+
     def node_class(self, labels: Mapping[str, str]) -> NodeClass | None:
         """The class of a node with these labels; None: it has the Pipeline's own sizes."""
         value = labels.get(self.node_class_label) if self.node_class_label else None
