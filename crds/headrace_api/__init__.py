@@ -32,6 +32,7 @@ from .dataplane_config import (
     config_name,
 )
 from .device import Device
+from .device_policy import DevicePolicy, DevicePolicySpec, DevicePolicyStatus
 from .interface import Interface, InterfaceSpec, InterfaceStatus, SourceCheck
 from .names import (
     LEASE_SECONDS,
@@ -43,6 +44,7 @@ from .names import (
 )
 from .namespace import NAMESPACE_NAME_LABEL, Namespace
 from .node import Node
+from .node_state import NodeDataplane, NodePolicy, NodeState, NodeStateSpec, NodeStateStatus
 from .objects import Object, Objects, Problem
 from .pipeline import (
     Hugepages,
@@ -143,6 +145,9 @@ __all__ = [
     "DataplaneConfigSpec",
     "DataplaneConfigStatus",
     "Device",
+    "DevicePolicy",
+    "DevicePolicySpec",
+    "DevicePolicyStatus",
     "HugepageSize",
     "Hugepages",
     "IdlePolicy",
@@ -156,6 +161,11 @@ __all__ = [
     "NetworkState",
     "NextHop",
     "Node",
+    "NodeDataplane",
+    "NodePolicy",
+    "NodeState",
+    "NodeStateSpec",
+    "NodeStateStatus",
     "Object",
     "ObjectMeta",
     "ObjectRef",

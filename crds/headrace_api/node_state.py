@@ -25,6 +25,10 @@ class Subject(StrEnum):
     UPLINK = "UplinkSafe"
 
 
+#: Most DevicePolicies, and Pipelines, that select one node.
+NODE_POLICIES = NODE_DATAPLANES = 64
+
+
 class NodePolicy(DeviceIntent):
     """A DevicePolicy that selects this node."""
 
@@ -45,7 +49,7 @@ class NodeDataplane(ApiModel):
     """Hugepages of its pod. Absent: none."""
     mtu: int = Field(ge=1280, le=9216)
     """Largest IP packet of the underlay in bytes."""
-    resource_names: tuple[ResourceName, ...] = Field(default=(), max_length=64)
+    resource_names: tuple[ResourceName, ...] = Field(default=(), max_length=68)
     """Extended resources that its pod takes VFs from."""
 
 
@@ -55,11 +59,11 @@ class NodeStateSpec(ApiModel):
     node_name: NodeName
     """The node."""
     policies: tuple[NodePolicy, ...] = Field(
-        default=(), max_length=64, json_schema_extra=list_map("name")
+        default=(), max_length=NODE_POLICIES, json_schema_extra=list_map("name")
     )
     """The DevicePolicies that select it, by name, at most 64."""
     dataplanes: tuple[NodeDataplane, ...] = Field(
-        default=(), max_length=64, json_schema_extra=list_map("pipeline")
+        default=(), max_length=NODE_DATAPLANES, json_schema_extra=list_map("pipeline")
     )
     """The Pipelines that select it, by name, at most 64."""
 
@@ -125,7 +129,7 @@ class NodeStateStatus(ObjectStatus):
     """What the node's agent found."""
 
     policies: tuple[PolicyState, ...] = Field(
-        default=(), max_length=64, json_schema_extra=list_map("name")
+        default=(), max_length=NODE_POLICIES, json_schema_extra=list_map("name")
     )
     """What came of each DevicePolicy."""
     resources: tuple[ResourceState, ...] = Field(
