@@ -38,7 +38,7 @@ class NodeStates:
         self._beyond: dict[str, set[Subject]] = {}
         # Node -> items of what cannot be read, as they were compiled before.
         self._carried: defaultdict[str, dict[Subject, Json]] = defaultdict(dict)
-        core.watch(Nodes.name, self._dirty.add)
+        core.watch(Nodes.name, lambda node: self._dirty.add(node))
         for kind in (Pipelines.name, DevicePolicies.name):
             core.watch(kind, lambda _: self._dirty.update(self._nodes.entries))
 
