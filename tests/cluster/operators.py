@@ -33,10 +33,12 @@ from headrace_kube import (
     CONFIG_MAPS,
     DAEMON_SETS,
     DATAPLANE_CONFIGS,
+    DEVICE_POLICIES,
     EVENTS,
     INTERFACES,
     LEASES,
     NAMESPACES,
+    NODE_STATES,
     NODES,
     PIPELINES,
     PODS,
@@ -73,6 +75,12 @@ def endpoint(name: str, address: str, **spec: Any) -> Json:
         "",
         {"address": address, "namespaceSelector": {}, "networkSelector": {}, **spec},
     )
+
+
+def policy(name: str, selector: Json, **spec: Any) -> Json:
+    """Eight VFs of ens1f0."""
+    spec = {"nicSelector": {"names": ["ens1f0"]}, "vfs": 8, "nodeSelector": selector, **spec}
+    return _object("DevicePolicy", name, "", spec)
 
 
 def pipeline(name: str = "router", prefix: str = "fd00:1::/48", **spec: Any) -> Json:
@@ -267,7 +275,9 @@ class World:
             VIRTUAL_NETWORKS,
             PIPELINES,
             UNDERLAY_ENDPOINTS,
+            DEVICE_POLICIES,
             NODES,
+            NODE_STATES,
             *WRITTEN[:3],
         ):
             self.delete(kind, *self.all(kind))
@@ -650,7 +660,10 @@ class Operator:
 
 _KINDS: Mapping[str, Kind] = {
     kind.name: kind
-    for kind in (*WRITTEN, UNDERLAY_ENDPOINTS, NODES, NAMESPACES, PODS, STATEFUL_SETS)
+    for kind in (
+        *(*WRITTEN, UNDERLAY_ENDPOINTS, DEVICE_POLICIES),
+        *(NODES, NAMESPACES, PODS, STATEFUL_SETS),
+    )
 }
 
 
