@@ -8,7 +8,7 @@ from prometheus_client.core import Metric
 
 from headrace_api import Json, Problem
 from headrace_api.raw import number, part
-from headrace_kube import FORMER, INTERFACES, PIPELINES, Kind
+from headrace_kube import DEVICE_POLICIES, FORMER, INTERFACES, PIPELINES, Kind
 
 from . import objects
 from .cache import Cache
@@ -80,6 +80,13 @@ class Gauges:
             nodes.add_metric((name, "selected"), number(status.get("selectedNodes")))
             nodes.add_metric((name, "ready"), number(status.get("readyNodes")))
         yield nodes
+
+        cards = gauges("policy_nodes", "Nodes of a DevicePolicy.", ("policy", "state"))
+        for name, item in self._cache.all(DEVICE_POLICIES):
+            status = part(item, "status")
+            cards.add_metric((name, "selected"), number(status.get("selectedNodes")))
+            cards.add_metric((name, "ready"), number(status.get("readyNodes")))
+        yield cards
 
         unreachable = gauges(
             "unreachable_node",
