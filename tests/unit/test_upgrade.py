@@ -193,6 +193,16 @@ def test_of_several_prefixes_the_release_before_knows_the_first() -> None:
     assert converted(several) == now
 
 
+def test_the_release_before_knows_no_functions() -> None:
+    attachment: Json = {"type": "SRIOV", "sriov": {"resourceName": "a.b/vf"}}
+    ports: Any = [{"name": "one", "attachment": attachment}]
+    numbered: Any = [{**each, "function": 0} for each in ports]
+    spec = GOOD["DataplaneConfig"]
+    now = compiled(NEW, "DataplaneConfig", {**spec, "uplinks": numbered, "interfaces": numbered})
+    former = compiled(OLD, "DataplaneConfig", {**spec, "uplinks": ports, "interfaces": ports})
+    assert reverted(now) == former
+
+
 @given(STEPS)
 @settings(max_examples=40)
 def test_all_that_is_compiled_can_be_copied(steps: list[Step]) -> None:

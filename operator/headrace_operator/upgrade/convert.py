@@ -105,8 +105,14 @@ def _former_config(spec: Json) -> Json:
     if prefixes := items(spec.get("pipelinePrefixes")):
         new["pipelinePrefix"] = prefixes[0]
     for name in ("interfaces", "uplinks"):
-        new = _each(new, name, lambda each: _attached(each, "Discard", "Null"))
+        new = _each(new, name, _former_port)
     return new
+
+
+def _former_port(port: Json) -> Json:
+    """Without a function's number, which 0.2 has no field for: it attaches none by its resource."""
+    known = {name: value for name, value in port.items() if name != "function"}
+    return _attached(known, "Discard", "Null")
 
 
 def _route_slice(spec: Json) -> Json:
