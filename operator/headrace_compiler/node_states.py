@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from headrace_api import Json, NodeDataplane, NodeState, PipelineSpec
 from headrace_api.node_state import NODE_DATAPLANES, NODE_POLICIES
+from headrace_api.pipeline import DEFAULT_CLASS
 from headrace_api.raw import items, mapping, part, text
 
 from .claims import Owner
@@ -32,6 +33,8 @@ class NodeStates:
         self._policies = core.part(DevicePolicies)
         self._states: dict[str, Json] = {}
         self._dirty: set[str] = set()
+        # Pipeline and class of a node -> what it wants there, of this flush.
+        self._dataplanes: dict[tuple[str, str], Json] = {}
         # Those that are as they were, by an unexpected exception.
         self._broken: set[str] = set()
         # Node -> what there is no room for.
@@ -59,6 +62,7 @@ class NodeStates:
     def write(self) -> None:
         """Write what changed since the last time."""
         dirty, self._dirty = self._dirty, set()
+        self._dataplanes.clear()
         for node in sorted(dirty):
             try:
                 item = self._state(node) if node in self._nodes.entries else None
@@ -83,7 +87,7 @@ class NodeStates:
             if entry.spec.node_selector and entry.spec.node_selector.matches(labels)
         }
         dataplanes = {
-            name: _dataplane(name, entry.spec, labels)
+            name: self._dataplane(name, entry.spec, labels)
             for name, entry in self._pipelines.entries.items()
             if entry.spec.selects(labels)
         }
@@ -91,10 +95,10 @@ class NodeStates:
         beyond: set[Subject] = set()
         for (name, _, kind, most), found in zip(_LISTS, (policies, dataplanes), strict=True):
             found |= self._as_compiled(node, kind)
-            keys = self._by_age(kind, found)
-            beyond |= {(kind, key) for key in keys[most:]}
-            if keys:
-                spec[name] = [found[key] for key in sorted(keys[:most])]
+            last = self._by_age(kind, found)[most:] if len(found) > most else ()
+            beyond |= {(kind, key) for key in last}
+            if found:
+                spec[name] = [found[key] for key in sorted(found.keys() - last)]
         self._report(node, beyond)
         return {
             "apiVersion": NodeState.version(),
@@ -127,9 +131,16 @@ class NodeStates:
         if beyond:
             self._beyond[node] = beyond
 
+    def _dataplane(self, name: str, pipeline: PipelineSpec, labels: Mapping[str, str]) -> Json:
+        """What the Pipeline wants of a node with these labels."""
+        node_class = pipeline.node_class(labels)
+        key = name, node_class.value if node_class else DEFAULT_CLASS
+        if key not in self._dataplanes:
+            self._dataplanes[key] = _wanted(name, pipeline.sized(node_class))
+        return self._dataplanes[key]
 
-def _dataplane(name: str, pipeline: PipelineSpec, labels: Mapping[str, str]) -> Json:
-    spec = pipeline.sized(pipeline.node_class(labels))
+
+def _wanted(name: str, spec: PipelineSpec) -> Json:
     return NodeDataplane(
         pipeline=name,
         workers=spec.workers.count,
