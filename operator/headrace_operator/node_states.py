@@ -59,6 +59,7 @@ class NodeStates:
                 self._desired.get(work),
                 self._cache.get(NODE_STATES, work.key),
                 self._desired.failure(work)[0],
+                unreachable=objects.is_unknown(self._cache.get(NODES, work.key)),
             )
             for work in self.selected(policy)
         }

@@ -105,6 +105,19 @@ def test_what_is_wrong_is_named_by_node(
     assert (condition(found, "Stalled") is not None) is stalled
 
 
+def test_a_dead_node_keeps_nobody_waiting() -> None:
+    dead = PolicyReport(None, "Pending", "its node agent has not reported yet", 0, True)
+    found = status({"node-a": ready(), "node-b": dead})
+    summary = condition(found)
+    assert summary and summary[:2] == ("True", "DevicesReady")
+    assert summary[2].endswith("8 VFs are ready; nothing is heard of node-b")
+    assert (found["selectedNodes"], found["readyNodes"]) == (2, 1)
+    summary = condition(status({"node-a": PENDING, "node-b": dead}))
+    assert summary and summary[:2] == ("Unknown", "Pending")
+    summary = condition(status({"node-b": dead}))
+    assert summary and summary[:2] == ("Unknown", "NodeUnreachable")
+
+
 def test_a_long_message_leaves_room_for_other_nodes() -> None:
     found = status({"a": failing("Failed", "x" * 4096), "b": failing("VFsInUse")})
     summary = condition(found)
@@ -173,8 +186,8 @@ class World:
             "metadata": {**part(item, "metadata"), **given, "generation": 1, **metadata},
         }
 
-    def node(self, name: str, uid: str = "", **labels: str) -> None:
-        self.put(NODES, name, {"status": {}}, labels=labels, uid=uid or f"{name}-1")
+    def node(self, name: str, uid: str = "", status: Json | None = None, **labels: str) -> None:
+        self.put(NODES, name, {"status": status or {}}, labels=labels, uid=uid or f"{name}-1")
 
     def policy(self, generation: int = 1, **spec: Any) -> None:
         wanted = {"nicSelector": {"names": ["ens1f0"]}, "vfs": 8, **spec}
@@ -260,6 +273,12 @@ def test_a_policy_comes_to_its_nodes_and_their_word_comes_back() -> None:
         world.policy(2, vfs=16)
         await world.compiled()
         assert world.ready() == ("Unknown", "Pending")
+        world.write("node-a")
+        assert world.ready() == ("Unknown", "Pending")
+        silent: Any = {"conditions": [{"type": "Ready", "status": "Unknown"}]}
+        world.node("node-a", net="sriov", status=silent)
+        await world.compiled()
+        assert world.ready() == ("Unknown", "NodeUnreachable")
         await world.stop()
 
     asyncio.run(story())

@@ -3,9 +3,10 @@
 
 from headrace_api import Json, Namespace, Node, Pod
 from headrace_api.raw import part
-from headrace_kube import INTERFACES, NAMESPACES, NODES, PODS
-from headrace_operator import pods
-from headrace_operator.objects import uid
+from headrace_kube import DEVICE_POLICIES, INTERFACES, NAMESPACES, NODE_STATES, NODES, PODS
+from headrace_operator import objects, pods
+from headrace_operator.node_states import policies_in
+from headrace_operator.statuses import GATHER
 from headrace_operator.work import Work
 
 from .handler import Input
@@ -33,8 +34,12 @@ class Nodes(Input[Node]):
         """Let pods on it, if it waited and need not any more."""
         _enqueue_startup(self._state, key)
         super().changed(key, before, after)
-        if uid(before) != uid(after):
+        if objects.uid(before) != objects.uid(after):
             self._state.node_states.refresh(key)
+        if objects.is_unknown(before) != objects.is_unknown(after):
+            # Statuses of policies do not wait for a node that is dead.
+            for policy in policies_in(self._state.cache.get(NODE_STATES, key)):
+                self._state.statuses.enqueue(DEVICE_POLICIES, policy, GATHER)
 
 
 class Pods(Input[Pod]):

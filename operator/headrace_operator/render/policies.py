@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from headrace_api import Json, Problem
+from headrace_api import ConditionStatus, Json, Problem
 from headrace_api.raw import items, mapping, number, part, text
+from headrace_operator.liveness import State
 
 from . import conditions
 from .conditions import Verdict
@@ -31,12 +32,16 @@ class PolicyReport:
     """What is in the way, for people."""
     vfs: int = 0
     """VFs that are ready."""
+    unreachable: bool = False
+    """Whether it will not say: nothing is heard of its kubelet either."""
 
 
-def policy_report(policy: str, desired: Json | None, there: Json | None, why: str) -> PolicyReport:
+def policy_report(
+    policy: str, desired: Json | None, there: Json | None, why: str, *, unreachable: bool = False
+) -> PolicyReport:
     """What is said of a policy on a node, by the NodeState as it is to be, and as it is.
 
-    `why` it cannot be written, or nothing.
+    `why` it cannot be written, or nothing; `unreachable`: nothing is heard of the node.
     """
     wanted = _item(part(desired, "spec"), policy)
     if wanted != _item(part(there, "spec"), policy):
@@ -45,7 +50,8 @@ def policy_report(policy: str, desired: Json | None, there: Json | None, why: st
     state = _item(part(there, "status"), policy)
     vfs = number(state.get("vfs"))
     if number(state.get("observedGeneration")) != number(wanted.get("generation")) or not state:
-        return PolicyReport(None, "Pending", "its node agent has not reported yet", vfs)
+        silent = "its node agent has not reported yet"
+        return PolicyReport(None, "Pending", silent, vfs, unreachable)
     reason = reason_of(state.get("reason"), "NotReady")
     return PolicyReport(state.get("ready") is True, reason, text(state.get("message")), vfs)
 
@@ -92,7 +98,12 @@ _NO_AGENT = conditions.not_ready(
 
 def _programmed(reports: Mapping[str, PolicyReport]) -> Verdict:
     failing = [node for node, each in sorted(reports.items()) if each.ready is False]
-    pending = [node for node, each in sorted(reports.items()) if each.ready is None]
+    pending = [
+        node
+        for node, each in sorted(reports.items())
+        if each.ready is None and not each.unreachable
+    ]
+    gone = [node for node, each in sorted(reports.items()) if each.unreachable]
     if failing:
         # What the policy itself is at fault for comes first.
         failing.sort(key=lambda node: reports[node].reason not in _STALLING)
@@ -106,12 +117,17 @@ def _programmed(reports: Mapping[str, PolicyReport]) -> Verdict:
         named = [f"{pending[0]} ({reports[pending[0]].message})", *pending[1:]]
         message = f"{len(pending)} of {len(reports)} nodes have not said yet: {some(named)}"
         return conditions.pending(message)
+    if len(gone) == len(reports):
+        message = f"Nothing is heard of {some(gone)}: see the nodes"
+        return Verdict(ConditionStatus.UNKNOWN, State.NODE_UNREACHABLE.value, message)
     vfs = sum(each.vfs for each in reports.values())
-    return conditions.ready(
-        "DevicesReady",
-        f"The cards of every node that it selects are as it wants them ({len(reports)}):"
-        f" {vfs} VFs are ready",
+    message = (
+        f"The cards of every node that it selects are as it wants them"
+        f" ({len(reports) - len(gone)}): {vfs} VFs are ready"
     )
+    if gone:
+        message += f"; nothing is heard of {some(gone)}"
+    return conditions.ready("DevicesReady", message)
 
 
 def _words(report: PolicyReport) -> str:
