@@ -98,12 +98,9 @@ _NO_AGENT = conditions.not_ready(
 
 def _programmed(reports: Mapping[str, PolicyReport]) -> Verdict:
     failing = [node for node, each in sorted(reports.items()) if each.ready is False]
-    pending = [
-        node
-        for node, each in sorted(reports.items())
-        if each.ready is None and not each.unreachable
-    ]
-    gone = [node for node, each in sorted(reports.items()) if each.unreachable]
+    silent = [node for node, each in sorted(reports.items()) if each.ready is None]
+    gone = [node for node in silent if reports[node].unreachable]
+    pending = [node for node in silent if node not in gone]
     if failing:
         # What the policy itself is at fault for comes first.
         failing.sort(key=lambda node: reports[node].reason not in _STALLING)
