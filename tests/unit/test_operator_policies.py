@@ -368,8 +368,10 @@ def test_functions_of_the_kernels_driver_give_pods_what_they_need() -> None:
         world.policy(3, driver="Kernel", resourceName="a.b/cx7")
         await world.compiled()
         assert capabilities(world) == ["IPC_LOCK"]
-        world.policy(4, driver="Kernel", resourceName="a.b/cx6")
-        await world.compiled()
+        world.policy(4, driver="Kernel", resourceName="a.b/cx6", vfs=-1)
+        await world.stop()
+        await world.start()
+        assert capabilities(world) == ["IPC_LOCK", "NET_ADMIN", "NET_RAW"]
         world.controller.cache.remove(DEVICE_POLICIES, world.objects.pop((DEVICE_POLICIES, "e810")))
         assert capabilities(world) == ["IPC_LOCK"]
         await world.stop()

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from headrace_api import DevicePolicy, Json
 from headrace_api.device_policy import VfDriver
+from headrace_api.raw import part, text
 from headrace_kube import DEVICE_POLICIES, NODE_STATES
 from headrace_operator import objects
 from headrace_operator.node_states import policies_in
@@ -20,6 +21,12 @@ class DevicePolicies(Input[DevicePolicy]):
     """What is wanted of cards: nodes' agents do it, and say in their NodeStates what came of it."""
 
     kind = DEVICE_POLICIES
+
+    def listed(self, key: str, item: Json) -> None:
+        """Have pods keep what they need by one that cannot be read any more."""
+        spec = part(item, "spec")
+        if spec.get("driver") == VfDriver.KERNEL:
+            self._state.dataplanes.drive(key, text(spec.get("resourceName")) or None)
 
     def accepted(self, model: DevicePolicy) -> None:
         """Give dataplane pods what functions of the kernel's drivers need."""
