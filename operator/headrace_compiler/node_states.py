@@ -65,7 +65,7 @@ class NodeStates:
         self._dataplanes.clear()
         for node in sorted(dirty):
             try:
-                item = self._state(node) if node in self._nodes.entries else None
+                item = self._state(node)
             except Exception as error:  # one node's fault must stop no other
                 owner = Owner(Nodes.name, node)
                 self._core.report(owner.subject, "", self._core.failures.add(owner, error))
@@ -79,17 +79,21 @@ class NodeStates:
                 put(self._states, node, item)
                 self._core.changes.node_states[node] = item
 
-    def _state(self, node: str) -> Json:
-        labels = self._nodes.entries[node].labels
+    def _state(self, node: str) -> Json | None:
+        entry = self._nodes.entries.get(node)
+        if entry is None:
+            self._report(node, set())
+            return None
+        labels = entry.labels
         policies = {
-            name: entry.spec.wanted
-            for name, entry in self._policies.entries.items()
-            if entry.spec.node_selector and entry.spec.node_selector.matches(labels)
+            name: each.spec.wanted
+            for name, each in self._policies.entries.items()
+            if each.spec.node_selector and each.spec.node_selector.matches(labels)
         }
         dataplanes = {
-            name: self._dataplane(name, entry.spec, labels)
-            for name, entry in self._pipelines.entries.items()
-            if entry.spec.selects(labels)
+            name: self._dataplane(name, each.spec, labels)
+            for name, each in self._pipelines.entries.items()
+            if each.spec.selects(labels)
         }
         spec: Json = {"nodeName": node}
         beyond: set[Subject] = set()
@@ -111,7 +115,7 @@ class NodeStates:
         """What the node has of objects of the kind that cannot be read."""
         return {
             subject[1]: item
-            for subject, item in self._carried[node].items()
+            for subject, item in self._carried.get(node, {}).items()
             if subject[0] == kind and subject in self._core.unread
         }
 

@@ -148,6 +148,11 @@ def test_the_last_of_too_many_is_left_out_and_says_so() -> None:
     assert (problem.kind, problem.name, problem.reason) == ("DevicePolicy", "a4", "TooManyOnNode")
     assert "node node-a is selected by more than 64" in problem.message
     assert changes.problems["DevicePolicy", "a4"] == (problem,)
+    found.delete("Node", "node-a")
+    assert found.flush().problems["DevicePolicy", "a4"] == ()
+    found.upsert(node("node-a"))
+    found.flush()
+    assert found.snapshot().problems == (problem,)
     found.delete("DevicePolicy", "p00")
     assert found.flush().problems["DevicePolicy", "a4"] == ()
     assert "a4" in names(found, "node-a")
