@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from headrace_api import (
+    AGENT_FEATURES,
     FEATURES,
     CompiledInterface,
     Condition,
@@ -63,7 +64,9 @@ def node_status(
         interfaces=interfaces,
         networks=networks,
         # An engine that does not run will be of the agent's own release.
-        features=tuple(f for f in FEATURES if hello is None or f in hello.features),
+        features=tuple(
+            f for f in FEATURES if hello is None or f in (*hello.features, *AGENT_FEATURES)
+        ),
     )
 
 
