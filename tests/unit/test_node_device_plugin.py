@@ -15,11 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace_dataplane.node.device_plugin import kubelet_api as api
-from headrace_dataplane.node.device_plugin.allocation import (
-    PluginDevice,
-    environment_name,
-    preferred,
-)
+from headrace_dataplane.node.device_plugin.allocation import PluginDevice, preferred
 from headrace_dataplane.node.device_plugin.device_files import (
     DeviceFile,
     NoDeviceFilesError,
@@ -397,18 +393,6 @@ def test_a_function_without_its_node_is_refused(
 def test_a_function_that_is_gone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NoDeviceFilesError, match=r"^there is no PCI function 0000:00:00\.9$"):
         device_files(tree(tmp_path), "0000:00:00.9")
-
-
-@pytest.mark.parametrize(
-    ("resource", "name"),
-    [
-        ("intel.com/intel_sriov_netdevice", "PCIDEVICE_INTEL_COM_INTEL_SRIOV_NETDEVICE"),
-        ("headrace.dev/cx-6.a", "PCIDEVICE_HEADRACE_DEV_CX-6_A"),
-        ("x-y.io/Up", "PCIDEVICE_X-Y_IO_UP"),
-    ],
-)
-def test_only_dots_and_the_slash_of_a_name_become_underscores(resource: str, name: str) -> None:
-    assert environment_name(resource) == name
 
 
 PREFERRED = (

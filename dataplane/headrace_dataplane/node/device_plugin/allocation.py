@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from headrace_dataplane.functions import environment_name
 from headrace_dataplane.node.device_plugin.device_files import DeviceFiles
 from headrace_dataplane.node.device_plugin.kubelet_api import (
     HEALTHY,
@@ -38,14 +39,6 @@ class PluginDevice:
         """Return it as the kubelet is told."""
         topology = None if self.numa_node is None else TopologyInfo((NumaNode(self.numa_node),))
         return Device(self.address, HEALTHY if self.healthy else UNHEALTHY, topology)
-
-
-def environment_name(resource: str) -> str:
-    """Return the variable that has the PCI addresses: PCIDEVICE_HEADRACE_DEV_CX6.
-
-    Only dots and the slash become underscores: another character stays what it is.
-    """
-    return "PCIDEVICE_" + resource.replace("/", "_").replace(".", "_").upper()
 
 
 def answer(resource: str, given: Mapping[str, DeviceFiles]) -> ContainerAllocateResponse:
