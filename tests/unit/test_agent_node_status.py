@@ -70,9 +70,12 @@ def test_features_are_those_of_agent_and_engine() -> None:
         hello = HELLO.model_copy(update={"features": of_the_engine})
         return node_status(config(3), (), (), {}, hello, None).features
 
+    # Some the agent understands alone.
     assert features() == AGENT_FEATURES
-    found = features("OfALaterEngine", "UnderlaySourceCheck")
-    assert found == ("UnderlaySourceCheck", *AGENT_FEATURES)
+    assert features("OfALaterEngine", "UnderlaySourceCheck") == (
+        "UnderlaySourceCheck",
+        *AGENT_FEATURES,
+    )
 
 
 def test_status_without_an_engine() -> None:
