@@ -12,8 +12,9 @@ from pydantic.alias_generators import to_camel
 
 from headrace_api import HugepageSize
 from headrace_api.node_facts import NodeFacts, cpu_list
+from headrace_api.node_state import NodeCheck, Verdict
 from headrace_cli.output import add_output, print_json
-from headrace_dataplane.node.checks import Check, Verdict, Wanted, checks
+from headrace_dataplane.node.checks import Wanted, checks
 from headrace_dataplane.node.checks.placement import functions, worker_cpus
 from headrace_dataplane.node.facts import read
 from headrace_dataplane.node.gaps import Gap, gaps
@@ -155,7 +156,7 @@ def run(arguments: argparse.Namespace) -> int:
     if as_json:
         print_json(
             {
-                "checks": _camel([asdict(check) for check in found]),
+                "checks": [check.to_dict() for check in found],
                 "reach": _camel(asdict(can)),
                 "selfTest": _camel(asdict(measured)) if measured else None,
                 "facts": facts.to_dict(),
@@ -195,14 +196,14 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _print_checks(found: Sequence[Check], facts: NodeFacts) -> None:
+def _print_checks(found: Sequence[NodeCheck], facts: NodeFacts) -> None:
     width = max(len(check.subject) for check in found)
     for check in found:
-        print(f"{check.verdict}  {check.subject:{width}}  {check.name}: {check.message}")
+        print(f"{check.verdict.lower()}  {check.subject:{width}}  {check.name}: {check.message}")
         for line in check.remedy.splitlines():
             print(f"        {line}")
     counts = Counter(check.verdict for check in found)
-    print("\n" + ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict))
+    print("\n" + ", ".join(f"{counts[verdict]} {verdict.lower()}" for verdict in Verdict))
     if facts.unreadable:
         files = ", ".join(facts.unreadable[:3])
         more = f" and {len(facts.unreadable) - 3} more" if len(facts.unreadable) > 3 else ""

@@ -10,7 +10,8 @@ import pytest
 
 from headrace_api import HugepageSize
 from headrace_api.node_facts import NodeFacts
-from headrace_dataplane.node.checks import Check, Subject, Verdict, Wanted, checks
+from headrace_api.node_state import NodeCheck, Subject, Verdict
+from headrace_dataplane.node.checks import Wanted, checks
 from headrace_dataplane.node.facts import read
 from headrace_dataplane.node.facts.network import Link
 from tests.unit.node_tree import (
@@ -43,7 +44,7 @@ def facts_of(root: Path, files: Files, network: FakeNetwork | None = None) -> No
     return read(write(root, files), network or FakeNetwork())
 
 
-def found(every: tuple[Check, ...]) -> list[Check]:
+def found(every: tuple[NodeCheck, ...]) -> list[NodeCheck]:
     """What is not as it should be."""
     return [check for check in every if check.verdict in (Verdict.WARN, Verdict.FAIL)]
 

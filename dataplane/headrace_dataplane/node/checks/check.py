@@ -1,47 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a check says."""
+"""What is wanted of a machine, and how a check is said."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from headrace_api import HugepageSize
+from headrace_api.node_state import NodeCheck, Subject, Verdict
 
-
-class Subject(StrEnum):
-    """What checks are about: the conditions of a node."""
-
-    HUGEPAGES = "HugepagesReady"
-    IOMMU = "IOMMUReady"
-    CPU_MANAGER = "CPUManagerReady"
-    TOPOLOGY = "TopologyReady"
-    DRIVERS = "DriversReady"
-    DEVICES = "DevicesReady"
-    UPLINK = "UplinkSafe"
-
-
-class Verdict(StrEnum):
-    """How a check ended."""
-
-    PASS = "pass"  # noqa: S105  # no password
-    WARN = "warn"
-    """It works, slower or less safely than it could."""
-    FAIL = "fail"
-    """It does not work."""
-    SKIP = "skip"
-    """There is nothing to check, or it could not be looked at."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at."""
-
-    subject: Subject
-    name: str
-    verdict: Verdict
-    message: str
-    """What was found."""
-    remedy: str = ""
-    """The command or setting that makes it pass, a line each; empty where nothing is to be done."""
+# The API's bounds of either text, which a node of very many devices might pass.
+_CHARACTERS = 4096
 
 
 @dataclass(frozen=True)
@@ -71,25 +37,34 @@ class About:
         """Each check is about this."""
         self._subject = subject
 
-    def passed(self, name: str, message: str) -> Check:
+    def passed(self, name: str, message: str) -> NodeCheck:
         """It is as it should be."""
-        return Check(self._subject, name, Verdict.PASS, message)
+        return self._check(name, Verdict.PASS, message)
 
-    def warned(self, name: str, message: str, remedy: str) -> Check:
+    def warned(self, name: str, message: str, remedy: str) -> NodeCheck:
         """It works, but not as well as it could."""
-        return Check(self._subject, name, Verdict.WARN, message, remedy)
+        return self._check(name, Verdict.WARN, message, remedy)
 
-    def failed(self, name: str, message: str, remedy: str) -> Check:
+    def failed(self, name: str, message: str, remedy: str) -> NodeCheck:
         """It does not work."""
-        return Check(self._subject, name, Verdict.FAIL, message, remedy)
+        return self._check(name, Verdict.FAIL, message, remedy)
 
-    def skipped(self, name: str, message: str, remedy: str = "") -> Check:
+    def skipped(self, name: str, message: str, remedy: str = "") -> NodeCheck:
         """It was not looked at, for this reason."""
-        return Check(self._subject, name, Verdict.SKIP, message, remedy)
+        return self._check(name, Verdict.SKIP, message, remedy)
 
-    def unknown(self, name: str, path: str) -> Check:
+    def unknown(self, name: str, path: str) -> NodeCheck:
         """It was not looked at, for this file is missing, unreadable or not as expected."""
         return self.skipped(name, f"{path} is missing, or cannot be read")
+
+    def _check(self, name: str, verdict: Verdict, message: str, remedy: str = "") -> NodeCheck:
+        return NodeCheck(
+            subject=self._subject,
+            name=name,
+            verdict=verdict,
+            message=message[:_CHARACTERS],
+            remedy=remedy[:_CHARACTERS],
+        )
 
 
 def kernel_arguments(arguments: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from headrace_api import HugepageSize
 from headrace_api.node_facts import HugepagePool, NodeFacts
-from headrace_dataplane.node.checks.check import About, Check, Subject, Wanted, kernel_arguments
+from headrace_api.node_state import NodeCheck, Subject
+from headrace_dataplane.node.checks.check import About, Wanted, kernel_arguments
 from headrace_dataplane.node.checks.placement import chosen, numa_nodes
 
 _about = About(Subject.HUGEPAGES)
@@ -14,13 +15,13 @@ MEBIBYTES = {HugepageSize.SIZE_2MI: 2, HugepageSize.SIZE_1GI: 1024}
 _KERNEL_SIZES = {HugepageSize.SIZE_2MI: ("2M", 2048), HugepageSize.SIZE_1GI: ("1G", 1048576)}
 
 
-def check(facts: NodeFacts, wanted: Wanted) -> Iterator[Check]:
+def check(facts: NodeFacts, wanted: Wanted) -> Iterator[NodeCheck]:
     """Yield the checks."""
     yield from _reserved(facts, wanted)
     yield _counted(facts, wanted)
 
 
-def _reserved(facts: NodeFacts, wanted: Wanted) -> Iterator[Check]:
+def _reserved(facts: NodeFacts, wanted: Wanted) -> Iterator[NodeCheck]:
     if facts.hugepages is None:
         yield _about.unknown("hugepages", "/sys/devices/system/node/node0/hugepages")
         return
@@ -37,7 +38,7 @@ def _reserved(facts: NodeFacts, wanted: Wanted) -> Iterator[Check]:
         yield _on_node(facts, wanted, best, nodes[best])
 
 
-def _on_node(facts: NodeFacts, wanted: Wanted, node: int, pools: list[HugepagePool]) -> Check:
+def _on_node(facts: NodeFacts, wanted: Wanted, node: int, pools: list[HugepagePool]) -> NodeCheck:
     name, asked = f"hugepages of NUMA node {node}", wanted.hugepages_mib
     texts = [f"{p.free} of {p.total} pages of {p.size} are free" for p in pools if p.total]
     found = ", ".join(texts) or "none is reserved"
@@ -68,7 +69,7 @@ def _free_mib(pool: HugepagePool) -> int:
     return pool.free * MEBIBYTES[pool.size]
 
 
-def _counted(facts: NodeFacts, wanted: Wanted) -> Check:
+def _counted(facts: NodeFacts, wanted: Wanted) -> NodeCheck:
     """Whether pods may use the pages: the kubelet counts them when it starts, and never again."""
     name = "hugepages of the kubelet"
     if facts.kubelet is None:
