@@ -13,7 +13,7 @@ from headrace_api.node_facts import NodeFacts
 from headrace_api.node_state import NodeCheck, Subject, Verdict
 from headrace_dataplane.node.checks import Wanted, checks
 from headrace_dataplane.node.facts import read
-from headrace_dataplane.node.facts.network import Link
+from headrace_dataplane.node.netlink import Link
 from tests.unit.node_tree import (
     CLOCK,
     CPU,
@@ -376,7 +376,7 @@ def test_a_fault_is_found_by_its_check_alone(fault: Fault, tmp_path: Path) -> No
 
 
 def test_a_vf_of_the_only_uplink_is_safe(tmp_path: Path) -> None:
-    network = FakeNetwork(default=frozenset({3}))
+    network = FakeNetwork(default=3)
     facts = facts_of(tmp_path, good_node(), network)
     assert found(checks(facts, WANTED)) == []
     (taken,) = found(checks(facts, replace(WANTED, devices=(INTEL,))))
@@ -386,13 +386,13 @@ def test_a_vf_of_the_only_uplink_is_safe(tmp_path: Path) -> None:
 
 def test_a_bond_of_two_cards_has_a_spare(tmp_path: Path) -> None:
     links = (
-        Link(1, "lo"),
-        Link(2, "eno1", master=9),
-        Link(3, "ens1f0", master=9),
-        Link(9, "bond0"),
-        Link(10, "bond0.7", lower=9),
+        Link("lo", 1),
+        Link("eno1", 2, master=9),
+        Link("ens1f0", 3, master=9),
+        Link("bond0", 9),
+        Link("bond0.7", 10, lower=9),
     )
-    network = FakeNetwork(links, frozenset({10}), {"192.0.2.10": 10}, {"192.0.2.1": 10})
+    network = FakeNetwork(links, 10, {"192.0.2.10": 10}, {"192.0.2.1": 10})
     facts = facts_of(tmp_path, good_node(), network)
     for card in facts.nics or ():
         assert bool(card.node_traffic) == (card.pci_address != MELLANOX)

@@ -10,7 +10,7 @@ import yaml
 
 from headrace_api.node_facts import Kubelet, KubeletHugepages
 from headrace_dataplane.node.facts.processes import options, started_at
-from headrace_dataplane.node.facts.tree import Tree, fitting, number
+from headrace_dataplane.node.tree import Tree, fitting, number
 
 _ROOT = "/var/lib/kubelet"
 #: Control groups of all pods: of the systemd driver and of cgroupfs, of version 2 and 1.

@@ -4,7 +4,8 @@
 import json
 from dataclasses import asdict, dataclass
 
-from headrace_dataplane.node.sriov.desired import VF, Desired, Driver, Identity, LinkState
+from headrace_api.device_policy import VfDriver, VfLinkState
+from headrace_dataplane.node.sriov.desired import VF, Desired, Identity
 from headrace_dataplane.node.sriov.observed import NOT_NETWORK_DRIVERS, ObservedPF, ObservedVF
 
 RESTORE = "what was found"
@@ -49,8 +50,8 @@ def from_json(text: str) -> Found:
             driver, state = vf.pop("driver"), vf.pop("link_state")
             vfs.append(
                 VF(
-                    driver=None if driver is None else Driver(driver),
-                    link_state=None if state is None else LinkState(state),
+                    driver=None if driver is None else VfDriver(driver),
+                    link_state=None if state is None else VfLinkState(state),
                     **vf,
                 )
             )
@@ -78,10 +79,10 @@ def _vf(vf: ObservedVF | None) -> VF:
     if vf is None:
         return VF()
     driver = None
-    if vf.driver == Driver.VFIO_PCI:
-        driver = Driver.VFIO_PCI
+    if vf.driver == VfDriver.VFIO:
+        driver = VfDriver.VFIO
     elif vf.driver and vf.driver not in NOT_NETWORK_DRIVERS:
-        driver = Driver.KERNEL
+        driver = VfDriver.KERNEL
     mtu = None if vf.netdev is None else vf.netdev.mtu
     if vf.state is None:
         return VF(driver=driver, mtu=mtu)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
-from headrace_dataplane.node.sriov.desired import Driver, LinkState
+from headrace_api.device_policy import VfDriver, VfLinkState
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Probe:
     """Have a driver bind a VF."""
 
     address: str
-    driver: Driver
+    driver: VfDriver
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class SetVFLinkState:
     """Set what a VF sees of the port's link."""
 
     index: int
-    state: LinkState
+    state: VfLinkState
 
 
 SetVF: TypeAlias = SetVFMAC | SetVFVLAN | SetVFSpoofCheck | SetVFTrust | SetVFRates | SetVFLinkState
