@@ -14,6 +14,7 @@ from headrace_api import (
     kinds,
 )
 from headrace_api.base import Resource
+from headrace_api.node_state import NodeState
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +49,7 @@ PIPELINES = _own(Pipeline)
 UNDERLAY_ENDPOINTS = _own(UnderlayEndpoint)
 DATAPLANE_CONFIGS = _own(DataplaneConfig)
 SLICES = _own(Slice)
+NODE_STATES = _own(NodeState)
 
 FORMER_CONFIGS = Kind(DataplaneConfig.kind_name(), DataplaneConfig.PLURAL)
 FORMER_SLICES = Kind("RouteSlice", "routeslices")

@@ -11,7 +11,7 @@ import pytest
 from headrace_api import HugepageSize
 from headrace_api.node_facts import NodeFacts
 from headrace_api.node_state import NodeCheck, Subject, Verdict
-from headrace_dataplane.node.checks import Wanted, checks
+from headrace_dataplane.node.checks import Memory, Wanted, checks
 from headrace_dataplane.node.facts import read
 from headrace_dataplane.node.netlink import Link
 from tests.unit.node_tree import (
@@ -36,7 +36,7 @@ from tests.unit.node_tree import (
     write,
 )
 
-WANTED = Wanted(workers=3, hugepages_mib=512, devices=(INTEL_VFS[0],), mtu=8900)
+WANTED = Wanted(workers=(3,), hugepages=(Memory(512),), devices=(INTEL_VFS[0],), mtu=8900)
 NO_KUBELET = ("proc/900", "var/lib/kubelet", "etc/kubernetes", PODS)
 
 
@@ -278,7 +278,7 @@ FAULTS = (
         "workers",
         Verdict.FAIL,
         "fewer workers",
-        wanted={"workers": 7},
+        wanted={"workers": (7,)},
     ),
     Fault(
         "an odd number of CPUs of whole cores",
@@ -286,7 +286,7 @@ FAULTS = (
         "whole cores",
         Verdict.FAIL,
         "workers.count: 3",
-        wanted={"workers": 2},
+        wanted={"workers": (2,)},
     ),
     Fault(
         "reserved CPUs not named",
@@ -405,11 +405,11 @@ def test_a_bond_of_two_cards_has_a_spare(tmp_path: Path) -> None:
 
 def test_pages_of_the_size_wanted_alone_count(tmp_path: Path) -> None:
     facts = facts_of(tmp_path, good_node())
-    wanted = replace(WANTED, page_size=HugepageSize.SIZE_1GI)
+    wanted = replace(WANTED, hugepages=(Memory(512, HugepageSize.SIZE_1GI),))
     (none,) = found(checks(facts, wanted))
     assert none.name == "hugepages of NUMA node 0"
     assert "default_hugepagesz=1G hugepagesz=1G hugepages=2" in none.remedy
-    (few,) = found(checks(facts, replace(WANTED, hugepages_mib=2048)))
+    (few,) = found(checks(facts, replace(WANTED, hugepages=(Memory(2048),))))
     assert few.verdict is Verdict.FAIL
 
 

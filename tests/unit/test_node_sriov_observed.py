@@ -17,10 +17,8 @@ from headrace_dataplane.node.sriov.apply import Reconciler, vf_request
 from headrace_dataplane.node.sriov.desired import VF, Desired
 from headrace_dataplane.node.sriov.observed import (
     FileSysfs,
-    VFIOHolders,
     identities,
     observe,
-    together,
 )
 from headrace_dataplane.node.sriov.steps import (
     Condition,
@@ -35,6 +33,7 @@ from headrace_dataplane.node.sriov.steps import (
     SetVFVLAN,
 )
 from headrace_dataplane.node.traffic import NodeAddresses, node_traffic
+from headrace_dataplane.node.users import VFIOHolders, together
 from tests.unit.sriov_kernel import Igb, Ixgbe, Kernel, make_pf
 
 PF0 = "0000:01:00.0"

@@ -12,9 +12,9 @@ from headrace_dataplane.node.checks import (
     topology,
     uplink,
 )
-from headrace_dataplane.node.checks.check import Wanted
+from headrace_dataplane.node.checks.check import Memory, Wanted
 
-__all__ = ["Wanted", "checks"]
+__all__ = ["Memory", "Wanted", "checks"]
 
 _MODULES = (hugepages, iommu, cpu_manager, topology, drivers, devices, uplink)
 

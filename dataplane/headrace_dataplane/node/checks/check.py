@@ -11,23 +11,34 @@ _CHARACTERS = 4096
 
 
 @dataclass(frozen=True)
+class Memory:
+    """Memory in hugepages."""
+
+    mebibytes: int = 256
+    """What the engine takes, on the NUMA node of the workers."""
+    page_size: HugepageSize | None = None
+    """None: any."""
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What the machine is to do."""
 
-    workers: int = 1
-    page_size: HugepageSize | None = None
-    """None: any."""
-    hugepages_mib: int = 256
-    """Memory in hugepages, on the NUMA node of the workers."""
+    workers: tuple[int, ...] = (1,)
+    """Of each dataplane."""
+    hugepages: tuple[Memory, ...] = (Memory(),)
+    """Of all dataplanes, by size; none: they want none."""
     devices: tuple[str, ...] = ()
-    """PCI addresses of the devices that the dataplane is to take."""
+    """PCI addresses of the devices that the dataplanes are to take."""
+    pool: bool = False
+    """Whether they take some of these devices, and not all."""
     mtu: int = 1460
     """Largest IP packet of the machines in the networks, in bytes."""
 
     @property
-    def cpus(self) -> int:
-        """CPUs of a dataplane: one for each worker and one for its control thread."""
-        return self.workers + 1
+    def most_workers(self) -> int:
+        """Workers of the largest dataplane, which are all on one NUMA node."""
+        return max(self.workers, default=0)
 
 
 class About:

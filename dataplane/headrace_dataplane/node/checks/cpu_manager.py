@@ -85,12 +85,14 @@ def _whole_cores(facts: NodeFacts, agent: Kubelet, wanted: Wanted) -> NodeCheck:
                 'cpuManagerPolicyOptions: {full-pcpus-only: "true"}', "cpu_manager_state"
             ),
         )
-    if wanted.cpus % threads:
-        return _about.failed(
-            _SIBLINGS,
-            f"{wanted.workers} workers and the control thread are {wanted.cpus} CPUs, no whole "
-            f"cores of {threads}: the kubelet refuses the pod (SMTAlignmentError)",
-            f"in the Pipeline, workers.count: {wanted.workers + threads - wanted.cpus % threads}, "
-            "or an even number with shareControlCore: true",
-        )
+    for workers in wanted.workers:
+        # One CPU each, and one for the control thread.
+        if more := -(workers + 1) % threads:
+            return _about.failed(
+                _SIBLINGS,
+                f"{workers} workers and the control thread are {workers + 1} CPUs, no whole cores "
+                f"of {threads}: the kubelet refuses the pod (SMTAlignmentError)",
+                f"in the Pipeline, workers.count: {workers + more}, or an even number with "
+                "shareControlCore: true",
+            )
     return _about.passed(_SIBLINGS, "full-pcpus-only")

@@ -91,16 +91,24 @@ def _workers(facts: NodeFacts, wanted: Wanted) -> NodeCheck:
     found = candidates(facts)
     if found is None:
         return _about.unknown("workers", "/sys/devices/system/cpu/online")
-    nodes, needed = found.nodes, found.needed(wanted)
-    best = max(nodes.values(), default=0)
+    nodes, needed = found.nodes, found.needed(wanted.most_workers)
+    best, every = max(nodes.values(), default=0), sum(map(found.needed, wanted.workers))
+    if best >= needed and len(found.cpus) < every:
+        return _about.failed(
+            "workers",
+            f"{len(wanted.workers)} dataplanes need {every} CPUs, and {len(found.cpus)} are there "
+            f"({found.why})",
+            "fewer workers (workers.count of the Pipelines), or fewer CPUs kept from them (the "
+            "kubelet's reservedSystemCPUs)",
+        )
     if best >= needed:
         texts = (f"{cpu_list(found.on(node))} of NUMA node {node}" for node in nodes)
         return _about.passed("workers", f"may have CPUs {', '.join(texts)}: {found.why}")
     control = "" if found.control_apart else " and the control thread"
     return _about.failed(
         "workers",
-        f"{wanted.workers}{control} need {needed} CPUs of one NUMA node, and at most {best} are "
-        f"there ({found.why})",
+        f"{wanted.most_workers}{control} need {needed} CPUs of one NUMA node, and at most {best} "
+        f"are there ({found.why})",
         "fewer workers (--workers, workers.count of the Pipeline), or shareControlCore: true, or "
         "fewer CPUs kept from them (the kubelet's reservedSystemCPUs)",
     )
@@ -118,8 +126,10 @@ def _numa(facts: NodeFacts, wanted: Wanted) -> NodeCheck:
     strict = bool(facts.kubelet and facts.kubelet.topology_manager_policy in _STRICT)
     say = _about.failed if strict else _about.warned
     ends = "the kubelet refuses such a pod" if strict else "each packet crosses between them"
-    needed = found.needed(wanted)
+    needed = found.needed(wanted.most_workers)
     enough = [node for node, count in found.nodes.items() if count >= needed]
+    if wanted.pool:
+        devices = tuple(d for d in devices if (d.function.numa_node or 0) in enough) or devices
     for device in devices:
         node = device.function.numa_node or 0
         if enough and node not in enough:
@@ -132,7 +142,7 @@ def _numa(facts: NodeFacts, wanted: Wanted) -> NodeCheck:
                 f"{node} to workers: reservedSystemCPUs of the kubelet, isolcpus=",
             )
     nodes = numa_nodes(devices)
-    if wanted.devices and len(nodes) > 1:
+    if wanted.devices and not wanted.pool and len(nodes) > 1:
         return say(
             name,
             f"the devices named are on NUMA nodes {_list(sorted(nodes))}, and workers on one of "

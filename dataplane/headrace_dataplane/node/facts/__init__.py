@@ -11,9 +11,9 @@ from headrace_api.node_facts import Kubelet, NodeFacts
 from headrace_dataplane.node.facts import cpus, hugepages, interrupts, kernel, kubelet, nics
 from headrace_dataplane.node.facts.processes import memory_locks, processes
 from headrace_dataplane.node.netlink import KernelNetlink, Netlink
-from headrace_dataplane.node.sriov.observed import Users, nobody
 from headrace_dataplane.node.traffic import NodeAddresses
 from headrace_dataplane.node.tree import Tree, fitting
+from headrace_dataplane.node.users import Users, nobody
 
 
 def read(

@@ -33,6 +33,11 @@ def read(tree: Tree, processes: Mapping[str, str]) -> Kubelet | None:
     process = processes.get("kubelet")
     flags = options(tree, process) if process is not None else {}
     root = flags.get("root-dir", _ROOT).strip("/")
+    started = started_at(tree, process) if process is not None else None
+    seen = f"{process or 'proc/1'}/root"
+    if tree.has(seen):
+        # Its files as it sees them: who looks may be in a container.
+        tree = tree.below(seen)
     if process is None and not tree.has(root):
         return None
     config = _config(tree, flags, root)
@@ -47,7 +52,7 @@ def read(tree: Tree, processes: Mapping[str, str]) -> Kubelet | None:
     )
     fields = {
         "running": process is not None,
-        "started_at": started_at(tree, process) if process is not None else None,
+        "started_at": started,
         "config_readable": known,
         "cpu_manager_policy": flags.get("cpu-manager-policy")
         or given.get("cpuManagerPolicy")

@@ -7,9 +7,9 @@ from contextlib import suppress
 from headrace_api.node_facts import GroupPeer, LinkState, Nic, NodeTraffic, VirtualFunction
 from headrace_dataplane.node import pci
 from headrace_dataplane.node.netlink import Netlink
-from headrace_dataplane.node.sriov.observed import Users
 from headrace_dataplane.node.traffic import Carried, NodeAddresses, node_traffic
 from headrace_dataplane.node.tree import Tree, fitting, natural, number
+from headrace_dataplane.node.users import Users
 
 Used = Mapping[str, tuple[str, ...]]
 

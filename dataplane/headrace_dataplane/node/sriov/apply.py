@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +17,6 @@ from headrace_dataplane.node.sriov.desired import Desired
 from headrace_dataplane.node.sriov.observed import (
     ObservedPF,
     Sysfs,
-    Users,
     observe,
 )
 from headrace_dataplane.node.sriov.plan import plan
@@ -46,6 +45,7 @@ from headrace_dataplane.node.sriov.steps import (
     describe,
 )
 from headrace_dataplane.node.traffic import NodeAddresses
+from headrace_dataplane.node.users import Users
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +96,9 @@ class Patience:
     steps_for_each_vf: int = 60
 
 
+Before = Callable[[Desired, ObservedPF | None, Step | Wait], None]
+
+
 class Reconciler:
     """Brings PFs to what is wanted of them, one after the other."""
 
@@ -108,7 +111,9 @@ class Reconciler:
         limits: Limits | None = None,
         patience: Patience | None = None,
         node: NodeAddresses | None = None,
+        before: Before = lambda _desired, _pf, _decision: None,
     ) -> None:
+        """`before` is called before anything is done or waited for; an OSError keeps it back."""
         self._sysfs = sysfs
         self._netlink = netlink
         self._users = users
@@ -116,6 +121,7 @@ class Reconciler:
         self._limits = limits or Limits()
         self._patience = patience or Patience()
         self._node = node or NodeAddresses()
+        self._before = before
         # Drivers of several ports of one NIC share what does not bear two changes at a time.
         self._one_at_a_time = threading.Lock()
 
@@ -148,6 +154,16 @@ class Reconciler:
             decision = plan(desired, observed, history, self._limits)
             if isinstance(decision, Done | Condition):
                 return decision
+            try:
+                self._before(desired, observed, decision)
+            except OSError as error:
+                return Condition(
+                    Reason.STATE_NOT_KEPT,
+                    f"PF {desired.address}: what it was found as cannot be kept "
+                    f"({error.filename}: {_text(error)}), so nothing is changed: make room, or the "
+                    "folder writable",
+                    passes=True,
+                )
             if isinstance(decision, Wait):
                 seconds = self._pause(pauses)
                 pauses += 1

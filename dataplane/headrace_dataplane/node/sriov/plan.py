@@ -75,6 +75,23 @@ def plan(
     return planner.plan(observed)
 
 
+def as_wanted(desired: Desired, pf: ObservedPF) -> frozenset[int]:
+    """Return the numbers of the VFs that are as somebody wants them."""
+    # What cannot be read back is believed.
+    believed: dict[Step, int] = {}
+    for index, vf in enumerate(desired.vfs):
+        believed[SetVFSpoofCheck(index, bool(vf.spoof_check))] = 1
+        believed[SetVFTrust(index, bool(vf.trust))] = 1
+    planner = _Planner(desired, History(believed), Limits())
+    return frozenset(
+        vf.index
+        for vf in pf.vfs
+        if vf.index < desired.num_vfs and vf.physfn == pf.address
+        if desired.vfs[vf.index] != VF()
+        if planner.vf(pf, vf, desired.vfs[vf.index]) is None
+    )
+
+
 class _Planner:
     def __init__(self, desired: Desired, history: History, limits: Limits) -> None:
         self._desired = desired
@@ -311,7 +328,7 @@ class _Planner:
                 ),
             )
         decisions = [
-            decision for vf in there if (decision := self._vf(pf, vf, self._wanted(vf))) is not None
+            decision for vf in there if (decision := self.vf(pf, vf, self._wanted(vf))) is not None
         ]
         steps = [each for each in decisions if not isinstance(each, Wait | Condition | Done)]
         if steps or not decisions:
@@ -335,7 +352,8 @@ class _Planner:
         linked = pf.netdev is None or pf.netdev.carrier or not pf.netdev.up
         return None if linked or not self._waits(waiting) else Wait((waiting,))
 
-    def _vf(self, pf: ObservedPF, vf: ObservedVF, want: VF) -> Decision | None:
+    def vf(self, pf: ObservedPF, vf: ObservedVF, want: VF) -> Decision | None:
+        """Return what is to be done for a VF, None when it is as it is wanted."""
         if want == VF():
             return None
         if vf.state is None:

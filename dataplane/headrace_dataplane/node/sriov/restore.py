@@ -2,11 +2,17 @@
 """What was found of a PF before it was first touched, as data, and the way back to it."""
 
 import json
+import logging
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from headrace_api.device_policy import VfDriver, VfLinkState
+from headrace_dataplane.node.files import write_whole
 from headrace_dataplane.node.sriov.desired import VF, Desired, Identity
 from headrace_dataplane.node.sriov.observed import NOT_NETWORK_DRIVERS, ObservedPF, ObservedVF
+
+log = logging.getLogger(__name__)
 
 RESTORE = "what was found"
 """Whose wish it is to put back what was found."""
@@ -73,6 +79,37 @@ def wanted_back(kept: Found, address: str | None = None) -> Desired:
         up=kept.up,
         autoprobe=kept.autoprobe,
     )
+
+
+class Kept:
+    """What PFs were found as, a file each: it outlives the agent, its pod and the node's reboot."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def keep(self, pf: ObservedPF) -> None:
+        """Keep what a PF was found as, unless it was before. Raises OSError."""
+        path = self._path(pf.identity)
+        if path.exists():
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, found(pf).to_json().encode(), 0o600)
+
+    def all(self) -> Iterator[Found]:
+        """Yield what was kept; what is not understood is left where it is."""
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                yield from_json(path.read_text())
+            except (OSError, ValueError) as error:
+                log.warning("%s is left aside: %s", path, error)
+
+    def forget(self, kept: Found) -> None:
+        """It is so again. Raises OSError."""
+        self._path(kept.identity).unlink(missing_ok=True)
+
+    def _path(self, identity: Identity) -> Path:
+        # An address changes when cards are added.
+        return self._folder / f"{(identity.mac or identity.address).replace(':', '-')}.json"
 
 
 def _vf(vf: ObservedVF | None) -> VF:
