@@ -113,10 +113,13 @@ class Node:
     agent: NodeStateAgent
     plugins: Plugins
     ready: list[str]
+    life: asyncio.Task[None] | None = None
 
     async def until(self, holds: Callable[[], object]) -> None:
         async with asyncio.timeout(20):
             while not holds():
+                if self.life is not None and self.life.done():
+                    await self.life
                 await asyncio.sleep(0.002)
 
     async def look_again(self) -> None:
@@ -165,13 +168,12 @@ def node(
 
 @asynccontextmanager
 async def running(of: Node) -> AsyncIterator[Node]:
-    task = asyncio.create_task(of.agent.run())
+    of.life = asyncio.create_task(of.agent.run())
     try:
         yield of
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        of.life.cancel()
+        await asyncio.wait((of.life,))
 
 
 def policy(name: str = "p", vfs: int = 2, **more: Any) -> dict[str, Any]:
@@ -430,8 +432,8 @@ async def test_the_api_server_may_be_away(tmp_path: Path, caplog: pytest.LogCapt
     here = node(Kernel(pf), tmp_path)
     away = True
 
-    def fault(*_: str) -> Any:
-        return refuse(0, "connection refused") if away else None
+    def fault(method: str, _: str) -> Any:
+        return refuse(0, "connection refused") if away and method == "PATCH" else None
 
     async with running(here):
         here.api.put(policy())
@@ -453,10 +455,13 @@ async def test_another_wish_interrupts_what_is_being_done(tmp_path: Path) -> Non
     here.agent._cards = Cards(kernel, kernel, kernel.users, tmp_path)
     async with running(here):
         here.api.put(policy(driver="Kernel"))
-        await here.until(lambda: len(pf.vfs) == 2)
-        here.api.put(policy(vfs=0))
-        await here.until_policy("")
-        assert pf.vfs == []
+        found = await here.until_policy("InProgress")
+        await here.until(lambda: "waiting for" in str(here.api.policy()))
+        assert not found.ready
+        here.api.put()
+        await here.until(lambda: here.api.status.observed_generation == 2)
+        await here.until(lambda: not here.agent._by_address)
+        assert len(pf.vfs) == 2
 
 
 @asynchronous
