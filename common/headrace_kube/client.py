@@ -15,6 +15,8 @@ from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio.client import Configuration
@@ -103,6 +105,8 @@ class Kube:
         self.namespace = namespace
         """The namespace of the kubeconfig's context, or of the pod."""
         self._configuration = configuration
+        # It would look for a proxy, and a .netrc, at each request, and in threads.
+        configuration.client_session_kwargs = {"trust_env": False, "proxy": _proxy(configuration)}
         self._rest = RESTClientObject(configuration)
         self._session: aiohttp.ClientSession = self._rest._create_pool_manager()
 
@@ -367,6 +371,16 @@ class Kube:
         if token:
             headers["Authorization"] = token
         return headers
+
+
+def _proxy(configuration: Configuration) -> str | None:
+    """The proxy to the API server: the kubeconfig's, else the environment's."""
+    if configuration.proxy:
+        return str(configuration.proxy)
+    server = urlsplit(configuration.host)
+    if proxy_bypass(server.hostname or ""):
+        return None
+    return getproxies().get(server.scheme)
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:

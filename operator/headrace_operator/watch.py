@@ -27,6 +27,7 @@ import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -53,6 +54,8 @@ class Watch:
         self._namespace = namespace
         self._feed = feed
         self._loop: asyncio.AbstractEventLoop | None = None
+        # Of the watching thread, for the loop: to wake it for each would be dear.
+        self._seen: deque[tuple[Kind, str | None, Json]] = deque()
         self._over = threading.Event()
         self._again = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"watch {namespace}", daemon=True)
@@ -114,10 +117,23 @@ class Watch:
         if loop is None:
             raise RuntimeError("start first")
 
-        async def seen(event: dict[str, Any], **_: object) -> None:
-            loop.call_soon_threadsafe(feed, kind, event["type"], event["object"])
+        seen = self._seen
 
-        return seen
+        def deliver() -> None:
+            try:
+                while seen:
+                    feed(*seen.popleft())
+            finally:
+                if seen:
+                    loop.call_soon(deliver)
+
+        async def see(event: dict[str, Any], **_: object) -> None:
+            seen.append((kind, event["type"], event["object"]))
+            # Who finds more than this one there is told already, or delivers it now.
+            if len(seen) == 1:
+                loop.call_soon_threadsafe(deliver)
+
+        return see
 
 
 class _Endless(Iterable[float]):
