@@ -13,7 +13,7 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 from tests import seeds
 
 LANES = (
-    ("orders", "pods", "kind_demo", "images", "harness"),
+    ("orders", "pods", "kind_demo", "images", "device_plugin", "harness"),
     ("connectivity", "site", "node_death", "sockets", "multus", "cli"),
 )
 """Tests of the cluster with nodes, test_NAME.py, by the worker that runs them: a cluster costs its

@@ -53,13 +53,24 @@ GOOD: dict[str, Json] = {
                 "namespaceSelector": {"matchLabels": {"team": "lab"}},
             },
             {"name": "captures", "type": "Pcap", "directory": "/srv/captures"},
+            {"name": "vfs", "type": "SRIOV", "resourceName": "example.com/vf", "count": 8},
         ],
         "uplinks": [
             {
                 "name": "uplink0",
                 "attachment": {"type": "SRIOV", "sriov": {"resourceName": "example.com/vf"}},
                 "gateway": "fe80::1",
-            }
+            },
+            {
+                "name": "uplink1",
+                "attachment": {"type": "SRIOV", "sriov": {"resourceName": "example.com/vf"}},
+                "nodeOverrides": [
+                    {
+                        "nodeName": "node-a",
+                        "attachment": {"type": "SRIOV", "sriov": {"pciAddress": "0000:3b:00.2"}},
+                    }
+                ],
+            },
         ],
     },
     "UnderlayEndpoint": {
@@ -67,6 +78,14 @@ GOOD: dict[str, Json] = {
         "encapsulation": {"type": "IPInIPv6"},
         "namespaceSelector": {"matchLabels": {"net": "tenant"}},
         "networkSelector": {},
+    },
+    "DevicePolicy": {
+        "nodeSelector": {"matchLabels": {"net": "sriov"}},
+        "nicSelector": {"vendorIDs": ["8086"], "names": ["ens1f0#0-3", "ens1f1"]},
+        "vfs": 8,
+        "resourceName": "headrace.dev/e810",
+        "mtu": 9000,
+        "settings": {"spoofCheck": False, "maxRateMbits": 10000},
     },
     "DataplaneConfig": {
         "pipelineName": "router",
@@ -79,8 +98,23 @@ GOOD: dict[str, Json] = {
         "default/blue",
         {"prefix": "10.0.0.2/32", "nextHops": [{"underlayAddress": "fd00:1:0:1::1"}]},
     ),
+    "NodeState": {
+        "nodeName": "node-a",
+        "policies": [
+            {
+                "name": "e810",
+                "generation": 1,
+                "nicSelector": {"vendorIDs": ["8086"]},
+                "vfs": 8,
+                "driver": "vfio-pci",
+                "externallyManaged": False,
+                "settings": {},
+            }
+        ],
+        "dataplanes": [{"pipeline": "router", "workers": 1, "mtu": 1500, "resourceNames": []}],
+    },
 }
-CLUSTER_WIDE = {"Pipeline", "UnderlayEndpoint"}
+CLUSTER_WIDE = {"Pipeline", "UnderlayEndpoint", "DevicePolicy", "NodeState"}
 _VERSIONS = {kind.kind_name(): kind.version() for kind in KINDS}
 # Kind, path of the field that is changed, its value, and what the refusal says.
 BAD = [
@@ -198,6 +232,29 @@ BAD = [
         ["lab0"],
         r"spec.devices\[1\]: .*deviceNames .*forbidden",
     ),
+    (
+        "Pipeline",
+        "devices/2/pciAddresses",
+        ["0000:3b:02.*"],
+        r"spec.devices\[2\]: .*exactly one of pciAddresses and resourceName",
+    ),
+    ("Pipeline", "devices/2/count", None, r"spec.devices\[2\]: .*count is required with"),
+    ("Pipeline", "devices/1/count", 8, r"spec.devices\[1\]: .*count .*forbidden otherwise"),
+    ("Pipeline", "devices/2/count", 257, r"spec.devices\[2\].count: .*less than or equal to 256"),
+    ("Pipeline", "devices/2/resourceName", "vf", r"spec.devices\[2\].resourceName"),
+    (
+        "Pipeline",
+        "uplinks/1/nodeOverrides/0/attachment/sriov",
+        {"resourceName": "example.com/other"},
+        r"spec.uplinks\[1\]: .*must be that of the uplink",
+    ),
+    ("DevicePolicy", "nicSelector", {"linkType": "Ethernet"}, "spec.nicSelector: .*name something"),
+    ("DevicePolicy", "nicSelector/names/0", "ens1f0#", r"spec.nicSelector.names\[0\]"),
+    ("DevicePolicy", "nicSelector/vendorIDs", ["8086", "8086"], "every item once"),
+    ("DevicePolicy", "vfs", None, "spec.vfs: Required value"),
+    ("DevicePolicy", "driver", "igb_uio", "spec.driver: .*supported values"),
+    ("DevicePolicy", "resourceName", "e810", "spec.resourceName"),
+    ("DevicePolicy", "settings/vlan", 4095, "spec.settings.vlan: .*less than or equal to 4094"),
     ("Pipeline", "devices/1/directory", "/srv/../etc", r"spec.devices\[1\].directory"),
     (
         "Pipeline",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from headrace_api import Json, Problem
+from headrace_api import DevicePolicy, Json, Problem
 from headrace_cli.errors import CommandError
 from headrace_cli.local import StateFile, localized
 from headrace_cli.manifests import ManifestReader
@@ -81,9 +81,11 @@ def _manifests(arguments: argparse.Namespace) -> tuple[list[Json], list[Problem]
     )
     compiled = compile_objects(localized(manifests.objects, *arguments.node), allocations)
     problems = (*manifests.problems, *compiled.problems)
-    return [*compiled.configs.values(), *compiled.slices.values()], [
-        manifests.located(problem) for problem in problems
-    ]
+    documents = [*compiled.configs.values(), *compiled.slices.values()]
+    if manifests.objects.of(DevicePolicy):
+        # Nobody follows them where nothing is wanted of network cards.
+        documents += compiled.node_states.values()
+    return documents, [manifests.located(problem) for problem in problems]
 
 
 def _print(output: str, documents: list[Json], problems: list[Problem]) -> int:

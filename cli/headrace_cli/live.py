@@ -15,6 +15,7 @@ from headrace_api import (
     DataplaneConfig,
     Interface,
     Json,
+    NodeState,
     Object,
     Objects,
     Pipeline,
@@ -34,6 +35,7 @@ from headrace_kube import (
     DATAPLANE_CONFIGS,
     INTERFACES,
     NAMESPACES,
+    NODE_STATES,
     NODES,
     PIPELINES,
     PODS,
@@ -51,6 +53,7 @@ from headrace_operator.render import load_allocations, parse, withdrawn_nodes
 from headrace_operator.settings import DataplaneSettings, Settings
 
 _SETTINGS = "headrace-operator"
+_COMPILED = (*COMPILED, NODE_STATES)
 _EVERYWHERE = (*WRITTEN, NODES, NAMESPACES, PODS)
 _NOT_YET = "9999-12-31T23:59:59Z"
 _DEFAULTS = Settings(dataplane=DataplaneSettings(image="headrace"))
@@ -86,10 +89,11 @@ def look(arguments: argparse.Namespace) -> Live:
     async def read(kube: Kube) -> tuple[Json, dict[Kind, list[Json]]]:
         listings = await asyncio.gather(
             *(kube.list(kind) for kind in _EVERYWHERE),
-            *(kube.list(kind, system) for kind in COMPILED),
+            *(kube.list(kind, system) for kind in _COMPILED),
         )
         found = [listing.items for listing in listings]
-        return await _anchor(kube, system), dict(zip((*_EVERYWHERE, *COMPILED), found, strict=True))
+        held = dict(zip((*_EVERYWHERE, *_COMPILED), found, strict=True))
+        return await _anchor(kube, system), held
 
     anchor, held = ask(arguments, read)
     return compile_live(held, system, _settings(anchor), resting.read(anchor))
@@ -128,10 +132,12 @@ def compile_live(
             (key_of(item), node) for item in held[PIPELINES] for node in withdrawn_nodes(item)
         },
     )
+    # Where no node agent runs there are to be none.
+    states = compiled.node_states.values() if settings.node_agent else ()
     return Live(
-        [*compiled.configs.values(), *compiled.slices.values()],
+        [*compiled.configs.values(), *compiled.slices.values(), *states],
         [*problems, *more, *refused, *compiled.problems],
-        [*configs, *routes],
+        [*configs, *routes, *held[NODE_STATES]],
         made,
         [item for item in held[INTERFACES] if objects.is_owned(item)],
     )
@@ -220,13 +226,13 @@ def _parse(items: Iterable[Json], settings: Settings) -> tuple[list[Object], lis
     return found, problems
 
 
-_MODELS: dict[str, type[DataplaneConfig] | type[RouteSlice] | type[Interface]] = {
-    model.kind_name(): model for model in (DataplaneConfig, RouteSlice, Interface)
+_MODELS: Mapping[str, type[DataplaneConfig | RouteSlice | NodeState | Interface]] = {
+    model.kind_name(): model for model in (DataplaneConfig, RouteSlice, NodeState, Interface)
 }
 
 
 def _title(item: Json) -> str:
-    # Compiled objects are all in one namespace.
+    # Compiled objects are all in one namespace, or in none.
     of = key_of(item) if item["kind"] == INTERFACES.name else part(item, "metadata").get("name")
     return f"{item['kind']}/{of}"
 

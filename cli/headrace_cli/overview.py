@@ -353,7 +353,8 @@ async def look(kube: Kube, system: str, namespace: str = "") -> Overview:
         try:
             return [Seen.model_validate(item) for item in await reading]
         except KubeError as error:
-            if not forbidden(error):
+            # A cluster of an earlier release may not have the kind.
+            if not (forbidden(error) or error.absent):
                 raise
             notes.append(f"{kind.plural} are not shown: {error.message}")
             return []

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from headrace_api import (
     API_VERSION,
     DataplaneConfig,
+    DevicePolicy,
     Interface,
+    NodeState,
     Pipeline,
     Slice,
     UnderlayEndpoint,
@@ -47,6 +49,7 @@ VIRTUAL_NETWORKS = _own(VirtualNetwork)
 INTERFACES = _own(Interface)
 PIPELINES = _own(Pipeline)
 UNDERLAY_ENDPOINTS = _own(UnderlayEndpoint)
+DEVICE_POLICIES = _own(DevicePolicy)
 DATAPLANE_CONFIGS = _own(DataplaneConfig)
 SLICES = _own(Slice)
 NODE_STATES = _own(NodeState)
@@ -58,8 +61,8 @@ FORMER = (FORMER_CONFIGS, FORMER_SLICES)
 
 WRITTEN = tuple(map(_own, kinds.written()))
 """What people write."""
-COMPILED = tuple(map(_own, kinds.compiled()))
-"""What the operator writes: it gives values out, and who starts reads it back."""
+COMPILED = tuple(_own(kind) for kind in kinds.compiled() if kind is not NodeState)
+"""What the operator writes in its namespace: it gives values out, and who starts reads it back."""
 
 CONFIG_MAPS = Kind("ConfigMap", "configmaps", "v1")
 NAMESPACES = Kind("Namespace", "namespaces", "v1", namespaced=False)

@@ -13,7 +13,9 @@ from .base import (
 )
 from .canonical import canonical_json, digest
 from .dataplane_config import (
+    AGENT_FEATURES,
     FEATURES,
+    FUNCTIONS_OF_RESOURCE,
     NEW_FEATURES,
     SEVERAL_UNDERLAY_PREFIXES,
     UNDERLAY_SOURCE_CHECK,
@@ -30,6 +32,7 @@ from .dataplane_config import (
     config_name,
 )
 from .device import Device
+from .device_policy import DevicePolicy, DevicePolicySpec, DevicePolicyStatus
 from .interface import Interface, InterfaceSpec, InterfaceStatus, SourceCheck
 from .names import (
     LEASE_SECONDS,
@@ -41,6 +44,7 @@ from .names import (
 )
 from .namespace import NAMESPACE_NAME_LABEL, Namespace
 from .node import Node
+from .node_state import NodeDataplane, NodePolicy, NodeState, NodeStateSpec, NodeStateStatus
 from .objects import Object, Objects, Problem
 from .pipeline import (
     Hugepages,
@@ -106,9 +110,11 @@ from .virtual_network import (
 )
 
 __all__ = [
+    "AGENT_FEATURES",
     "API_VERSION",
     "CONFIG_LABEL",
     "FEATURES",
+    "FUNCTIONS_OF_RESOURCE",
     "GROUP",
     "LEASE_SECONDS",
     "LEASE_SECONDS_VARIABLE",
@@ -139,6 +145,9 @@ __all__ = [
     "DataplaneConfigSpec",
     "DataplaneConfigStatus",
     "Device",
+    "DevicePolicy",
+    "DevicePolicySpec",
+    "DevicePolicyStatus",
     "HugepageSize",
     "Hugepages",
     "IdlePolicy",
@@ -152,6 +161,11 @@ __all__ = [
     "NetworkState",
     "NextHop",
     "Node",
+    "NodeDataplane",
+    "NodePolicy",
+    "NodeState",
+    "NodeStateSpec",
+    "NodeStateStatus",
     "Object",
     "ObjectMeta",
     "ObjectRef",

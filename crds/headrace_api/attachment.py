@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from .base import ApiModel, cel, field_error
-from .types import Name
+from .types import Name, ResourceName
 
 #: Linux IFNAMSIZ less the terminator; no slash, no space, no colon.
 DeviceName = Annotated[str, Field(min_length=1, max_length=15, pattern=r"^[A-Za-z0-9_.@-]+$")]
@@ -90,8 +90,9 @@ class SriovAttachment(ApiModel):
 
     pci_address: PciAddress | None = None
     """PCI address of the function on the node: domain:bus:device.function, e.g. 0000:3b:02.1."""
-    resource_name: str | None = Field(default=None, min_length=1, max_length=253)
-    """Extended resource of a device plugin to take a function from."""
+    resource_name: ResourceName | None = None
+    """Extended resource of a device plugin to take a function from, e.g. headrace.dev/cx6: of those
+    that the dataplane pod has."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -255,9 +256,15 @@ class Attachment(ApiModel):
         member = self.memif or self.vhost_user or self.virtio_user
         return member.socket_path if member else None
 
-    def device(self, namespace: str = "") -> str | None:
-        """What the attachment occupies on its node; None when any number may share it (Discard).
+    @property
+    def resource_name(self) -> str | None:
+        """Extended resource that it takes a function of; None: none."""
+        return self.sriov.resource_name if self.sriov else None
 
+    def device(self, namespace: str = "") -> str | None:
+        """What the attachment occupies on its node.
+
+        None: any number may share it (Discard), or it is one of several alike (resourceName).
         `namespace` is that of the Interface.
         """
         if self.sriov:

@@ -45,10 +45,18 @@ UNDERLAY_SOURCE_CHECK: Feature = "UnderlaySourceCheck"
 WAITING_PACKETS_PER_NAMESPACE: Feature = "WaitingPacketsPerNamespace"
 #: A Pipeline may have several underlayPrefixes.
 SEVERAL_UNDERLAY_PREFIXES: Feature = "SeveralUnderlayPrefixes"
+#: Uplinks and Interfaces may have one of several functions of a resource, by number.
+FUNCTIONS_OF_RESOURCE: Feature = "FunctionsOfResource"
 #: What agents of the release before do not understand: they are sent none of it.
-NEW_FEATURES = (SEVERAL_UNDERLAY_PREFIXES,)
+NEW_FEATURES = (SEVERAL_UNDERLAY_PREFIXES, FUNCTIONS_OF_RESOURCE)
+#: What an agent understands alone: its engine need not know of it.
+AGENT_FEATURES = (FUNCTIONS_OF_RESOURCE,)
 #: All that an agent of this release understands; an operator of the release before asks for more.
 FEATURES = (UNDERLAY_SOURCE_CHECK, WAITING_PACKETS_PER_NAMESPACE, *NEW_FEATURES)
+
+
+#: Which of the functions of a resource that a pod has.
+FunctionNumber = Annotated[int, Field(ge=0, le=65535)]
 
 
 def config_name(pipeline: str, node: str) -> str:
@@ -66,6 +74,10 @@ class CompiledUplink(ApiModel):
     """Name of the uplink."""
     attachment: Attachment
     """Its device on this node."""
+    function: FunctionNumber | None = None
+    """Of the pod's functions of sriov.resourceName, in order of PCI address, this one counted from
+    the first: 0, 1 and so on. Interfaces count from the last, so that neither moves when there are
+    more of the other. Absent: no such attachment."""
     mtu: int = Field(ge=1320, le=9216)
     """Largest IP packet of the underlay in bytes."""
     addresses: tuple[UnderlayAddress, ...] = Field(max_length=4)
@@ -112,6 +124,10 @@ class CompiledInterface(ApiModel):
     """Identifier of its network."""
     attachment: Attachment
     """How it meets the dataplane."""
+    function: FunctionNumber | None = None
+    """Of the pod's functions of sriov.resourceName, in order of PCI address, this one counted from
+    the last: 0 is the last, 1 the one before. Uplinks count from the first. Absent: no such
+    attachment."""
     addresses: tuple[TenantAddress, ...] = Field(max_length=32)
     """Its addresses, given or allocated."""
     prefixes: tuple[TenantPrefix, ...] = Field(default=(), max_length=64)

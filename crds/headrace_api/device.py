@@ -9,31 +9,40 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from .attachment import MEMBERS, POD_DEVICES, Attachment, AttachmentType, PlainPath
-from .base import ApiModel, cel, field_error
+from .base import ApiModel, Rule, cel, field_error
 from .selector import LabelSelector
-from .types import Name
+from .types import Name, ResourceName
 
 #: Kernel device names; * stands for any characters, also none, and ? for one.
 DevicePattern = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[A-Za-z0-9_.@*?-]+$")]
 #: PCI addresses; * and ? as in a DevicePattern.
 PciPattern = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[0-9a-f:.*?]+$")]
 
-#: What entries of a type name; other types name nothing.
-_NAMES: Mapping[AttachmentType, str] = {
-    AttachmentType.TAP: "deviceNames",
-    AttachmentType.AF_PACKET: "deviceNames",
-    AttachmentType.AF_XDP: "deviceNames",
-    AttachmentType.SRIOV: "pciAddresses",
-    AttachmentType.PCAP: "directory",
+#: What entries of a type name, one of these fields; other types name nothing.
+_NAMES: Mapping[AttachmentType, tuple[str, ...]] = {
+    AttachmentType.TAP: ("deviceNames",),
+    AttachmentType.AF_PACKET: ("deviceNames",),
+    AttachmentType.AF_XDP: ("deviceNames",),
+    AttachmentType.SRIOV: ("pciAddresses", "resourceName"),
+    AttachmentType.PCAP: ("directory",),
 }
-_FIELDS = tuple(dict.fromkeys(_NAMES.values()))
+_CHOICES = tuple(dict.fromkeys(_NAMES.values()))
+_FIELDS = tuple(field for fields in _CHOICES for field in fields)
+#: Most functions of a resource that one entry has on each node.
+DEVICE_FUNCTIONS = 256
 _WILDCARD = re.compile(r"[*?]")
 #: The node's end of a pod's device (see pod_device): the node agent's.
 _POD_END = re.compile(r"hr[0-9a-f]{12}")
 
 
-def _types(field: str) -> str:
-    return ", ".join(f"'{kind}'" for kind, name in _NAMES.items() if name == field)
+def _rule(fields: tuple[str, ...]) -> Rule:
+    kinds = ", ".join(f"'{kind}'" for kind, names in _NAMES.items() if names == fields)
+    given = [f"has(self.{field})" for field in fields]
+    none = " && ".join(f"!{each}" for each in given)
+    rule = f"self.type in [{kinds}] ? {' != '.join(given)} : {none}"
+    one = "exactly one of " if len(fields) > 1 else ""
+    what = f"{one}{' and '.join(fields)}"
+    return rule, f"{what} is required with type {kinds}, and forbidden otherwise"
 
 
 class Device(ApiModel):
@@ -41,13 +50,11 @@ class Device(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=cel(
-            *(
-                (
-                    f"has(self.{field}) == (self.type in [{_types(field)}])",
-                    f"{field} is required with type {_types(field)}, and forbidden otherwise",
-                )
-                for field in _FIELDS
-            )
+            *map(_rule, _CHOICES),
+            (
+                "has(self.count) == has(self.resourceName)",
+                "count is required with resourceName, and forbidden otherwise",
+            ),
         )
     )
 
@@ -64,6 +71,13 @@ class Device(ApiModel):
     pci_addresses: tuple[PciPattern, ...] | None = Field(default=None, min_length=1, max_length=64)
     """PCI addresses of functions, 1 to 64, with type SRIOV, e.g. 0000:3b:02.*. * stands for any
     characters, also none, and ? for one."""
+    resource_name: ResourceName | None = None
+    """Extended resource of a device plugin, e.g. headrace.dev/cx6, with type SRIOV instead of
+    pciAddresses: each dataplane pod takes count of it for Interfaces that name it. An Interface
+    has one of the first entry with this resource that serves its namespace."""
+    count: int | None = Field(default=None, ge=1, le=DEVICE_FUNCTIONS)
+    """Functions of resourceName on each node, 1 to 256, besides those of uplinks. Those that are in
+    use stay when it is lowered, as far as there are so many."""
     directory: PlainPath | None = None
     """Directory of the node with the files that may be named, at any depth, with type Pcap. The
     dataplane pods mount it, and make it where it is missing."""
@@ -79,11 +93,15 @@ class Device(ApiModel):
             if info.alias in _FIELDS or name in _FIELDS
             if getattr(self, name) is not None
         }
-        wanted = _NAMES.get(self.type)
-        if wanted and wanted not in given:
-            raise field_error(wanted, f"required with type {self.type}")
-        for field in sorted(given - {wanted}):
+        wanted = _NAMES.get(self.type, ())
+        if wanted and given.isdisjoint(wanted):
+            raise field_error(wanted[0], f"{' or '.join(wanted)} is required with type {self.type}")
+        for field in sorted(given.difference(wanted)):
             raise field_error(field, f"not allowed with type {self.type}")
+        if len(given) > 1:
+            raise field_error("", f"exactly one of {' and '.join(wanted)}")
+        if (self.count is None) != (self.resource_name is None):
+            raise field_error("count", "required with resourceName, and not allowed otherwise")
         return self
 
     def serves(self, labels: Mapping[str, str]) -> bool:
@@ -97,7 +115,9 @@ class Device(ApiModel):
         return self.model_copy(update={"namespace_selector": namespaces})
 
     def has(self, name: str) -> bool:
-        """Whether the kernel device, PCI address or file is one of the entry's."""
+        """Whether the kernel device, PCI address, resource or file is one of the entry's."""
+        if self.resource_name is not None:
+            return name == self.resource_name
         if self.directory is not None:
             return name.startswith(f"{self.directory}/")
         return any(_matches(name, each) for each in self.device_names or self.pci_addresses or ())
@@ -106,6 +126,8 @@ class Device(ApiModel):
         """What it names, for people."""
         if self.directory is not None:
             return f"{self.directory}/..."
+        if self.resource_name is not None:
+            return self.resource_name
         return ", ".join(self.device_names or self.pci_addresses or ())
 
 
@@ -123,6 +145,9 @@ def is_pod_end(device: str) -> bool:
 def _matches(name: str, pattern: str) -> bool:
     if is_pod_end(name) or (name in POD_DEVICES and _WILDCARD.search(pattern)):
         return False
+    if "/" in name:
+        # A resource is no device.
+        return False
     return fnmatchcase(name, pattern)
 
 
@@ -137,6 +162,8 @@ def named(attachment: Attachment) -> Iterator[tuple[str, str]]:
             yield f"{member}.deviceName", netdev.device_name
     if attachment.sriov and attachment.sriov.pci_address:
         yield f"{member}.pciAddress", attachment.sriov.pci_address
+    if attachment.sriov and attachment.sriov.resource_name:
+        yield f"{member}.resourceName", attachment.sriov.resource_name
     if attachment.pcap:
         files = {
             "receiveFile": attachment.pcap.receive_file,

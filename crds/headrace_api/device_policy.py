@@ -8,25 +8,26 @@ from typing import Annotated, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from .attachment import PciAddress
-from .base import UNIQUE, ApiModel, ObjectStatus, Resource, cel, column, field_error
+from .base import (
+    UNIQUE,
+    ApiModel,
+    ObjectStatus,
+    Resource,
+    cel,
+    column,
+    field_error,
+    refuse_duplicates,
+)
 from .node_facts import PciNumber, Word
 from .pipeline import INT32
 from .selector import LabelSelector
-from .types import MacAddress
+from .types import MacAddress, ResourceName
 
 #: A PF's kernel device, all its VFs or some: ens1f0, ens1f0#4, ens1f0#0-3.
 NicName = Annotated[
     str,
     Field(
         min_length=1, max_length=31, pattern=r"^[A-Za-z0-9_.@-]{1,15}(#[0-9]{1,5}(-[0-9]{1,5})?)?$"
-    ),
-]
-#: Extended resource of a device plugin: domain/name (KEP of extended resources; at most 253 + 63).
-ResourceName = Annotated[
-    str,
-    Field(
-        max_length=317,
-        pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
     ),
 ]
 VfCount = Annotated[int, Field(ge=0, le=65535)]
@@ -96,16 +97,18 @@ class NicSelector(ApiModel):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        named = (
-            self.vendor_ids,
-            self.device_ids,
-            self.drivers,
-            self.pci_addresses,
-            self.names,
-            self.mac_addresses,
-        )
-        if not any(named):
+        named = {
+            "vendorIDs": self.vendor_ids,
+            "deviceIDs": self.device_ids,
+            "drivers": self.drivers,
+            "pciAddresses": self.pci_addresses,
+            "names": self.names,
+            "macAddresses": self.mac_addresses,
+        }
+        if not any(named.values()):
             raise field_error("", "name something of the network cards, as names or pciAddresses")
+        for field, values in named.items():
+            refuse_duplicates(field, values or ())
         for index, name in enumerate(self.names or ()):
             _, vfs = vf_range(name)
             if vfs and vfs[0] > vfs[1]:

@@ -7,10 +7,10 @@ from pydantic import Field
 
 from .attachment import PciAddress
 from .base import ApiModel, CompiledResource, ObjectStatus, StatusModel, column, list_map
-from .device_policy import DeviceIntent, ResourceName
+from .device_policy import DeviceIntent
 from .node_facts import Cpus, HugepagePool, Iommu, Kernel, Kubelet, MemoryLock, Nic
 from .pipeline import Hugepages
-from .types import Name, NodeName
+from .types import Name, NodeName, ResourceName
 
 
 class Subject(StrEnum):
@@ -23,6 +23,10 @@ class Subject(StrEnum):
     DRIVERS = "DriversReady"
     DEVICES = "DevicesReady"
     UPLINK = "UplinkSafe"
+
+
+#: Most DevicePolicies, and Pipelines, that select one node.
+NODE_POLICIES = NODE_DATAPLANES = 64
 
 
 class NodePolicy(DeviceIntent):
@@ -45,7 +49,7 @@ class NodeDataplane(ApiModel):
     """Hugepages of its pod. Absent: none."""
     mtu: int = Field(ge=1280, le=9216)
     """Largest IP packet of the underlay in bytes."""
-    resource_names: tuple[ResourceName, ...] = Field(default=(), max_length=64)
+    resource_names: tuple[ResourceName, ...] = Field(default=(), max_length=68)
     """Extended resources that its pod takes VFs from."""
 
 
@@ -55,11 +59,11 @@ class NodeStateSpec(ApiModel):
     node_name: NodeName
     """The node."""
     policies: tuple[NodePolicy, ...] = Field(
-        default=(), max_length=64, json_schema_extra=list_map("name")
+        default=(), max_length=NODE_POLICIES, json_schema_extra=list_map("name")
     )
     """The DevicePolicies that select it, by name, at most 64."""
     dataplanes: tuple[NodeDataplane, ...] = Field(
-        default=(), max_length=64, json_schema_extra=list_map("pipeline")
+        default=(), max_length=NODE_DATAPLANES, json_schema_extra=list_map("pipeline")
     )
     """The Pipelines that select it, by name, at most 64."""
 
@@ -125,7 +129,7 @@ class NodeStateStatus(ObjectStatus):
     """What the node's agent found."""
 
     policies: tuple[PolicyState, ...] = Field(
-        default=(), max_length=64, json_schema_extra=list_map("name")
+        default=(), max_length=NODE_POLICIES, json_schema_extra=list_map("name")
     )
     """What came of each DevicePolicy."""
     resources: tuple[ResourceState, ...] = Field(

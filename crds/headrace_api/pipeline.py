@@ -2,6 +2,7 @@
 """Pipeline: which dataplane runs, on which nodes, over which uplinks."""
 
 import ipaddress
+from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal, Self
@@ -195,28 +196,25 @@ def _has_socket(attachment: Attachment) -> Attachment:
 
 #: Uplinks have no directory for a socket: the path must be given.
 UplinkAttachment = Annotated[Attachment, AfterValidator(_has_socket)]
-_HAS_SOCKET = ConfigDict(
-    json_schema_extra=cel(
-        *(
-            (
-                f"!has(self.attachment.{member}) || has(self.attachment.{member}.socketPath)",
-                f"{member}.socketPath is required of an uplink",
-            )
-            for member in (MEMBERS[kind] for kind in SOCKET_NAMES)
-        )
+_SOCKET_RULES = tuple(
+    (
+        f"!has(self.attachment.{member}) || has(self.attachment.{member}.socketPath)",
+        f"{member}.socketPath is required of an uplink",
     )
+    for member in (MEMBERS[kind] for kind in SOCKET_NAMES)
 )
 
 
 class NodeOverride(ApiModel):
     """The uplink's device on one node, where it differs."""
 
-    model_config = _HAS_SOCKET
+    model_config = ConfigDict(json_schema_extra=cel(*_SOCKET_RULES))
 
     node_name: NodeName
     """The node."""
     attachment: UplinkAttachment
-    """The device on that node."""
+    """The device on that node. A resourceName must be the uplink's own: the pods of all nodes ask
+    for the same."""
 
 
 class UplinkNeighbor(ApiModel):
@@ -228,10 +226,19 @@ class UplinkNeighbor(ApiModel):
     """Its MAC address."""
 
 
+_SAME_RESOURCE = (
+    "!has(self.nodeOverrides) || self.nodeOverrides.all(each, !has(each.attachment.sriov) ||"
+    " !has(each.attachment.sriov.resourceName) || (has(self.attachment.sriov) &&"
+    " has(self.attachment.sriov.resourceName) &&"
+    " each.attachment.sriov.resourceName == self.attachment.sriov.resourceName))",
+    "sriov.resourceName of nodeOverrides must be that of the uplink",
+)
+
+
 class Uplink(ApiModel):
     """A port to the underlay."""
 
-    model_config = _HAS_SOCKET
+    model_config = ConfigDict(json_schema_extra=cel(*_SOCKET_RULES, _SAME_RESOURCE))
 
     name: Name = Field(max_length=32)
     """Name of the uplink, unique in the Pipeline, at most 32 characters."""
@@ -265,6 +272,14 @@ class Uplink(ApiModel):
         for index, name in enumerate(names):
             if name in names[:index]:
                 raise field_error(f"nodeOverrides[{index}].nodeName", f"{name} is listed twice")
+        own = self.attachment.resource_name
+        for index, override in enumerate(self.node_overrides):
+            if override.attachment.resource_name not in (None, own):
+                raise field_error(
+                    f"nodeOverrides[{index}].attachment.sriov.resourceName",
+                    f"must be the uplink's own ({own or 'it has none'}), as the pods of all nodes"
+                    " ask for the same: make that resource on the node, too, or give pciAddress",
+                )
         refuse_duplicates("onLinkPrefixes", self.on_link_prefixes or ())
         addresses = [neighbor.address for neighbor in self.neighbors]
         for index, address in enumerate(addresses):
@@ -313,7 +328,8 @@ class PipelineSpec(ApiModel):
                 "underlayPrefixes may grow, and loses none",
             ),
             (
-                "!has(self.uplinks) || self.uplinks.all(one, self.uplinks.exists_one(other,"
+                "!has(self.uplinks) || self.uplinks.all(one, (has(one.attachment.sriov) &&"
+                " has(one.attachment.sriov.resourceName)) || self.uplinks.exists_one(other,"
                 " other.attachment == one.attachment))",
                 "each uplink has a device of its own",
             ),
@@ -419,6 +435,22 @@ class PipelineSpec(ApiModel):
         return tuple(
             device for device in self.devices or () if device.type is kind and device.serves(labels)
         )
+
+    def pools(self) -> dict[str, int]:
+        """Extended resource -> functions that each pod has of it for Interfaces."""
+        found: Counter[str] = Counter()
+        for device in self.devices or ():
+            if device.resource_name is not None:
+                found[device.resource_name] += device.count or 0
+        return found
+
+    def functions(self) -> dict[str, int]:
+        """Extended resource -> functions that each pod asks for, sorted: for uplinks and pools."""
+        found = Counter(self.pools())
+        for uplink in self.uplinks:
+            if resource := uplink.attachment.resource_name:
+                found[resource] += 1
+        return dict(sorted(found.items()))
 
     def node_class(self, labels: Mapping[str, str]) -> NodeClass | None:
         """The class of a node with these labels; None: it has the Pipeline's own sizes."""

@@ -341,6 +341,14 @@ Name = Annotated[str, Field(min_length=1, max_length=63, pattern=LABEL_PATTERN)]
 #: RFC 1123 subdomain, at most 253 characters: names of nodes and of compiled objects.
 Subdomain = Annotated[str, Field(min_length=1, max_length=253, pattern=SUBDOMAIN_PATTERN)]
 NodeName = Subdomain
+#: Extended resource of a device plugin: domain/name (at most 253 and 63 characters).
+ResourceName = Annotated[
+    str,
+    Field(
+        max_length=317,
+        pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
+    ),
+]
 #: `namespace/name` of a VirtualNetwork.
 NetworkKey = Annotated[
     str,

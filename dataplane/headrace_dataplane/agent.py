@@ -7,19 +7,28 @@ It observes, and does what the controller decides; here are the threads, sockets
 import asyncio
 import contextlib
 import logging
+import math
 import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from headrace_api import SOCKETS_DIRECTORY
-from headrace_dataplane.controller import Controller, Observed, Step
+from headrace_dataplane import numa
+from headrace_dataplane.controller import UPKEEP_SECONDS, Controller, Observed, Step
 from headrace_dataplane.engine import EngineProcess
 from headrace_dataplane.engine_options import engine_options
 from headrace_dataplane.engine_session import EngineSession, Exchange
+from headrace_dataplane.functions import Functions, functions_of
 from headrace_dataplane.isolation import isolate
 from headrace_dataplane.netdev import link_events, links
 from headrace_dataplane.precedence import PrecedenceFile
-from headrace_dataplane.preflight import memory_lock_problem, on_ordinary_pages
+from headrace_dataplane.preflight import (
+    Fault,
+    function_faults,
+    memory_lock_problem,
+    on_ordinary_pages,
+)
 from headrace_dataplane.protocol import EngineClient
 from headrace_dataplane.runtime import RuntimeDirectory
 from headrace_dataplane.sockets import SocketDirectories
@@ -42,11 +51,13 @@ class Agent:
         state: AgentState | None = None,
         sockets: Path = Path(SOCKETS_DIRECTORY),
         precedence: PrecedenceFile | None = None,
+        functions: Functions | None = None,
     ) -> None:
         """`cpus` are those that the control thread and the workers may be chosen from.
 
         `state` is what to keep up to date, where others have a part in it; `sockets` has the
-        directories of Interfaces' sockets; `precedence` is kept over a reboot.
+        directories of Interfaces' sockets; `precedence` is kept over a reboot; `functions` are
+        those that this pod has, by default as its environment says.
         """
         self.state = state or AgentState()
         self.engine = EngineProcess(runtime, self._engine_changed)
@@ -55,6 +66,10 @@ class Agent:
         self._cpus = cpus
         self._sockets = sockets
         self._precedence = precedence
+        self._functions = functions_of(os.environ) if functions is None else functions
+        self._faults: Mapping[str, Fault] = {}
+        self._look_at = -math.inf
+        self._numa: numa.Numa | None = None
         self._wake = asyncio.Event()
         self._snapshot: Snapshot | None = None
         self._directories: SocketDirectories | None = None
@@ -67,7 +82,7 @@ class Agent:
         with self._runtime.locked(), EngineClient(self._runtime.socket) as client:
             file = self._precedence
             accepted = await asyncio.to_thread(file.load) if file is not None else ()
-            controller = Controller(self.state, accepted)
+            controller = Controller(self.state, accepted, self._functions)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._follow())
                 tasks.create_task(self.engine.run())
@@ -94,6 +109,7 @@ class Agent:
         hello = self.engine.hello
         self.state.hello = hello
         self.state.engine_restarts = self.engine.restarts
+        self._numa = numa.read(hello.pid) if hello is not None else None
         if hello is None:
             self.state.active_generation = 0
         elif self._snapshot is not None and on_ordinary_pages(self._snapshot.config, hello.pid):
@@ -123,7 +139,7 @@ class Agent:
                 continue
             now = asyncio.get_running_loop().time()
             try:
-                observed, exchange = self._observed(snapshot, exchange), None
+                observed, exchange = self._observed(snapshot, exchange, now), None
                 step = controller.step(observed, now)
                 exchange = await self._do(step, snapshot, session, now)
             except Exception as error:  # whatever it is, the engine goes on with what it has
@@ -149,7 +165,10 @@ class Agent:
                 await self._wake.wait()
         self._wake.clear()
 
-    def _observed(self, snapshot: Snapshot, exchange: Exchange | None) -> Observed:
+    def _observed(self, snapshot: Snapshot, exchange: Exchange | None, now: float) -> Observed:
+        if now >= self._look_at:
+            self._faults = function_faults(self._functions)
+            self._look_at = now + UPKEEP_SECONDS
         return Observed(
             snapshot=snapshot,
             links=links(),
@@ -158,6 +177,8 @@ class Agent:
             node_problem=memory_lock_problem(snapshot.config),
             exchange=exchange,
             time=datetime.now(UTC),
+            faults=self._faults,
+            numa=self._numa,
         )
 
     async def _do(

@@ -8,15 +8,19 @@ device or a clock.
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from headrace_api import ConditionStatus, DataplaneConfigStatus, NetworkState, Problem
+from headrace_dataplane.device_status import device_problems, devices_ready
 from headrace_dataplane.engine_session import Exchange, Request
+from headrace_dataplane.functions import Functions, is_pci_address
 from headrace_dataplane.network_state import network_states
-from headrace_dataplane.node_status import node_status
+from headrace_dataplane.node_status import Verdict, node_status
+from headrace_dataplane.numa import Numa, alignment
 from headrace_dataplane.parts import Report
+from headrace_dataplane.preflight import Fault
 from headrace_dataplane.protocol import Hello, Interface
 from headrace_dataplane.source import Snapshot
 from headrace_dataplane.state import AgentState
@@ -36,6 +40,7 @@ RESYNC_SECONDS = 60.0
 """Between two comparisons with the engine when nothing has changed."""
 FAILURE_SECONDS = 2.0
 """Until an engine that did not answer is asked again."""
+_NO_FUNCTIONS = Functions()
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,12 @@ class Observed:
 
     time: datetime
     """Now, in UTC: for people."""
+
+    faults: Mapping[str, Fault] = field(default_factory=dict)
+    """PCI address -> why this pod cannot open a function that it was given."""
+
+    numa: Numa | None = None
+    """Where functions, CPUs and the engine's memory are, once it has started."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +134,18 @@ class _Engine:
 class Controller:
     """Decides for one node; its steps belong to one event loop."""
 
-    def __init__(self, state: AgentState, accepted: tuple[ObjectID, ...] = ()) -> None:
+    def __init__(
+        self,
+        state: AgentState,
+        accepted: tuple[ObjectID, ...] = (),
+        functions: Functions = _NO_FUNCTIONS,
+    ) -> None:
         """`state` is kept up to date, but for the engine's process and the wanted generation.
 
-        `accepted` is what is kept on disk.
+        `accepted` is what is kept on disk; `functions` are those that this pod has.
         """
         self._state = state
+        self._functions = functions
         self._accepted = self._saved = accepted
         self._desired: _Desired | None = None
         self._engine: _Engine | None = None
@@ -215,7 +232,7 @@ class Controller:
         desired = self._desired
         if desired is None or desired.snapshot is not snapshot:
             before = desired.translation if desired is not None else None
-            translation = translate(snapshot.config, snapshot.slices, before)
+            translation = translate(snapshot.config, snapshot.slices, before, self._functions)
             self._desired = desired = _Desired(snapshot, translation)
             if self._engine is not None:
                 self._engine.reconcile_at = -math.inf
@@ -265,16 +282,24 @@ class Controller:
             running = engine.failure or engine.hello
         if about is None:
             return None
+        config, translation = about.snapshot.config, about.translation
         node = [observed.node_problem] if observed.node_problem is not None else []
+        problems = (
+            *about.snapshot.problems,
+            *translation.problems,
+            *device_problems(config, translation.devices, observed.faults),
+            *node,
+        )
         status = node_status(
-            about.snapshot.config,
-            (*about.snapshot.problems, *about.translation.problems, *node),
+            config,
+            problems,
             engine.outcome.refused if engine is not None and engine.outcome is not None else (),
             engine.interfaces if engine is not None else {},
             running,
             self._reported.status if self._reported is not None else None,
             engine.networks if engine is not None and not engine.failure else (),
             self._endpoints - self._links.keys(),
+            tuple(self._verdicts(observed, translation, problems)),
             time=observed.time,
         )
         self._publish_status(about.snapshot, status)
@@ -283,6 +308,18 @@ class Controller:
             return None
         self._reported = report
         return report
+
+    def _verdicts(
+        self, observed: Observed, translation: Translation, problems: tuple[Problem, ...]
+    ) -> Iterator[Verdict]:
+        """Yield what is said of functions, where any are driven or missed."""
+        ready = devices_ready(self._functions, problems)
+        if ready is not None:
+            yield ready
+        functions = [name for name in translation.devices if is_pci_address(name)]
+        if functions and observed.numa is not None and observed.engine is not None:
+            workers = {each.worker: each.cpu for each in observed.engine.workers}
+            yield alignment(observed.numa, functions, workers)
 
     def _unsaved(self) -> tuple[ObjectID, ...] | None:
         """Return what engines have had, if that is not on disk."""

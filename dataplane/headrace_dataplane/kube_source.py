@@ -430,8 +430,9 @@ class KubeSource:
             condition = ready_condition(
                 ConditionStatus.FALSE, REASON, "; ".join(messages), generation, datetime.now(UTC)
             )
+            others = status.conditions[1:] if status is not None else ()
             status = (status or DataplaneConfigStatus()).model_copy(
-                update={"observed_generation": generation, "conditions": (condition,)}
+                update={"observed_generation": generation, "conditions": (condition, *others)}
             )
             report = Report(status, report.parts if report is not None else ())
         if report is not None:

@@ -3,8 +3,10 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from headrace_api import (
+    AGENT_FEATURES,
     FEATURES,
     CompiledInterface,
     Condition,
@@ -19,10 +21,24 @@ from headrace_api import (
 from headrace_dataplane.protocol import Hello, Interface, Refusal
 from headrace_dataplane.translate import kernel_device
 
+DEVICES_READY = "DevicesReady"
+"""Condition: whether the pod has the PCI functions that it needs, and their device nodes."""
+NUMA_ALIGNED = "NUMAAligned"
+"""Condition: whether workers and memory are where the functions are."""
+
 # Of an Interface: 1024 of them must fit into one object.
 _MESSAGE_CHARACTERS = 256
 # The API's bound.
 _CONDITION_CHARACTERS = 32768
+
+
+class Verdict(NamedTuple):
+    """A condition, but for its times."""
+
+    type: str
+    status: ConditionStatus
+    reason: str
+    message: str
 
 
 def node_status(
@@ -34,6 +50,7 @@ def node_status(
     before: DataplaneConfigStatus | None,
     networks: tuple[NetworkState, ...] = (),
     absent: frozenset[str] = frozenset(),
+    more: Sequence[Verdict] = (),
     *,
     time: datetime,
 ) -> DataplaneConfigStatus:
@@ -41,7 +58,7 @@ def node_status(
 
     `engine` is the running one, or why there is none; `states` has its Interfaces by
     "namespace/name", `networks` what it has of each; `absent` names kernel devices that this node
-    does not have.
+    does not have; `more` are conditions besides Ready.
     """
     hello = engine if isinstance(engine, Hello) else None
     down = "" if isinstance(engine, Hello) else _down(engine)
@@ -53,7 +70,10 @@ def node_status(
     verdict = _verdict(down, tuple(_faults(config, problems, refused)), interfaces, networks)
     return DataplaneConfigStatus(
         observed_generation=generation,
-        conditions=(ready_condition(*verdict, generation, time, before),),
+        conditions=(
+            ready_condition(*verdict, generation, time, before),
+            *(_condition(each, generation, time, before) for each in more),
+        ),
         engine_version=hello.version if hello is not None else None,
         dpdk_version=hello.dpdk_version if hello is not None else None,
         workers=tuple(
@@ -63,7 +83,9 @@ def node_status(
         interfaces=interfaces,
         networks=networks,
         # An engine that does not run will be of the agent's own release.
-        features=tuple(f for f in FEATURES if hello is None or f in hello.features),
+        features=tuple(
+            f for f in FEATURES if hello is None or f in (*hello.features, *AGENT_FEATURES)
+        ),
     )
 
 
@@ -79,18 +101,28 @@ def ready_condition(
 
     `time` is now, in UTC. A message that is longer than the API's bound is cut.
     """
-    old = before.conditions[0] if before is not None else None
+    return _condition(Verdict("Ready", status, reason, message), generation, time, before)
+
+
+def _condition(
+    verdict: Verdict,
+    generation: int | None,
+    time: datetime,
+    before: DataplaneConfigStatus | None,
+) -> Condition:
+    known = before.conditions if before is not None else ()
+    old = next((each for each in known if each.type == verdict.type), None)
     return Condition(
-        type="Ready",
-        status=status,
+        type=verdict.type,
+        status=verdict.status,
         observed_generation=generation,
         last_transition_time=(
             old.last_transition_time
-            if old is not None and old.status == status
+            if old is not None and old.status == verdict.status
             else time.strftime("%Y-%m-%dT%H:%M:%SZ")
         ),
-        reason=reason,
-        message=message[:_CONDITION_CHARACTERS],
+        reason=verdict.reason,
+        message=verdict.message[:_CONDITION_CHARACTERS],
     )
 
 

@@ -28,6 +28,8 @@ from headrace_api import (
     digest,
     pod_device,
 )
+from headrace_api.attachment import SriovAttachment
+from headrace_dataplane.functions import DevicesMissingError, Functions
 from headrace_dataplane.protocol import JSON, JSONObject, Put
 
 ROUTER_LINK_LOCAL = "fe80::1"
@@ -47,6 +49,7 @@ _PAGE = 4096
 _ONE_BUFFER_VHOST = "linear-buffer=1"
 _ONE_BUFFER_VIRTIO = "mrg_rxbuf=0"
 _VIRTIO_DESCRIPTORS = 1024
+_NO_FUNCTIONS = Functions()
 
 
 class UnsupportedError(ValueError):
@@ -185,14 +188,50 @@ def _safe(text: str) -> str:
     return text
 
 
+def _with_function(
+    attachment: Attachment,
+    number: int | None,
+    functions: Functions,
+    uplinks: Mapping[str, int],
+    *,
+    of_uplink: bool,
+) -> Attachment:
+    """Return an attachment that names its function, where it is the pod's function of a number.
+
+    `uplinks`: resource -> how many of its functions are uplinks'. Raises UnsupportedError.
+    """
+    resource = attachment.resource_name
+    if resource is None or number is None:
+        return attachment
+    try:
+        address = functions.pick(resource, number, uplinks.get(resource, 0), of_uplink=of_uplink)
+    except DevicesMissingError as error:
+        raise UnsupportedError("DevicesMissing", str(error)) from error
+    return attachment.model_copy(update={"sriov": SriovAttachment(pci_address=address)})
+
+
+def _functions_of_uplinks(uplinks: Iterable[CompiledUplink]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for uplink in uplinks:
+        resource = uplink.attachment.resource_name
+        if resource is not None and uplink.function is not None:
+            counts[resource] = max(counts.get(resource, 0), uplink.function + 1)
+    return counts
+
+
 def translate(
-    config: DataplaneConfig, slices: Iterable[RouteSlice], before: Translation | None = None
+    config: DataplaneConfig,
+    slices: Iterable[RouteSlice],
+    before: Translation | None = None,
+    functions: Functions = _NO_FUNCTIONS,
 ) -> Translation:
     """Return the engine's objects; slices that no network of the config names are left out.
 
-    Slices that are the very ones of the translation `before` are taken from there.
+    Slices that are the very ones of the translation `before` are taken from there. `functions` are
+    those that this pod has.
     """
     spec = config.spec
+    of_uplinks = _functions_of_uplinks(spec.uplinks)
     objects = [_settings(spec)]
     devices: dict[str, str] = {}
     endpoints: list[str] = []
@@ -202,8 +241,11 @@ def translate(
     for index, uplink in enumerate(spec.uplinks):
         port = f"uplink/{uplink.name}"
         try:
+            attachment = _with_function(
+                uplink.attachment, uplink.function, functions, of_uplinks, of_uplink=True
+            )
             # Any worker may have any flow of the underlay.
-            made = device(port, uplink.attachment, spec.workers.count, uplink.mtu)
+            made = device(port, attachment, spec.workers.count, uplink.mtu)
         except UnsupportedError as error:
             field = f"spec.uplinks[{index}].attachment"
             problems.append(
@@ -221,7 +263,10 @@ def translate(
         port = f"{interface.namespace}/{interface.name}"
         queues = interface.queues or 1
         try:
-            made = device(port, interface.attachment, queues, interface.mtu)
+            attachment = _with_function(
+                interface.attachment, interface.function, functions, of_uplinks, of_uplink=False
+            )
+            made = device(port, attachment, queues, interface.mtu)
         except UnsupportedError as error:
             problems.append(
                 Problem(

@@ -2,8 +2,8 @@
 """The locks: which release of each Python package is installed, and the hashes of its files.
 
 all.txt has everything that pyproject.toml names; it is what a development machine and CI install.
-run.txt, what Headrace itself needs, and build.txt, what its wheel is built with, are parts of it,
-for images. `python -m deploy.lock` writes them; releases that are locked stay, `--upgrade` takes
+run.txt, what Headrace itself needs, node.txt, what its node agent needs besides, and build.txt, what
+its wheel is built with, are parts of it, for images. `python -m deploy.lock` writes them; releases that are locked stay, `--upgrade` takes
 the newest. `--check` fails when they are not those of pyproject.toml; it needs no network.
 """
 
@@ -19,7 +19,7 @@ from typing import NamedTuple
 REPOSITORY = Path(__file__).resolve().parents[2]
 DIRECTORY = Path(__file__).resolve().parent
 _PROJECT = "pyproject.toml"
-_PARTS = ("run", "build")
+_PARTS = ("run", "node", "build")
 _HEADER = f"""\
 # SPDX-License-Identifier: Apache-2.0
 # Written by `make lock`.
@@ -98,6 +98,8 @@ def _write(upgrade: bool) -> None:
     compile_("all", "--all-extras", _PROJECT, "-", *again, stdin=build)
     same = ("--upgrade", "--constraints", str(DIRECTORY / "all.txt"))
     compile_("run", _PROJECT, *same)
+    besides = [f"--no-emit-package={name}" for name in pins(DIRECTORY / "run.txt")]
+    compile_("node", "--extra=node", _PROJECT, *same, *besides)
     compile_("build", "-", *same, stdin=build)
 
 

@@ -129,7 +129,8 @@ def _linked(program: bytes) -> list[str]:
 
 def _python(source: Source, files: Mapping[str, bytes]) -> list[Component]:
     """Python packages, by METADATA; the lock knows the hashes of their files."""
-    lock = pins(source.folder / "deploy/lock/run.txt")
+    folder = source.folder / "deploy/lock"
+    lock = pins(folder / "run.txt") | pins(folder / "node.txt")
     found = []
     for path, text in sorted(files.items()):
         if not _METADATA.fullmatch(path):

@@ -4,6 +4,7 @@
 from .allocations import (
     REST,
     Allocations,
+    FunctionAllocation,
     InterfaceAllocation,
     NetworkAllocation,
     NodeAllocation,
@@ -19,6 +20,7 @@ __all__ = [
     "Changes",
     "Compilation",
     "Compiler",
+    "FunctionAllocation",
     "InterfaceAllocation",
     "NetworkAllocation",
     "NodeAllocation",

@@ -73,6 +73,8 @@ def accept(
     mac = spec.mac_address or (pod_mac(key) if spec.attachment.pod else None)
     if mac:
         compiled["macAddress"] = mac
+    if record.function:
+        compiled["function"] = record.function.number
     if spec.queues:
         compiled["queues"] = spec.queues
     here = (Hop(underlay, 1),)

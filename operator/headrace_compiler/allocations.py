@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from headrace_api.dataplane_config import Feature
-from headrace_api.types import Address, Prefix, UnderlayPrefix, Vni
+from headrace_api.dataplane_config import Feature, FunctionNumber
+from headrace_api.types import Address, Prefix, ResourceName, UnderlayPrefix, Vni
 
 #: Seconds that a value rests at least, and then until every node is known not to use it.
 REST = 3600
@@ -36,6 +36,15 @@ class NodeAllocation:
 
 
 @dataclass(frozen=True, slots=True)
+class FunctionAllocation:
+    """One of the functions of a resource that a dataplane pod has for Interfaces."""
+
+    resource_name: ResourceName
+    number: FunctionNumber
+    """As CompiledInterface.function."""
+
+
+@dataclass(frozen=True, slots=True)
 class InterfaceAllocation:
     """What an Interface has."""
 
@@ -50,6 +59,8 @@ class InterfaceAllocation:
     """Tenant addresses, given by the user or allocated."""
     device: str | None = None
     """What its attachment occupies on the node (Attachment.device)."""
+    function: FunctionAllocation | None = None
+    """What it has there of the resource that its attachment names."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -7,6 +7,7 @@ asked, but are stopped by something else, wait too, and are named when another t
 that some node may still use after its release rests first: only who had it gets it back meanwhile.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 
@@ -58,6 +59,10 @@ class Claims:
     def holder(self, space: Space, value: int | str) -> Owner | None:
         """Who holds the value."""
         return self._held.get(space, {}).get(value)
+
+    def holders(self, space: Space) -> Collection[Owner]:
+        """Who holds a value of the space, once for each."""
+        return self._held.get(space, {}).values()
 
     def count(self, space: Space) -> int:
         """How many values of the space are held."""

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiler: objects in, DataplaneConfigs and Slices out; what did not change is kept.
+"""The compiler: objects in; DataplaneConfigs, Slices, NodeStates out; what did not change is kept.
 
 A flush goes through the dirty owners in a fixed order, whatever the order of the upserts:
 
 1. keep: give back what is no longer wanted;
 2. claim what users gave, kind by kind; each by age, then by key;
 3. allocate what they left open, in the same order;
-4. write the slices and the configs that this touched.
+4. write the slices, configs and NodeStates that this touched.
 
 Who holds a value keeps it; so what was compiled before is compiled the same again.
 
@@ -29,6 +29,7 @@ from .core import Core, Kind
 from .interface import Interfaces
 from .kinds import KINDS
 from .network import VNIS, Networks, Usage
+from .node_states import NodeStates
 from .outcome import Changes, Subject
 from .pipeline import NODES, Pipelines
 from .route_slices import RouteSlices
@@ -50,6 +51,8 @@ class Compilation:
     allocations: Allocations
     problems: tuple[Problem, ...]
     """Sorted."""
+    node_states: dict[str, Json] = field(default_factory=dict)
+    """NodeState objects by name."""
     traces: dict[Subject, str] = field(default_factory=dict)
     """Tracebacks by the object that an unexpected exception stopped."""
 
@@ -90,6 +93,7 @@ class Compiler:
         self._routing = self._core.part(Routing)
         self._slices = self._core.part(RouteSlices)
         self._configs = self._core.part(Configs)
+        self._node_states = self._core.part(NodeStates)
         self._install(allocations)
 
     def _install(self, allocations: Allocations) -> None:
@@ -118,8 +122,10 @@ class Compiler:
         """
         self._core.unread.add((kind, key))
 
-    def carry(self, configs: Iterable[Json], slices: Iterable[Json]) -> None:
-        """Let what is held go on as it was compiled, by these raw DataplaneConfigs and Slices.
+    def carry(
+        self, configs: Iterable[Json], slices: Iterable[Json], node_states: Iterable[Json] = ()
+    ) -> None:
+        """Let what is held go on as it was compiled, by these raw compiled objects.
 
         For the time before the first flush, with everything held and upserted.
         """
@@ -130,6 +136,7 @@ class Compiler:
                 configs, slices, lambda kind, key: (kind, key) in unread, self._networks.held
             )
             self._networks.carry(carried)
+            self._node_states.carry(node_states, unread.__contains__)
 
     def upsert(self, item: Object) -> None:
         """Put an object, or replace the one of its key. An equal one changes nothing."""
@@ -151,6 +158,7 @@ class Compiler:
             self._core.unread.remove((kind.name, key))
             self._core.part(Carried).drop(kind.name, key)
             kind.readable(key)
+            self._core.tell(kind.name, key)
 
     def set_unreachable(self, nodes_of: Set[tuple[str, str]]) -> None:
         """Leave next hops on these (Pipeline, node) out, wherever a route has others."""
@@ -203,6 +211,7 @@ class Compiler:
             # For those who waited for routes that a network had.
             self._look_at_dirty()
         self._configs.write()
+        self._node_states.write()
         return self._core.end()
 
     def _keep(self) -> None:
@@ -285,6 +294,7 @@ class Compiler:
             slices=self._slices.snapshot(),
             allocations=self.allocations(),
             problems=self._core.all_problems(),
+            node_states=self._node_states.snapshot(),
             traces=self.traces(),
         )
 
@@ -294,17 +304,18 @@ def start(
     configs: Collection[Json],
     slices: Collection[Json],
     now: int,
+    node_states: Collection[Json] = (),
 ) -> Start:
     """Flush a Compiler for the first time: what it fails with goes on by what was compiled before.
 
     `made` gives a Compiler with all objects upserted, or held where they are named; again for each
-    attempt. `configs` and `slices` are raw DataplaneConfigs and Slices.
+    attempt. `configs`, `slices` and `node_states` are raw objects.
     """
     held: dict[Subject, tuple[Problem, ...]] = {}
     traces: dict[Subject, str] = {}
     while True:
         compiler = made(held.keys())
-        compiler.carry(configs, slices)
+        compiler.carry(configs, slices, node_states)
         changes = compiler.flush(now)
         again = compiler.failed() - held.keys() if configs else set()
         traces = {**compiler.traces(), **traces}
@@ -349,6 +360,7 @@ def compile(  # noqa: A001 - the word for it; nobody compiles Python here
         [*before.configs.values()] if before else (),
         [*before.slices.values()] if before else (),
         now,
+        [*before.node_states.values()] if before else (),
     )
     compiler = first.compiler
     found = compiler.snapshot()

@@ -24,7 +24,7 @@ from .dirty import DirtyConfigs
 from .interface import Interfaces
 from .network import Networks
 from .outcome import Fault
-from .pipeline import Pipelines, tenant_mtu, uplink_attachment
+from .pipeline import Pipelines, tenant_mtu, uplink_attachment, uplink_function
 from .routing import Routing
 from .underlay_endpoint import Endpoints
 
@@ -233,7 +233,7 @@ def _networks_of(config: Json | None, key: str) -> list[Json]:
 
 def _uplinks(spec: PipelineSpec, node: str, own: str) -> list[Json]:
     uplinks: list[Json] = []
-    for uplink in spec.uplinks:
+    for index, uplink in enumerate(spec.uplinks):
         on_link = uplink.on_link_prefixes
         if on_link is None:
             on_link = () if uplink.gateway else spec.underlay_prefixes
@@ -244,6 +244,8 @@ def _uplinks(spec: PipelineSpec, node: str, own: str) -> list[Json]:
             "addresses": [own],
             "onLinkPrefixes": list(on_link),
         }
+        if (function := uplink_function(spec, index, node)) is not None:
+            item["function"] = function
         if uplink.gateway:
             item["gateway"] = uplink.gateway
         if uplink.neighbors:

@@ -22,6 +22,7 @@ from .claims import Owner
 from .core import Core, Entry, Kind, Step, namespace_of, put, record, sibling
 from .devices import not_allowed
 from .dirty import DirtyConfigs
+from .functions import Functions
 from .inputs import Namespaces, Nodes, Place, Pods
 from .interface_claims import claim_any, claim_given, install, keep, network_key, route_count
 from .network import Networks
@@ -46,6 +47,7 @@ class Interfaces(Kind[InterfaceSpec]):
         self._networks = core.part(Networks)
         self._routing = core.part(Routing)
         self._quota = core.part(Quota)
+        self._functions = core.part(Functions)
         self._carried = core.part(Carried)
         self._dirty_configs = core.part(DirtyConfigs)
         self.held: dict[str, InterfaceAllocation] = {}
@@ -116,7 +118,9 @@ class Interfaces(Kind[InterfaceSpec]):
     def keep(self, owner: Owner) -> None:
         """Keep what is still wanted."""
         held, spec = self.held[owner.key], self.spec(owner.key)
-        prefix = None
+        prefix = pools = None
+        if spec and (pipeline := self._pipelines.spec(spec.pipeline_ref.name)):
+            pools = pipeline.pools()
         if spec and spec.node_name:
             there = self._pipelines.held.get(_served_by(spec))
             prefix = there.underlay_prefix if there else None
@@ -127,6 +131,7 @@ class Interfaces(Kind[InterfaceSpec]):
             spec,
             self._networks.spec(held.network),
             prefix,
+            pools,
             may_have_device=spec is not None and self._may_have_device(owner.key, spec, held),
         )
         self._record(owner, kept)
@@ -135,7 +140,7 @@ class Interfaces(Kind[InterfaceSpec]):
     def _may_have_device(self, key: str, spec: InterfaceSpec, held: InterfaceAllocation) -> bool:
         """Whether it may have what it has; a Pipeline that is gone for now takes nothing."""
         pipeline = self._pipelines.spec(spec.pipeline_ref.name)
-        if pipeline is None or held.device is None or held.node is None:
+        if pipeline is None or held.node is None or not (held.device or held.function):
             return True
         labels = self._namespaces.labels_of(key)
         return (
@@ -182,7 +187,13 @@ class Interfaces(Kind[InterfaceSpec]):
             return ()
         entry = self.entries[owner.key]
         found, faults = claim_any(
-            self.core.claims, owner, entry.spec, entry.uid, context, self.held.get(owner.key)
+            self.core.claims,
+            owner,
+            entry.spec,
+            entry.uid,
+            context,
+            self.held.get(owner.key),
+            self._functions,
         )
         self._record(owner, found)
         if not faults:

@@ -2,6 +2,7 @@
 """What an Interface holds: its device, its tenant addresses and its underlay address."""
 
 import itertools
+from collections.abc import Mapping
 
 from headrace_api import (
     SOCKET_BYTES,
@@ -27,10 +28,11 @@ from .addresses import (
     underlay_address,
     underlay_host,
 )
-from .allocations import InterfaceAllocation
+from .allocations import FunctionAllocation, InterfaceAllocation
 from .claims import Claims, Owner, Space
 from .core import namespace_of, sibling
 from .devices import not_allowed
+from .functions import Functions, function_space
 from .network import address_space
 from .outcome import Fault, taken
 from .pipeline import device_space, tenant_mtu, unsupported
@@ -64,6 +66,8 @@ def install(claims: Claims, owner: Owner, record: InterfaceAllocation) -> bool:
     if record.device and record.node:
         space = device_space(record.node)
         there += [(space, device) for device in occupied(owner.key, record.device)]
+    if record.function and record.node:
+        there.append((_function_space(record, record.function), record.function.number))
     space = address_space(record.network)
     there += [(space, address_number(address)) for address in record.addresses]
     space = _underlay_space(record)
@@ -76,6 +80,10 @@ def _underlay_space(record: InterfaceAllocation) -> Space:
     return underlay_space(Owner("Pipeline", record.pipeline, record.node or ""))
 
 
+def _function_space(record: InterfaceAllocation, function: FunctionAllocation) -> Space:
+    return function_space(record.pipeline, record.node or "", function.resource_name)
+
+
 def keep(
     claims: Claims,
     owner: Owner,
@@ -83,16 +91,18 @@ def keep(
     spec: InterfaceSpec | None,
     network: VirtualNetworkSpec | None,
     underlay_prefix: str | None,
+    pools: Mapping[str, int] | None,
     *,
     may_have_device: bool,
 ) -> tuple[InterfaceAllocation | None, set[Owner]]:
     """What stays of the record, and who waited for what was released.
 
     `spec` is None where the Interface is gone, `network` where its network is. `underlay_prefix` is
-    what the Pipeline keeps on the node that the Interface names now.
+    what the Pipeline keeps on the node that the Interface names now, and `pools` what it has there
+    of each resource; None: it is gone for now.
     """
     key = owner.key
-    device = None
+    device = function = None
     addresses: tuple[str, ...] = ()
     had = record.underlay_address if record.node else None
     underlay = None
@@ -109,6 +119,8 @@ def keep(
             and may_have_device
         ):
             device = record.device
+        if may_have_device and _is_its_own(claims, owner, record, spec, pools):
+            function = record.function
         if network_key(key, spec) == record.network:
             space = address_space(record.network)
             held = [
@@ -130,11 +142,14 @@ def keep(
     if record.node and record.device and not device:
         for each in occupied(key, record.device):
             woken |= claims.release(device_space(record.node), each, owner)
+    if record.function and not function:
+        space = _function_space(record, record.function)
+        woken |= claims.release(space, record.function.number, owner)
     for address in set(record.addresses) - set(addresses):
         woken |= claims.release(address_space(record.network), address_number(address), owner)
     if had and not underlay:
         woken |= claims.release(_underlay_space(record), underlay_host(had), owner)
-    if not spec or not (device or addresses or underlay):
+    if not spec or not (device or function or addresses or underlay):
         return None, woken
     return (
         InterfaceAllocation(
@@ -144,8 +159,27 @@ def keep(
             underlay_address=underlay,
             addresses=addresses,
             device=device,
+            function=function,
         ),
         woken,
+    )
+
+
+def _is_its_own(
+    claims: Claims,
+    owner: Owner,
+    record: InterfaceAllocation,
+    spec: InterfaceSpec,
+    pools: Mapping[str, int] | None,
+) -> bool:
+    """Whether the function of the record is the Interface's, is wanted, and still exists."""
+    found = record.function
+    return (
+        found is not None
+        and (spec.pipeline_ref.name, spec.node_name) == (record.pipeline, record.node)
+        and spec.attachment.resource_name == found.resource_name
+        and (pools is None or found.number < pools.get(found.resource_name, 0))
+        and claims.holder(_function_space(record, found), found.number) == owner
     )
 
 
@@ -275,6 +309,7 @@ def claim_any(
     uid: str,
     context: Context,
     record: InterfaceAllocation | None,
+    functions: Functions,
 ) -> tuple[InterfaceAllocation, tuple[Fault, ...]]:
     """Allocate what the user left open; says what was not to be had."""
     faults: list[Fault] = []
@@ -317,6 +352,14 @@ def claim_any(
             hosts = (host_part(context.vni, identity(owner.key, uid, n)) for n in itertools.count())
             host = next(host for host in hosts if claims.take(space, host, owner))
             underlay = underlay_address(context.underlay_prefix, host)
+    function = record.function if record else None
+    resource = spec.attachment.resource_name
+    if resource and not function:
+        granted = functions.take(owner, resource, context)
+        if isinstance(granted, Fault):
+            faults.append(granted)
+        else:
+            function = granted
     return (
         InterfaceAllocation(
             network=context.network,
@@ -325,6 +368,7 @@ def claim_any(
             underlay_address=underlay,
             addresses=addresses,
             device=device_of(owner.key, spec),
+            function=function,
         ),
         tuple(faults),
     )

@@ -4,6 +4,7 @@
 from typing import Any
 
 from .core import Kind
+from .device_policy import DevicePolicies
 from .inputs import Namespaces, Nodes, Pods
 from .interface import Interfaces
 from .network import Networks
@@ -16,6 +17,7 @@ KINDS: list[type[Kind[Any]]] = [
     Nodes,
     Namespaces,
     Pods,
+    DevicePolicies,
     Pipelines,
     Networks,
     Endpoints,

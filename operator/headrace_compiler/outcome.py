@@ -22,6 +22,8 @@ class Changes:
     """DataplaneConfig objects by name."""
     slices: dict[str, Json | None] = field(default_factory=dict)
     """Slice objects by name."""
+    node_states: dict[str, Json | None] = field(default_factory=dict)
+    """NodeState objects by name."""
     vnis: dict[str, int | None] = field(default_factory=dict)
     """Network -> VNI."""
     nodes: dict[tuple[str, str], NodeAllocation | None] = field(default_factory=dict)

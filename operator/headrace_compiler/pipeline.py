@@ -49,6 +49,15 @@ def tenant_mtu(spec: PipelineSpec) -> int:
     return min((uplink.mtu for uplink in spec.uplinks), default=DEFAULT_MTU) - OVERHEAD
 
 
+def uplink_function(spec: PipelineSpec, index: int, node: str) -> int | None:
+    """Number of the uplink's function, from the first of its resource on; None: it has none."""
+    resource = uplink_attachment(spec.uplinks[index], node).resource_name
+    if resource is None:
+        return None
+    # Pods ask for one for each uplink, whatever nodes override.
+    return sum(each.attachment.resource_name == resource for each in spec.uplinks[:index])
+
+
 def uplink_devices(spec: PipelineSpec, node: str) -> dict[str, int]:
     """Device -> index of its uplink, of a Pipeline on a node."""
     devices = {}
@@ -269,7 +278,4 @@ def unsupported(field: str, attachment: Attachment) -> tuple[Fault, ...]:
         known = ", ".join(sorted(SUPPORTED_TYPES))
         message = f"type {kind} is not attached by this release: use one of {known}"
         return (Fault(f"{field}.type", "AttachmentUnsupported", message),)
-    if attachment.sriov and attachment.sriov.resource_name:
-        message = "resourceName is not attached by this release: give pciAddress"
-        return (Fault(f"{field}.sriov.resourceName", "AttachmentUnsupported", message),)
     return ()

@@ -170,6 +170,8 @@ class Controller:
             for name, item in found.items():
                 work = Work(kind, f"{self._state.namespace}/{name}")
                 about |= self._state.progress.desire(work, item)
+        for name, item in changes.node_states.items():
+            self._state.node_states.desire(name, item)
         touched |= self._state.allocated.take(changes)
         touched |= {Work(_INPUTS[name], key) for name, key in changes.problems}
         self._state.statuses.compiled(changes.problems)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from headrace_api import PIPELINE_LABEL, Json, Pipeline, Problem, digest
 from headrace_api.raw import number, part
+from headrace_compiler.core import put
 from headrace_kube import DAEMON_SETS, PIPELINES
 
 from . import objects
@@ -29,6 +30,9 @@ class Dataplanes:
         self._ports = Ports(settings.dataplane.metrics_port)
         # Pipeline -> keys of its DaemonSets.
         self._keys: dict[str, list[str]] = {}
+        self._pipelines: dict[str, Pipeline] = {}
+        # DevicePolicy -> the resource whose functions it leaves to the kernel's driver.
+        self._kernel_resources: dict[str, str] = {}
 
     def load_ports(self) -> None:
         """Let every Pipeline keep its port: the one that its pods have, or its status says."""
@@ -42,15 +46,27 @@ class Dataplanes:
 
     def desire(self, pipeline: Pipeline) -> None:
         """Desire the DaemonSets of a Pipeline, if there is a port for it."""
+        self._pipelines[pipeline.key] = pipeline
         port = self._ports.take(pipeline.key)
         if port is not None:
-            sets = daemon_sets(pipeline, self._settings, port, self._namespace)
+            resources = frozenset(self._kernel_resources.values())
+            sets = daemon_sets(pipeline, self._settings, port, self._namespace, resources)
             self._desire(pipeline.key, sets)
+
+    def drive(self, policy: str, kernel_resource: str | None) -> None:
+        """Have the functions of a resource be the kernel's by a DevicePolicy; None: of none."""
+        before = {*self._kernel_resources.values()}
+        put(self._kernel_resources, policy, kernel_resource)
+        changed = before ^ {*self._kernel_resources.values()}
+        for pipeline in tuple(self._pipelines.values()):
+            if not changed.isdisjoint(pipeline.spec.functions()):
+                self.desire(pipeline)
 
     def delete(self, pipeline: str) -> None:
         """Desire none any more; the port is free."""
         self._desire(pipeline, [])
         del self._keys[pipeline]
+        self._pipelines.pop(pipeline, None)
         self._ports.release(pipeline)
 
     def port(self, pipeline: str) -> int | None:

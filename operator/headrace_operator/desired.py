@@ -43,11 +43,14 @@ class Desired:
             self._items[work] = item
         self._changed(work)
 
-    def put_owned(self, work: Work, item: Json) -> None:
-        """Desire the output so, with labels and owner of all that the operator makes."""
+    def put_owned(self, work: Work, item: Json, owner: Json | None = None) -> None:
+        """Desire the output so, with labels and owner of all that the operator makes.
+
+        `owner` is the ownerReference of what goes with something else.
+        """
         metadata = part(item, "metadata")
         labels: Json = {**_LABELS, **part(metadata, "labels")}
-        owned: Json = {**metadata, "labels": labels, "ownerReferences": [self._owner]}
+        owned: Json = {**metadata, "labels": labels, "ownerReferences": [owner or self._owner]}
         self.put(work, {**item, "metadata": owned})
 
     def applied(self, work: Work, item: Json, there: Json) -> None:

@@ -192,8 +192,10 @@ class _Replica:
             (owner,) = self._election.owners
             controller = Controller(self._namespace, self._settings, owner, self._metrics)
             former = await self._former()
-            outputs = [kind for kind in OUTPUTS if kind not in FORMER]
-            kinds = dict.fromkeys(INPUTS, "") | dict.fromkeys((*outputs, *former), self._namespace)
+            outputs = [kind for kind in OUTPUTS if kind.namespaced and kind not in FORMER]
+            everywhere = [*INPUTS, *(kind for kind in OUTPUTS if not kind.namespaced)]
+            kinds = dict.fromkeys(everywhere, "")
+            kinds |= dict.fromkeys((*outputs, *former), self._namespace)
             resync = self._resync = Resync(
                 self._kube,
                 controller.cache,
@@ -223,7 +225,7 @@ class _Replica:
             gc.freeze()
             gc.enable()
             self._watches = [
-                Watch(INPUTS, None, feed),
+                Watch(everywhere, None, feed),
                 Watch(outputs, self._namespace, feed),
                 *([Watch(former, self._namespace, feed)] if former else []),
             ]

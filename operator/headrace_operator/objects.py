@@ -29,6 +29,7 @@ _POD_ANNOTATIONS = (
     KEEP_ANNOTATION,
     MIRROR_ANNOTATION,
 )
+_NODE_STATUS = ("observedGeneration", "conditions", "policies")
 _POD_SPEC = ("nodeName", "hostNetwork")
 _NODE_AGENT: Json = {"app.kubernetes.io/name": "headrace", "app.kubernetes.io/component": "node"}
 #: Condition of a pod: its sandbox is there, with what CNI plugins gave it.
@@ -86,6 +87,9 @@ def slim(item: Json) -> Json:
         return found
     if item.get("kind") == "Pod":
         return _slim_pod(item)
+    if item.get("kind") == "NodeState":
+        # Most of it is what the agent found of the machine.
+        item = {**item, "status": _some(part(item, "status"), _NODE_STATUS)}
     metadata.pop("managedFields", None)
     annotations = part(metadata, "annotations")
     if _LAST_APPLIED in annotations:

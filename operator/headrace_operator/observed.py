@@ -10,6 +10,7 @@ from headrace_compiler import Changes, Compiler, Rest, Subject
 from headrace_compiler import start as start_compiler
 from headrace_kube import (
     INTERFACES,
+    NODE_STATES,
     PIPELINES,
     PODS,
     VIRTUAL_NETWORKS,
@@ -131,6 +132,7 @@ class Observed:
                     compiler.upsert(model)
             return compiler
 
-        first = start_compiler(made, configs, slices, int(time.time()))
+        states = held(NODE_STATES)
+        first = start_compiler(made, configs, slices, int(time.time()), states)
         self.compiler, self.invalid = first.compiler, {**invalid, **first.held}
         return first.changes, models

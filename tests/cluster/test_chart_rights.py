@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace_api import Json
-from headrace_kube import DATAPLANE_CONFIGS, FORMER_CONFIGS, Kind
+from headrace_kube import DATAPLANE_CONFIGS, FORMER_CONFIGS, NODE_STATES, PIPELINES, Kind
 from tests.cluster.chart import (
     NAMESPACE,
     NODE_AGENT,
@@ -25,6 +25,13 @@ from tests.cluster.sandbox import CommandError, until
 SECONDS = 60.0
 OPERATOR = f"system:serviceaccount:{NAMESPACE}:headrace-operator"
 DATAPLANE = f"system:serviceaccount:{NAMESPACE}:headrace-dataplane"
+NODE = f"system:serviceaccount:{NAMESPACE}:headrace-node"
+
+
+_RIGHTS = (
+    *("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"),
+    *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +39,11 @@ def installed(bare_api: Api) -> Release:
     release = Release(bare_api)
     release.install()
     # The test's pod cannot come to be without it.
-    release.apply(only(render(bare_api, NODE_AGENT), "ServiceAccount", "headrace-test"))
+    with_agent = render(bare_api, NODE_AGENT)
+    release.apply(only(with_agent, "ServiceAccount", "headrace-test"))
+    # Nor has the API server the node agent's image.
+    for kind in _RIGHTS:
+        release.apply(only(with_agent, kind, "headrace-node"))
     return release
 
 
@@ -61,6 +72,9 @@ def test_the_api_server_takes_every_object(installed: Release, values: Json) -> 
         ("patch", "virtualnetworks.headrace.dev/status", "default"),
         ("patch", "interfaces.headrace.dev/status", "default"),
         ("patch", "pipelines.headrace.dev/status", ""),
+        ("get list watch", "devicepolicies.headrace.dev", ""),
+        ("patch", "devicepolicies.headrace.dev/status", ""),
+        ("get list watch create patch delete", "nodestates.dataplane.headrace.dev", ""),
         ("get list watch", "nodes", ""),
         ("get list watch", "pods", "default"),
         ("create", "events.events.k8s.io", "default"),
@@ -98,6 +112,19 @@ def test_what_the_operator_may(installed: Release, verbs: str, what: str, where:
         (OPERATOR, "patch", "virtualnetworks.headrace.dev", "default"),
         (OPERATOR, "delete", "virtualnetworks.headrace.dev", "default"),
         (OPERATOR, "patch", "nodes", NAMESPACE),
+        (OPERATOR, "patch", "devicepolicies.headrace.dev", ""),
+        (OPERATOR, "patch", "nodestates.dataplane.headrace.dev/status", ""),
+        (NODE, "patch", "nodestates.dataplane.headrace.dev", ""),
+        (NODE, "create", "nodestates.dataplane.headrace.dev", ""),
+        (NODE, "delete", "nodestates.dataplane.headrace.dev", ""),
+        (NODE, "get", "devicepolicies.headrace.dev", ""),
+        (NODE, "patch", "devicepolicies.headrace.dev/status", ""),
+        (NODE, "list", "pipelines.headrace.dev", ""),
+        (NODE, "list", "nodes", ""),
+        (NODE, "patch", "nodes", ""),
+        (NODE, "get", "secrets", NAMESPACE),
+        (DATAPLANE, "get", "nodestates.dataplane.headrace.dev", ""),
+        (DATAPLANE, "patch", "nodestates.dataplane.headrace.dev/status", ""),
         (DATAPLANE, "patch", "dataplaneconfigs.dataplane.headrace.dev", NAMESPACE),
         (DATAPLANE, "delete", "dataplaneconfigs.dataplane.headrace.dev", NAMESPACE),
         (DATAPLANE, "patch", "slices.dataplane.headrace.dev", NAMESPACE),
@@ -153,12 +180,14 @@ def test_roles_of_the_cluster_know_the_kinds(
     until(lambda: all(map(can, may)), f"{role} may {may}", SECONDS)
     assert not any(map(can, may_not))
     assert not installed.may(f"a-{role}", "create", "pipelines.headrace.dev")
+    assert not installed.may(f"a-{role}", "create", "devicepolicies.headrace.dev")
 
 
-class Dataplanes:
-    """Service-account tokens as the kubelets of two nodes hand them to dataplane pods."""
+class Agents:
+    """Service-account tokens as the kubelets of two nodes hand them to pods of an account."""
 
-    def __init__(self, release: Release, folder: Path) -> None:
+    def __init__(self, release: Release, folder: Path, account: str = "headrace-dataplane") -> None:
+        self.account = account
         self.release = release
         self.folder = folder
         self.config = json.loads(
@@ -171,17 +200,17 @@ class Dataplanes:
                 {
                     "apiVersion": "v1",
                     "kind": "Pod",
-                    "metadata": {"name": f"on-{node}", "namespace": NAMESPACE},
+                    "metadata": {"name": f"{account}-on-{node}", "namespace": NAMESPACE},
                     "spec": {
                         "nodeName": node,
-                        "serviceAccountName": "headrace-dataplane",
-                        "containers": [{"name": "dataplane", "image": "localhost/none:1"}],
+                        "serviceAccountName": account,
+                        "containers": [{"name": "agent", "image": "localhost/none:1"}],
                     },
                 }
             )
         self.kubeconfigs = {
-            "a pod on node-a": self.kubeconfig("Pod", "on-node-a"),
-            "a pod on node-b": self.kubeconfig("Pod", "on-node-b"),
+            "a pod on node-a": self.kubeconfig("Pod", f"{account}-on-node-a"),
+            "a pod on node-b": self.kubeconfig("Pod", f"{account}-on-node-b"),
             "node-a": self.kubeconfig("Node", "node-a"),
             "no node": self.kubeconfig(),
         }
@@ -191,7 +220,7 @@ class Dataplanes:
         options = (
             ("--bound-object-kind", bound[0], "--bound-object-name", bound[1]) if bound else ()
         )
-        words = ("create", "token", "headrace-dataplane", "--namespace", NAMESPACE, *options)
+        words = ("create", "token", self.account, "--namespace", NAMESPACE, *options)
         token = self.release.kubectl(*words).strip()
         (user,) = self.config["users"]
         path = self.folder / "-".join(("kubeconfig", *bound))
@@ -212,7 +241,7 @@ class Dataplanes:
         item: Json = {
             "apiVersion": kind.api_version,
             "kind": kind.name,
-            "metadata": {"name": config, "namespace": NAMESPACE},
+            "metadata": {"name": config, **({"namespace": NAMESPACE} if kind.namespaced else {})},
             "spec": spec,
             "status": {"observedGeneration": 1},
         }
@@ -242,8 +271,8 @@ class Dataplanes:
 
 
 @pytest.fixture(scope="module")
-def dataplanes(installed: Release, tmp_path_factory: pytest.TempPathFactory) -> Dataplanes:
-    dataplanes = Dataplanes(installed, tmp_path_factory.mktemp("tokens"))
+def dataplanes(installed: Release, tmp_path_factory: pytest.TempPathFactory) -> Agents:
+    dataplanes = Agents(installed, tmp_path_factory.mktemp("tokens"))
     # The API server takes a policy up in its own time.
     until(
         lambda: (
@@ -257,7 +286,7 @@ def dataplanes(installed: Release, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.mark.parametrize("whose", ["a pod on node-a", "node-a"])
-def test_a_dataplane_reports_on_its_own_node(dataplanes: Dataplanes, whose: str) -> None:
+def test_a_dataplane_reports_on_its_own_node(dataplanes: Agents, whose: str) -> None:
     assert "serverside-applied" in dataplanes.apply(whose, "router.node-a", {})
 
 
@@ -271,12 +300,12 @@ def test_a_dataplane_reports_on_its_own_node(dataplanes: Dataplanes, whose: str)
     ],
 )
 def test_a_dataplane_reports_on_no_other_node(
-    dataplanes: Dataplanes, whose: str, config: str, said: str
+    dataplanes: Agents, whose: str, config: str, said: str
 ) -> None:
     assert said in dataplanes.apply(whose, config, {})
 
 
-def test_nor_does_one_of_the_release_before(dataplanes: Dataplanes) -> None:
+def test_nor_does_one_of_the_release_before(dataplanes: Agents) -> None:
     if not (commit := newest_release()):
         pytest.skip("no tag v* before this commit: fetch tags")
     release, name = dataplanes.release, "router.node-a"
@@ -296,19 +325,19 @@ def test_nor_does_one_of_the_release_before(dataplanes: Dataplanes) -> None:
         release.kubectl("delete", *words)
 
 
-def test_a_dataplane_cannot_claim_a_node(dataplanes: Dataplanes) -> None:
+def test_a_dataplane_cannot_claim_a_node(dataplanes: Agents) -> None:
     """A status is written beside the spec that is stored, whatever spec is sent along."""
     claimed = dataplanes.apply("a pod on node-b", "router.node-a", {"nodeName": "node-b"})
     assert "of node node-a, the token is of node node-b" in claimed
 
 
-def test_a_dataplane_writes_no_spec(dataplanes: Dataplanes) -> None:
+def test_a_dataplane_writes_no_spec(dataplanes: Agents) -> None:
     spec: Json = {"workers": {"count": 2}}
     answer = dataplanes.apply("a pod on node-a", "router.node-a", spec, subresource="")
     assert 'cannot patch resource "dataplaneconfigs"' in answer
 
 
-def test_the_policy_concerns_dataplanes_alone(dataplanes: Dataplanes) -> None:
+def test_the_policy_concerns_dataplanes_alone(dataplanes: Agents) -> None:
     answer = dataplanes.release.kubectl(
         *("patch", "dataplaneconfig", "router.node-b", "--namespace", NAMESPACE),
         *("--subresource", "status", "--type", "merge"),
@@ -317,7 +346,7 @@ def test_the_policy_concerns_dataplanes_alone(dataplanes: Dataplanes) -> None:
     assert "patched" in answer
 
 
-def test_a_dataplane_renews_the_lease_of_its_own_node(dataplanes: Dataplanes) -> None:
+def test_a_dataplane_renews_the_lease_of_its_own_node(dataplanes: Agents) -> None:
     for _ in range(2):
         said = dataplanes.renew("a pod on node-a", "router.node-a", "router", "node-a")
         assert "serverside-applied" in said
@@ -340,7 +369,7 @@ def test_a_dataplane_renews_the_lease_of_its_own_node(dataplanes: Dataplanes) ->
     ],
 )
 def test_a_dataplane_renews_no_other_lease(
-    dataplanes: Dataplanes, lease: str, pipeline: str, holder: str
+    dataplanes: Agents, lease: str, pipeline: str, holder: str
 ) -> None:
     if lease == "headrace-operator":
         dataplanes.release.apply(
@@ -354,3 +383,91 @@ def test_a_dataplane_renews_no_other_lease(
     said = dataplanes.renew("a pod on node-a", lease, pipeline, holder)
     assert f"a dataplane may renew the Lease of its own node only: this is {lease}" in said
     assert "the token is of node node-a" in said
+
+
+@pytest.fixture(scope="module")
+def node_agents(installed: Release, tmp_path_factory: pytest.TempPathFactory) -> Agents:
+    agents = Agents(installed, tmp_path_factory.mktemp("node-tokens"), "headrace-node")
+    for node in ("node-a", "node-b"):
+        installed.apply(
+            {
+                "apiVersion": NODE_STATES.api_version,
+                "kind": NODE_STATES.name,
+                "metadata": {"name": node},
+                "spec": {"nodeName": node},
+            }
+        )
+    until(
+        lambda: "forbidden" in report(agents, "no node", "node-a"),
+        "the admission policy is in force",
+        SECONDS,
+    )
+    return agents
+
+
+def report(agents: Agents, whose: str, node: str, subresource: str = "status") -> str:
+    return agents.apply(whose, node, {"nodeName": node}, subresource, NODE_STATES)
+
+
+@pytest.mark.parametrize("whose", ["a pod on node-a", "node-a"])
+def test_a_node_agent_reports_on_its_own_node(node_agents: Agents, whose: str) -> None:
+    assert "serverside-applied" in report(node_agents, whose, "node-a")
+
+
+@pytest.mark.parametrize(
+    ("whose", "node", "said"),
+    [
+        ("a pod on node-b", "node-a", "of node node-a, the token is of node node-b"),
+        ("a pod on node-a", "node-b", "of node node-b, the token is of node node-a"),
+        ("no node", "node-a", "of node node-a, the token is of no node"),
+    ],
+)
+def test_a_node_agent_reports_on_no_other_node(
+    node_agents: Agents, whose: str, node: str, said: str
+) -> None:
+    assert said in report(node_agents, whose, node)
+
+
+def test_a_node_agent_writes_no_spec_and_makes_no_node_state(node_agents: Agents) -> None:
+    for node in ("node-a", "node-c"):
+        answer = report(node_agents, "a pod on node-a", node, "")
+        assert 'cannot patch resource "nodestates"' in answer
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        ("nodestates", False),
+        ("interfaces --all-namespaces", False),
+        ("devicepolicies", True),
+        ("pipelines", True),
+        ("secrets --namespace headrace-system", True),
+        ("nodes", True),
+    ],
+)
+def test_what_a_node_agent_reads(node_agents: Agents, words: str, refused: bool) -> None:
+    answer = node_agents.kubectl("a pod on node-a", "get", *words.split())
+    assert ("orbidden" in answer) is refused
+
+
+def test_a_pci_address_of_a_pipeline_is_warned_of(installed: Release) -> None:
+    def answer(device: Json) -> str:
+        entry: Json = {"name": "vfs", "type": "SRIOV", **device}
+        pipeline: Json = {
+            "apiVersion": PIPELINES.api_version,
+            "kind": PIPELINES.name,
+            "metadata": {"name": "advised"},
+            "spec": {"underlayPrefixes": ["fd00:1::/48"], "devices": [entry]},
+        }
+        # kubectl warns on its standard error, where a failure's words come from.
+        words = ("create", "--dry-run=server", "--warnings-as-errors", "-f", "-")
+        try:
+            return installed.kubectl(*words, stdin=json.dumps(pipeline))
+        except CommandError as error:
+            return str(error)
+
+    def warns() -> bool:
+        return "give resourceName" in answer({"pciAddresses": ["0000:3b:02.*"]})
+
+    until(warns, "the admission policy is in force", SECONDS)
+    assert "created" in answer({"resourceName": "headrace.dev/cx6", "count": 1})

@@ -31,8 +31,10 @@ COLUMNS = {
     "ifc": ["NAME", "NETWORK", "NODE", "TYPE", "READY", "REASON", "AGE"],
     "pl": ["NAME", "NODES", "READY NODES", "UNDERLAY", "READY", "REASON", "AGE"],
     "uep": ["NAME", "ADDRESS", "ENCAPSULATION", "READY", "REASON", "AGE"],
+    "dpol": ["NAME", "RESOURCE", "VFS", "NODES", "READY NODES", "READY", "REASON", "AGE"],
     "dpc": ["NAME", "PIPELINE", "NODE", "READY", "REASON", "AGE"],
     "dps": ["NAME", "TYPE", "OF", "OWNER NAMESPACE", "OWNER", "VNI", "AGE"],
+    "nds": ["NAME", "HUGEPAGES", "IOMMU", "CPUS", "DEVICES", "READY", "REASON", "AGE"],
 }
 KIND_OF = dict(zip(COLUMNS, GOOD, strict=True))
 
@@ -49,7 +51,7 @@ def objects(api: Api, api_namespace: str) -> Iterator[dict[str, Json]]:
     made = {kind: example(kind, api_namespace) for kind in GOOD}
     apply(api, *made.values())
     yield made
-    api.kubectl("delete", "pipeline", api_namespace)
+    api.kubectl("delete", "pipeline,devicepolicy,nodestate", api_namespace)
 
 
 def test_the_examples_are_good(api: Api, api_namespace: str) -> None:
@@ -147,4 +149,4 @@ def test_the_category_names_what_people_write(
 ) -> None:
     found = api.kubectl("get", "headrace", "-n", api_namespace, "-o", "name").splitlines()
     kinds = {line.partition(".")[0] for line in found if line.endswith(f"/{api_namespace}")}
-    assert kinds == {kind.lower() for kind in objects} - {"dataplaneconfig", "slice"}
+    assert kinds == {kind.lower() for kind in objects} - {"dataplaneconfig", "slice", "nodestate"}

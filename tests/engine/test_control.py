@@ -9,7 +9,7 @@ import pytest
 from scapy.layers.inet import UDP
 from scapy.layers.inet6 import IPv6
 
-from headrace_api import FEATURES
+from headrace_api import AGENT_FEATURES, FEATURES
 from headrace_dataplane.protocol import (
     KINDS,
     MAX_MESSAGE,
@@ -83,7 +83,7 @@ def test_hello(lab: Lab) -> None:
     assert hello.pid == lab.engine.pid
     assert len(hello.workers) >= 1
     assert 0 < hello.started <= time.time() + 1
-    assert set(hello.features) == {*FEATURES}
+    assert set(hello.features) == {*FEATURES} - {*AGENT_FEATURES}
     assert hello.kinds == KINDS
 
 

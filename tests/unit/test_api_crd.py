@@ -12,6 +12,7 @@ import yaml
 
 from headrace_api import crd, reference
 from headrace_api.kinds import KINDS
+from tests.specs import CLUSTER_WIDE
 
 Schema = dict[str, Any]
 
@@ -42,7 +43,7 @@ ALL = [
         version(kind)["schema"]["openAPIV3Schema"]["properties"][part], f".{part}"
     )
 ]
-COMPILED = ("DataplaneConfig", "Slice")
+COMPILED = ("DataplaneConfig", "Slice", "NodeState")
 WITH_CONDITIONS = sorted(CRDS.keys() - {"Slice"})
 _SLICE = version("Slice")["schema"]["openAPIV3Schema"]["properties"]
 # The type of the Slice says what they are.
@@ -118,6 +119,8 @@ def test_names_and_columns(kind: str) -> None:
         "Interface": "ifc",
         "Pipeline": "pl",
         "UnderlayEndpoint": "uep",
+        "DevicePolicy": "dpol",
+        "NodeState": "nds",
         "DataplaneConfig": "dpc",
         "Slice": "dps",
     }
@@ -125,9 +128,7 @@ def test_names_and_columns(kind: str) -> None:
     group = "dataplane.headrace.dev" if compiled else "headrace.dev"
     assert CRDS[kind]["spec"]["group"] == group
     assert CRDS[kind]["metadata"]["name"] == f"{names['plural']}.{group}"
-    assert CRDS[kind]["spec"]["scope"] == (
-        "Cluster" if kind in ("Pipeline", "UnderlayEndpoint") else "Namespaced"
-    )
+    assert CRDS[kind]["spec"]["scope"] == ("Cluster" if kind in CLUSTER_WIDE else "Namespaced")
     columns = [column["name"] for column in version(kind)["additionalPrinterColumns"]]
     assert (columns[-3:] == ["Ready", "Reason", "Age"]) is (kind in WITH_CONDITIONS)
     assert version(kind)["subresources"] == {"status": {}}

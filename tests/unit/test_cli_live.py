@@ -7,8 +7,10 @@ from headrace_api import Json
 from headrace_cli.live import Live, compile_live
 from headrace_kube import (
     DATAPLANE_CONFIGS,
+    DEVICE_POLICIES,
     INTERFACES,
     NAMESPACES,
+    NODE_STATES,
     NODES,
     PIPELINES,
     PODS,
@@ -53,10 +55,12 @@ def cluster(*pods: Any) -> Held:
         PIPELINES: [raw(PIPELINES, "router", spec=pipeline)],
         NODES: [raw(NODES, "node-a")],
         UNDERLAY_ENDPOINTS: [],
+        DEVICE_POLICIES: [],
         NAMESPACES: [raw(NAMESPACES, "blue")],
         PODS: [*pods],
         DATAPLANE_CONFIGS: [],
         SLICES: [],
+        NODE_STATES: [],
     }
 
 
@@ -123,3 +127,18 @@ def test_what_has_the_name_and_was_made_by_hand_is_left_alone() -> None:
     by_hand: Any = held[INTERFACES][0]
     by_hand["metadata"].pop("labels")
     assert not [diff for diff in look(held).differences() if "Interface/" in diff]
+
+
+def test_what_nodes_are_told_of_devices_is_looked_at_where_agents_are() -> None:
+    held = up_to_date(cluster())
+    policy = {"nicSelector": {"names": ["ens1f0"]}, "vfs": 8, "nodeSelector": {}}
+    held[DEVICE_POLICIES] = [raw(DEVICE_POLICIES, "e810", spec=policy)]
+    assert not look(held).differences()
+    with_agents = SETTINGS.model_copy(update={"node_agent": True})
+    live = compile_live(held, "headrace-system", with_agents)
+    (difference,) = live.differences()
+    assert "NodeState/node-a" in difference and "name: e810" in difference
+    held[NODE_STATES] = [item for item in live.documents if item["kind"] == NODE_STATES.name]
+    assert not compile_live(held, "headrace-system", with_agents).differences()
+    # The agents are gone, and so these are to be.
+    assert len(look(held).differences()) == 1

@@ -226,7 +226,7 @@ CASES: list[Case] = [
         ),
     ),
     (
-        "AttachmentUnsupported",
+        "DeviceNotAllowed",
         "spec.attachment.sriov.resourceName",
         lambda: run(interface(attachment={"type": "SRIOV", "sriov": {"resourceName": "a/b"}})),
     ),

@@ -25,6 +25,7 @@ from headrace_api import (
 )
 from headrace_compiler import Allocations, Changes, Compilation, Compiler
 from headrace_compiler import compile as compile_all
+from headrace_compiler.functions import pool_for
 
 NETWORKS = ("net-a", "net-b", "net-c")
 NODES = ("node-a", "node-b", "node-c")
@@ -35,8 +36,14 @@ INTERFACES = tuple(f"vm{number}" for number in range(7))
 CREATED = st.sampled_from(["", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"])
 
 TEAM = {"matchLabels": {"team": "lab"}}
+RESOURCE = "example.com/vf"
 DEVICES: list[dict[str, Any]] = [
     {"name": "taps", "type": "Tap", "deviceNames": ["*"], "namespaceSelector": {}},
+    *(
+        {"name": f"pool-{count}", "type": "SRIOV", "resourceName": RESOURCE, "count": count}
+        | {"namespaceSelector": selector}
+        for count, selector in ((1, TEAM), (2, {}))
+    ),
     {"name": "pods", "type": "Pod"},
 ]
 NARROW: list[dict[str, Any]] = [
@@ -88,6 +95,8 @@ def interfaces(draw: st.DrawFn) -> Interface:
     attachment: dict[str, object] = {"type": "Discard"}
     if device:
         attachment = {"type": "Tap", "tap": {"deviceName": device}}
+    if device == "tap4":
+        attachment = {"type": "SRIOV", "sriov": {"resourceName": RESOURCE}}
     node: str | None = draw(st.sampled_from(NODES))
     if draw(st.integers(0, 3)) == 0:
         attachment = {"type": "Pod", "pod": {"name": draw(st.sampled_from(PODS))}}
@@ -116,7 +125,7 @@ def pipelines(draw: st.DrawFn) -> Pipeline:
         "nodeSelector": {"matchLabels": labels},
         "underlayPrefixes": draw(st.sampled_from(PREFIXES)),
         "allowedNamespaces": draw(st.sampled_from([{}, {}, TEAM])),
-        "devices": draw(st.sampled_from([DEVICES, DEVICES[:1], NARROW])),
+        "devices": draw(st.sampled_from([DEVICES, DEVICES[:1], DEVICES[:2], NARROW])),
         "limits": draw(st.sampled_from([{}, {"routesPerNamespace": 6}])),
     }
     device = draw(st.sampled_from(["up0", "up1", "tap3"]))
@@ -328,6 +337,30 @@ def test_nothing_is_given_out_twice(steps: list[Step]) -> None:
         if "tap" in port["attachment"]
     ]
     assert len(taps) == len(set(taps))
+    functions = [(item["pn"], item["function"]) for item in found if "function" in item]
+    assert len(functions) == len(set(functions))
+
+
+@given(STEPS)
+@settings(max_examples=100, deadline=None)
+def test_whoever_lacks_a_function_finds_none_free(steps: list[Step]) -> None:
+    compiler, left, _ = play(steps)
+    result = compiler.snapshot()
+    for problem in result.problems:
+        if problem.reason != "DevicesExhausted":
+            continue
+        lacking: Any = left["Interface", f"ns/{problem.name}"]
+        place = lacking.spec.pipeline_ref.name, lacking.spec.node_name
+        pipeline: Any = left["Pipeline", place[0]]
+        there = [
+            record.function.number
+            for record in result.allocations.interfaces.values()
+            if record.function and (record.pipeline, record.node) == place
+        ]
+        here = left.get(("Namespace", "ns"))
+        pool = pool_for(pipeline.spec, RESOURCE, here.metadata.labels if here else {})
+        assert pool and pool.count and len(there) >= pool.count
+        assert max(there) < pipeline.spec.pools()[RESOURCE]
 
 
 @given(STEPS)
@@ -343,6 +376,7 @@ def test_no_interface_has_a_device_that_its_namespace_may_not_name(steps: list[S
         kind = item["attachment"]["type"]
         entries = [each for each in spec.devices if each.type == kind and each.serves(labels)]
         assert entries or kind == "Discard"
+        assert ("function" in item) == (kind == "SRIOV")
         if kind == "Tap":
             assert any(each.has(item["attachment"]["tap"]["deviceName"]) for each in entries)
 

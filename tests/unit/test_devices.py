@@ -116,6 +116,13 @@ def test_a_pattern_is_plain_but_never_for_what_is_the_nodes(
         ({"type": "Pcap"}, "directory"),
         ({"type": "Pod", "deviceNames": ["net1"]}, "deviceNames"),
         ({"type": "Memif", "directory": "/srv"}, "directory"),
+        ({"type": "SRIOV"}, "pciAddresses"),
+        ({"type": "SRIOV", "resourceName": "a.b/c"}, "count"),
+        ({"type": "SRIOV", "pciAddresses": ["*"], "count": 1}, "count"),
+        ({"type": "SRIOV", "resourceName": "a.b/c", "count": 257}, "count"),
+        ({"type": "SRIOV", "resourceName": "c", "count": 1}, "resourceName"),
+        ({"type": "SRIOV", "resourceName": "a.b/c", "pciAddresses": ["*"], "count": 1}, ""),
+        ({"type": "Tap", "resourceName": "a.b/c", "count": 1}, "deviceNames"),
         ({"type": "Tap", "deviceNames": ["[a-z]"]}, "deviceNames.0"),
         ({"type": "Pcap", "directory": "/srv/../etc"}, "directory"),
         ({"type": "Pcap", "directory": "/"}, "directory"),
@@ -166,8 +173,8 @@ def namespace(name: str, **labels: str) -> Namespace:
     return Namespace.model_validate({"metadata": {"name": name, "labels": labels}})
 
 
-def world(*items: Object) -> Compiler:
-    compiler = Compiler()
+def world(*items: Object, compiler: Compiler | None = None) -> Compiler:
+    compiler = compiler or Compiler()
     networks = [
         VirtualNetwork.model_validate(
             {
@@ -350,6 +357,166 @@ def test_a_pods_device_and_a_netdev_of_one_name_conflict() -> None:
     reloaded = Compiler(found.allocations)
     reloaded.upsert(RED_POD)
     assert REDS_VETH not in str(reloaded.flush().problems)
+
+
+# Functions of a resource.
+
+CX6 = "headrace.dev/cx6"
+
+
+def pool(name: str, count: int, selector: Any = None, resource: str = CX6) -> dict[str, Any]:
+    entry = {"name": name, "type": "SRIOV", "resourceName": resource, "count": count}
+    return {**entry, "namespaceSelector": {} if selector is None else selector}
+
+
+def of_resource(name: str, namespace: str = "blue", resource: str = CX6) -> Interface:
+    return interface(attachment("SRIOV", resourceName=resource), name, namespace)
+
+
+def functions(compiler: Compiler) -> dict[str, int]:
+    configs: Mapping[str, Any] = compiler.snapshot().configs
+    return {
+        f"{item['namespace']}/{item['name']}": item["function"]
+        for config in configs.values()
+        for item in config["spec"]["interfaces"]
+        if "function" in item
+    }
+
+
+def test_interfaces_of_a_resource_have_a_function_each_and_wait_for_one() -> None:
+    vms = [of_resource(f"vm{number}") for number in range(3)]
+    compiler = world(pipeline(devices=[pool("vfs", 2)]), *vms)
+    changes = compiler.flush()
+    assert functions(compiler) == {"blue/vm0": 0, "blue/vm1": 1}
+    (problem,) = changes.problems["Interface", "blue/vm2"]
+    assert (problem.reason, problem.field) == (
+        "DevicesExhausted",
+        "spec.attachment.sriov.resourceName",
+    )
+    assert f"all 2 functions of {CX6} that Pipeline router has on node node-a" in problem.message
+    compiler.delete("Interface", "blue/vm0")
+    compiler.flush()
+    assert functions(compiler) == {"blue/vm1": 1, "blue/vm2": 0}
+
+
+def test_a_restart_renumbers_nothing() -> None:
+    devices = [pool("vfs", 3)]
+    compiler = world(pipeline(devices=devices), of_resource("vm0"), of_resource("vm1"))
+    compiler.flush()
+    compiler.delete("Interface", "blue/vm0")
+    compiler.flush()
+    held = Allocations.model_validate_json(compiler.allocations().model_dump_json())
+    again = world(pipeline(devices=devices), compiler=Compiler(held))
+    # Older than vm1 by its name: it takes what is free.
+    for item in (of_resource("vm0"), of_resource("vm1")):
+        again.upsert(item)
+    again.flush()
+    assert functions(again) == {"blue/vm0": 0, "blue/vm1": 1}
+    again.delete("Interface", "blue/vm0")
+    again.flush()
+    assert functions(again) == {"blue/vm1": 1}
+
+
+def test_a_pool_grows_and_shrinks_under_those_who_have_its_functions() -> None:
+    vms = [of_resource(f"vm{number}") for number in range(4)]
+    compiler = world(pipeline(devices=[pool("vfs", 2)]), *vms)
+    compiler.flush()
+    compiler.upsert(pipeline(devices=[pool("vfs", 4)]))
+    compiler.flush()
+    assert functions(compiler) == {f"blue/vm{number}": number for number in range(4)}
+    compiler.delete("Interface", "blue/vm0")
+    compiler.upsert(pipeline(devices=[pool("vfs", 2)]))
+    changes = compiler.flush()
+    # Who has one that still exists keeps it; of the others one finds the free one.
+    assert functions(compiler) == {"blue/vm1": 1, "blue/vm2": 0}
+    assert problems(changes, "blue/vm3") == ["DevicesExhausted"]
+
+
+def test_an_entrys_functions_are_for_its_namespaces_alone() -> None:
+    devices = [
+        pool("of-blue", 1, {"matchLabels": {"kubernetes.io/metadata.name": "blue"}}),
+        pool("others", 2),
+    ]
+    blue = [of_resource(f"vm{number}") for number in range(2)]
+    compiler = world(pipeline(devices=devices), *blue)
+    changes = compiler.flush()
+    assert functions(compiler) == {"blue/vm0": 0}
+    (problem,) = changes.problems["Interface", "blue/vm1"]
+    assert "all 1 functions" in problem.message and "entry of-blue" in problem.message
+    for number in range(3):
+        compiler.upsert(of_resource(f"vm{number}", "red"))
+    changes = compiler.flush()
+    assert functions(compiler) == {"blue/vm0": 0, "red/vm0": 1, "red/vm1": 2}
+    assert problems(changes, "red/vm2") == ["DevicesExhausted"]
+    # More for one renumbers nobody.
+    compiler.upsert(pipeline(devices=[{**devices[0], "count": 2}, devices[1]]))
+    compiler.flush()
+    assert functions(compiler) == {"blue/vm0": 0, "red/vm0": 1, "red/vm1": 2, "blue/vm1": 3}
+
+
+def test_labels_of_a_namespace_say_of_which_entry_its_functions_are() -> None:
+    devices = [pool("lab", 1, LAB), pool("others", 1)]
+    compiler = world(
+        pipeline(devices=devices), namespace("blue"), of_resource("vm"), of_resource("vm", "red")
+    )
+    changes = compiler.flush()
+    assert functions(compiler) == {"blue/vm": 0}
+    assert problems(changes, "red/vm") == ["DevicesExhausted"]
+    compiler.upsert(namespace("blue", team="lab"))
+    compiler.flush()
+    assert functions(compiler) == {"blue/vm": 0, "red/vm": 1}
+
+
+@pytest.mark.parametrize(
+    ("devices", "field"),
+    [
+        ([], "type"),
+        (WIDE, "sriov.resourceName"),
+        ([pool("vfs", 1, LAB)], "type"),
+        ([pool("vfs", 1, resource="a.b/c")], "sriov.resourceName"),
+        ([{**WIDE[2], "pciAddresses": ["*"]}], "sriov.resourceName"),
+    ],
+)
+def test_a_resource_needs_an_entry(devices: list[dict[str, Any]], field: str) -> None:
+    (problem,) = result(pipeline(devices=devices), of_resource("vm")).problems
+    assert (problem.reason, problem.field) == ("DeviceNotAllowed", f"spec.attachment.{field}")
+
+
+def test_an_address_is_of_no_pool() -> None:
+    wanted = attachment("SRIOV", pciAddress="0000:3b:02.1")
+    (problem,) = result(pipeline(devices=[pool("vfs", 1)]), interface(wanted)).problems
+    assert problem.reason == "DeviceNotAllowed"
+    assert f"({CX6})" in problem.message
+
+
+def test_uplinks_count_their_functions_from_the_first() -> None:
+    resources = [CX6, "a.b/c", CX6, CX6]
+    uplinks: list[dict[str, Any]] = [
+        {"name": f"uplink{index}", "attachment": attachment("SRIOV", resourceName=resource)}
+        for index, resource in enumerate(resources)
+    ]
+    here = attachment("SRIOV", pciAddress="0000:3b:00.2")
+    uplinks[0]["nodeOverrides"] = [{"nodeName": "node-a", "attachment": here}]
+    compiler = world(pipeline(uplinks=uplinks, devices=[pool("vfs", 1)]), of_resource("vm"))
+    compiler.flush()
+    ((config),) = compiler.snapshot().configs.values()
+    spec: Any = config["spec"]
+    assert [each.get("function") for each in spec["uplinks"]] == [None, 0, 1, 2]
+    assert functions(compiler) == {"blue/vm": 0}
+
+
+def test_a_node_cannot_have_another_resource() -> None:
+    wanted = {"name": "uplink0", "attachment": attachment("SRIOV", resourceName=CX6)}
+    for resource, fits in ((CX6, True), ("a.b/c", False)):
+        override = {
+            "nodeName": "node-a",
+            "attachment": attachment("SRIOV", resourceName=resource),
+        }
+        if fits:
+            assert pipeline(uplinks=[{**wanted, "nodeOverrides": [override]}]).spec.uplinks
+        else:
+            with pytest.raises(ValidationError, match="must be the uplink's own"):
+                pipeline(uplinks=[{**wanted, "nodeOverrides": [override]}])
 
 
 # Where a Pipeline says nothing.

@@ -38,7 +38,7 @@ def test_locks_are_those_of_the_project() -> None:
 
 def test_every_file_has_a_hash() -> None:
     locks = {lock.stem: pins(lock) for lock in DIRECTORY.glob("*.txt")}
-    assert locks.keys() == {"all", "run", "build"}
+    assert locks.keys() == {"all", "run", "node", "build"}
     for name, found in locks.items():
         assert found, name
         assert all(pin.version and pin.hashes for pin in found.values()), name
@@ -48,11 +48,14 @@ def test_every_file_has_a_hash() -> None:
 def test_images_have_nothing_of_development() -> None:
     run = pins(DIRECTORY / "run.txt")
     assert {"aiohttp", "kopf", "pydantic-core"} <= run.keys()
-    assert not {"pytest", "mypy", "ruff", "uv", "hatchling", "scapy"} & run.keys()
+    node = pins(DIRECTORY / "node.txt")
+    assert {"grpclib", "protobuf"} <= node.keys()
+    assert not node.keys() & run.keys()
+    assert not {"pytest", "mypy", "ruff", "uv", "hatchling", "scapy"} & {*run, *node}
 
 
 def test_what_is_tested_is_what_is_locked() -> None:
-    locked = pins(DIRECTORY / "run.txt")
+    locked = pins(DIRECTORY / "run.txt") | pins(DIRECTORY / "node.txt")
     installed = {canonical(each.name): each.version for each in distributions()}
     versions = {name: pin.version for name, pin in locked.items() if name in installed}
     assert versions == {name: installed[name] for name in versions}
@@ -73,7 +76,7 @@ def test_what_is_tested_is_what_is_locked() -> None:
 def test_a_change_of_what_is_needed_is_seen(copy: Path, old: str, new: str) -> None:
     edit(copy / "pyproject.toml", old, new)
     assert wrong(copy / "pyproject.toml", copy) == [
-        f"{name}.txt is not of this pyproject.toml" for name in ("all", "run", "build")
+        f"{name}.txt is not of this pyproject.toml" for name in ("all", "run", "node", "build")
     ]
 
 

@@ -23,6 +23,7 @@ from headrace_api import (
     UnderlayEndpointSpec,
     VirtualNetwork,
 )
+from headrace_api.device_policy import DevicePolicy
 from headrace_api.pipeline import Uplink
 from headrace_api.types import RESERVED, TenantAddress
 from headrace_api.virtual_network import Route, Subnet
@@ -239,6 +240,7 @@ def test_what_the_api_server_refuses_the_models_refuse(kind: str, path: str, val
         "Interface": Interface,
         "Pipeline": Pipeline,
         "UnderlayEndpoint": UnderlayEndpoint,
+        "DevicePolicy": DevicePolicy,
     }
     model = models[kind]
     assert valid(model, example(kind, "default"))

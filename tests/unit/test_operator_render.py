@@ -3,6 +3,7 @@
 
 import json
 import re
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ DATAPLANE: dict[str, Any] = {"image": "headrace/dataplane:1"}
 
 
 def render(
-    spec: dict[str, Any] | None = None, name: str = "edge", **dataplane: Any
+    spec: dict[str, Any] | None = None,
+    name: str = "edge",
+    kernel: Set[str] = frozenset(),
+    **dataplane: Any,
 ) -> list[dict[str, Any]]:
     pipeline = Pipeline.model_validate(
         {
@@ -26,7 +30,7 @@ def render(
         }
     )
     settings = Settings.model_validate({"dataplane": {**DATAPLANE, **dataplane}})
-    found: Any = daemon_sets(pipeline, settings, 9478, "headrace-system")
+    found: Any = daemon_sets(pipeline, settings, 9478, "headrace-system", kernel)
     assert json.loads(json.dumps(found)) == found
     return list(found)
 
@@ -249,6 +253,25 @@ def test_every_pod_is_confined() -> None:
     assert not {"hostPID", "hostIPC", "initContainers"} & found.keys()
 
 
+FUNCTION: dict[str, Any] = {"type": "SRIOV", "sriov": {"resourceName": "intel.com/b"}}
+POOL = {"name": "p", "type": "SRIOV", "resourceName": "intel.com/b", "count": 2}
+
+
+@pytest.mark.parametrize(
+    "spec", [{"devices": [POOL]}, {"uplinks": [{"name": "u", "attachment": FUNCTION}]}]
+)
+def test_functions_that_stay_with_the_kernels_driver_need_its_network(spec: dict[str, Any]) -> None:
+    def security(kernel: Set[str]) -> tuple[bool, list[str]]:
+        found = pod(spec, kernel=kernel)
+        (only,) = found["containers"]
+        added: list[str] = only["securityContext"]["capabilities"]["add"]
+        assert not only["securityContext"].get("privileged")
+        return found.get("hostNetwork", False), added
+
+    assert security(frozenset()) == security({"intel.com/a"}) == (False, ["IPC_LOCK"])
+    assert security({"intel.com/b"}) == (True, ["IPC_LOCK", "NET_ADMIN", "NET_RAW"])
+
+
 @pytest.mark.parametrize(
     ("spec", "wanted"),
     [
@@ -274,6 +297,16 @@ def test_every_pod_is_confined() -> None:
                 ]
             },
             {"cpu": "2", "memory": "1Gi", "intel.com/a": "1", "intel.com/b": "2"},
+        ),
+        (
+            {
+                "devices": [
+                    {"name": f"p{count}", "type": "SRIOV", "resourceName": name, "count": count}
+                    for count, name in ((8, "intel.com/b"), (4, "intel.com/b"), (1, "intel.com/a"))
+                ],
+                "uplinks": [{"name": "u", "attachment": FUNCTION}],
+            },
+            {"cpu": "2", "memory": "1Gi", "intel.com/a": "1", "intel.com/b": "13"},
         ),
     ],
 )

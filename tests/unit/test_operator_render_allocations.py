@@ -78,7 +78,7 @@ def without_devices_of_the_left_out(held: Allocations, result: Compilation) -> A
             for pipeline, nodes in held.nodes.items()
         },
         interfaces={
-            key: record if key in working else replace(record, device=None)
+            key: record if key in working else replace(record, device=None, function=None)
             for key, record in held.interfaces.items()
             if key in working or record.addresses or record.underlay_address
         },
@@ -113,7 +113,7 @@ _garbage = st.recursive(
             ["metadata", "spec", "status", "name", "namespace", "nodes", "interfaces", "addresses",
              "underlayAddress", "underlayPrefix", "nodeName", "type", "owner", "entries", "prefix",
              "network", "vni", "pipelineName", "pipelineRef", "networks", "uplinks", "attachment",
-             "networkRef"]
+             "networkRef", "function", "sriov", "resourceName"]
         ),
         inner,
         max_size=5,

@@ -12,6 +12,7 @@ from headrace_operator.work import Work
 from headrace_operator.workqueue import Place
 
 from .cluster import Namespaces, Nodes, Pods
+from .devices import DevicePolicies, NodeStates
 from .handler import Handler, Input, Output
 from .interfaces import WITHOUT_POD, Interfaces
 from .networks import UnderlayEndpoints, VirtualNetworks
@@ -27,12 +28,14 @@ HANDLERS: dict[Kind, type[Handler]] = {
         Namespaces,
         Nodes,
         Pods,
+        DevicePolicies,
         Pipelines,
         UnderlayEndpoints,
         VirtualNetworks,
         Interfaces,
         DataplaneConfigs,
         Slices,
+        NodeStates,
         FormerConfigs,
         FormerSlices,
         DaemonSets,
@@ -47,7 +50,7 @@ def _of_its_own(kind: Kind) -> type[Input[Any]]:
 HANDLERS |= {kind: _of_its_own(kind) for kind in WRITTEN if kind not in HANDLERS}
 #: What the compiler reads, of all namespaces.
 INPUTS = tuple(kind for kind, each in HANDLERS.items() if issubclass(each, Input))
-#: What is written here, whole, in the operator's namespace.
+#: What is written here, whole, in the operator's namespace if it is in any.
 OUTPUTS = tuple(kind for kind, each in HANDLERS.items() if issubclass(each, Output))
 #: Of what there are objects that the operator has made.
 MADE = (*OUTPUTS, *(kind for kind, each in HANDLERS.items() if each.shared))

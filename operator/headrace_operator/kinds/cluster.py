@@ -5,6 +5,7 @@ from headrace_api import Json, Namespace, Node, Pod
 from headrace_api.raw import part
 from headrace_kube import INTERFACES, NAMESPACES, NODES, PODS
 from headrace_operator import pods
+from headrace_operator.objects import uid
 from headrace_operator.work import Work
 
 from .handler import Input
@@ -32,6 +33,8 @@ class Nodes(Input[Node]):
         """Let pods on it, if it waited and need not any more."""
         _enqueue_startup(self._state, key)
         super().changed(key, before, after)
+        if uid(before) != uid(after):
+            self._state.node_states.refresh(key)
 
 
 class Pods(Input[Pod]):

@@ -6,6 +6,7 @@ from headrace_operator.allocated import Allocated
 from headrace_operator.cache import Cache
 from headrace_operator.dataplanes import Dataplanes
 from headrace_operator.desired import Desired
+from headrace_operator.node_states import NodeStates
 from headrace_operator.observed import Observed
 from headrace_operator.pod_interfaces import PodInterfaces
 from headrace_operator.progress import Progress
@@ -33,4 +34,5 @@ class State:
         self.statuses = Statuses(cache, queue, self.observed)
         self.pods = PodInterfaces(cache, self.observed, self.desired, self.statuses)
         self.dataplanes = Dataplanes(settings, namespace, cache, self.desired)
+        self.node_states = NodeStates(cache, self.desired, enabled=settings.node_agent)
         self.startup = Startup(namespace if settings.node_agent else None)

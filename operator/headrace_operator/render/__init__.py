@@ -7,6 +7,7 @@ from .allocations import load_allocations
 from .conditions import Transition, Verdict, left_over, same, transition
 from .daemon_set import class_name, daemon_sets
 from .parse import parse
+from .policies import PolicyReport, device_policy_status, policy_report
 from .report import (
     NetworkReport,
     Report,
@@ -30,6 +31,7 @@ from .status import (
 __all__ = [
     "NetworkProgress",
     "NetworkReport",
+    "PolicyReport",
     "Report",
     "Settings",
     "SettingsError",
@@ -38,6 +40,7 @@ __all__ = [
     "class_name",
     "compiled_status",
     "daemon_sets",
+    "device_policy_status",
     "endpoint_status",
     "features",
     "interface_reports",
@@ -49,6 +52,7 @@ __all__ = [
     "not_forwarding",
     "parse",
     "pipeline_status",
+    "policy_report",
     "same",
     "transition",
     "unreachable",

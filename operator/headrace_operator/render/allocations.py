@@ -13,6 +13,7 @@ from typing import TypeVar
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from headrace_api import NEW_FEATURES, Attachment, Json, Uplink, network_of, slice_name
+from headrace_api.dataplane_config import FunctionNumber
 from headrace_api.raw import items, key_of, mapping, part, text
 from headrace_api.slice import SLICE_ENTRIES
 from headrace_api.types import (
@@ -27,6 +28,7 @@ from headrace_api.types import (
 )
 from headrace_compiler import (
     Allocations,
+    FunctionAllocation,
     InterfaceAllocation,
     NetworkAllocation,
     NodeAllocation,
@@ -146,7 +148,8 @@ class _Loader:
             key = key_of({"metadata": item})
             if key not in self._interfaces and wanted(key, place):
                 device = _device(item.get("attachment"), text(item.get("namespace")))
-                self._interface(key, item.get("network"), *place, item, device)
+                function = _function(item)
+                self._interface(key, item.get("network"), *place, item, device, function)
 
     def slice(self, raw: Json) -> None:
         """The places of a Slice's routes, and its network's VNI."""
@@ -229,6 +232,7 @@ class _Loader:
         node: str | None,
         source: Json,
         device: str | None,
+        function: FunctionAllocation | None = None,
     ) -> None:
         of = _parse(_NETWORK_KEY, network)
         if not (of and _parse(_NETWORK_KEY, key) and _parse(_NAME, pipeline)):
@@ -250,7 +254,12 @@ class _Loader:
             underlay = None
         if device and not (node and self._take(("device", node), device)):
             device = None
-        if addresses or underlay or device:
+        if function and not (
+            node
+            and self._take(("function", pipeline, node, function.resource_name), function.number)
+        ):
+            function = None
+        if addresses or underlay or device or function:
             self._interfaces[key] = InterfaceAllocation(
                 network=of,
                 pipeline=pipeline,
@@ -258,6 +267,7 @@ class _Loader:
                 underlay_address=underlay,
                 addresses=tuple(addresses),
                 device=device,
+                function=function,
             )
 
     def _take(self, space: tuple[str, ...], value: int | str) -> bool:
@@ -276,6 +286,7 @@ _ADDRESS: TypeAdapter[str] = TypeAdapter(TenantAddress)
 _UNDERLAY_ADDRESS: TypeAdapter[str] = TypeAdapter(UnderlayAddress)
 _UNDERLAY_PREFIX: TypeAdapter[str] = TypeAdapter(UnderlayPrefix)
 _VNI: TypeAdapter[int] = TypeAdapter(Vni)
+_FUNCTION: TypeAdapter[int] = TypeAdapter(FunctionNumber)
 _IDENTITY = (1 << IDENTITY_BITS) - 1
 #: Of a slice's number: no network has a million.
 _SLICE_DIGITS = 6
@@ -298,6 +309,15 @@ def _model(model: type[Model], value: JsonValue) -> Model | None:
 def _device(attachment: JsonValue, namespace: str = "") -> str | None:
     found = _model(Attachment, attachment)
     return found.device(namespace) if found else None
+
+
+def _function(interface: Json) -> FunctionAllocation | None:
+    """What an Interface of a DataplaneConfig has of a resource."""
+    attachment = _model(Attachment, interface.get("attachment"))
+    number = _parse(_FUNCTION, interface.get("function"))
+    if attachment is None or attachment.resource_name is None or number is None:
+        return None
+    return FunctionAllocation(attachment.resource_name, number)
 
 
 def _place(raw: Json, pods: Mapping[str, str]) -> tuple[str, str]:

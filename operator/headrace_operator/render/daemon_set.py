@@ -3,8 +3,8 @@
 
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -54,6 +54,9 @@ _CAPABILITIES: Mapping[AttachmentType, frozenset[str]] = {
     AttachmentType.AF_PACKET: frozenset({"NET_RAW", "NET_ADMIN"}),
     AttachmentType.POD: frozenset({"NET_RAW", "NET_ADMIN"}),
 }
+#: What a function needs besides that stays with the kernel's driver (mlx5): DPDK steers packets to
+#: itself by verbs, and finds and sets the device by its kernel device, in the node's namespace.
+_BIFURCATED_CAPABILITIES = frozenset({"NET_RAW", "NET_ADMIN"})
 #: Devices of the node's kernel: a restarted pod must find them where they were.
 _KERNEL_TYPES = frozenset({AttachmentType.TAP, AttachmentType.AF_PACKET, AttachmentType.POD})
 
@@ -64,17 +67,23 @@ _SOCKET_TYPES = frozenset(
 
 
 def daemon_sets(
-    pipeline: Pipeline, settings: Settings, metrics_port: int, namespace: str
+    pipeline: Pipeline,
+    settings: Settings,
+    metrics_port: int,
+    namespace: str,
+    kernel_resources: Set[str] = frozenset(),
 ) -> list[Json]:
     """The DaemonSets for server-side apply, without owner: the default class, then the others.
 
-    None where the Pipeline selects no node whatever its labels.
+    None where the Pipeline selects no node whatever its labels. `kernel_resources` are extended
+    resources whose functions stay with the kernel's driver.
     """
     if pipeline.spec.node_selector is None:
         return []
     values = [each.value for each in pipeline.spec.node_classes]
+    needs = _needs(pipeline.spec, kernel_resources)
     return [
-        _daemon_set(pipeline, value, settings.dataplane, metrics_port, namespace)
+        _daemon_set(pipeline, value, settings.dataplane, metrics_port, namespace, needs)
         for value in (None, *values)
     ]
 
@@ -109,6 +118,7 @@ def _daemon_set(
     settings: DataplaneSettings,
     metrics_port: int,
     namespace: str,
+    needs: "_Needs",
 ) -> Json:
     name = pipeline.metadata.name
     selector: Json = {PIPELINE_LABEL: name, NODE_CLASS_LABEL: value or DEFAULT_CLASS}
@@ -135,7 +145,7 @@ def _daemon_set(
             "minReadySeconds": _SETTLE_SECONDS,
             "template": {
                 "metadata": metadata,
-                "spec": _pod(pipeline, value, settings, metrics_port),
+                "spec": _pod(pipeline, value, settings, metrics_port, needs),
             },
         },
     }
@@ -151,10 +161,13 @@ def _update_strategy(spec: PipelineSpec) -> Json:
 
 
 def _pod(
-    pipeline: Pipeline, value: str | None, settings: DataplaneSettings, metrics_port: int
+    pipeline: Pipeline,
+    value: str | None,
+    settings: DataplaneSettings,
+    metrics_port: int,
+    needs: "_Needs",
 ) -> Json:
     spec = pipeline.spec
-    types = _types(spec)
     pod: Json = {
         "serviceAccountName": settings.service_account_name,
         "automountServiceAccountToken": True,
@@ -164,10 +177,10 @@ def _pod(
             {"key": STARTUP_TAINT, "operator": "Exists"},
             *(toleration.to_dict() for toleration in spec.tolerations),
         ],
-        "containers": [_container(pipeline, value, settings, metrics_port)],
+        "containers": [_container(pipeline, value, settings, metrics_port, needs)],
         "volumes": [*_volumes(spec, settings)],
     }
-    if types & _KERNEL_TYPES:
+    if needs.host_network:
         pod |= {"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"}
     if settings.priority_class_name:
         pod["priorityClassName"] = settings.priority_class_name
@@ -202,10 +215,13 @@ def _affinity(expressions: Sequence[Json]) -> Json:
 
 
 def _container(
-    pipeline: Pipeline, value: str | None, settings: DataplaneSettings, metrics_port: int
+    pipeline: Pipeline,
+    value: str | None,
+    settings: DataplaneSettings,
+    metrics_port: int,
+    needs: "_Needs",
 ) -> Json:
     spec = pipeline.spec
-    types = _types(spec)
     certificate = settings.metrics_certificate
     return {
         "name": "dataplane",
@@ -246,7 +262,7 @@ def _container(
             "runAsGroup": 0,
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
-            "capabilities": _capabilities(types),
+            "capabilities": _capabilities(needs),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "volumeMounts": [*_mounts(spec, settings)],
@@ -277,11 +293,27 @@ def _types(spec: PipelineSpec) -> frozenset[AttachmentType]:
     return frozenset((*listed, *uplinks))
 
 
-def _capabilities(types: frozenset[AttachmentType]) -> Json:
-    needed = {name for kind in types for name in _CAPABILITIES.get(kind, ())}
+class _Needs(NamedTuple):
+    """What the ports of these pods need beyond what every pod has."""
+
+    capabilities: frozenset[str]
+    host_network: bool
+
+
+def _needs(spec: PipelineSpec, kernel_resources: Set[str]) -> _Needs:
+    types = _types(spec)
+    capabilities = frozenset(name for kind in types for name in _CAPABILITIES.get(kind, ()))
+    host_network = bool(types & _KERNEL_TYPES)
+    if not kernel_resources.isdisjoint(spec.functions()):
+        capabilities |= _BIFURCATED_CAPABILITIES
+        host_network = True
+    return _Needs(capabilities, host_network)
+
+
+def _capabilities(needs: _Needs) -> Json:
     found: Json = {"drop": ["ALL"]}
-    if needed:
-        found["add"] = [*sorted(needed)]
+    if needs.capabilities:
+        found["add"] = [*sorted(needs.capabilities)]
     return found
 
 
@@ -296,12 +328,7 @@ def _resources(spec: PipelineSpec, value: str | None) -> Json:
     }
     if sized.hugepages:
         wanted[f"hugepages-{sized.hugepages.size}"] = sized.hugepages.amount
-    functions = Counter(
-        uplink.attachment.sriov.resource_name
-        for uplink in spec.uplinks
-        if uplink.attachment.sriov and uplink.attachment.sriov.resource_name
-    )
-    wanted |= {str(name): str(count) for name, count in sorted(functions.items())}
+    wanted |= {name: str(count) for name, count in spec.functions().items()}
     return {"requests": wanted, "limits": wanted}
 
 

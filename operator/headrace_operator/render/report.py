@@ -69,7 +69,7 @@ def network_reports(config: Json) -> dict[str, NetworkReport]:
     return {
         _key(state): NetworkReport(
             text(state["digest"]) if "digest" in state else None,
-            _reason(state.get("reason"), ""),
+            reason_of(state.get("reason"), ""),
             text(state.get("message")),
         )
         for state in map(mapping, items(part(config, "status").get("networks")))
@@ -92,13 +92,13 @@ def _key(item: Json) -> str:
 
 def _report(state: Json) -> Report:
     forwards, message = state.get("ready") is True, text(state.get("message"))
-    reason = _reason(state.get("reason"), "Forwarding" if forwards else "DataplaneNotReady")
+    reason = reason_of(state.get("reason"), "Forwarding" if forwards else "DataplaneNotReady")
     if not forwards and reason == "Pending":
         return Report.missing(message)
     return Report(forwards, reason, message, text(state.get("macAddress")) or None)
 
 
-def _reason(given: JsonValue, instead: str) -> str:
+def reason_of(given: JsonValue, instead: str) -> str:
     """It becomes a condition's, of which the API server is particular."""
     reason = text(given)
     return reason if _REASON.fullmatch(reason) else instead

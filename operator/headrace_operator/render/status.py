@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from headrace_api import (
+    FUNCTIONS_OF_RESOURCE,
     PIPELINE_LABEL,
     SEVERAL_UNDERLAY_PREFIXES,
     ConditionStatus,
@@ -72,7 +73,7 @@ def unwritten(what: str, why: str, *, refused: bool) -> Verdict:
 
 def unreachable(nodes: Mapping[str, State]) -> Verdict:
     """What it means that nothing is heard of these nodes: at least one."""
-    named = _some(sorted(nodes))
+    named = some(sorted(nodes))
     if all(state is State.NODE_UNREACHABLE for state in nodes.values()):
         message = (
             f"Nothing is heard of agent and kubelet of node {named}; routes with other next hops"
@@ -101,7 +102,7 @@ def network_status(
     """
     if vni is None or progress is None:
         found = conditions.status(
-            raw, problems, _NOT_COMPILED, now, conditions.pending("Waiting for a VNI")
+            raw, problems, NOT_COMPILED, now, conditions.pending("Waiting for a VNI")
         )
     else:
         found = conditions.status(raw, problems, _programmed(progress), now)
@@ -118,7 +119,7 @@ def network_status(
     return found
 
 
-_NOT_COMPILED = conditions.pending("Nothing of this generation is compiled: see the others")
+NOT_COMPILED = conditions.pending("Nothing of this generation is compiled: see the others")
 
 
 def _programmed(progress: NetworkProgress) -> Verdict:
@@ -137,7 +138,7 @@ def _programmed(progress: NetworkProgress) -> Verdict:
     if progress.programmed:
         message = f"In the engine of every node that needs it ({len(progress.programmed)})"
         if progress.unreachable:
-            message += f"; nothing is heard of {_some(sorted(progress.unreachable))}"
+            message += f"; nothing is heard of {some(sorted(progress.unreachable))}"
         return conditions.ready("Programmed", message)
     if progress.unreachable:
         return unreachable(progress.unreachable)
@@ -159,10 +160,10 @@ def interface_status(
     """
     accepted = None
     if problems:
-        programmed, report = _NOT_COMPILED, None
+        programmed, report = NOT_COMPILED, None
         accepted = conditions.pending("Waiting for what it refers to")
     elif allocation is None:
-        programmed, accepted = _NOT_COMPILED, conditions.pending("Waiting for the compiler")
+        programmed, accepted = NOT_COMPILED, conditions.pending("Waiting for the compiler")
     elif obstacle:
         programmed = obstacle
     elif report is None:
@@ -186,9 +187,20 @@ def interface_status(
     return found
 
 
+def _has_functions(spec: Json) -> bool:
+    """Whether a Pipeline has functions of a resource."""
+    uplinks, devices = (map(mapping, items(spec.get(name))) for name in ("uplinks", "devices"))
+    functions = (part(each, "attachment", "sriov") for each in uplinks)
+    return any("resourceName" in each for each in (*functions, *devices))
+
+
 _NOBODY: Mapping[str, Sequence[str]] = {}
 #: What Programmed waits for: feature -> what of a Pipeline needs it, and whether a spec has that.
 _NEEDED: Mapping[str, tuple[str, Callable[[Json], bool]]] = {
+    FUNCTIONS_OF_RESOURCE: (
+        "resourceName of spec.uplinks or spec.devices",
+        _has_functions,
+    ),
     SEVERAL_UNDERLAY_PREFIXES: (
         "several spec.underlayPrefixes",
         lambda spec: len(items(spec.get("underlayPrefixes"))) > 1,
@@ -229,9 +241,9 @@ def pipeline_status(
     }
     accepted = None
     if not compiled:
-        programmed = _NOT_COMPILED
+        programmed = NOT_COMPILED
     elif not nodes:
-        programmed = accepted = _no_node(raw)
+        programmed = accepted = no_node(raw, "that shall run it")
     else:
         programmed = (
             _rolling_out(raw, daemon_sets)
@@ -289,7 +301,7 @@ def _lacking(features: Mapping[str, Sequence[str]]) -> Verdict | None:
 
 def _too_old(nodes: Sequence[str], what: str) -> Verdict:
     message = (
-        f"The agents of {_some(sorted(nodes))} are of a release that does not know {what}:"
+        f"The agents of {some(sorted(nodes))} are of a release that does not know {what}:"
         " replace their pods"
     )
     return conditions.not_ready("AgentTooOld", message)
@@ -303,11 +315,12 @@ def _forwarding(nodes: Collection[str], gone: Mapping[str, State]) -> Verdict:
     return conditions.ready(
         "Forwarding",
         f"{len(nodes) - len(gone)} of {len(nodes)} nodes forward; nothing is heard of"
-        f" {_some(sorted(gone))}",
+        f" {some(sorted(gone))}",
     )
 
 
-def _no_node(raw: Json) -> Verdict:
+def no_node(raw: Json, which: str) -> Verdict:
+    """No node is selected; `which` are to be, in words."""
     wanted = part(raw, "spec", "nodeSelector", "matchLabels")
     labels = ", ".join(f"{key}={value}" for key, value in sorted(wanted.items()))
     if "nodeSelector" not in part(raw, "spec"):
@@ -319,7 +332,7 @@ def _no_node(raw: Json) -> Verdict:
     return Verdict(
         ConditionStatus.FALSE,
         "NoMatchingNode",
-        f"{what}: label the nodes that shall run it, or change spec.nodeSelector",
+        f"{what}: label the nodes {which}, or change spec.nodeSelector",
         stalled=True,
     )
 
@@ -362,12 +375,12 @@ def _missing_pods(
         )
     if failing:
         first, *others = failing
-        named = _some([f"{first} ({failing[first]})", *others])
+        named = some([f"{first} ({failing[first]})", *others])
         found.append(f"{len(failing)} of {selected} nodes do not forward: {named}")
     return conditions.not_ready("DataplaneNotReady", "; ".join(found)) if found else None
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
     """The names, but not too many of them."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
