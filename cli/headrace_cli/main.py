@@ -39,8 +39,15 @@ APART = {
     "connectivity": "run kubectl headrace connectivity test from outside, or helm test",
 }
 """Commands that are packages of their own, as images do without them; what to do there instead."""
-LOCAL = frozenset({"demo", "run", "doctor", "bench"})
+LOCAL = frozenset({"demo", "run", "bench"})
 """Commands that have nothing to do with a cluster."""
+OF_NODES = {
+    "doctor": (
+        "headrace_cli.nodes",
+        "are the nodes right for DPDK: what is wrong with which, and how to mend it",
+    ),
+}
+"""Commands about this machine that are about the cluster's nodes as kubectl's plugin: by what."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -89,6 +96,9 @@ def parser_of(prog: str, words: Sequence[str], *, plugin: bool) -> argparse.Argu
     for name, text in COMMANDS.items():
         if (plugin and name in LOCAL) or not _is_installed(name):
             continue
+        module_name = _module(name)
+        if plugin and name in OF_NODES:
+            module_name, text = OF_NODES[name]
         command = commands.add_parser(
             name,
             help=text,
@@ -98,7 +108,7 @@ def parser_of(prog: str, words: Sequence[str], *, plugin: bool) -> argparse.Argu
             allow_abbrev=False,
         )
         if words and words[0] == name:
-            module = import_module(_module(name))
+            module = import_module(module_name)
             command.set_defaults(run=module.run, prog=prog, plugin=plugin, words=words[1:])
             module.configure(command)
             if plugin and command.epilog:

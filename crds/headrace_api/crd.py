@@ -48,6 +48,8 @@ _KEYWORDS = frozenset(
 )
 _FORMATS = frozenset({"date-time", "int32", "int64"})
 _INT32 = 0x7FFFFFFF
+#: Largest integer up to which float64 has each.
+_EXACT = 1 << 53
 
 
 class SchemaError(Exception):
@@ -162,6 +164,9 @@ def _convert(node: Json, definitions: dict[str, Json], path: str) -> Json:
         case "integer":
             small = cast(int, node.get("maximum", _INT32 + 1)) <= _INT32
             result["format"] = "int32" if small else "int64"
+            if cast(int, node.get("maximum", 0)) > _EXACT:
+                # Helm writes another number; the model has the bound.
+                del result["maximum"]
         case "string":
             if "enum" not in node and node.get("format") != "date-time":
                 _require(result, "maxLength", path)
