@@ -16,7 +16,6 @@ from headrace_api import (
     kinds,
 )
 from headrace_api.base import Resource
-from headrace_api.node_state import NodeState
 
 
 @dataclass(frozen=True, slots=True)

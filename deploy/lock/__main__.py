@@ -2,9 +2,10 @@
 """The locks: which release of each Python package is installed, and the hashes of its files.
 
 all.txt has everything that pyproject.toml names; it is what a development machine and CI install.
-run.txt, what Headrace itself needs, node.txt, what its node agent needs besides, and build.txt, what
-its wheel is built with, are parts of it, for images. `python -m deploy.lock` writes them; releases that are locked stay, `--upgrade` takes
-the newest. `--check` fails when they are not those of pyproject.toml; it needs no network.
+run.txt, what Headrace itself needs, node.txt, what its node agent needs besides, and build.txt,
+what its wheel is built with, are parts of it, for images. `python -m deploy.lock` writes them;
+releases that are locked stay, `--upgrade` takes the newest. `--check` fails when they are not those
+of pyproject.toml; it needs no network.
 """
 
 import argparse

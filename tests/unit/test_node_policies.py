@@ -12,9 +12,9 @@ from headrace_dataplane.node.policies import (
     Ranges,
     Resolved,
     Working,
+    given,
     policy_states,
     resolve,
-    resources,
     selected,
 )
 from headrace_dataplane.node.sriov.apply import Reconciler
@@ -178,43 +178,38 @@ def test_vfs_that_are_well_are_counted_and_given_out() -> None:
     resolved, cards = made(kernel, one)
     (found,) = policy_states([one], resolved, cards)
     assert (found.ready, found.vfs) == (True, 2)
-    (devices,) = resources(cards.values()).values()
-    assert [(each.index, each.pci_address, each.healthy) for each in devices] == [
-        (1, pf.vfs[1].address, True),
-        (2, pf.vfs[2].address, True),
+    (devices,) = given(cards.values()).values()
+    assert [(each.vf.address, each.well) for each in devices] == [
+        (pf.vfs[1].address, True),
+        (pf.vfs[2].address, True),
     ]
-    assert (devices[0].driver, devices[0].numa_node) == ("vfio-pci", 0)
-    assert devices[0].iommu_group == int(pf.vfs[1].group)
-    assert devices[0].physical_function == "eth0"
+    assert (devices[0].want.driver, devices[0].vf.numa_node) == (VfDriver.VFIO, 0)
 
 
-def test_a_vf_without_link_or_driver_is_not_given_out() -> None:
+def test_a_vf_without_its_driver_is_not_given_out() -> None:
     pf = make_pf(Igb())
     kernel = Kernel(pf)
     one = policy(vfs=2, resourceName="headrace.dev/vf")
     resolved, cards = made(kernel, one)
 
-    def healthy() -> list[bool]:
+    def well() -> list[bool]:
         each = Reconciler(kernel, kernel, kernel.users, kernel)
         kernel.touch()
         cards[PF0] = Card(cards[PF0].desired, cards[PF0].outcome, each.observe(PF0))
-        (devices,) = resources(cards.values()).values()
-        return [device.healthy for device in devices]
+        (devices,) = given(cards.values()).values()
+        return [device.well for device in devices]
 
-    assert healthy() == [True, True]
+    assert well() == [True, True]
     pf.vfs[1].driver = ""
-    assert healthy() == [True, False]
-    pf.cable = False
-    assert healthy() == [False, False]
+    assert well() == [True, False]
     (found,) = policy_states([one], resolved, cards)
     assert found.vfs == 1
     # While something is done nobody gets one.
-    pf.cable = True
     cards[PF0] = Card(cards[PF0].desired, Working("..."), cards[PF0].pf)
-    assert not any(each.healthy for each in resources(cards.values())["headrace.dev/vf"])
+    assert not any(each.well for each in given(cards.values())["headrace.dev/vf"])
 
 
 def test_a_resource_is_there_before_its_vfs() -> None:
     one = policy(resourceName="headrace.dev/vf")
     resolved = resolve([one], [CARD])
-    assert resources([Card(resolved.desired[PF0], Working("..."))]) == {"headrace.dev/vf": ()}
+    assert given([Card(resolved.desired[PF0], Working("..."))]) == {"headrace.dev/vf": ()}

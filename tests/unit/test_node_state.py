@@ -17,7 +17,9 @@ from headrace_api.node_facts import NodeFacts
 from headrace_api.node_state import NodeStateStatus, PolicyState
 from headrace_dataplane import status_writer
 from headrace_dataplane.node.cards import Cards
-from headrace_dataplane.node.resources import Device
+from headrace_dataplane.node.device_plugin.allocation import PluginDevice
+from headrace_dataplane.node.device_plugin.plugins import Problem
+from headrace_dataplane.node.sriov.desired import VF
 from headrace_dataplane.node.state import NodeStateAgent, Pace
 from headrace_dataplane.node.traffic import NodeAddresses
 from headrace_kube import NODE_STATES, Event, Kind, Listing
@@ -97,7 +99,8 @@ class Server(FakeApi):
 
 @dataclass
 class Plugins:
-    given: dict[str, tuple[Device, ...]] = field(default_factory=dict)
+    given: dict[str, tuple[PluginDevice, ...]] = field(default_factory=dict)
+    problems: dict[str, Problem] = field(default_factory=dict)
 
     def set(self, resources: Any) -> None:
         self.given = dict(resources)
@@ -107,10 +110,29 @@ class Plugins:
 
 
 @dataclass
+class Machine:
+    """What is read of the node besides its cards."""
+
+    addresses: NodeAddresses
+    faults: dict[str, str] = field(default_factory=dict)
+
+    async def ask_users(self) -> None:
+        await asyncio.sleep(0)
+
+    def read(self) -> tuple[NodeFacts, NodeAddresses]:
+        return NodeFacts(), self.addresses
+
+    def fault(self, address: str, want: VF, *, used: bool) -> str:
+        assert want.driver is not None
+        return self.faults.get(address, "")
+
+
+@dataclass
 class Node:
     api: Server
     kernel: Kernel
     agent: NodeStateAgent
+    machine: Machine
     plugins: Plugins
     ready: list[str]
     life: asyncio.Task[None] | None = None
@@ -154,16 +176,17 @@ def node(
     api, plugins, ready = api or Server(), Plugins(), list[str]()
     kernel.touch()
     cards = Cards(kernel, kernel, kernel.users, folder, kernel)
+    machine = Machine(addresses or NodeAddresses())
     agent = NodeStateAgent(
         api,
         "node-a",
         cards,
-        lambda: (NodeFacts(), addresses or NodeAddresses()),
+        machine,
         plugins,
         lambda: ready.append("ready"),
         pace,
     )
-    return Node(api, kernel, agent, plugins, ready)
+    return Node(api, kernel, agent, machine, plugins, ready)
 
 
 @asynccontextmanager
@@ -207,6 +230,25 @@ async def test_vfs_are_made_reported_and_given_out(tmp_path: Path) -> None:
         await here.until(lambda: not here.api.status.policies)
         assert here.plugins.given == {}
         assert drivers(pf) == ["vfio-pci", "vfio-pci"]
+
+
+@asynchronous
+async def test_a_vf_that_does_not_work_is_given_to_nobody(tmp_path: Path) -> None:
+    pf = make_pf(Igb())
+    async with running(node(Kernel(pf), tmp_path)) as here:
+        here.api.put(policy())
+        await here.until(lambda: here.plugins.healthy() == 2)
+        bad = pf.vfs[1].address
+        here.machine.faults[bad] = f"/dev/vfio/31 of {bad} does not open"
+        here.plugins.problems[VF_RESOURCE] = Problem("ResourceTaken", "another gives it out")
+        here.agent.changed()
+        await here.until(lambda: here.plugins.healthy() == 1)
+        (check,) = (each for each in here.api.status.checks if each.name == "resources")
+        assert (check.verdict, check.subject) == ("Warn", "DevicesReady")
+        assert f"/dev/vfio/31 of {bad} does not open" in check.message
+        assert "another gives it out" in check.message
+        # It is as it is wanted all the same.
+        assert (await here.until_policy("")).vfs == 2
 
 
 @asynchronous

@@ -11,6 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from headrace_api import Json
+from headrace_api.device_policy import VfDriver
 from headrace_api.node_facts import NodeFacts
 from headrace_dataplane import logs
 from headrace_dataplane.follow import follow
@@ -19,16 +20,20 @@ from headrace_dataplane.node.cards import Cards
 from headrace_dataplane.node.changes import kernel_changes
 from headrace_dataplane.node.cni import DEFAULT_TIMEOUT_SECONDS, POD_ANNOTATIONS
 from headrace_dataplane.node.configs import Configs
+from headrace_dataplane.node.device_plugin.health import Health
+from headrace_dataplane.node.device_plugin.plugins import DevicePlugins
+from headrace_dataplane.node.device_plugin.pod_resources import PodResources
+from headrace_dataplane.node.device_plugin.pod_users import PodUsers
 from headrace_dataplane.node.facts import node_addresses
 from headrace_dataplane.node.install import PLUGIN, install_plugin, keep_chained, unchain
 from headrace_dataplane.node.netlink import KernelNetlink
 from headrace_dataplane.node.pods import Pods
-from headrace_dataplane.node.resources import NoDevicePlugins
 from headrace_dataplane.node.server import serve
+from headrace_dataplane.node.sriov.desired import VF
 from headrace_dataplane.node.sriov.observed import FileSysfs
 from headrace_dataplane.node.state import NodeStateAgent
 from headrace_dataplane.node.traffic import NodeAddresses
-from headrace_dataplane.node.users import VFIOHolders
+from headrace_dataplane.node.users import VFIOHolders, together
 from headrace_kube import DAEMON_SETS, Kube, KubeError, Listing
 
 log = logging.getLogger(__name__)
@@ -54,8 +59,8 @@ async def _run(arguments: argparse.Namespace) -> None:
         install_plugin(arguments.plugin, arguments.bin_dir)
     async with await Kube.connect(arguments.kubeconfig) as kube:
         daemon_set = _DaemonSet(kube, arguments.daemon_set)
-        state = _state_agent(kube, arguments)
-        life = asyncio.create_task(_live(kube, daemon_set, state, arguments))
+        parts = _Parts(kube, arguments)
+        life = asyncio.create_task(_live(kube, daemon_set, parts, arguments))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, life.cancel)
@@ -66,35 +71,66 @@ async def _run(arguments: argparse.Namespace) -> None:
             if removed and arguments.conf_dir is not None:
                 unchain(arguments.conf_dir)
             if removed and arguments.put_back:
-                await state.put_back()
+                await parts.state.put_back()
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
 
 
-def _state_agent(kube: Kube, arguments: argparse.Namespace) -> NodeStateAgent:
-    """Make what follows the node's NodeState: its pod is ready once there is the file."""
-    arguments.ready_file.unlink(missing_ok=True)
-    sysfs, netlink = FileSysfs(), KernelNetlink()
-    users = VFIOHolders(sysfs)
+class _Machine:
+    """This machine."""
 
-    def read() -> tuple[NodeFacts, NodeAddresses]:
-        found = facts.read(netlink=netlink, users=users, addresses=arguments.addresses)
-        return found, node_addresses(found.kubelet, arguments.addresses)
+    def __init__(self, addresses: tuple[str, ...]) -> None:
+        """`addresses` are the node's."""
+        self._addresses = addresses
+        self._health = Health()
+        self._pods = PodUsers(PodResources())
+        self.sysfs = FileSysfs()
+        self.netlink = KernelNetlink()
+        self.users = together(self._pods, VFIOHolders(self.sysfs))
 
-    def ready() -> None:
-        arguments.ready_file.parent.mkdir(parents=True, exist_ok=True)
-        arguments.ready_file.touch()
+    async def ask_users(self) -> None:
+        await self._pods.ask()
 
-    cards = Cards(sysfs, netlink, users, arguments.state_dir)
-    return NodeStateAgent(kube, arguments.node, cards, read, NoDevicePlugins(), ready)
+    def read(self) -> tuple[NodeFacts, NodeAddresses]:
+        found = facts.read(netlink=self.netlink, users=self.users, addresses=self._addresses)
+        return found, node_addresses(found.kubelet, self._addresses)
+
+    def fault(self, address: str, want: VF, *, used: bool) -> str:
+        return self._health.fault(address, want.driver or VfDriver.VFIO, used=used)
+
+
+class _Parts:
+    """What follows the node's NodeState, and what gives its VFs out."""
+
+    def __init__(self, kube: Kube, arguments: argparse.Namespace) -> None:
+        machine, file = _Machine(arguments.addresses), arguments.ready_file
+        file.unlink(missing_ok=True)
+
+        def ready() -> None:
+            """Have the pod ready."""
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+
+        cards = Cards(machine.sysfs, machine.netlink, machine.users, arguments.state_dir)
+        self.plugins = DevicePlugins(pod_resources=PodResources(), changed=self.changed)
+        self.state = NodeStateAgent(kube, arguments.node, cards, machine, self.plugins, ready)
+
+    def changed(self) -> None:
+        self.state.changed()
+
+    async def run(self) -> None:
+        with kernel_changes(self.state.changed):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.plugins.run())
+                tasks.create_task(self.state.run())
 
 
 async def _live(
-    kube: Kube, daemon_set: "_DaemonSet", state: NodeStateAgent, arguments: argparse.Namespace
+    kube: Kube, daemon_set: "_DaemonSet", parts: _Parts, arguments: argparse.Namespace
 ) -> None:
     # Both begin at once: a pod without VFs of ours waits for no card.
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(_follow_state(state))
+        tasks.create_task(parts.run())
         configs = Configs(kube, arguments.namespace or kube.namespace, tasks)
         asks = arguments.pod_annotations == "APIServer"
         pods = Pods(kube, arguments.node, configs, ask_api_server=asks)
@@ -108,11 +144,6 @@ async def _live(
             tasks.create_task(keep_chained(arguments.conf_dir, entry))
         if arguments.conf_dir is not None or arguments.put_back:
             tasks.create_task(daemon_set.follow())
-
-
-async def _follow_state(state: NodeStateAgent) -> None:
-    with kernel_changes(state.changed):
-        await state.run()
 
 
 class _DaemonSet:

@@ -5,11 +5,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from headrace_api.device_policy import LinkType, NicSelector, VfLinkState, vf_range
+from headrace_api.device_policy import LinkType, NicSelector, vf_range
 from headrace_api.node_state import NodePolicy, PolicyState
-from headrace_dataplane.node.resources import Device
 from headrace_dataplane.node.sriov.desired import VF, Desired, Identity, VFRange, Wish, merge
-from headrace_dataplane.node.sriov.observed import ObservedPF
+from headrace_dataplane.node.sriov.observed import ObservedPF, ObservedVF
 from headrace_dataplane.node.sriov.plan import as_wanted
 from headrace_dataplane.node.sriov.steps import Condition, Done, Reason
 
@@ -200,33 +199,30 @@ def _serves(card: Card) -> bool:
     return isinstance(outcome, Done)
 
 
-def resources(cards: Iterable[Card]) -> dict[str, tuple[Device, ...]]:
-    """Return the VFs that are given out by each extended resource, also those that are not well."""
-    found: defaultdict[str, list[Device]] = defaultdict(list)
+@dataclass(frozen=True)
+class Given:
+    """A VF that is given out by an extended resource."""
+
+    vf: ObservedVF
+    want: VF
+    well: bool
+    """Whether it is as it is wanted, and not being made."""
+
+
+def given(cards: Iterable[Card]) -> dict[str, tuple[Given, ...]]:
+    """Return the VFs of each extended resource, also those that are not well."""
+    found: defaultdict[str, list[Given]] = defaultdict(list)
     for card in cards:
-        pf = card.pf
-        for wanted in card.desired.vfs:
-            if wanted.resource is not None:
-                found[wanted.resource] += []
-        if pf is None:
+        for want in card.desired.vfs:
+            if want.resource is not None:
+                found[want.resource] += []
+        if card.pf is None:
             continue
-        well = as_wanted(card.desired, pf) if _serves(card) else frozenset()
-        linked = pf.netdev is not None and pf.netdev.up and pf.netdev.carrier
-        for vf in pf.vfs:
+        well = as_wanted(card.desired, card.pf) if _serves(card) else frozenset()
+        for vf in card.pf.vfs:
             want = card.desired.vfs[vf.index] if vf.index < card.desired.num_vfs else VF()
-            if want.resource is None:
-                continue
-            forced = want.link_state is VfLinkState.ENABLE
-            device = Device(
-                pci_address=vf.address,
-                healthy=vf.index in well and (linked or forced),
-                driver=vf.driver,
-                numa_node=vf.numa_node,
-                iommu_group=int(vf.group) if vf.group else None,
-                physical_function="" if pf.netdev is None else pf.netdev.name,
-                index=vf.index,
-            )
-            found[want.resource].append(device)
+            if want.resource is not None:
+                found[want.resource].append(Given(vf, want, vf.index in well))
     return {name: tuple(each) for name, each in sorted(found.items())}
 
 

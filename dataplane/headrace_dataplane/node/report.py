@@ -3,7 +3,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from headrace_api import Condition, ConditionStatus, HugepageSize
@@ -19,7 +19,8 @@ from headrace_api.node_state import (
     Verdict,
 )
 from headrace_dataplane.node.checks import Memory, Wanted, checks
-from headrace_dataplane.node.resources import Device
+from headrace_dataplane.node.checks.check import About
+from headrace_dataplane.node.device_plugin.allocation import PluginDevice
 
 #: What an uplink's packets have beside those of the machines in the networks.
 _OVERLAY_BYTES = 40
@@ -29,7 +30,7 @@ _MOST_CHECKS, _MOST_RESOURCES = 128, 64
 #: What only a dataplane with VFs needs: it may do with kernel devices.
 _OF_DEVICES = frozenset({Subject.IOMMU, Subject.DRIVERS, Subject.DEVICES})
 
-Resources = Mapping[str, tuple[Device, ...]]
+Resources = Mapping[str, tuple[PluginDevice, ...]]
 
 
 def node_state_status(
@@ -38,10 +39,15 @@ def node_state_status(
     facts: NodeFacts,
     policies: tuple[PolicyState, ...],
     resources: Resources,
+    faults: Sequence[str],
     time: datetime,
 ) -> NodeStateStatus:
-    """Return what is found of a node of which this is wanted."""
+    """Return what is found of a node of which this is wanted.
+
+    `faults` are what keeps devices of resources from being given out.
+    """
     found = checks(facts, wanted(spec.dataplanes, resources))
+    found += tuple(_resources(resources, faults))
     at = time.strftime("%Y-%m-%dT%H:%M:%SZ")
     subjects = [_subject(subject, found) for subject in Subject]
     verdicts = [("Ready", *_ready(spec, subjects, policies)), *subjects]
@@ -89,11 +95,25 @@ def wanted(dataplanes: Sequence[NodeDataplane], resources: Resources) -> Wanted:
         workers=tuple(each.workers for each in dataplanes),
         hugepages=tuple(Memory(mebibytes, size) for size, mebibytes in pages.items()),
         devices=tuple(
-            device.pci_address for name in sorted(names) for device in resources.get(name, ())
+            device.address for name in sorted(names) for device in resources.get(name, ())
         ),
         pool=True,
         mtu=max(each.mtu for each in dataplanes) - _OVERLAY_BYTES,
     )
+
+
+def _resources(resources: Resources, faults: Sequence[str]) -> Iterator[NodeCheck]:
+    """Yield whether all devices of resources are given out, where there are some."""
+    about = About(Subject.DEVICES)
+    well = sum(each.healthy for devices in resources.values() for each in devices)
+    every = sum(map(len, resources.values()))
+    if faults:
+        say = about.warned if well else about.failed
+        yield say("resources", "; ".join(faults), "see to what is said of each device")
+    elif every and not well:
+        yield about.skipped("resources", "their devices are being made, or are not as wanted")
+    elif resources:
+        yield about.passed("resources", f"{well} of {every} devices are given out")
 
 
 _Verdict = tuple[str, ConditionStatus, str, str]

@@ -3,13 +3,13 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pydantic import ValidationError
 
@@ -18,17 +18,18 @@ from headrace_api.node_facts import NodeFacts
 from headrace_api.node_state import NodeState, NodeStateStatus
 from headrace_dataplane.follow import follow
 from headrace_dataplane.node.cards import Cards, InterruptedWorkError
+from headrace_dataplane.node.device_plugin.allocation import PluginDevice
+from headrace_dataplane.node.device_plugin.plugins import Problem
 from headrace_dataplane.node.policies import (
     Card,
     Resolved,
     Working,
+    given,
     policy_states,
     resolve,
-    resources,
 )
 from headrace_dataplane.node.report import node_state_status
-from headrace_dataplane.node.resources import DevicePlugins
-from headrace_dataplane.node.sriov.desired import Desired
+from headrace_dataplane.node.sriov.desired import VF, Desired
 from headrace_dataplane.node.sriov.steps import Condition, Reason
 from headrace_dataplane.node.traffic import NodeAddresses
 from headrace_dataplane.status_writer import StatusWriter, with_times_of
@@ -61,6 +62,30 @@ class Pace:
     """For who uses VFs, at the end, before these are left as they are."""
 
 
+class Machine(Protocol):
+    """The node, as far as it is read."""
+
+    async def ask_users(self) -> None:
+        """Ask who uses VFs."""
+
+    def read(self) -> tuple[NodeFacts, NodeAddresses]:
+        """Return what it is like. Blocks."""
+
+    def fault(self, address: str, want: VF, *, used: bool) -> str:
+        """Return what is wrong with a VF that is as it is wanted, "": nothing. Blocks."""
+
+
+class Plugins(Protocol):
+    """Gives the devices of each resource to the kubelet."""
+
+    @property
+    def problems(self) -> Mapping[str, Problem]:
+        """Resource -> why it is not given out."""
+
+    def set(self, resources: Mapping[str, tuple[PluginDevice, ...]]) -> None:
+        """Have exactly these resources, by name, with these devices."""
+
+
 class StateWriter(StatusWriter[NodeStateStatus]):
     """Writes the status of the NodeState."""
 
@@ -88,16 +113,16 @@ class NodeStateAgent:
         kube: Kube,
         node: str,
         cards: Cards,
-        read: Callable[[], tuple[NodeFacts, NodeAddresses]],
-        plugins: DevicePlugins,
+        machine: Machine,
+        plugins: Plugins,
         ready: Callable[[], None],
         pace: Pace | None = None,
     ) -> None:
-        """`read` blocks; `ready` is called once, when pods may start."""
+        """`ready` is called once, when pods may start."""
         self._kube = kube
         self._node = node
         self._cards = cards
-        self._read = read
+        self._machine = machine
         self._plugins = plugins
         self._ready = ready
         self._pace = pace or Pace()
@@ -107,6 +132,8 @@ class NodeStateAgent:
         self._state: NodeState | None = None
         self._facts = NodeFacts()
         self._addresses = NodeAddresses()
+        self._faults: Mapping[str, str] = {}
+        """What is wrong with a VF, by its PCI address."""
         self._resolved = Resolved({}, {}, {})
         self._by_address: dict[str, Card] = {}
         self._tried: dict[str, _Tried] = {}
@@ -211,7 +238,7 @@ class NodeStateAgent:
     async def _look(self) -> None:
         """Read what there is, do what is to be done, and report."""
         state = self._state
-        self._facts, self._addresses = await asyncio.to_thread(self._read)
+        await self._read()
         if state is None:
             return
         there = await self._blocking(self._cards.identities)
@@ -224,10 +251,26 @@ class NodeStateAgent:
         for desired in self._resolved.desired.values():
             worked |= await self._bring(desired)
         if worked:
-            self._facts, self._addresses = await asyncio.to_thread(self._read)
+            await self._read()
+        self._faults = await asyncio.to_thread(self._look_at_devices)
         self._report()
         if not any(self._may_pass(card) for card in self._by_address.values()):
             self._settled.set()
+
+    async def _read(self) -> None:
+        await self._machine.ask_users()
+        self._facts, self._addresses = await asyncio.to_thread(self._machine.read)
+
+    def _look_at_devices(self) -> dict[str, str]:
+        """Return what is wrong with those VFs that are given out."""
+        every = [each for some in given(self._by_address.values()).values() for each in some]
+        return {
+            each.vf.address: fault
+            for each in every
+            if each.well and each.want.driver is not None
+            # Whose link is forced does without the port's.
+            if (fault := self._machine.fault(each.vf.address, each.want, used=bool(each.vf.users)))
+        }
 
     async def _bring(self, desired: Desired) -> bool:
         """Have a PF as it is wanted; return whether anything was tried."""
@@ -288,7 +331,17 @@ class NodeStateAgent:
         state = self._state
         if state is None:
             return
-        found = resources(self._by_address.values())
+        found = {
+            name: tuple(
+                PluginDevice(
+                    each.vf.address,
+                    each.vf.numa_node,
+                    each.well and each.vf.address not in self._faults,
+                )
+                for each in some
+            )
+            for name, some in given(self._by_address.values()).items()
+        }
         self._plugins.set(found)
         policies = state.spec.policies
         self._writer.report(
@@ -298,6 +351,10 @@ class NodeStateAgent:
                 self._facts,
                 policy_states(policies, self._resolved, self._by_address),
                 found,
+                (
+                    *self._faults.values(),
+                    *(each.message for each in self._plugins.problems.values()),
+                ),
                 datetime.now(UTC),
             )
         )
