@@ -92,8 +92,8 @@ from headrace_dataplane.node.changes import kernel_changes
 async def main():
     heard = asyncio.Event()
     with kernel_changes(heard.set):
-        subprocess.run(["ip", "link", "add", "hra", "type", "veth", "peer", "name", "hrb"], check=True)
-        subprocess.run(["ip", "link", "add", "br0", "type", "bridge"], check=True)
+        for words in ("hra type veth peer name hrb", "br0 type bridge"):
+            subprocess.run(["ip", "link", "add", *words.split()], check=True)
         async with asyncio.timeout(20):
             await heard.wait()
         print("heard")
