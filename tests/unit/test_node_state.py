@@ -469,6 +469,34 @@ async def test_pods_start_after_a_while_whatever_is_with_the_cards(tmp_path: Pat
 
 
 @asynchronous
+async def test_what_somebody_else_makes_is_not_put_back(tmp_path: Path) -> None:
+    pf = make_pf(Igb())
+    kernel = Kernel(pf)
+    kernel.replace_vfs(pf, 2)
+    kernel.sleep(1)
+    async with running(node(kernel, tmp_path)) as here:
+        here.api.put(policy(externallyManaged=True))
+        await here.until_policy("")
+        assert drivers(pf) == ["vfio-pci", "vfio-pci"]
+    await node(kernel, tmp_path).agent.put_back()
+    assert drivers(pf) == ["vfio-pci", "vfio-pci"]
+
+
+@asynchronous
+async def test_a_nodestate_that_comes_late_is_waited_for_no_less(tmp_path: Path) -> None:
+    kernel = Kernel(make_pf(Igb()))
+    kernel.failures.append(("sriov_numvfs", 100000, errno.EBUSY))
+    pace = Pace(quiet=0, least=0, retry=(0.01, 0.01), absent=0.05, ready=60)
+    async with running(node(kernel, tmp_path, pace=pace)) as here:
+        await here.until(lambda: here.agent._absent is not None)
+        here.api.put(policy())
+        await here.until_policy("DeviceBusy")
+        assert here.agent._absent is None
+        assert not here.agent._settled.is_set()
+        assert here.ready == []
+
+
+@asynchronous
 async def test_the_api_server_may_be_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pf = make_pf(Igb())
     here = node(Kernel(pf), tmp_path)

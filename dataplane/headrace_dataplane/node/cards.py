@@ -66,7 +66,9 @@ class Cards:
         """
 
         def before(_: Desired, pf: ObservedPF | None, decision: Step | Wait) -> None:
-            if pf is not None and not isinstance(decision, Wait):
+            # Whoever makes the VFs himself may have made others meanwhile: nothing is put back.
+            ours = not desired.externally_managed
+            if pf is not None and ours and not isinstance(decision, Wait):
                 self._kept.keep(pf)
             tell(f"PF {desired.address}: {describe(decision)}")
 

@@ -141,6 +141,10 @@ class NodeStateAgent:
         self._told = asyncio.Event()
         """The kernel has told of a change."""
         self._settled = asyncio.Event()
+        self._absent: asyncio.TimerHandle | None = None
+        """Until pods start without a NodeState."""
+        self._soon: asyncio.TimerHandle | None = None
+        """Until it is reported how far things are."""
 
     def changed(self) -> None:
         """Something has changed in the kernel, or with who uses VFs: look again, soon."""
@@ -190,11 +194,15 @@ class NodeStateAgent:
 
     def _observe(self, item: Json | None) -> None:
         if item is None:
-            if self._state is None:
-                asyncio.get_running_loop().call_later(self._pace.absent, self._settled.set)
+            if self._absent is None:
+                loop = asyncio.get_running_loop()
+                self._absent = loop.call_later(self._pace.absent, self._settled.set)
             # Who takes it away wants nothing more, and nothing back.
             self._state = None
             return
+        if self._absent is not None:
+            self._absent.cancel()
+            self._absent = None
         try:
             state = NodeState.read({**item, "status": None})
         except ValidationError as error:
@@ -308,7 +316,11 @@ class NodeStateAgent:
         before = self._by_address.get(desired.address)
         pf = before.pf if before is not None else None
         self._by_address[desired.address] = Card(desired, Working(what), pf)
-        self._report()
+        if before is None or not isinstance(before.outcome, Working):
+            self._give()
+        if self._soon is None:
+            # Of many steps the last will do.
+            self._soon = asyncio.get_running_loop().call_later(self._pace.quiet, self._report)
 
     def _later(self, address: str, card: Card | None = None) -> _Tried:
         """Return when something is tried again."""
@@ -327,10 +339,8 @@ class NodeStateAgent:
             return card.outcome.passes
         return isinstance(card.outcome, Working)
 
-    def _report(self) -> None:
-        state = self._state
-        if state is None:
-            return
+    def _give(self) -> dict[str, tuple[PluginDevice, ...]]:
+        """Have the kubelet told which VFs there are, and return them by resource."""
         found = {
             name: tuple(
                 PluginDevice(
@@ -343,6 +353,16 @@ class NodeStateAgent:
             for name, some in given(self._by_address.values()).items()
         }
         self._plugins.set(found)
+        return found
+
+    def _report(self) -> None:
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+        state = self._state
+        if state is None:
+            return
+        found = self._give()
         policies = state.spec.policies
         self._writer.report(
             node_state_status(
