@@ -12,8 +12,9 @@ from pydantic.alias_generators import to_camel
 
 from headrace_api import HugepageSize
 from headrace_api.node_facts import NodeFacts, cpu_list
+from headrace_api.node_state import NodeCheck, Verdict
 from headrace_cli.output import add_output, print_json
-from headrace_dataplane.node.checks import Check, Verdict, Wanted, checks
+from headrace_dataplane.node.checks import Memory, Wanted, checks
 from headrace_dataplane.node.checks.placement import functions, worker_cpus
 from headrace_dataplane.node.facts import read
 from headrace_dataplane.node.gaps import Gap, gaps
@@ -29,7 +30,7 @@ _WORKERS, _MTU = range(1, 65), range(1280, 9177)
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    default = Wanted()
+    default, memory = Wanted(), Memory()
     parser.description = f"""{parser.description}
 
 One line a check, and below each that does not pass the command or setting that mends it. Then what
@@ -49,16 +50,16 @@ examples:
     parser.add_argument(
         "--workers",
         type=_within(_WORKERS, "workers"),
-        default=default.workers,
+        default=default.most_workers,
         metavar="N",
-        help=f"workers that the dataplane is to have; default: {default.workers}",
+        help=f"workers that the dataplane is to have; default: {default.most_workers}",
     )
     parser.add_argument(
         "--hugepages",
         type=_amount,
-        default=default.hugepages_mib,
+        default=memory.mebibytes,
         metavar="AMOUNT",
-        help=f"its memory in hugepages, such as 512Mi or 4Gi; default: {default.hugepages_mib}Mi",
+        help=f"its memory in hugepages, such as 512Mi or 4Gi; default: {memory.mebibytes}Mi",
     )
     parser.add_argument(
         "--page-size",
@@ -138,9 +139,8 @@ class SelfTest:
 def run(arguments: argparse.Namespace) -> int:
     """Print what was found; 1 when a check fails."""
     wanted = Wanted(
-        workers=arguments.workers,
-        page_size=arguments.page_size,
-        hugepages_mib=arguments.hugepages,
+        workers=(arguments.workers,),
+        hugepages=(Memory(arguments.hugepages, arguments.page_size),),
         devices=tuple(dict.fromkeys(arguments.device)),
         mtu=arguments.mtu,
     )
@@ -155,7 +155,7 @@ def run(arguments: argparse.Namespace) -> int:
     if as_json:
         print_json(
             {
-                "checks": _camel([asdict(check) for check in found]),
+                "checks": [check.to_dict() for check in found],
                 "reach": _camel(asdict(can)),
                 "selfTest": _camel(asdict(measured)) if measured else None,
                 "facts": facts.to_dict(),
@@ -180,7 +180,7 @@ def _self_test(facts: NodeFacts, wanted: Wanted) -> SelfTest:
     workers = frozenset(cpu.cpu for cpu in worker_cpus(facts, wanted))
     if not workers:
         return SelfTest(problem="the CPUs are not known")
-    first, *_ = chosen = sorted(workers)[: wanted.workers]
+    first, *_ = chosen = sorted(workers)[: wanted.most_workers]
     _say(f"self-test, {_GAP_SECONDS:.0f} s: gaps on CPU {cpu_list(chosen)} ...")
     seen = gaps(chosen, _GAP_SECONDS)
     _say(f"self-test, {_ENGINE_SECONDS + 2:.0f} s: the engine, a worker on CPU {first} ...")
@@ -195,14 +195,14 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _print_checks(found: Sequence[Check], facts: NodeFacts) -> None:
+def _print_checks(found: Sequence[NodeCheck], facts: NodeFacts) -> None:
     width = max(len(check.subject) for check in found)
     for check in found:
-        print(f"{check.verdict}  {check.subject:{width}}  {check.name}: {check.message}")
+        print(f"{check.verdict.lower()}  {check.subject:{width}}  {check.name}: {check.message}")
         for line in check.remedy.splitlines():
             print(f"        {line}")
     counts = Counter(check.verdict for check in found)
-    print("\n" + ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict))
+    print("\n" + ", ".join(f"{counts[verdict]} {verdict.lower()}" for verdict in Verdict))
     if facts.unreadable:
         files = ", ".join(facts.unreadable[:3])
         more = f" and {len(facts.unreadable) - 3} more" if len(facts.unreadable) > 3 else ""

@@ -14,7 +14,7 @@ from headrace_api import (
     ObjectMeta,
     SliceStatus,
 )
-from headrace_api.base import StatusModel
+from headrace_api.base import ObjectStatus, StatusModel
 from headrace_dataplane.follow import BACKOFF_SECONDS, jittered
 from headrace_kube import DATAPLANE_CONFIGS, SLICES, Kind, Kube, KubeError
 
@@ -28,6 +28,7 @@ ROUTES_SECONDS = 5.0
 
 
 StatusT = TypeVar("StatusT", bound=StatusModel)
+ObjectT = TypeVar("ObjectT", bound=ObjectStatus)
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ class ConfigStatusWriter(StatusWriter[DataplaneConfigStatus]):
     def _adopted(
         self, before: DataplaneConfigStatus | None, desired: DataplaneConfigStatus
     ) -> DataplaneConfigStatus:
-        return _with_times_of(before, desired)
+        return with_times_of(before, desired)
 
 
 class SliceStatusWriter(StatusWriter[SliceStatus]):
@@ -222,9 +223,7 @@ def _kept(desired: JsonValue, there: JsonValue) -> JsonValue:
     return desired
 
 
-def _with_times_of(
-    observed: DataplaneConfigStatus | None, desired: DataplaneConfigStatus
-) -> DataplaneConfigStatus:
+def with_times_of(observed: ObjectT | None, desired: ObjectT) -> ObjectT:
     """Return the desired status; conditions whose status is the observed one keep their time."""
     since = {
         (condition.type, condition.status): condition.last_transition_time

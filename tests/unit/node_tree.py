@@ -8,12 +8,12 @@ NUMA node 0 with two VFs on vfio-pci, 0000:86:00.0 a ConnectX-6 on NUMA node 1 w
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace_api.node_facts import cpu_list
-from headrace_dataplane.node.facts.network import Link
+from headrace_dataplane.node.netlink import KernelNetlink, Link
 
 OWN, INTEL, MELLANOX = "0000:01:00.0", "0000:3b:00.0", "0000:86:00.0"
 INTEL_VFS = ("0000:3b:01.0", "0000:3b:01.1")
@@ -42,33 +42,36 @@ or `<empty>` of a folder."""
 
 
 @dataclass
-class FakeNetwork:
+class FakeNetwork(KernelNetlink):
     """The kernel's devices and routes: all of the node's own goes by one device."""
 
     devices: tuple[Link, ...] = (
-        Link(1, "lo"),
-        Link(2, "eno1"),
-        Link(3, "ens1f0"),
-        Link(4, "ens2f0"),
+        Link("lo", 1),
+        Link("eno1", 2),
+        Link("ens1f0", 3),
+        Link("ens2f0", 4),
     )
-    default: frozenset[int] = frozenset({2})
-    addresses: dict[str, int] = field(default_factory=lambda: {"192.0.2.10": 2})
-    routes: dict[str, int] = field(default_factory=lambda: {"192.0.2.1": 2})
+    default: int = 2
+    own: dict[str, int] = field(default_factory=lambda: {"192.0.2.10": 2})
+    reached: dict[str, int] = field(default_factory=lambda: {"192.0.2.1": 2})
 
-    def links(self) -> tuple[Link, ...]:
-        return self.devices
+    def links(self) -> dict[str, Link]:
+        return {link.name: link for link in self.devices}
 
-    def default_devices(self) -> frozenset[int]:
-        return self.default
+    def routes(self) -> Iterator[tuple[int, bool]]:
+        yield 4, False
+        yield self.default, True
 
-    def devices_with(self, addresses: Iterable[str]) -> frozenset[int]:
-        return frozenset(self.addresses[each] for each in addresses if each in self.addresses)
+    def addresses(self) -> Iterator[tuple[int, str]]:
+        for address, index in self.own.items():
+            yield index, address
 
-    def devices_to(self, addresses: Iterable[str]) -> frozenset[int]:
-        return frozenset(self.routes[each] for each in addresses if each in self.routes)
+    def outputs(self, address: str) -> Iterator[int]:
+        if address in self.reached:
+            yield self.reached[address]
 
-    def firmware(self, device: str) -> str | None:
-        return {"ens1f0": "4.40 0x8001c967 1.3534.0"}.get(device)
+    def firmware(self, name: str) -> str | None:
+        return {"ens1f0": "4.40 0x8001c967 1.3534.0"}.get(name)
 
 
 def good_node() -> Files:

@@ -12,16 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headrace_dataplane.node.sriov.desired import NO_MAC, LinkState
-from headrace_dataplane.node.sriov.observed import (
-    NOT_NETWORK_DRIVERS,
-    PCI_DEVICES,
-    Link,
-    VFState,
-)
+from headrace_api.device_policy import VfLinkState
+from headrace_dataplane.node.netlink import Link, VFState
+from headrace_dataplane.node.pci import DEVICES
+from headrace_dataplane.node.sriov.desired import NO_MAC
+from headrace_dataplane.node.sriov.observed import NOT_NETWORK_DRIVERS
 
 _FOLDER = "a folder"
-LINK_STATES = (LinkState.AUTO, LinkState.ENABLE, LinkState.DISABLE)
+LINK_STATES = (VfLinkState.AUTO, VfLinkState.ENABLE, VfLinkState.DISABLE)
 
 
 class HangError(AssertionError):
@@ -67,7 +65,7 @@ class VF:
     spoof_check: bool = True
     trust: bool = False
     rates: tuple[int, int] = (0, 0)
-    link_state: LinkState = LinkState.AUTO
+    link_state: VfLinkState = VfLinkState.AUTO
     resetting_until: float = 0.0
     shows_netdev: bool = True
     mute: bool = False
@@ -112,7 +110,7 @@ class Driver:
     def set_rate(self, kernel: "Kernel", pf: "PF", vf: VF, lowest: int, highest: int) -> None:
         vf.rates = (lowest, highest)
 
-    def set_link_state(self, vf: VF, state: LinkState) -> None:
+    def set_link_state(self, vf: VF, state: VfLinkState) -> None:
         vf.link_state = state
 
 
@@ -154,8 +152,8 @@ class Ixgbe(Driver):
             raise error(errno.EINVAL)
         super().set_rate(kernel, pf, vf, lowest, highest)
 
-    def set_link_state(self, vf: VF, state: LinkState) -> None:
-        if state is not LinkState.ENABLE:
+    def set_link_state(self, vf: VF, state: VfLinkState) -> None:
+        if state is not VfLinkState.ENABLE:
             super().set_link_state(vf, state)
 
 
@@ -330,20 +328,17 @@ class Kernel:
 
     # sysfs.
 
-    def read(self, path: str) -> str:
-        return self._file(path)
-
-    def target(self, path: str) -> str:
+    def text(self, path: str) -> str | None:
         found = self._tree().get(path)
-        if not isinstance(found, SymLink):
-            raise error(errno.ENOENT)
-        return found.to.rpartition("/")[2]
+        return found if isinstance(found, str) else None
 
-    def names(self, path: str) -> tuple[str, ...]:
+    def target(self, path: str) -> str | None:
+        found = self._tree().get(path)
+        return found.to.rpartition("/")[2] if isinstance(found, SymLink) else None
+
+    def names(self, path: str) -> list[str] | None:
         self._tree()
-        if path not in self._children:
-            raise error(errno.ENOENT)
-        return tuple(sorted(self._children[path]))
+        return sorted(self._children[path]) if path in self._children else None
 
     def write(self, path: str, text: str) -> None:
         with self._writing(f"{path} {text.strip()}"):
@@ -485,7 +480,7 @@ class Kernel:
         }
         each, carrier = pf.netdev, pf.carrier(self)
         return Link(
-            each.name, each.index, each.mac, each.mtu, each.up, carrier, 0, 0, each.mac, states
+            each.name, each.index, each.mac, each.mtu, each.up, carrier, 0, 0, each.mac, vfs=states
         )
 
     def routes(self) -> Iterator[tuple[int, bool]]:
@@ -494,6 +489,13 @@ class Kernel:
 
     def addresses(self) -> Iterator[tuple[int, str]]:
         yield from self.node_addresses
+
+    def outputs(self, address: str) -> Iterator[int]:
+        if self.default_route:
+            yield self.default_route
+
+    def firmware(self, name: str) -> str | None:
+        return None
 
     def eswitch_mode(self, address: str) -> str | None:
         return self.pfs[address].eswitch
@@ -560,9 +562,9 @@ class Kernel:
 
     # People and processes.
 
-    def users(self, vfs: Mapping[str, str]) -> Mapping[str, str]:
+    def users(self, vfs: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
         return {
-            vf.address: vf.held
+            vf.address: (vf.held,)
             for pf in self.pfs.values()
             for vf in pf.vfs
             if vf.held and vf.address in vfs
@@ -679,7 +681,7 @@ class Kernel:
         yield "bus/pci/drivers_probe", ""
         for group, others in self.strangers.items():
             for address, driver in others:
-                at = f"{PCI_DEVICES}/{address}"
+                at = f"{DEVICES}/{address}"
                 yield f"{at}/class", "0x020000"
                 yield from _driver_link(at, driver)
                 yield f"kernel/iommu_groups/{group}/devices/{address}", SymLink(at)
@@ -687,9 +689,11 @@ class Kernel:
             yield from self._pf_files(pf)
 
     def _pf_files(self, pf: PF) -> Iterator[tuple[str, str | SymLink]]:
-        at = f"{PCI_DEVICES}/{pf.address}"
+        at = f"{DEVICES}/{pf.address}"
         yield f"{at}/vendor", f"0x{pf.driver.vendor}"
         yield f"{at}/device", f"0x{pf.driver.device}"
+        yield f"{at}/class", "0x020000"
+        yield f"{at}/numa_node", "0"
         for name, text in (
             ("sriov_totalvfs", str(pf.total)),
             ("sriov_numvfs", str(len(pf.vfs))),
@@ -703,8 +707,10 @@ class Kernel:
             yield from _driver_link(at, pf.driver.name)
             yield f"{at}/net/{pf.netdev.name}/mtu", str(pf.netdev.mtu)
         for vf in pf.vfs:
-            of = f"{PCI_DEVICES}/{vf.address}"
+            of = f"{DEVICES}/{vf.address}"
             yield f"{of}/vendor", f"0x{pf.driver.vendor}"
+            yield f"{of}/class", "0x020000"
+            yield f"{of}/numa_node", "0"
             if vf.index < len(pf.vfs) - pf.hidden_links:
                 yield f"{at}/virtfn{vf.index}", SymLink(of)
             if self._time >= pf.made_at + pf.links_after:

@@ -12,9 +12,9 @@ from pydantic import TypeAdapter
 
 from headrace_api import AttachmentType, Json
 from headrace_api.node_facts import NodeFacts
+from headrace_api.node_state import NodeCheck, Verdict
 from headrace_cli import doctor
 from headrace_cli.main import main
-from headrace_dataplane.node.checks import Check, Verdict
 from headrace_dataplane.node.facts import read
 from headrace_dataplane.node.gaps import gaps
 from headrace_dataplane.node.self_test import control_cpu, throughput
@@ -33,7 +33,7 @@ from tests.unit.node_tree import (
 from tests.unit.test_cli_completion import shell
 
 DOCTOR = (sys.executable, "-m", "headrace_cli.main", "doctor")
-CHECKS = TypeAdapter(tuple[Check, ...])
+CHECKS = TypeAdapter(tuple[NodeCheck, ...])
 
 
 def on(
@@ -65,7 +65,10 @@ def test_this_machine_for_people() -> None:
     assert done.returncode in (0, 1), done.stderr
     lines = done.stdout.splitlines()
     first = lines[: lines.index("")]
-    assert {line.split("  ")[0] for line in first} <= {*Verdict, ""}
+    assert {line.split("  ")[0] for line in first} <= {
+        *(verdict.lower() for verdict in Verdict),
+        "",
+    }
     assert "what this machine can reach:" in lines
 
 

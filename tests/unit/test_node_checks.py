@@ -10,9 +10,10 @@ import pytest
 
 from headrace_api import HugepageSize
 from headrace_api.node_facts import NodeFacts
-from headrace_dataplane.node.checks import Check, Subject, Verdict, Wanted, checks
+from headrace_api.node_state import NodeCheck, Subject, Verdict
+from headrace_dataplane.node.checks import Memory, Wanted, checks
 from headrace_dataplane.node.facts import read
-from headrace_dataplane.node.facts.network import Link
+from headrace_dataplane.node.netlink import Link
 from tests.unit.node_tree import (
     CLOCK,
     CPU,
@@ -35,7 +36,7 @@ from tests.unit.node_tree import (
     write,
 )
 
-WANTED = Wanted(workers=3, hugepages_mib=512, devices=(INTEL_VFS[0],), mtu=8900)
+WANTED = Wanted(workers=(3,), hugepages=(Memory(512),), devices=(INTEL_VFS[0],), mtu=8900)
 NO_KUBELET = ("proc/900", "var/lib/kubelet", "etc/kubernetes", PODS)
 
 
@@ -43,7 +44,7 @@ def facts_of(root: Path, files: Files, network: FakeNetwork | None = None) -> No
     return read(write(root, files), network or FakeNetwork())
 
 
-def found(every: tuple[Check, ...]) -> list[Check]:
+def found(every: tuple[NodeCheck, ...]) -> list[NodeCheck]:
     """What is not as it should be."""
     return [check for check in every if check.verdict in (Verdict.WARN, Verdict.FAIL)]
 
@@ -277,7 +278,7 @@ FAULTS = (
         "workers",
         Verdict.FAIL,
         "fewer workers",
-        wanted={"workers": 7},
+        wanted={"workers": (7,)},
     ),
     Fault(
         "an odd number of CPUs of whole cores",
@@ -285,7 +286,7 @@ FAULTS = (
         "whole cores",
         Verdict.FAIL,
         "workers.count: 3",
-        wanted={"workers": 2},
+        wanted={"workers": (2,)},
     ),
     Fault(
         "reserved CPUs not named",
@@ -375,7 +376,7 @@ def test_a_fault_is_found_by_its_check_alone(fault: Fault, tmp_path: Path) -> No
 
 
 def test_a_vf_of_the_only_uplink_is_safe(tmp_path: Path) -> None:
-    network = FakeNetwork(default=frozenset({3}))
+    network = FakeNetwork(default=3)
     facts = facts_of(tmp_path, good_node(), network)
     assert found(checks(facts, WANTED)) == []
     (taken,) = found(checks(facts, replace(WANTED, devices=(INTEL,))))
@@ -385,13 +386,13 @@ def test_a_vf_of_the_only_uplink_is_safe(tmp_path: Path) -> None:
 
 def test_a_bond_of_two_cards_has_a_spare(tmp_path: Path) -> None:
     links = (
-        Link(1, "lo"),
-        Link(2, "eno1", master=9),
-        Link(3, "ens1f0", master=9),
-        Link(9, "bond0"),
-        Link(10, "bond0.7", lower=9),
+        Link("lo", 1),
+        Link("eno1", 2, master=9),
+        Link("ens1f0", 3, master=9),
+        Link("bond0", 9),
+        Link("bond0.7", 10, lower=9),
     )
-    network = FakeNetwork(links, frozenset({10}), {"192.0.2.10": 10}, {"192.0.2.1": 10})
+    network = FakeNetwork(links, 10, {"192.0.2.10": 10}, {"192.0.2.1": 10})
     facts = facts_of(tmp_path, good_node(), network)
     for card in facts.nics or ():
         assert bool(card.node_traffic) == (card.pci_address != MELLANOX)
@@ -404,11 +405,11 @@ def test_a_bond_of_two_cards_has_a_spare(tmp_path: Path) -> None:
 
 def test_pages_of_the_size_wanted_alone_count(tmp_path: Path) -> None:
     facts = facts_of(tmp_path, good_node())
-    wanted = replace(WANTED, page_size=HugepageSize.SIZE_1GI)
+    wanted = replace(WANTED, hugepages=(Memory(512, HugepageSize.SIZE_1GI),))
     (none,) = found(checks(facts, wanted))
     assert none.name == "hugepages of NUMA node 0"
     assert "default_hugepagesz=1G hugepagesz=1G hugepages=2" in none.remedy
-    (few,) = found(checks(facts, replace(WANTED, hugepages_mib=2048)))
+    (few,) = found(checks(facts, replace(WANTED, hugepages=(Memory(2048),))))
     assert few.verdict is Verdict.FAIL
 
 

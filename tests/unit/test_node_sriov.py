@@ -11,24 +11,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headrace_api.device_policy import VfDriver, VfLinkState
 from headrace_dataplane.node.sriov import restore
 from headrace_dataplane.node.sriov.apply import Reconciler
 from headrace_dataplane.node.sriov.desired import (
     NO_MAC,
     VF,
     Desired,
-    Driver,
-    LinkState,
-    Selector,
     Wish,
     merge,
 )
-from headrace_dataplane.node.sriov.observed import observe, physical_functions
+from headrace_dataplane.node.sriov.observed import identities
 from headrace_dataplane.node.sriov.steps import (
     Condition,
     Done,
     Reason,
 )
+from headrace_dataplane.node.traffic import NodeAddresses
 from tests.unit.sriov_kernel import (
     DRIVERS,
     PF,
@@ -73,7 +72,7 @@ def wanted(*vfs: VF, mtu: int | None = None, address: str = PF0) -> Desired:
 
 def vfio(index: int = 0, **more: object) -> VF:
     made: dict[str, object] = {
-        "driver": Driver.VFIO_PCI,
+        "driver": VfDriver.VFIO,
         "mac": f"02:00:00:00:01:{index:02x}",
         "vlan": 100 + index,
         "spoof_check": False,
@@ -84,7 +83,7 @@ def vfio(index: int = 0, **more: object) -> VF:
 
 
 def by_kernel(index: int = 0, **more: object) -> VF:
-    return vfio(index, driver=Driver.KERNEL, **more)
+    return vfio(index, driver=VfDriver.KERNEL, **more)
 
 
 def typical(driver: PFDriver) -> Desired:
@@ -94,7 +93,7 @@ def typical(driver: PFDriver) -> Desired:
         away(0, max_rate=100),
         away(1, mac=None),
         by_kernel(2, mtu=9000),
-        VF(driver=Driver.KERNEL),
+        VF(driver=VfDriver.KERNEL),
         mtu=9000,
     )
 
@@ -109,11 +108,11 @@ def is_as_wanted(pf: PF, desired: Desired) -> None:
     assert len(pf.vfs) == desired.num_vfs or desired.externally_managed
     assert pf.netdev.mtu >= (desired.mtu or 0)
     for vf, want in zip(pf.vfs, desired.vfs, strict=not desired.externally_managed):
-        if want.driver is Driver.VFIO_PCI and not vf.held:
+        if want.driver is VfDriver.VFIO and not vf.held:
             assert (vf.driver, vf.override) == ("vfio-pci", "vfio-pci")
             # Who opens it has the same address each time.
             assert vf.administrative == (want.mac != NO_MAC)
-        if want.driver is Driver.KERNEL and not vf.held:
+        if want.driver is VfDriver.KERNEL and not vf.held:
             assert (vf.driver, vf.override) == (pf.driver.vf_driver, "")
             assert vf.netdev is not None
             assert want.mac in (None, NO_MAC, vf.netdev.mac)
@@ -145,7 +144,7 @@ def test_vfs_are_made_and_nothing_is_written_the_second_time(
 def test_another_number_of_vfs_goes_through_none(driver: Callable[[], PFDriver]) -> None:
     pf = make_pf(driver())
     kernel = Kernel(pf)
-    assert reconcile(kernel, wanted(*[VF(driver=Driver.KERNEL)] * 6)) == Done()
+    assert reconcile(kernel, wanted(*[VF(driver=VfDriver.KERNEL)] * 6)) == Done()
     desired = typical(pf.driver)
     del kernel.journal[:]
     assert reconcile(kernel, desired) == Done()
@@ -163,7 +162,7 @@ def test_killed_anywhere_and_started_again_it_ends_the_same(
     def start() -> tuple[PF, Kernel]:
         pf = make_pf(driver())
         kernel = Kernel(pf)
-        assert reconcile(kernel, wanted(*[VF(driver=Driver.KERNEL)] * 2)) == Done()
+        assert reconcile(kernel, wanted(*[VF(driver=VfDriver.KERNEL)] * 2)) == Done()
         return pf, kernel
 
     pf, kernel = start()
@@ -213,7 +212,7 @@ def test_of_two_steps_in_the_wrong_order_the_kernel_makes_something_else(
     def start() -> tuple[PF, Kernel]:
         pf = make_pf(driver())
         kernel = Kernel(pf)
-        assert reconcile(kernel, wanted(*[VF(driver=Driver.KERNEL)] * 2)) == Done()
+        assert reconcile(kernel, wanted(*[VF(driver=VfDriver.KERNEL)] * 2)) == Done()
         pf.netdev.up = driver is not Bnxt
         del kernel.journal[:]
         return pf, kernel
@@ -284,7 +283,7 @@ def test_igb_cannot_force_a_link() -> None:
     """drivers/net/ethernet/intel/igb/igb_main.c: no ndo_set_vf_link_state."""
     pf = make_pf(Igb())
     kernel = Kernel(pf)
-    outcome = reconcile(kernel, wanted(vfio(0, link_state=LinkState.ENABLE), vfio(1)))
+    outcome = reconcile(kernel, wanted(vfio(0, link_state=VfLinkState.ENABLE), vfio(1)))
     assert reason(outcome) is Reason.SETTING_UNSUPPORTED
     # The others are done all the same.
     assert pf.vfs[1].driver == "vfio-pci"
@@ -311,9 +310,9 @@ def test_ixgbe_with_traffic_classes_makes_fewer() -> None:
 def test_ixgbe_says_yes_to_a_link_state_and_does_nothing() -> None:
     """drivers/net/ethernet/intel/ixgbe/ixgbe_sriov.c: ixgbe_ndo_set_vf_link_state()."""
     kernel = Kernel(make_pf(Ixgbe()))
-    outcome = reconcile(kernel, wanted(vfio(link_state=LinkState.ENABLE)))
+    outcome = reconcile(kernel, wanted(vfio(link_state=VfLinkState.ENABLE)))
     assert reason(outcome) is Reason.NOT_KEPT
-    assert reconcile(kernel, wanted(vfio(link_state=LinkState.DISABLE))) == Done()
+    assert reconcile(kernel, wanted(vfio(link_state=VfLinkState.DISABLE))) == Done()
 
 
 def test_ixgbe_takes_no_rate_of_ten_megabit() -> None:
@@ -403,7 +402,7 @@ def test_a_pf_that_nobody_names_is_never_written_to() -> None:
     kernel = Kernel(mine, other)
     reconcile(kernel, replace(wanted(VF(), VF()), address=other.address))
     before, written = kernel.end_state(other.address), len(kernel.attempts)
-    wishes = [Wish("a", PF0, 3, Driver.VFIO_PCI, 9000)]
+    wishes = [Wish("a", PF0, 3, VfDriver.VFIO, 9000)]
     outcome = reconciler(kernel).reconcile_all(merge(wishes).desired.values())
     assert outcome == {PF0: Done()}
     assert kernel.end_state(other.address) == before
@@ -421,7 +420,9 @@ def test_the_nodes_uplink_is_never_written_to(how: str) -> None:
         kernel.default_route = pf.netdev.index
     else:
         kernel.node_addresses = [(pf.netdev.index, "192.0.2.1")]
-    each = Reconciler(kernel, kernel, kernel.users, kernel, node_addresses=frozenset({"192.0.2.1"}))
+    each = Reconciler(
+        kernel, kernel, kernel.users, kernel, node=NodeAddresses(frozenset({"192.0.2.1"}))
+    )
     outcome = each.reconcile(wanted(vfio()))
     assert reason(outcome) is Reason.NODE_UPLINK
     assert kernel.attempts == []
@@ -533,7 +534,7 @@ def test_one_pf_after_the_other() -> None:
 def test_a_vf_whose_device_is_in_a_container_is_in_use() -> None:
     pf = make_pf(Ixgbe())
     kernel = Kernel(pf)
-    assert reconcile(kernel, wanted(VF(driver=Driver.KERNEL), vfio(1))) == Done()
+    assert reconcile(kernel, wanted(VF(driver=VfDriver.KERNEL), vfio(1))) == Done()
     pf.vfs[0].netdev, pf.vfs[0].elsewhere = None, True
     kernel.sleep(1)
     outcome = reconcile(kernel, wanted(vfio(), vfio(1), vfio(2)))
@@ -545,7 +546,7 @@ def test_a_vf_whose_device_is_in_a_container_is_in_use() -> None:
 def test_a_vf_with_an_address_of_the_node_is_in_use() -> None:
     pf = make_pf(Ixgbe())
     kernel = Kernel(pf)
-    assert reconcile(kernel, wanted(VF(driver=Driver.KERNEL))) == Done()
+    assert reconcile(kernel, wanted(VF(driver=VfDriver.KERNEL))) == Done()
     netdev = pf.vfs[0].netdev
     assert netdev is not None
     kernel.node_addresses = [(netdev.index, "192.0.2.7")]
@@ -674,7 +675,7 @@ def test_vfs_without_a_driver() -> None:
     pf = make_pf(Igb())
     kernel = Kernel(pf)
     kernel.modules.remove("igbvf")
-    assert reason(reconcile(kernel, wanted(VF(driver=Driver.KERNEL)))) is Reason.VF_DRIVER_MISSING
+    assert reason(reconcile(kernel, wanted(VF(driver=VfDriver.KERNEL)))) is Reason.VF_DRIVER_MISSING
     assert reason(reconcile(kernel, wanted(vfio(mac=None)))) is Reason.VF_DRIVER_MISSING
     # With an address it needs none.
     assert reconcile(kernel, wanted(vfio())) == Done()
@@ -795,16 +796,10 @@ def test_a_driver_that_is_reloaded_meanwhile(driver: Callable[[], PFDriver]) -> 
 def test_a_pf_with_another_address_after_a_reboot() -> None:
     pf = make_pf(Igb())
     kernel = Kernel(pf, make_pf(Igb(), 1))
-    selector = Selector(macs=frozenset({pf.netdev.mac}), drivers=frozenset({"igb"}))
+    mac = pf.netdev.mac
 
     def found(kernel: Kernel) -> str:
-        addresses = []
-        for address in physical_functions(kernel):
-            seen = observe(kernel, kernel, address, kernel.users)
-            assert seen is not None
-            if selector.matches(seen.identity):
-                addresses.append(address)
-        (address,) = addresses
+        (address,) = (each.address for each in identities(kernel, kernel) if each.mac == mac)
         return address
 
     assert found(kernel) == PF0
@@ -919,14 +914,14 @@ def kernels(draw: st.DrawFn) -> Kernel:
 
 vfs = st.builds(
     VF,
-    driver=st.sampled_from((None, *Driver)),
+    driver=st.sampled_from((None, *VfDriver)),
     mtu=st.sampled_from((None, 1500, 9000)),
     mac=st.none(),
     vlan=st.sampled_from((None, 0, 7)),
     spoof_check=st.sampled_from((None, True, False)),
     trust=st.sampled_from((None, True, False)),
     max_rate=st.sampled_from((None, 0, 5, 100)),
-    link_state=st.sampled_from((None, *LinkState)),
+    link_state=st.sampled_from((None, *VfLinkState)),
 )
 
 

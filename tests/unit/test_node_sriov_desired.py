@@ -7,26 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace_api.device_policy import VfDriver, VfLinkState
 from headrace_dataplane.node.sriov.desired import (
     NO_MAC,
     VF,
     Desired,
-    Driver,
-    Identity,
-    LinkState,
-    Selector,
     VFRange,
     Wish,
     merge,
-    parse_name,
 )
 
 PF0, PF1 = "0000:01:00.0", "0000:02:00.0"
 
 
 def test_one_policy_of_a_whole_pf() -> None:
-    merged = merge([Wish("a", PF0, 3, Driver.VFIO_PCI, 9000)])
-    vf = VF(driver=Driver.VFIO_PCI, mtu=9000)
+    merged = merge([Wish("a", PF0, 3, VfDriver.VFIO, 9000)])
+    vf = VF(driver=VfDriver.VFIO, mtu=9000)
     assert merged.conflicts == {}
     assert merged.desired == {PF0: Desired(PF0, ("a",), (vf, vf, vf), 9000)}
 
@@ -35,8 +31,8 @@ def test_two_policies_share_a_pfs_vfs() -> None:
     engine = VFRange(0, 1, VF(mac="02:00:00:00:00:ff", vlan=7, trust=True))
     merged = merge(
         [
-            Wish("pods", PF0, 4, Driver.KERNEL, 1500, ranges=(VFRange(2, 2),)),
-            Wish("engine", PF0, 4, Driver.VFIO_PCI, 9000, ranges=(engine,)),
+            Wish("pods", PF0, 4, VfDriver.KERNEL, 1500, ranges=(VFRange(2, 2),)),
+            Wish("engine", PF0, 4, VfDriver.VFIO, 9000, ranges=(engine,)),
         ]
     )
     assert merged.conflicts == {}
@@ -44,9 +40,9 @@ def test_two_policies_share_a_pfs_vfs() -> None:
     assert desired.policies == ("engine", "pods")
     assert desired.mtu == 9000
     assert desired.vfs == (
-        VF(Driver.VFIO_PCI, 9000, "02:00:00:00:00:ff", 7, trust=True),
-        VF(Driver.VFIO_PCI, 9000, "02:00:00:00:01:00", 7, trust=True),
-        VF(Driver.KERNEL, 1500),
+        VF(VfDriver.VFIO, 9000, "02:00:00:00:00:ff", 7, trust=True),
+        VF(VfDriver.VFIO, 9000, "02:00:00:00:01:00", 7, trust=True),
+        VF(VfDriver.KERNEL, 1500),
         VF(),
     )
 
@@ -56,7 +52,7 @@ def test_two_policies_share_a_pfs_vfs() -> None:
     [
         (Wish("a", PF0, 4), Wish("b", PF0, 8), "numVfs"),
         (Wish("a", PF0, 4), Wish("b", PF0, 4, externally_managed=True), "externallyManaged"),
-        (Wish("a", PF0, 4, Driver.KERNEL), Wish("b", PF0, 4, Driver.VFIO_PCI), "driver of VF 0"),
+        (Wish("a", PF0, 4, VfDriver.KERNEL), Wish("b", PF0, 4, VfDriver.VFIO), "driver of VF 0"),
         (
             Wish("a", PF0, 4, mtu=1500),
             Wish("b", PF0, 4, mtu=9000, ranges=(VFRange(3, 3),)),
@@ -135,7 +131,7 @@ wishes = st.builds(
     st.sampled_from("abc"),
     st.sampled_from((PF0, PF1)),
     st.sampled_from((2, 2, 2, 3)),
-    st.sampled_from((None, None, *Driver)),
+    st.sampled_from((None, None, *VfDriver)),
     st.sampled_from((None, None, 1500, 9000)),
     st.sampled_from((False, False, False, True)),
     st.lists(
@@ -144,7 +140,7 @@ wishes = st.builds(
             VF,
             mac=st.sampled_from((None, None, NO_MAC, "02:00:00:00:00:01", "02:00:00:00:00:02")),
             vlan=st.sampled_from((None, 0, 5)),
-            link_state=st.sampled_from((None, *LinkState)),
+            link_state=st.sampled_from((None, *VfLinkState)),
         ),
         max_size=3,
     ),
@@ -172,21 +168,3 @@ def test_each_pf_has_its_way_or_each_policy_of_it_that_contradicts_is_told(
         for got, asked in zip(desired.vfs, wish.vfs(), strict=True):
             for name, value in asked.__dict__.items():
                 assert value is None or getattr(got, name) == value
-
-
-def test_a_selector_means_what_matches_all_it_names() -> None:
-    pf = Identity(PF0, "8086", "10c9", "igb", "ens1f0", "00:1b:21:00:00:01")
-    assert Selector(vendors=frozenset({"8086", "15b3"}), names=frozenset({"ens1f0"})).matches(pf)
-    assert not Selector(vendors=frozenset({"8086"}), names=frozenset({"ens2"})).matches(pf)
-    assert Selector(addresses=frozenset({PF0})).matches(pf)
-    # Nothing named is no PF, not all of them.
-    assert not Selector().matches(pf)
-
-
-def test_names_with_ranges() -> None:
-    assert parse_name("ens1f0") == ("ens1f0", None)
-    assert parse_name("ens1f0#0-3") == ("ens1f0", (0, 3))
-    assert parse_name("ens1f0#7") == ("ens1f0", (7, 7))
-    for text in ("#1", "ens1f0#", "ens1f0#3-1", "ens1f0#a", "ens1f0#1-"):
-        with pytest.raises(ValueError):
-            parse_name(text)

@@ -10,17 +10,15 @@ from pathlib import Path
 import pytest
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
+from headrace_api.device_policy import VfDriver, VfLinkState
+from headrace_api.node_facts import NodeTraffic
+from headrace_dataplane.node.netlink import KernelNetlink, Link, VFState, to_link
 from headrace_dataplane.node.sriov.apply import Reconciler, vf_request
-from headrace_dataplane.node.sriov.desired import VF, Desired, Driver, LinkState
-from headrace_dataplane.node.sriov.netlink import KernelNetlink, to_link
+from headrace_dataplane.node.sriov.desired import VF, Desired
 from headrace_dataplane.node.sriov.observed import (
     FileSysfs,
-    Link,
-    VFIOHolders,
-    VFState,
+    identities,
     observe,
-    physical_functions,
-    uplink_devices,
 )
 from headrace_dataplane.node.sriov.steps import (
     Condition,
@@ -34,6 +32,8 @@ from headrace_dataplane.node.sriov.steps import (
     SetVFTrust,
     SetVFVLAN,
 )
+from headrace_dataplane.node.traffic import NodeAddresses, node_traffic
+from headrace_dataplane.node.users import VFIOHolders, together
 from tests.unit.sriov_kernel import Igb, Ixgbe, Kernel, make_pf
 
 PF0 = "0000:01:00.0"
@@ -50,8 +50,8 @@ IGB = (
 
 
 def given_away(kernel: Kernel) -> None:
-    each = VF(driver=Driver.VFIO_PCI)
-    desired = Desired(PF0, ("p",), (each, each, VF(driver=Driver.KERNEL)), 9000)
+    each = VF(driver=VfDriver.VFIO)
+    desired = Desired(PF0, ("p",), (each, each, VF(driver=VfDriver.KERNEL)), 9000)
     outcome = Reconciler(kernel, kernel, kernel.users, kernel).reconcile(desired)
     assert outcome == Done()
 
@@ -66,7 +66,8 @@ def test_files_are_read_as_the_kernels_are(tmp_path: Path) -> None:
     assert seen is not None
     assert (seen.total_vfs, seen.num_vfs, seen.driver, seen.iommu) == (7, 3, "ixgbe", True)
     assert [vf.driver for vf in seen.vfs] == ["vfio-pci", "vfio-pci", "ixgbevf"]
-    assert physical_functions(sysfs) == (PF0, "0000:02:00.0")
+    assert identities(sysfs, kernel) == identities(kernel, kernel)
+    assert [each.address for each in identities(sysfs, kernel)] == [PF0, "0000:02:00.0"]
     assert observe(sysfs, kernel, "0000:03:00.0", kernel.users) is None
 
 
@@ -75,13 +76,11 @@ def test_writes_reach_the_file_and_make_none(tmp_path: Path) -> None:
     file.write_text("old")
     sysfs = FileSysfs(tmp_path)
     sysfs.write("a", "new")
-    assert sysfs.read("a") == "new"
+    assert sysfs.text("a") == "new"
     with pytest.raises(FileNotFoundError):
         sysfs.write("b", "1")
-    assert sysfs.names("") == ("a",)
-    with pytest.raises(OSError) as caught:
-        sysfs.target("a")
-    assert caught.value.errno == errno.EINVAL
+    assert sysfs.names("") == ["a"]
+    assert sysfs.target("a") is None
 
 
 def test_a_write_that_the_kernel_does_not_finish(tmp_path: Path) -> None:
@@ -145,6 +144,14 @@ def test_who_has_a_vf_open(tmp_path: Path) -> None:
         "",
     ]
     assert users({}) == {}
+    pods = {vfs[0].address: ("shop/web",), vfs[2].address: ("shop/db",)}
+    seen = observe(FileSysfs(sysfs), kernel, PF0, together(lambda _: pods, users))
+    assert seen is not None
+    assert [vf.users for vf in seen.vfs] == [
+        ("shop/web", "process 12 (testpmd)"),
+        ("process 13 (qemu)",),
+        ("shop/db",),
+    ]
 
 
 def test_what_the_nodes_own_traffic_takes() -> None:
@@ -160,11 +167,15 @@ def test_what_the_nodes_own_traffic_takes() -> None:
     }
     kernel.default_route = 10
     kernel.node_addresses = [(4, "192.0.2.1"), (5, "192.0.2.2")]
-    found = uplink_devices(kernel, links, frozenset({"192.0.2.1"}))
+    node = NodeAddresses(frozenset({"192.0.2.1"}), frozenset({"192.0.2.9"}))
+    found = node_traffic(kernel, links, node)
     assert set(found) == {"br0", "bond0.5", "bond0", "eth0", "eth1", "eth2"}
-    assert found["eth0"].startswith("it carries the node's default route")
-    assert found["eth0"].endswith("by bond0")
-    assert "192.0.2.1" in found["eth2"]
+    route = found["eth0"][NodeTraffic.DEFAULT_ROUTE]
+    assert route.startswith("it carries the node's default route")
+    assert route.endswith("by bond0")
+    assert "192.0.2.9" in found["eth0"][NodeTraffic.API_SERVER]
+    assert [*found["eth2"]] == [NodeTraffic.KUBELET_ADDRESS]
+    assert "192.0.2.1" in found["eth2"][NodeTraffic.KUBELET_ADDRESS]
 
 
 def test_this_kernels_devices() -> None:
@@ -176,6 +187,9 @@ def test_this_kernels_devices() -> None:
     indexes = {link.index for link in links.values()}
     assert all(index in indexes for index, _ in netlink.routes())
     assert all(index in indexes for index, _ in netlink.addresses())
+    assert [*netlink.outputs("127.0.0.1")] == [loopback.index]
+    assert [*netlink.outputs("no address")] == []
+    assert netlink.firmware("lo") is None
     with pytest.raises(OSError) as caught:
         netlink.link("nosuchdevice0")
     assert caught.value.errno == errno.ENODEV
@@ -188,7 +202,7 @@ def test_what_igb_says_of_its_vfs() -> None:
     link = to_link(message)
     assert (link.name, link.mtu, link.up, link.carrier) == ("enp1s0", 9000, True, True)
     assert (link.mac, link.permanent_mac) == ("52:54:00:12:34:56", "52:54:00:12:34:56")
-    first = VFState("02:00:00:00:01:00", 100, False, True, 0, 100, LinkState.AUTO)
+    first = VFState("02:00:00:00:01:00", 100, False, True, 0, 100, VfLinkState.AUTO)
     assert link.vfs[0] == first
     assert link.vfs[1] == replace(
         first, mac=link.vfs[1].mac, vlan=0, spoof_check=True, trust=False, max_rate=0
@@ -203,7 +217,7 @@ def test_what_igb_says_of_its_vfs() -> None:
         SetVFSpoofCheck(0, False),
         SetVFTrust(0, True),
         SetVFRates(0, 0, 100),
-        SetVFLinkState(0, LinkState.DISABLE),
+        SetVFLinkState(0, VfLinkState.DISABLE),
     ],
 )
 def test_requests_are_such_as_the_kernel_understands(step: SetVF) -> None:

@@ -10,8 +10,6 @@ import asyncio
 import json
 import logging
 import math
-import os
-import tempfile
 import time
 from collections import deque
 from contextlib import suppress
@@ -20,6 +18,7 @@ from typing import cast
 
 from headrace_api import Json
 from headrace_dataplane.logs import warn_once
+from headrace_dataplane.node.files import write_whole
 from headrace_dataplane.node.inotify import directory_events
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ def install_plugin(source: Path, folder: Path) -> None:
             return
     except FileNotFoundError:
         pass
-    _write(target, program, 0o755)
+    write_whole(target, program, 0o755)
     log.info("installed %s", target)
 
 
@@ -81,7 +80,7 @@ def chain(folder: Path, entry: Json, *, own: bool = True) -> int | None:
     if not own:
         copy.unlink(missing_ok=True)
     elif content is not None and (not copy.exists() or copy.read_bytes() != content):
-        _write(copy, content, first.stat().st_mode & 0o777)
+        write_whole(copy, content, first.stat().st_mode & 0o777)
         log.info("copied %s to %s", first, copy)
         written += 1
     return written
@@ -159,20 +158,6 @@ def _edit(path: Path, entry: Json | None) -> tuple[bytes | None, bool]:
     # Somebody may have written in between: the next look sees to it.
     if path.read_bytes() != before:
         return None, False
-    _write(path, text, mode)
+    write_whole(path, text, mode)
     log.info("%s %s", "added the plugin to" if entry else "took the plugin out of", path)
     return text, True
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """Replace a file at once: nobody reads half of it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".headrace-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -11,13 +11,29 @@ from http import HTTPStatus
 from pathlib import Path
 
 from headrace_api import Json
+from headrace_api.device_policy import VfDriver
+from headrace_api.node_facts import NodeFacts
 from headrace_dataplane import logs
 from headrace_dataplane.follow import follow
+from headrace_dataplane.node import facts
+from headrace_dataplane.node.cards import Cards
+from headrace_dataplane.node.changes import kernel_changes
 from headrace_dataplane.node.cni import DEFAULT_TIMEOUT_SECONDS, POD_ANNOTATIONS
 from headrace_dataplane.node.configs import Configs
+from headrace_dataplane.node.device_plugin.health import Health
+from headrace_dataplane.node.device_plugin.plugins import DevicePlugins
+from headrace_dataplane.node.device_plugin.pod_resources import PodResources
+from headrace_dataplane.node.device_plugin.pod_users import PodUsers
+from headrace_dataplane.node.facts import node_addresses
 from headrace_dataplane.node.install import PLUGIN, install_plugin, keep_chained, unchain
+from headrace_dataplane.node.netlink import KernelNetlink
 from headrace_dataplane.node.pods import Pods
 from headrace_dataplane.node.server import serve
+from headrace_dataplane.node.sriov.desired import VF
+from headrace_dataplane.node.sriov.observed import FileSysfs
+from headrace_dataplane.node.state import NodeStateAgent
+from headrace_dataplane.node.traffic import NodeAddresses
+from headrace_dataplane.node.users import VFIOHolders, together
 from headrace_kube import DAEMON_SETS, Kube, KubeError, Listing
 
 log = logging.getLogger(__name__)
@@ -43,21 +59,78 @@ async def _run(arguments: argparse.Namespace) -> None:
         install_plugin(arguments.plugin, arguments.bin_dir)
     async with await Kube.connect(arguments.kubeconfig) as kube:
         daemon_set = _DaemonSet(kube, arguments.daemon_set)
-        life = asyncio.create_task(_live(kube, daemon_set, arguments))
+        parts = _Parts(kube, arguments)
+        life = asyncio.create_task(_live(kube, daemon_set, parts, arguments))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, life.cancel)
         try:
             await life
         except asyncio.CancelledError:
-            if arguments.conf_dir is not None and await daemon_set.is_removed():
+            removed = await daemon_set.is_removed()
+            if removed and arguments.conf_dir is not None:
                 unchain(arguments.conf_dir)
+            if removed and arguments.put_back:
+                await parts.state.put_back()
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
 
 
-async def _live(kube: Kube, daemon_set: "_DaemonSet", arguments: argparse.Namespace) -> None:
+class _Machine:
+    """This machine."""
+
+    def __init__(self, addresses: tuple[str, ...]) -> None:
+        """`addresses` are the node's."""
+        self._addresses = addresses
+        self._health = Health()
+        self._pods = PodUsers(PodResources())
+        self.sysfs = FileSysfs()
+        self.netlink = KernelNetlink()
+        self.users = together(self._pods, VFIOHolders(self.sysfs))
+
+    async def ask_users(self) -> None:
+        await self._pods.ask()
+
+    def read(self) -> tuple[NodeFacts, NodeAddresses]:
+        found = facts.read(netlink=self.netlink, users=self.users, addresses=self._addresses)
+        return found, node_addresses(found.kubelet, self._addresses)
+
+    def fault(self, address: str, want: VF, *, used: bool) -> str:
+        return self._health.fault(address, want.driver or VfDriver.VFIO, used=used)
+
+
+class _Parts:
+    """What follows the node's NodeState, and what gives its VFs out."""
+
+    def __init__(self, kube: Kube, arguments: argparse.Namespace) -> None:
+        machine, file = _Machine(arguments.addresses), arguments.ready_file
+        file.unlink(missing_ok=True)
+
+        def ready() -> None:
+            """Have the pod ready."""
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+
+        cards = Cards(machine.sysfs, machine.netlink, machine.users, arguments.state_dir)
+        self.plugins = DevicePlugins(pod_resources=PodResources(), changed=self.changed)
+        self.state = NodeStateAgent(kube, arguments.node, cards, machine, self.plugins, ready)
+
+    def changed(self) -> None:
+        self.state.changed()
+
+    async def run(self) -> None:
+        with kernel_changes(self.state.changed):
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.plugins.run())
+                tasks.create_task(self.state.run())
+
+
+async def _live(
+    kube: Kube, daemon_set: "_DaemonSet", parts: _Parts, arguments: argparse.Namespace
+) -> None:
+    # Both begin at once: a pod without VFs of ours waits for no card.
     async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(parts.run())
         configs = Configs(kube, arguments.namespace or kube.namespace, tasks)
         asks = arguments.pod_annotations == "APIServer"
         pods = Pods(kube, arguments.node, configs, ask_api_server=asks)
@@ -69,6 +142,7 @@ async def _live(kube: Kube, daemon_set: "_DaemonSet", arguments: argparse.Namesp
                 "capabilities": {POD_ANNOTATIONS: True},
             }
             tasks.create_task(keep_chained(arguments.conf_dir, entry))
+        if arguments.conf_dir is not None or arguments.put_back:
             tasks.create_task(daemon_set.follow())
 
 
@@ -110,7 +184,8 @@ def _is_going(item: Json) -> bool:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="headrace-node",
-        description="Give the pods of this node their devices, behind the CNI plugin.",
+        description="Have this node's network cards as policies want them, and give its pods their "
+        "devices, behind the CNI plugin.",
     )
     parser.add_argument("--node", required=True, help="name of this node")
     parser.add_argument(
@@ -148,6 +223,29 @@ def _parser() -> argparse.ArgumentParser:
         "--daemon-set",
         default="",
         help="of this agent: when it is gone at the end, the *.conflist is put back",
+    )
+    parser.add_argument(
+        "--addresses",
+        type=lambda text: tuple(filter(None, text.split(","))),
+        default=(),
+        help="of this node, with commas; default: those that its kubelet was told",
+    )
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        default=Path("/var/lib/headrace/node"),
+        help="where is kept what cards were found as; default: /var/lib/headrace/node",
+    )
+    parser.add_argument(
+        "--put-back",
+        action="store_true",
+        help="when the DaemonSet is gone at the end, have the cards as they were found",
+    )
+    parser.add_argument(
+        "--ready-file",
+        type=Path,
+        default=Path("/run/headrace/node/ready"),
+        help="made when pods may start; default: /run/headrace/node/ready",
     )
     parser.add_argument("--kubeconfig", help="default: as a pod, else $KUBECONFIG")
     parser.add_argument(

@@ -67,7 +67,7 @@ def _pages(facts: NodeFacts, wanted: Wanted) -> tuple[HugepageSize | None, int]:
     free = {
         size: sum(p.free for p in facts.hugepages or () if p.size is size) * mib
         for size, mib in MEBIBYTES.items()
-        if wanted.page_size in (None, size)
+        if any(memory.page_size in (None, size) for memory in wanted.hugepages)
     }
     size = max(free, key=free.__getitem__)
     return (size, free[size]) if free[size] else (None, 0)

@@ -2,6 +2,7 @@
 """Whether a machine is right for DPDK: facts in, checks out; pure, one module a subject."""
 
 from headrace_api.node_facts import NodeFacts
+from headrace_api.node_state import NodeCheck
 from headrace_dataplane.node.checks import (
     cpu_manager,
     devices,
@@ -11,13 +12,13 @@ from headrace_dataplane.node.checks import (
     topology,
     uplink,
 )
-from headrace_dataplane.node.checks.check import Check, Subject, Verdict, Wanted
+from headrace_dataplane.node.checks.check import Memory, Wanted
 
-__all__ = ["Check", "Subject", "Verdict", "Wanted", "checks"]
+__all__ = ["Memory", "Wanted", "checks"]
 
 _MODULES = (hugepages, iommu, cpu_manager, topology, drivers, devices, uplink)
 
 
-def checks(facts: NodeFacts, wanted: Wanted) -> tuple[Check, ...]:
+def checks(facts: NodeFacts, wanted: Wanted) -> tuple[NodeCheck, ...]:
     """Return all checks, those of a subject together."""
     return tuple(check for module in _MODULES for check in module.check(facts, wanted))

@@ -1,67 +1,44 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a check says."""
+"""What is wanted of a machine, and how a check is said."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from headrace_api import HugepageSize
+from headrace_api.node_state import NodeCheck, Subject, Verdict
 
-
-class Subject(StrEnum):
-    """What checks are about: the conditions of a node."""
-
-    HUGEPAGES = "HugepagesReady"
-    IOMMU = "IOMMUReady"
-    CPU_MANAGER = "CPUManagerReady"
-    TOPOLOGY = "TopologyReady"
-    DRIVERS = "DriversReady"
-    DEVICES = "DevicesReady"
-    UPLINK = "UplinkSafe"
-
-
-class Verdict(StrEnum):
-    """How a check ended."""
-
-    PASS = "pass"  # noqa: S105  # no password
-    WARN = "warn"
-    """It works, slower or less safely than it could."""
-    FAIL = "fail"
-    """It does not work."""
-    SKIP = "skip"
-    """There is nothing to check, or it could not be looked at."""
+# The API's bounds of either text, which a node of very many devices might pass.
+_CHARACTERS = 4096
 
 
 @dataclass(frozen=True)
-class Check:
-    """One thing that was looked at."""
+class Memory:
+    """Memory in hugepages."""
 
-    subject: Subject
-    name: str
-    verdict: Verdict
-    message: str
-    """What was found."""
-    remedy: str = ""
-    """The command or setting that makes it pass, a line each; empty where nothing is to be done."""
+    mebibytes: int = 256
+    """What the engine takes, on the NUMA node of the workers."""
+    page_size: HugepageSize | None = None
+    """None: any."""
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What the machine is to do."""
 
-    workers: int = 1
-    page_size: HugepageSize | None = None
-    """None: any."""
-    hugepages_mib: int = 256
-    """Memory in hugepages, on the NUMA node of the workers."""
+    workers: tuple[int, ...] = (1,)
+    """Of each dataplane."""
+    hugepages: tuple[Memory, ...] = (Memory(),)
+    """Of all dataplanes, by size; none: they want none."""
     devices: tuple[str, ...] = ()
-    """PCI addresses of the devices that the dataplane is to take."""
+    """PCI addresses of the devices that the dataplanes are to take."""
+    pool: bool = False
+    """Whether they take some of these devices, and not all."""
     mtu: int = 1460
     """Largest IP packet of the machines in the networks, in bytes."""
 
     @property
-    def cpus(self) -> int:
-        """CPUs of a dataplane: one for each worker and one for its control thread."""
-        return self.workers + 1
+    def most_workers(self) -> int:
+        """Workers of the largest dataplane, which are all on one NUMA node."""
+        return max(self.workers, default=0)
 
 
 class About:
@@ -71,25 +48,34 @@ class About:
         """Each check is about this."""
         self._subject = subject
 
-    def passed(self, name: str, message: str) -> Check:
+    def passed(self, name: str, message: str) -> NodeCheck:
         """It is as it should be."""
-        return Check(self._subject, name, Verdict.PASS, message)
+        return self._check(name, Verdict.PASS, message)
 
-    def warned(self, name: str, message: str, remedy: str) -> Check:
+    def warned(self, name: str, message: str, remedy: str) -> NodeCheck:
         """It works, but not as well as it could."""
-        return Check(self._subject, name, Verdict.WARN, message, remedy)
+        return self._check(name, Verdict.WARN, message, remedy)
 
-    def failed(self, name: str, message: str, remedy: str) -> Check:
+    def failed(self, name: str, message: str, remedy: str) -> NodeCheck:
         """It does not work."""
-        return Check(self._subject, name, Verdict.FAIL, message, remedy)
+        return self._check(name, Verdict.FAIL, message, remedy)
 
-    def skipped(self, name: str, message: str, remedy: str = "") -> Check:
+    def skipped(self, name: str, message: str, remedy: str = "") -> NodeCheck:
         """It was not looked at, for this reason."""
-        return Check(self._subject, name, Verdict.SKIP, message, remedy)
+        return self._check(name, Verdict.SKIP, message, remedy)
 
-    def unknown(self, name: str, path: str) -> Check:
+    def unknown(self, name: str, path: str) -> NodeCheck:
         """It was not looked at, for this file is missing, unreadable or not as expected."""
         return self.skipped(name, f"{path} is missing, or cannot be read")
+
+    def _check(self, name: str, verdict: Verdict, message: str, remedy: str = "") -> NodeCheck:
+        return NodeCheck(
+            subject=self._subject,
+            name=name,
+            verdict=verdict,
+            message=message[:_CHARACTERS],
+            remedy=remedy[:_CHARACTERS],
+        )
 
 
 def kernel_arguments(arguments: str) -> str:

@@ -4,13 +4,14 @@
 from collections.abc import Iterator
 
 from headrace_api.node_facts import Kubelet, NodeFacts, cpu_list, cpu_set
-from headrace_dataplane.node.checks.check import About, Check, Subject, Wanted, kubelet_settings
+from headrace_api.node_state import NodeCheck, Subject
+from headrace_dataplane.node.checks.check import About, Wanted, kubelet_settings
 
 _about = About(Subject.CPU_MANAGER)
 _POLICY, _RESERVED, _SIBLINGS = "CPU Manager", "reserved CPUs", "whole cores"
 
 
-def check(facts: NodeFacts, wanted: Wanted) -> Iterator[Check]:
+def check(facts: NodeFacts, wanted: Wanted) -> Iterator[NodeCheck]:
     """Yield the checks."""
     agent = facts.kubelet
     if agent is None:
@@ -41,7 +42,7 @@ def _suggestion(facts: NodeFacts) -> str:
     return cpu_list(found) or "0"
 
 
-def _policy(agent: Kubelet, reserved: str) -> Check:
+def _policy(agent: Kubelet, reserved: str) -> NodeCheck:
     if agent.cpu_manager_policy is None:
         return _about.unknown(_POLICY, "the kubelet's configuration")
     if agent.cpu_manager_policy == "static":
@@ -55,7 +56,7 @@ def _policy(agent: Kubelet, reserved: str) -> Check:
     )
 
 
-def _reserved(agent: Kubelet, reserved: str) -> Check:
+def _reserved(agent: Kubelet, reserved: str) -> NodeCheck:
     if agent.reserved_cpus:
         return _about.passed(_RESERVED, agent.reserved_cpus)
     if not agent.config_readable:
@@ -67,7 +68,7 @@ def _reserved(agent: Kubelet, reserved: str) -> Check:
     )
 
 
-def _whole_cores(facts: NodeFacts, agent: Kubelet, wanted: Wanted) -> Check:
+def _whole_cores(facts: NodeFacts, agent: Kubelet, wanted: Wanted) -> NodeCheck:
     cpus = facts.cpus.cpus if facts.cpus else ()
     threads = max((len(cpu_set(cpu.siblings or "")) for cpu in cpus), default=0)
     if threads == 0:
@@ -84,12 +85,14 @@ def _whole_cores(facts: NodeFacts, agent: Kubelet, wanted: Wanted) -> Check:
                 'cpuManagerPolicyOptions: {full-pcpus-only: "true"}', "cpu_manager_state"
             ),
         )
-    if wanted.cpus % threads:
-        return _about.failed(
-            _SIBLINGS,
-            f"{wanted.workers} workers and the control thread are {wanted.cpus} CPUs, no whole "
-            f"cores of {threads}: the kubelet refuses the pod (SMTAlignmentError)",
-            f"in the Pipeline, workers.count: {wanted.workers + threads - wanted.cpus % threads}, "
-            "or an even number with shareControlCore: true",
-        )
+    for workers in wanted.workers:
+        # One CPU each, and one for the control thread.
+        if more := -(workers + 1) % threads:
+            return _about.failed(
+                _SIBLINGS,
+                f"{workers} workers and the control thread are {workers + 1} CPUs, no whole cores "
+                f"of {threads}: the kubelet refuses the pod (SMTAlignmentError)",
+                f"in the Pipeline, workers.count: {workers + more}, or an even number with "
+                "shareControlCore: true",
+            )
     return _about.passed(_SIBLINGS, "full-pcpus-only")

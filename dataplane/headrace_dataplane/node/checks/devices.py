@@ -4,7 +4,8 @@
 from collections.abc import Iterator
 
 from headrace_api.node_facts import LinkState, NodeFacts
-from headrace_dataplane.node.checks.check import About, Check, Subject, Wanted
+from headrace_api.node_state import NodeCheck, Subject
+from headrace_dataplane.node.checks.check import About, Wanted
 from headrace_dataplane.node.checks.placement import chosen, functions, no_device
 
 _about = About(Subject.DEVICES)
@@ -12,7 +13,7 @@ _about = About(Subject.DEVICES)
 _OVERLAY_BYTES = 40
 
 
-def check(facts: NodeFacts, wanted: Wanted) -> Iterator[Check]:
+def check(facts: NodeFacts, wanted: Wanted) -> Iterator[NodeCheck]:
     """Yield the checks."""
     if facts.nics is None:
         for name in ("devices", "link", "MTU"):
@@ -23,7 +24,7 @@ def check(facts: NodeFacts, wanted: Wanted) -> Iterator[Check]:
     yield _mtu(facts, wanted)
 
 
-def _named(facts: NodeFacts, wanted: Wanted) -> Check:
+def _named(facts: NodeFacts, wanted: Wanted) -> NodeCheck:
     there = {each.address for each in functions(facts)}
     missing = [address for address in wanted.devices if address not in there]
     if not missing:
@@ -36,7 +37,7 @@ def _named(facts: NodeFacts, wanted: Wanted) -> Check:
     )
 
 
-def _made(facts: NodeFacts) -> Check:
+def _made(facts: NodeFacts) -> NodeCheck:
     """Whether VFs were made, where nobody says which devices are wanted."""
     able = [card for card in facts.nics or () if card.vfs_total]
     made = sum(len(card.vfs) for card in able)
@@ -63,7 +64,7 @@ def _make(facts: NodeFacts) -> str:
     )
 
 
-def _link(facts: NodeFacts, wanted: Wanted) -> Check:
+def _link(facts: NodeFacts, wanted: Wanted) -> NodeCheck:
     devices = chosen(facts, wanted)
     cards = {each.card.pci_address: each.card for each in devices}
     if not cards:
@@ -84,7 +85,7 @@ def _link(facts: NodeFacts, wanted: Wanted) -> Check:
     return _about.passed("link", ", ".join(speeds))
 
 
-def _mtu(facts: NodeFacts, wanted: Wanted) -> Check:
+def _mtu(facts: NodeFacts, wanted: Wanted) -> NodeCheck:
     need = wanted.mtu + _OVERLAY_BYTES
     devices = chosen(facts, wanted)
     if not devices:

@@ -4,7 +4,8 @@
 from collections.abc import Iterator
 
 from headrace_api.node_facts import NodeFacts
-from headrace_dataplane.node.checks.check import About, Check, Subject, Wanted
+from headrace_api.node_state import NodeCheck, Subject
+from headrace_dataplane.node.checks.check import About, Wanted
 from headrace_dataplane.node.checks.iommu import needs_vfio
 from headrace_dataplane.node.checks.placement import Device, chosen, functions, no_device
 from headrace_dataplane.node.drivers import USERSPACE, VFIO, bifurcated, may_do_without_iommu
@@ -12,7 +13,7 @@ from headrace_dataplane.node.drivers import USERSPACE, VFIO, bifurcated, may_do_
 _about = About(Subject.DRIVERS)
 
 
-def check(facts: NodeFacts, wanted: Wanted) -> Iterator[Check]:
+def check(facts: NodeFacts, wanted: Wanted) -> Iterator[NodeCheck]:
     """Yield the checks."""
     yield _vfio(facts, wanted)
     yield _verbs(facts, wanted)
@@ -36,7 +37,7 @@ def _rebind(address: str, driver: str) -> str:
     )
 
 
-def _vfio(facts: NodeFacts, wanted: Wanted) -> Check:
+def _vfio(facts: NodeFacts, wanted: Wanted) -> NodeCheck:
     if not needs_vfio(facts, wanted):
         return _about.skipped(VFIO, "no device here goes to DPDK by vfio")
     if facts.kernel.pci_drivers is None:
@@ -50,7 +51,7 @@ def _vfio(facts: NodeFacts, wanted: Wanted) -> Check:
     )
 
 
-def _verbs(facts: NodeFacts, wanted: Wanted) -> Check:
+def _verbs(facts: NodeFacts, wanted: Wanted) -> NodeCheck:
     """Whether devices that stay with their kernel driver can lend queues."""
     shared = [each for device in chosen(facts, wanted) if (each := bifurcated(device.function))]
     if not shared:
@@ -69,7 +70,7 @@ def _verbs(facts: NodeFacts, wanted: Wanted) -> Check:
     )
 
 
-def _driver(facts: NodeFacts, wanted: Wanted) -> Check:
+def _driver(facts: NodeFacts, wanted: Wanted) -> NodeCheck:
     devices = chosen(facts, wanted)
     if not wanted.devices:
         # One that shares itself is useless there, whoever it was meant for.
@@ -92,7 +93,7 @@ def _count(devices: int) -> str:
     return "1 device" if devices == 1 else f"{devices} devices"
 
 
-def _wrong_driver(device: Device) -> Check | None:
+def _wrong_driver(device: Device) -> NodeCheck | None:
     driver = device.function.driver
     has = f"{device.names} has driver {driver}" if driver else f"{device.names} has no driver"
     if shared := bifurcated(device.function):
@@ -117,7 +118,7 @@ def _wrong_driver(device: Device) -> Check | None:
     return _about.failed("driver", f"{has}: DPDK needs {VFIO}", bind(device.address, VFIO))
 
 
-def _groups(facts: NodeFacts, wanted: Wanted) -> Check:
+def _groups(facts: NodeFacts, wanted: Wanted) -> NodeCheck:
     name = "IOMMU groups"
     if not facts.iommu.groups:
         return _about.skipped(name, "there is no IOMMU")

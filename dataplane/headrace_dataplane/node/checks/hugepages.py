@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from headrace_api import HugepageSize
 from headrace_api.node_facts import HugepagePool, NodeFacts
-from headrace_dataplane.node.checks.check import About, Check, Subject, Wanted, kernel_arguments
+from headrace_api.node_state import NodeCheck, Subject
+from headrace_dataplane.node.checks.check import About, Memory, Wanted, kernel_arguments
 from headrace_dataplane.node.checks.placement import chosen, numa_nodes
 
 _about = About(Subject.HUGEPAGES)
@@ -14,31 +15,34 @@ MEBIBYTES = {HugepageSize.SIZE_2MI: 2, HugepageSize.SIZE_1GI: 1024}
 _KERNEL_SIZES = {HugepageSize.SIZE_2MI: ("2M", 2048), HugepageSize.SIZE_1GI: ("1G", 1048576)}
 
 
-def check(facts: NodeFacts, wanted: Wanted) -> Iterator[Check]:
+def check(facts: NodeFacts, wanted: Wanted) -> Iterator[NodeCheck]:
     """Yield the checks."""
-    yield from _reserved(facts, wanted)
+    if not wanted.hugepages:
+        yield _about.skipped("hugepages", "no dataplane asks for any")
+    for memory in wanted.hugepages:
+        yield from _reserved(facts, wanted, memory)
     yield _counted(facts, wanted)
 
 
-def _reserved(facts: NodeFacts, wanted: Wanted) -> Iterator[Check]:
+def _reserved(facts: NodeFacts, wanted: Wanted, memory: Memory) -> Iterator[NodeCheck]:
     if facts.hugepages is None:
         yield _about.unknown("hugepages", "/sys/devices/system/node/node0/hugepages")
         return
     nodes: defaultdict[int, list[HugepagePool]] = defaultdict(list)
     for pool in facts.hugepages:
-        if wanted.page_size in (None, pool.size):
+        if memory.page_size in (None, pool.size):
             nodes[pool.numa_node or 0].append(pool)
     near = numa_nodes(chosen(facts, wanted)) & nodes.keys()
+    if not near or wanted.pool:
+        # Any of them will do: the one with most.
+        best = max(near or nodes, key=lambda n: max(map(_free_mib, nodes[n]), default=0), default=0)
+        near = frozenset({best})
     for node in sorted(near):
-        yield _on_node(facts, wanted, node, nodes[node])
-    if not near:
-        # Any node will do: the one with most.
-        best = max(nodes, key=lambda n: max(map(_free_mib, nodes[n])), default=0)
-        yield _on_node(facts, wanted, best, nodes[best])
+        yield _on_node(facts, memory, node, nodes[node])
 
 
-def _on_node(facts: NodeFacts, wanted: Wanted, node: int, pools: list[HugepagePool]) -> Check:
-    name, asked = f"hugepages of NUMA node {node}", wanted.hugepages_mib
+def _on_node(facts: NodeFacts, memory: Memory, node: int, pools: list[HugepagePool]) -> NodeCheck:
+    name, asked = f"hugepages of NUMA node {node}", memory.mebibytes
     texts = [f"{p.free} of {p.total} pages of {p.size} are free" for p in pools if p.total]
     found = ", ".join(texts) or "none is reserved"
     if any(_free_mib(pool) >= asked for pool in pools):
@@ -49,7 +53,7 @@ def _on_node(facts: NodeFacts, wanted: Wanted, node: int, pools: list[HugepagePo
             f"{found}, and {asked} MiB are wanted: others use them, or a dataplane that runs",
             "grep -H HugetlbPages /proc/[0-9]*/status | grep -v ' 0 kB'   # who has them",
         )
-    size = wanted.page_size or HugepageSize.SIZE_2MI
+    size = memory.page_size or HugepageSize.SIZE_2MI
     short, kib = _KERNEL_SIZES[size]
     pages = -(-asked // MEBIBYTES[size])
     file = f"/sys/devices/system/node/node{node}/hugepages/hugepages-{kib}kB/nr_hugepages"
@@ -68,7 +72,7 @@ def _free_mib(pool: HugepagePool) -> int:
     return pool.free * MEBIBYTES[pool.size]
 
 
-def _counted(facts: NodeFacts, wanted: Wanted) -> Check:
+def _counted(facts: NodeFacts, wanted: Wanted) -> NodeCheck:
     """Whether pods may use the pages: the kubelet counts them when it starts, and never again."""
     name = "hugepages of the kubelet"
     if facts.kubelet is None:
@@ -76,13 +80,14 @@ def _counted(facts: NodeFacts, wanted: Wanted) -> Check:
     if facts.kubelet.hugepages is None:
         return _about.unknown(name, "/sys/fs/cgroup/kubepods.slice/hugetlb.2MB.max")
     for limit in facts.kubelet.hugepages:
-        if wanted.page_size not in (None, limit.size):
+        asked = sum(m.mebibytes for m in wanted.hugepages if m.page_size in (None, limit.size))
+        if wanted.hugepages and not asked:
             continue
         pools = (pool for pool in facts.hugepages or () if pool.size == limit.size)
         total = sum(pool.total for pool in pools) * MEBIBYTES[limit.size]
         mib = limit.limit_bytes >> 20
         if mib < total:
-            say = _about.failed if mib < wanted.hugepages_mib else _about.warned
+            say = _about.failed if mib < asked else _about.warned
             return say(
                 name,
                 f"{total} MiB of {limit.size} are reserved, and pods may have {mib}: reserved "

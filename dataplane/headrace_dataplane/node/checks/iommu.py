@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from headrace_api import HugepageSize
 from headrace_api.node_facts import NodeFacts
-from headrace_dataplane.node.checks.check import About, Check, Subject, Wanted, kernel_arguments
+from headrace_api.node_state import NodeCheck, Subject
+from headrace_dataplane.node.checks.check import About, Wanted, kernel_arguments
 from headrace_dataplane.node.checks.placement import chosen
 from headrace_dataplane.node.drivers import bifurcated
 
@@ -22,7 +23,7 @@ def needs_vfio(facts: NodeFacts, wanted: Wanted) -> bool:
     return any(card.vfs_total and bifurcated(card) is None for card in facts.nics or ())
 
 
-def check(facts: NodeFacts, wanted: Wanted) -> Iterator[Check]:
+def check(facts: NodeFacts, wanted: Wanted) -> Iterator[NodeCheck]:
     """Yield the checks."""
     if not needs_vfio(facts, wanted):
         for name in ("IOMMU", "interrupt remapping", "DMA entries"):
@@ -34,7 +35,7 @@ def check(facts: NodeFacts, wanted: Wanted) -> Iterator[Check]:
     yield _memory_lock(facts)
 
 
-def _iommu(facts: NodeFacts) -> Check:
+def _iommu(facts: NodeFacts) -> NodeCheck:
     found = facts.iommu
     if found.groups is None:
         return _about.unknown("IOMMU", "/sys/kernel/iommu_groups")
@@ -63,7 +64,7 @@ def _iommu(facts: NodeFacts) -> Check:
     return _about.failed("IOMMU", "off: /sys/kernel/iommu_groups is empty", remedy)
 
 
-def _interrupt_remapping(facts: NodeFacts) -> Check:
+def _interrupt_remapping(facts: NodeFacts) -> NodeCheck:
     name = "interrupt remapping"
     if not facts.iommu.groups:
         return _about.skipped(name, "there is no IOMMU to do it")
@@ -79,7 +80,7 @@ def _interrupt_remapping(facts: NodeFacts) -> Check:
     )
 
 
-def _entries(facts: NodeFacts) -> Check:
+def _entries(facts: NodeFacts) -> NodeCheck:
     limit = facts.iommu.dma_entry_limit
     if limit is None:
         return _about.unknown(
@@ -98,7 +99,7 @@ def _entries(facts: NodeFacts) -> Check:
     )
 
 
-def _memory_lock(facts: NodeFacts) -> Check:
+def _memory_lock(facts: NodeFacts) -> NodeCheck:
     runtimes = [each for each in facts.memory_locks if each.process != "headrace"]
     for each in runtimes or facts.memory_locks:
         if each.limit_bytes is None or each.ipc_lock:

@@ -45,9 +45,9 @@ class Candidates:
     control_apart: bool
     """Whether the control thread runs on one of the others."""
 
-    def needed(self, wanted: Wanted) -> int:
+    def needed(self, workers: int) -> int:
         """How many a dataplane takes, all of one NUMA node."""
-        return wanted.workers if self.control_apart else wanted.cpus
+        return workers if self.control_apart else workers + 1
 
     def on(self, node: int) -> frozenset[int]:
         """Those of a NUMA node."""

@@ -4,14 +4,8 @@
 from collections.abc import Callable, Iterator
 
 from headrace_api.node_facts import Cpu, NodeFacts, cpu_list, cpu_set
-from headrace_dataplane.node.checks.check import (
-    About,
-    Check,
-    Subject,
-    Wanted,
-    kernel_arguments,
-    kubelet_settings,
-)
+from headrace_api.node_state import NodeCheck, Subject
+from headrace_dataplane.node.checks.check import About, Wanted, kernel_arguments, kubelet_settings
 from headrace_dataplane.node.checks.placement import (
     candidates,
     chosen,
@@ -27,7 +21,7 @@ _CLOCK = "clock"
 _NONE_TO_SPARE = "every CPU is everybody's: there is none to spare"
 
 
-def check(facts: NodeFacts, wanted: Wanted) -> Iterator[Check]:
+def check(facts: NodeFacts, wanted: Wanted) -> Iterator[NodeCheck]:
     """Yield the checks."""
     yield _topology_manager(facts)
     yield _memory_manager(facts)
@@ -46,7 +40,7 @@ def _several_nodes(facts: NodeFacts) -> bool:
 
 def _manager(
     facts: NodeFacts, name: str, policy: Callable[[NodeFacts], str | None]
-) -> Check | None:
+) -> NodeCheck | None:
     """What is said of either manager before its policy matters."""
     if facts.kubelet is None:
         return _about.skipped(name, "no kubelet runs here")
@@ -57,7 +51,7 @@ def _manager(
     return None
 
 
-def _topology_manager(facts: NodeFacts) -> Check:
+def _topology_manager(facts: NodeFacts) -> NodeCheck:
     def policy(facts: NodeFacts) -> str | None:
         return facts.kubelet.topology_manager_policy if facts.kubelet else None
 
@@ -73,7 +67,7 @@ def _topology_manager(facts: NodeFacts) -> Check:
     )
 
 
-def _memory_manager(facts: NodeFacts) -> Check:
+def _memory_manager(facts: NodeFacts) -> NodeCheck:
     def policy(facts: NodeFacts) -> str | None:
         return facts.kubelet.memory_manager_policy if facts.kubelet else None
 
@@ -93,26 +87,34 @@ def _memory_manager(facts: NodeFacts) -> Check:
     )
 
 
-def _workers(facts: NodeFacts, wanted: Wanted) -> Check:
+def _workers(facts: NodeFacts, wanted: Wanted) -> NodeCheck:
     found = candidates(facts)
     if found is None:
         return _about.unknown("workers", "/sys/devices/system/cpu/online")
-    nodes, needed = found.nodes, found.needed(wanted)
-    best = max(nodes.values(), default=0)
+    nodes, needed = found.nodes, found.needed(wanted.most_workers)
+    best, every = max(nodes.values(), default=0), sum(map(found.needed, wanted.workers))
+    if best >= needed and len(found.cpus) < every:
+        return _about.failed(
+            "workers",
+            f"{len(wanted.workers)} dataplanes need {every} CPUs, and {len(found.cpus)} are there "
+            f"({found.why})",
+            "fewer workers (workers.count of the Pipelines), or fewer CPUs kept from them (the "
+            "kubelet's reservedSystemCPUs)",
+        )
     if best >= needed:
         texts = (f"{cpu_list(found.on(node))} of NUMA node {node}" for node in nodes)
         return _about.passed("workers", f"may have CPUs {', '.join(texts)}: {found.why}")
     control = "" if found.control_apart else " and the control thread"
     return _about.failed(
         "workers",
-        f"{wanted.workers}{control} need {needed} CPUs of one NUMA node, and at most {best} are "
-        f"there ({found.why})",
+        f"{wanted.most_workers}{control} need {needed} CPUs of one NUMA node, and at most {best} "
+        f"are there ({found.why})",
         "fewer workers (--workers, workers.count of the Pipeline), or shareControlCore: true, or "
         "fewer CPUs kept from them (the kubelet's reservedSystemCPUs)",
     )
 
 
-def _numa(facts: NodeFacts, wanted: Wanted) -> Check:
+def _numa(facts: NodeFacts, wanted: Wanted) -> NodeCheck:
     name = "NUMA node of devices"
     found, devices = candidates(facts), chosen(facts, wanted)
     if found is None:
@@ -124,8 +126,10 @@ def _numa(facts: NodeFacts, wanted: Wanted) -> Check:
     strict = bool(facts.kubelet and facts.kubelet.topology_manager_policy in _STRICT)
     say = _about.failed if strict else _about.warned
     ends = "the kubelet refuses such a pod" if strict else "each packet crosses between them"
-    needed = found.needed(wanted)
+    needed = found.needed(wanted.most_workers)
     enough = [node for node, count in found.nodes.items() if count >= needed]
+    if wanted.pool:
+        devices = tuple(d for d in devices if (d.function.numa_node or 0) in enough) or devices
     for device in devices:
         node = device.function.numa_node or 0
         if enough and node not in enough:
@@ -138,7 +142,7 @@ def _numa(facts: NodeFacts, wanted: Wanted) -> Check:
                 f"{node} to workers: reservedSystemCPUs of the kubelet, isolcpus=",
             )
     nodes = numa_nodes(devices)
-    if wanted.devices and len(nodes) > 1:
+    if wanted.devices and not wanted.pool and len(nodes) > 1:
         return say(
             name,
             f"the devices named are on NUMA nodes {_list(sorted(nodes))}, and workers on one of "
@@ -152,7 +156,7 @@ def _list(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _siblings(facts: NodeFacts, wanted: Wanted, cpus: tuple[Cpu, ...]) -> Check:
+def _siblings(facts: NodeFacts, wanted: Wanted, cpus: tuple[Cpu, ...]) -> NodeCheck:
     name = "siblings of workers"
     agent = facts.kubelet
     if agent is not None and agent.cpu_manager_policy == "static":
@@ -178,7 +182,7 @@ def _more(count: int) -> str:
     return f" (and {count - 1} more such)" if count > 1 else ""
 
 
-def _isolation(facts: NodeFacts, wanted: Wanted, cpus: tuple[Cpu, ...]) -> Check:
+def _isolation(facts: NodeFacts, wanted: Wanted, cpus: tuple[Cpu, ...]) -> NodeCheck:
     name = "isolation of workers"
     known = facts.cpus
     if known is None or known.isolated is None or not cpus:
@@ -210,7 +214,7 @@ def _parted(facts: NodeFacts, mine: set[int]) -> tuple[str, str]:
     return cpu_list(workers), cpu_list(others)
 
 
-def _interrupts(facts: NodeFacts, wanted: Wanted, cpus: tuple[Cpu, ...]) -> Check:
+def _interrupts(facts: NodeFacts, wanted: Wanted, cpus: tuple[Cpu, ...]) -> NodeCheck:
     name = "interrupts on workers' CPUs"
     if facts.interrupts is None or not cpus:
         return _about.unknown(name, "/proc/interrupts")
@@ -241,7 +245,7 @@ def _interrupts(facts: NodeFacts, wanted: Wanted, cpus: tuple[Cpu, ...]) -> Chec
     )
 
 
-def _governor(facts: NodeFacts, wanted: Wanted, cpus: tuple[Cpu, ...]) -> Check:
+def _governor(facts: NodeFacts, wanted: Wanted, cpus: tuple[Cpu, ...]) -> NodeCheck:
     name = "governor"
     known = {cpu.cpu: cpu.governor for cpu in cpus if cpu.governor is not None}
     if not known:
@@ -257,7 +261,7 @@ def _governor(facts: NodeFacts, wanted: Wanted, cpus: tuple[Cpu, ...]) -> Check:
     )
 
 
-def _quiet(facts: NodeFacts) -> Iterator[Check]:
+def _quiet(facts: NodeFacts) -> Iterator[NodeCheck]:
     pages, watchdog = facts.kernel.transparent_hugepages, facts.kernel.nmi_watchdog
     name = "transparent hugepages"
     if pages is None:
@@ -284,7 +288,7 @@ def _quiet(facts: NodeFacts) -> Iterator[Check]:
         yield _about.passed(name, "off")
 
 
-def _clock(facts: NodeFacts) -> Check:
+def _clock(facts: NodeFacts) -> NodeCheck:
     now, others = facts.kernel.clock_source, facts.kernel.clock_sources or ()
     if now is None:
         return _about.unknown(

@@ -4,7 +4,8 @@
 from collections.abc import Iterator
 
 from headrace_api.node_facts import Nic, NodeFacts, NodeTraffic
-from headrace_dataplane.node.checks.check import About, Check, Subject, Wanted
+from headrace_api.node_state import NodeCheck, Subject
+from headrace_dataplane.node.checks.check import About, Wanted
 
 _about = About(Subject.UPLINK)
 _NAME = "the node's own traffic"
@@ -15,7 +16,7 @@ _TEXTS = {
 }
 
 
-def check(facts: NodeFacts, wanted: Wanted) -> Iterator[Check]:
+def check(facts: NodeFacts, wanted: Wanted) -> Iterator[NodeCheck]:
     """Yield the checks."""
     cards = [card for card in facts.nics or () if card.node_traffic]
     if not cards:
@@ -30,7 +31,7 @@ def check(facts: NodeFacts, wanted: Wanted) -> Iterator[Check]:
     yield _about.passed(_NAME, f"the kernel keeps what it goes by: {texts}")
 
 
-def _taken(card: Nic) -> Check:
+def _taken(card: Nic) -> NodeCheck:
     others = "other cards of the machine, or VFs of this one, which stays with the kernel"
     able = f" (it may have {card.vfs_total})" if card.vfs_total else ""
     if card.only_uplink:

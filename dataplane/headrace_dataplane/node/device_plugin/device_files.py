@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace_dataplane.node.facts.tree import Tree
+from headrace_dataplane.node.tree import Tree
 
 VFIO = "/dev/vfio/vfio"
 """What every user of vfio opens first."""

@@ -15,8 +15,8 @@ from headrace_dataplane.node.device_plugin.device_files import (
     driver_of,
     group_file,
 )
-from headrace_dataplane.node.facts.tree import Tree
 from headrace_dataplane.node.sriov.observed import NOT_NETWORK_DRIVERS
+from headrace_dataplane.node.tree import Tree
 
 LINK_SECONDS = 10.0
 """A link may be away for so long: a switch's port comes and goes while it is set up."""

@@ -4,22 +4,34 @@
 Nothing here raises: what is missing or cannot be read is absent from the facts.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
-from headrace_api.node_facts import NodeFacts
+from headrace_api.node_facts import Kubelet, NodeFacts
 from headrace_dataplane.node.facts import cpus, hugepages, interrupts, kernel, kubelet, nics
-from headrace_dataplane.node.facts.network import Kernel, Network
 from headrace_dataplane.node.facts.processes import memory_locks, processes
-from headrace_dataplane.node.facts.tree import Tree, fitting
+from headrace_dataplane.node.netlink import KernelNetlink, Netlink
+from headrace_dataplane.node.traffic import NodeAddresses
+from headrace_dataplane.node.tree import Tree, fitting
+from headrace_dataplane.node.users import Users, nobody
 
 
-def read(root: Path = Path("/"), network: Network | None = None) -> NodeFacts:
-    """Return the facts of the machine whose /proc, /sys, /etc and /var are below `root`."""
+def read(
+    root: Path = Path("/"),
+    netlink: Netlink | None = None,
+    users: Users = nobody,
+    addresses: Iterable[str] = (),
+) -> NodeFacts:
+    """Return the facts of the machine whose /proc, /sys, /etc and /var are below `root`.
+
+    `addresses` are the node's, beside those that its kubelet was told; `users` are those of VFs.
+    """
     tree = Tree(root)
     running = processes(tree)
     agent = kubelet.read(tree, running)
+    node = node_addresses(agent, addresses)
     fields = {
-        "nics": nics.read(tree, Kernel() if network is None else network, agent),
+        "nics": nics.read(tree.below("sys"), netlink or KernelNetlink(), node, users),
         "hugepages": hugepages.read(tree),
         "cpus": cpus.read(tree),
         "kubelet": agent,
@@ -30,3 +42,9 @@ def read(root: Path = Path("/"), network: Network | None = None) -> NodeFacts:
     }
     # Last: by then it is known what could not be read.
     return fitting(NodeFacts, {**fields, "unreadable": tree.denied[:64]}) or NodeFacts()
+
+
+def node_addresses(agent: Kubelet | None, addresses: Iterable[str] = ()) -> NodeAddresses:
+    """By which addresses the node is known."""
+    told = agent or Kubelet()
+    return NodeAddresses(frozenset((*told.addresses, *addresses)), frozenset(told.api_servers))

@@ -4,7 +4,7 @@
 import re
 
 from headrace_api.node_facts import Cpu, Cpus, cpu_set
-from headrace_dataplane.node.facts.tree import Tree, fitting, natural
+from headrace_dataplane.node.tree import Tree, fitting, natural
 
 _SYSTEM = "sys/devices/system"
 _LIST = re.compile(r"[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*")

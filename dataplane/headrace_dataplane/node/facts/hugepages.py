@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from headrace_api.node_facts import HugepagePool
-from headrace_dataplane.node.facts.tree import Tree, fitting
+from headrace_dataplane.node.tree import Tree, fitting
 
 #: The kernel's name of each size that the dataplane uses.
 SIZES = {"2Mi": "hugepages-2048kB", "1Gi": "hugepages-1048576kB"}

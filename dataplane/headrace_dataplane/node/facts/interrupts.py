@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from headrace_api.node_facts import Interrupt, cpu_list
 from headrace_dataplane.node.facts.cpus import list_of
-from headrace_dataplane.node.facts.tree import Tree, fitting
+from headrace_dataplane.node.tree import Tree, fitting
 
 _CPU = re.compile(r"CPU([0-9]{1,4})")
 _NUMBERED = re.compile(r"\s*([0-9]{1,9}):\s(.*)")

@@ -4,7 +4,7 @@
 import re
 
 from headrace_api.node_facts import Iommu, Kernel
-from headrace_dataplane.node.facts.tree import Tree, fitting, natural
+from headrace_dataplane.node.tree import Tree, fitting, natural
 
 _CLOCK = "sys/devices/system/clocksource/clocksource0"
 #: Which of several values holds: `always [madvise] never`.

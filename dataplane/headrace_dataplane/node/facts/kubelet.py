@@ -10,7 +10,7 @@ import yaml
 
 from headrace_api.node_facts import Kubelet, KubeletHugepages
 from headrace_dataplane.node.facts.processes import options, started_at
-from headrace_dataplane.node.facts.tree import Tree, fitting, number
+from headrace_dataplane.node.tree import Tree, fitting, number
 
 _ROOT = "/var/lib/kubelet"
 #: Control groups of all pods: of the systemd driver and of cgroupfs, of version 2 and 1.
@@ -33,6 +33,11 @@ def read(tree: Tree, processes: Mapping[str, str]) -> Kubelet | None:
     process = processes.get("kubelet")
     flags = options(tree, process) if process is not None else {}
     root = flags.get("root-dir", _ROOT).strip("/")
+    started = started_at(tree, process) if process is not None else None
+    seen = f"{process or 'proc/1'}/root"
+    if tree.has(seen):
+        # Its files as it sees them: who looks may be in a container.
+        tree = tree.below(seen)
     if process is None and not tree.has(root):
         return None
     config = _config(tree, flags, root)
@@ -47,7 +52,7 @@ def read(tree: Tree, processes: Mapping[str, str]) -> Kubelet | None:
     )
     fields = {
         "running": process is not None,
-        "started_at": started_at(tree, process) if process is not None else None,
+        "started_at": started,
         "config_readable": known,
         "cpu_manager_policy": flags.get("cpu-manager-policy")
         or given.get("cpuManagerPolicy")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from headrace_api.node_facts import MemoryLock
-from headrace_dataplane.node.facts.tree import Tree, fitting, number
+from headrace_dataplane.node.tree import Tree, fitting, number
 
 #: Who starts the processes of pods, and lends them its limits.
 RUNTIMES = ("containerd", "crio", "dockerd")

@@ -6,18 +6,17 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from headrace_dataplane.node.sriov.desired import Desired, Driver, LinkState
+from headrace_api.device_policy import VfDriver, VfLinkState
+from headrace_dataplane.node.netlink import Netlink
+from headrace_dataplane.node.pci import DEVICES, DRIVERS
+from headrace_dataplane.node.sriov.desired import Desired
 from headrace_dataplane.node.sriov.observed import (
-    PCI_DEVICES,
-    PCI_DRIVERS,
-    Netlink,
     ObservedPF,
     Sysfs,
-    Users,
     observe,
 )
 from headrace_dataplane.node.sriov.plan import plan
@@ -45,6 +44,8 @@ from headrace_dataplane.node.sriov.steps import (
     Wait,
     describe,
 )
+from headrace_dataplane.node.traffic import NodeAddresses
+from headrace_dataplane.node.users import Users
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ log = logging.getLogger(__name__)
 _BUSY = frozenset({errno.EBUSY, errno.EAGAIN, errno.EINTR})
 _VANISHED = frozenset({errno.ENODEV, errno.ENOENT, errno.ENXIO})
 _REFUSALS = frozenset({errno.EINVAL, errno.ERANGE, errno.EPROTONOSUPPORT, errno.ENOSPC})
-_LINK_STATES = {LinkState.AUTO: 0, LinkState.ENABLE: 1, LinkState.DISABLE: 2}
+_LINK_STATES = {VfLinkState.AUTO: 0, VfLinkState.ENABLE: 1, VfLinkState.DISABLE: 2}
 
 
 class Clock(Protocol):
@@ -95,6 +96,9 @@ class Patience:
     steps_for_each_vf: int = 60
 
 
+Before = Callable[[Desired, ObservedPF | None, Step | Wait], None]
+
+
 class Reconciler:
     """Brings PFs to what is wanted of them, one after the other."""
 
@@ -106,15 +110,18 @@ class Reconciler:
         clock: Clock | None = None,
         limits: Limits | None = None,
         patience: Patience | None = None,
-        node_addresses: frozenset[str] = frozenset(),
+        node: NodeAddresses | None = None,
+        before: Before = lambda _desired, _pf, _decision: None,
     ) -> None:
+        """`before` is called before anything is done or waited for; an OSError keeps it back."""
         self._sysfs = sysfs
         self._netlink = netlink
         self._users = users
         self._clock = clock or SystemClock()
         self._limits = limits or Limits()
         self._patience = patience or Patience()
-        self._node_addresses = node_addresses
+        self._node = node or NodeAddresses()
+        self._before = before
         # Drivers of several ports of one NIC share what does not bear two changes at a time.
         self._one_at_a_time = threading.Lock()
 
@@ -129,7 +136,7 @@ class Reconciler:
 
     def observe(self, address: str) -> ObservedPF | None:
         """Return what there is of a PF. Raises OSError."""
-        return observe(self._sysfs, self._netlink, address, self._users, self._node_addresses)
+        return observe(self._sysfs, self._netlink, address, self._users, self._node)
 
     def _reconcile(self, desired: Desired) -> Done | Condition:
         patience, began = self._patience, self._clock.now()
@@ -147,6 +154,16 @@ class Reconciler:
             decision = plan(desired, observed, history, self._limits)
             if isinstance(decision, Done | Condition):
                 return decision
+            try:
+                self._before(desired, observed, decision)
+            except OSError as error:
+                return Condition(
+                    Reason.STATE_NOT_KEPT,
+                    f"PF {desired.address}: what it was found as cannot be kept "
+                    f"({error.filename}: {_text(error)}), so nothing is changed: make room, or the "
+                    "folder writable",
+                    passes=True,
+                )
             if isinstance(decision, Wait):
                 seconds = self._pause(pauses)
                 pauses += 1
@@ -193,15 +210,15 @@ class Reconciler:
             case SetUp(name, up):
                 self._netlink.set_link(_index(name, pf), up=up)
             case SetNumVFs(address, count):
-                self._sysfs.write(f"{PCI_DEVICES}/{address}/sriov_numvfs", str(count))
+                self._sysfs.write(f"{DEVICES}/{address}/sriov_numvfs", str(count))
             case SetAutoprobe(address, on):
-                path = f"{PCI_DEVICES}/{address}/sriov_drivers_autoprobe"
+                path = f"{DEVICES}/{address}/sriov_drivers_autoprobe"
                 self._sysfs.write(path, str(int(on)))
             case SetOverride(address, driver):
                 # Only a line takes it away: the kernel sees no write of nothing.
-                self._sysfs.write(f"{PCI_DEVICES}/{address}/driver_override", f"{driver}\n")
+                self._sysfs.write(f"{DEVICES}/{address}/driver_override", f"{driver}\n")
             case Unbind(address, driver):
-                self._sysfs.write(f"{PCI_DRIVERS}/{driver}/unbind", address)
+                self._sysfs.write(f"{DRIVERS}/{driver}/unbind", address)
             case Probe(address, _):
                 self._sysfs.write("bus/pci/drivers_probe", address)
             case _:
@@ -265,7 +282,7 @@ def explain(step: Step, error: OSError, pf: ObservedPF) -> Condition:
                 )
         case Probe(address, driver):
             if number in (errno.EINVAL, errno.EIO, errno.ENOMEM):
-                more = "" if driver is Driver.KERNEL else f" (IOMMU group of {address})"
+                more = "" if driver is VfDriver.KERNEL else f" (IOMMU group of {address})"
                 return Condition(
                     Reason.BIND_FAILED, f"{what}{more}: dmesg says why the driver gave up"
                 )

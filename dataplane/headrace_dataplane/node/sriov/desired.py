@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wanted of the node's PFs, as policies say it, and what comes of several of them."""
+"""What is wanted of the node's PFs, and what comes of several policies' wishes."""
 
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from enum import StrEnum
 from itertools import combinations
+
+from headrace_api.device_policy import VfDriver, VfLinkState
 
 NO_MAC = "00:00:00:00:00:00"
 """As an administrative MAC address: none, the VF takes its own."""
@@ -18,28 +19,11 @@ _MULTICAST = 1 << 40
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
-class Driver(StrEnum):
-    """Who drives a VF."""
-
-    VFIO_PCI = "vfio-pci"
-    KERNEL = "kernel"
-    """Whichever of the kernel's network drivers claims it."""
-
-
-class LinkState(StrEnum):
-    """What a VF sees of the port's link."""
-
-    AUTO = "auto"
-    """The port's own state."""
-    ENABLE = "enable"
-    DISABLE = "disable"
-
-
 @dataclass(frozen=True)
 class VF:
     """What is wanted of one VF. None: whatever it has."""
 
-    driver: Driver | None = None
+    driver: VfDriver | None = None
     mtu: int | None = None
     """Of its network device, where it has one."""
     mac: str | None = None
@@ -52,7 +36,9 @@ class VF:
     """Mbit/s; 0: none."""
     max_rate: int | None = None
     """Mbit/s; 0: none."""
-    link_state: LinkState | None = None
+    link_state: VfLinkState | None = None
+    resource: str | None = None
+    """Extended resource that it is given out by."""
 
     def __post_init__(self) -> None:
         if self.mac is not None and (
@@ -92,7 +78,7 @@ class Wish:
     address: str
     """The PF's PCI address."""
     num_vfs: int
-    driver: Driver | None = None
+    driver: VfDriver | None = None
     """Of the VFs of `ranges` that name none themselves; without ranges of all."""
     mtu: int | None = None
     """The PF has this at least, and the network devices of those VFs have it."""
@@ -130,6 +116,7 @@ class Wish:
                     min_rate=each.vf.min_rate,
                     max_rate=each.vf.max_rate,
                     link_state=each.vf.link_state,
+                    resource=each.vf.resource,
                 )
         return tuple(found)
 
@@ -197,57 +184,21 @@ def merge(wishes: Iterable[Wish]) -> Merged:
 
 @dataclass(frozen=True)
 class Identity:
-    """What a PF is known by."""
+    """What a network card is known by."""
 
-    address: str
-    vendor: str
+    address: str = ""
+    vendor: str = ""
     """Four hexadecimal digits, as is the device's."""
-    device: str
-    driver: str
-    name: str
+    device: str = ""
+    driver: str = ""
+    name: str = ""
     """Of its network device; "" where it has none."""
-    mac: str
+    mac: str = ""
     """The one it was made with; "" where it has none."""
-
-
-@dataclass(frozen=True)
-class Selector:
-    """Which PFs a policy means: all that is named must match, of each any of its values.
-
-    PCI addresses change with the slots that firmware finds; names and MAC addresses stay.
-    """
-
-    addresses: frozenset[str] = frozenset()
-    vendors: frozenset[str] = frozenset()
-    devices: frozenset[str] = frozenset()
-    drivers: frozenset[str] = frozenset()
-    names: frozenset[str] = frozenset()
-    macs: frozenset[str] = frozenset()
-
-    def matches(self, pf: Identity) -> bool:
-        """Whether it means this PF; one that names nothing means none."""
-        wanted = (
-            (self.addresses, pf.address),
-            (self.vendors, pf.vendor),
-            (self.devices, pf.device),
-            (self.drivers, pf.driver),
-            (self.names, pf.name),
-            (self.macs, pf.mac),
-        )
-        named = [(values, value) for values, value in wanted if values]
-        return bool(named) and all(value in values for values, value in named)
-
-
-def parse_name(text: str) -> tuple[str, tuple[int, int] | None]:
-    """Take `eth0#2-5` apart: a PF's name, and which of its VFs. Raises ValueError."""
-    name, mark, rest = text.partition("#")
-    if not mark:
-        return name, None
-    first, dash, last = rest.partition("-")
-    found = int(first), int(last) if dash else int(first)
-    if not name or not 0 <= found[0] <= found[1]:
-        raise ValueError(f"{text} is not of the form NAME#FIRST-LAST")
-    return name, found
+    infiniband: bool | None = None
+    """Whether it speaks InfiniBand, and not Ethernet; None: it has no network device."""
+    sriov: bool = True
+    """Whether it can have VFs."""
 
 
 def _number(mac: str) -> int:

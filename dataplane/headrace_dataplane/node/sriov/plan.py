@@ -9,14 +9,15 @@ there before each step: who is stopped after any of them goes on as if nothing h
 
 from collections.abc import Callable, Iterable
 
+from headrace_api.device_policy import VfDriver
 from headrace_dataplane.node.drivers import BIFURCATED_DRIVERS
-from headrace_dataplane.node.sriov.desired import NO_MAC, VF, Desired, Driver
+from headrace_dataplane.node.netlink import VFState
+from headrace_dataplane.node.sriov.desired import NO_MAC, VF, Desired
 from headrace_dataplane.node.sriov.observed import (
     NOT_NETWORK_DRIVERS,
     Netdev,
     ObservedPF,
     ObservedVF,
-    VFState,
 )
 from headrace_dataplane.node.sriov.steps import (
     Awaited,
@@ -72,6 +73,23 @@ def plan(
             ),
         )
     return planner.plan(observed)
+
+
+def as_wanted(desired: Desired, pf: ObservedPF) -> frozenset[int]:
+    """Return the numbers of the VFs that are as somebody wants them."""
+    # What cannot be read back is believed.
+    believed: dict[Step, int] = {}
+    for index, vf in enumerate(desired.vfs):
+        believed[SetVFSpoofCheck(index, bool(vf.spoof_check))] = 1
+        believed[SetVFTrust(index, bool(vf.trust))] = 1
+    planner = _Planner(desired, History(believed), Limits())
+    return frozenset(
+        vf.index
+        for vf in pf.vfs
+        if vf.index < desired.num_vfs and vf.physfn == pf.address
+        if desired.vfs[vf.index] != VF()
+        if planner.vf(pf, vf, desired.vfs[vf.index]) is None
+    )
 
 
 class _Planner:
@@ -162,7 +180,7 @@ class _Planner:
         return self._vfio_refusal(pf) if self._wants_vfio() else None
 
     def _wants_vfio(self) -> bool:
-        return any(vf.driver is Driver.VFIO_PCI for vf in self._desired.vfs)
+        return any(vf.driver is VfDriver.VFIO for vf in self._desired.vfs)
 
     def _vfio_refusal(self, pf: ObservedPF) -> Condition | None:
         at = f"PF {pf.address}"
@@ -170,7 +188,7 @@ class _Planner:
             return Condition(
                 Reason.BIFURCATED_DRIVER,
                 f"{at}: VFs of {pf.driver} stay with the kernel's driver, and DPDK uses them "
-                "through it: say driver kernel",
+                "through it: say driver: Kernel",
             )
         if not pf.vfio_pci:
             return Condition(
@@ -310,7 +328,7 @@ class _Planner:
                 ),
             )
         decisions = [
-            decision for vf in there if (decision := self._vf(pf, vf, self._wanted(vf))) is not None
+            decision for vf in there if (decision := self.vf(pf, vf, self._wanted(vf))) is not None
         ]
         steps = [each for each in decisions if not isinstance(each, Wait | Condition | Done)]
         if steps or not decisions:
@@ -334,7 +352,8 @@ class _Planner:
         linked = pf.netdev is None or pf.netdev.carrier or not pf.netdev.up
         return None if linked or not self._waits(waiting) else Wait((waiting,))
 
-    def _vf(self, pf: ObservedPF, vf: ObservedVF, want: VF) -> Decision | None:
+    def vf(self, pf: ObservedPF, vf: ObservedVF, want: VF) -> Decision | None:
+        """Return what is to be done for a VF, None when it is as it is wanted."""
         if want == VF():
             return None
         if vf.state is None:
@@ -347,7 +366,7 @@ class _Planner:
                     passes=True,
                 ),
             )
-        if want.driver is Driver.VFIO_PCI:
+        if want.driver is VfDriver.VFIO:
             incomplete = self._incomplete_group(pf, vf)
             if incomplete is not None:
                 return incomplete
@@ -358,9 +377,9 @@ class _Planner:
             return setting
         if vf.user:
             return self._in_use(pf, vf, vf.state, want)
-        if want.driver is Driver.VFIO_PCI:
+        if want.driver is VfDriver.VFIO:
             return self._to_vfio(pf, vf, vf.state, want)
-        if want.driver is Driver.KERNEL:
+        if want.driver is VfDriver.KERNEL:
             return self._to_kernel(pf, vf, want)
         return self._vf_mtu(vf, want)
 
@@ -391,9 +410,9 @@ class _Planner:
         if want.mac is not None and state.mac != want.mac:
             waits.append(f"MAC address {want.mac}")
         given = vf.driver in NOT_NETWORK_DRIVERS
-        if want.driver is Driver.VFIO_PCI and vf.driver != Driver.VFIO_PCI:
+        if want.driver is VfDriver.VFIO and vf.driver != VfDriver.VFIO:
             waits.append("driver vfio-pci")
-        elif want.driver is Driver.KERNEL and (given or not vf.driver):
+        elif want.driver is VfDriver.KERNEL and (given or not vf.driver):
             waits.append("the kernel's driver")
         if want.mtu is not None and vf.netdev is not None and vf.netdev.mtu != want.mtu:
             waits.append(f"MTU {want.mtu}")
@@ -410,7 +429,7 @@ class _Planner:
         for other in pf.vfs:
             same = vf.group and other.group == vf.group and other.address != vf.address
             stays = other.driver and other.driver not in NOT_NETWORK_DRIVERS
-            if same and stays and self._wanted(other).driver is not Driver.VFIO_PCI:
+            if same and stays and self._wanted(other).driver is not VfDriver.VFIO:
                 keep.append(f"{other.address} ({other.driver})")
         if not keep:
             return None
@@ -437,14 +456,14 @@ class _Planner:
             step = SetVFMAC(vf.index, mac)
             if state.mac != mac or not self._did(step):
                 return self.step(step)
-        if vf.override != Driver.VFIO_PCI:
+        if vf.override != VfDriver.VFIO:
             # Before it is free, for another driver that is loaded meanwhile would take it.
-            return self.step(SetOverride(vf.address, Driver.VFIO_PCI))
-        if vf.driver == Driver.VFIO_PCI:
+            return self.step(SetOverride(vf.address, VfDriver.VFIO))
+        if vf.driver == VfDriver.VFIO:
             return None
         if vf.driver:
             return self.step(Unbind(vf.address, vf.driver))
-        return self._probe(pf, vf, Driver.VFIO_PCI)
+        return self._probe(pf, vf, VfDriver.VFIO)
 
     def _to_kernel(self, pf: ObservedPF, vf: ObservedVF, want: VF) -> Decision | None:
         if vf.override in NOT_NETWORK_DRIVERS:
@@ -481,7 +500,7 @@ class _Planner:
         if not vf.driver:
             if pf.autoprobe is False and not self._desired.externally_managed:
                 return self.step(SetAutoprobe(pf.address, True))
-            return self._probe(pf, vf, Driver.KERNEL, or_else)
+            return self._probe(pf, vf, VfDriver.KERNEL, or_else)
         if vf.netdev is not None:
             return None
         unbind = Unbind(vf.address, vf.driver)
@@ -498,14 +517,16 @@ class _Planner:
             passes=True,
         )
 
-    def _probe(self, pf: ObservedPF, vf: ObservedVF, driver: Driver, or_else: str = "") -> Decision:
+    def _probe(
+        self, pf: ObservedPF, vf: ObservedVF, driver: VfDriver, or_else: str = ""
+    ) -> Decision:
         step = Probe(vf.address, driver)
         unbound = sum(
             times
             for each, times in self._history.done.items()
             if isinstance(each, Unbind)
             and each.address == vf.address
-            and (each.driver in NOT_NETWORK_DRIVERS) == (driver is Driver.VFIO_PCI)
+            and (each.driver in NOT_NETWORK_DRIVERS) == (driver is VfDriver.VFIO)
         )
         tries = self._did(step) - unbound
         if tries > 0:
@@ -514,7 +535,7 @@ class _Planner:
                 return Wait((waiting,))
         if self._did(step) < _REPEATS:
             return self.step(step)
-        if driver is Driver.VFIO_PCI:
+        if driver is VfDriver.VFIO:
             return Condition(
                 Reason.BIND_FAILED,
                 f"{_name(pf, vf)}: vfio-pci does not take it: dmesg says why (without interrupt "

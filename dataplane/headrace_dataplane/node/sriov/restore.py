@@ -2,10 +2,17 @@
 """What was found of a PF before it was first touched, as data, and the way back to it."""
 
 import json
+import logging
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from headrace_dataplane.node.sriov.desired import VF, Desired, Driver, Identity, LinkState
+from headrace_api.device_policy import VfDriver, VfLinkState
+from headrace_dataplane.node.files import write_whole
+from headrace_dataplane.node.sriov.desired import VF, Desired, Identity
 from headrace_dataplane.node.sriov.observed import NOT_NETWORK_DRIVERS, ObservedPF, ObservedVF
+
+log = logging.getLogger(__name__)
 
 RESTORE = "what was found"
 """Whose wish it is to put back what was found."""
@@ -49,8 +56,8 @@ def from_json(text: str) -> Found:
             driver, state = vf.pop("driver"), vf.pop("link_state")
             vfs.append(
                 VF(
-                    driver=None if driver is None else Driver(driver),
-                    link_state=None if state is None else LinkState(state),
+                    driver=None if driver is None else VfDriver(driver),
+                    link_state=None if state is None else VfLinkState(state),
                     **vf,
                 )
             )
@@ -74,14 +81,45 @@ def wanted_back(kept: Found, address: str | None = None) -> Desired:
     )
 
 
+class Kept:
+    """What PFs were found as, a file each: it outlives the agent, its pod and the node's reboot."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def keep(self, pf: ObservedPF) -> None:
+        """Keep what a PF was found as, unless it was before. Raises OSError."""
+        path = self._path(pf.identity)
+        if path.exists():
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, found(pf).to_json().encode(), 0o600)
+
+    def all(self) -> Iterator[Found]:
+        """Yield what was kept; what is not understood is left where it is."""
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                yield from_json(path.read_text())
+            except (OSError, ValueError) as error:
+                log.warning("%s is left aside: %s", path, error)
+
+    def forget(self, kept: Found) -> None:
+        """It is so again. Raises OSError."""
+        self._path(kept.identity).unlink(missing_ok=True)
+
+    def _path(self, identity: Identity) -> Path:
+        # An address changes when cards are added.
+        return self._folder / f"{(identity.mac or identity.address).replace(':', '-')}.json"
+
+
 def _vf(vf: ObservedVF | None) -> VF:
     if vf is None:
         return VF()
     driver = None
-    if vf.driver == Driver.VFIO_PCI:
-        driver = Driver.VFIO_PCI
+    if vf.driver == VfDriver.VFIO:
+        driver = VfDriver.VFIO
     elif vf.driver and vf.driver not in NOT_NETWORK_DRIVERS:
-        driver = Driver.KERNEL
+        driver = VfDriver.KERNEL
     mtu = None if vf.netdev is None else vf.netdev.mtu
     if vf.state is None:
         return VF(driver=driver, mtu=mtu)

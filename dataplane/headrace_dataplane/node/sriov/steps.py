@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
-from headrace_dataplane.node.sriov.desired import Driver, LinkState
+from headrace_api.device_policy import VfDriver, VfLinkState
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Probe:
     """Have a driver bind a VF."""
 
     address: str
-    driver: Driver
+    driver: VfDriver
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class SetVFLinkState:
     """Set what a VF sees of the port's link."""
 
     index: int
-    state: LinkState
+    state: VfLinkState
 
 
 SetVF: TypeAlias = SetVFMAC | SetVFVLAN | SetVFSpoofCheck | SetVFTrust | SetVFRates | SetVFLinkState
@@ -187,6 +187,7 @@ class Reason(StrEnum):
     PERMISSION_DENIED = "PermissionDenied"
     DEVICE_BUSY = "DeviceBusy"
     KERNEL_WAITS = "KernelWaits"
+    STATE_NOT_KEPT = "StateNotKept"
     FAILED = "Failed"
     GAVE_UP = "GaveUp"
 
@@ -264,9 +265,11 @@ class History:
         return History(self.done, self.waited, {**self.failed, step: condition})
 
 
-def describe(step: Step) -> str:
-    """Say what a step does, for people."""
+def describe(step: Step | Wait) -> str:
+    """Say what is done, for people."""
     match step:
+        case Wait(waits):
+            return "waiting for " + ", ".join(dict.fromkeys(each.awaited for each in waits))
         case SetMTU(name, mtu):
             return f"setting the MTU of {name} to {mtu}"
         case SetUp(name, up):

@@ -22,9 +22,16 @@ class Tree:
     """The files of a machine, or of a test."""
 
     def __init__(self, root: Path) -> None:
-        """`root` has proc, sys, var and etc in it."""
+        """`root` has proc, sys, var and etc in it, or is one of these."""
         self._root = root
+        self._at = ""
         self._denied: dict[str, None] = {}
+
+    def below(self, path: str) -> "Tree":
+        """Return the files of a folder; what may not be read of them is known here."""
+        part = Tree(self._root / path)
+        part._at, part._denied = f"{self._at}/{path}", self._denied
+        return part
 
     @property
     def denied(self) -> tuple[str, ...]:
@@ -40,7 +47,7 @@ class Tree:
                     data += piece
                 return data.decode(errors="replace").strip()
         except PermissionError:
-            self._denied[f"/{path}"] = None
+            self._denied[f"{self._at}/{path}"] = None
         except (OSError, ValueError):
             pass
         return None
@@ -54,7 +61,7 @@ class Tree:
         try:
             return sorted(each.name for each in (self._root / path).iterdir())
         except PermissionError:
-            self._denied[f"/{path}"] = None
+            self._denied[f"{self._at}/{path}"] = None
         except (OSError, ValueError):
             pass
         return None
