@@ -26,6 +26,7 @@
 #include "rcu.h"
 #include "table/adj.h"
 #include "table/event.h"
+#include "table/group.h"
 #include "table/neigh_event.h"
 #include "table/neigh_timer.h"
 #include "telemetry.h"
@@ -200,6 +201,7 @@ control_loop(void)
 		hr_events_poll(now);
 		hr_neigh_tick(now);
 		hr_ports_tick(now);
+		hr_groups_poll();
 		hr_rcu_reclaim();
 		hr_control_unlock();
 	}

@@ -217,6 +217,7 @@ add_counters(struct rte_tel_data *data, const struct hr_port *port)
 	rte_tel_data_add_dict_uint(data, "rx_bytes", sum.rx_bytes);
 	rte_tel_data_add_dict_uint(data, "tx_packets", sum.tx_packets);
 	rte_tel_data_add_dict_uint(data, "tx_bytes", sum.tx_bytes);
+	rte_tel_data_add_dict_uint(data, "device_losses", port != NULL ? hr_port_losses(port) : 0);
 	rte_tel_data_start_dict(drops);
 	add_drops(drops, sum.drops);
 	return rte_tel_data_add_dict_container(data, "drops", drops, 0);

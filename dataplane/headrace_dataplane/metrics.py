@@ -120,12 +120,24 @@ METRICS: tuple[Description, ...] = (
         ("interface", "reason"),
         "Packets from or to the interface that were dropped; absent until the reason occurs.",
     ),
+    Description(
+        "interface_device_losses_total",
+        "counter",
+        ("interface",),
+        "How often its device went away: removed, reset, or its other side ended.",
+    ),
     *_traffic("uplink"),
     Description(
         "uplink_dropped_packets_total",
         "counter",
         ("uplink", "reason"),
         "Packets from or to the uplink that were dropped; absent until the reason occurs.",
+    ),
+    Description(
+        "uplink_device_losses_total",
+        "counter",
+        ("uplink",),
+        "How often its device went away: removed, reset, or its other side ended.",
     ),
     *_traffic("port"),
     Description(
@@ -345,6 +357,7 @@ def _endpoints(families: _Families, telemetry: TelemetryClient) -> None:
                 for unit in ("packets", "bytes"):
                     value = own.get(f"{short}_{unit}")
                     families.add(f"{owner}_{direction}_{unit}_total", value, name)
+            families.add(f"{owner}_device_losses_total", own.get("device_losses"), name)
             drops = own.get("drops")
             for reason, count in drops.items() if isinstance(drops, dict) else ():
                 # Every reason for every Interface would be thousands of zeros.
