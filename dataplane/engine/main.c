@@ -21,6 +21,7 @@
 #include <rte_version.h>
 
 #include "control/server.h"
+#include "gap.h"
 #include "options.h"
 #include "port/port.h"
 #include "rcu.h"
@@ -202,6 +203,7 @@ control_loop(void)
 		hr_neigh_tick(now);
 		hr_ports_tick(now);
 		hr_groups_poll();
+		hr_gaps_tick(now);
 		hr_rcu_reclaim();
 		hr_control_unlock();
 	}

@@ -180,6 +180,13 @@ METRICS: tuple[Description, ...] = (
         "worker_idle_seconds_total", "counter", ("worker",), "Time in walks that found none."
     ),
     Description("worker_sleep_seconds_total", "counter", ("worker",), "Time asleep (Adaptive)."),
+    Description(
+        "worker_longest_gap_seconds",
+        "gauge",
+        ("worker",),
+        "The longest that the worker did not look at its queues in the last 60 seconds, beyond "
+        "what it slept on purpose: interrupts, others on its CPU, firmware, a long walk.",
+    ),
     Description("worker_walks_total", "counter", ("worker",), "Walks over the graph."),
     Description(
         "worker_burst_packets",
@@ -330,6 +337,9 @@ def _workers(families: _Families, telemetry: TelemetryClient) -> None:
         hertz = _int(own, "tsc_hz")
         families.add("worker_info", 1, worker, _int(own, "lcore"), _int(own, "cpu"))
         families.add("worker_walks_total", own.get("walks"), worker)
+        if "longest_gap_cycles" in own:  # An engine before 0.4.0 does not say.
+            seconds = _seconds(_int(own, "longest_gap_cycles"), hertz)
+            families.add("worker_longest_gap_seconds", seconds, worker)
         for state in ("busy", "idle", "sleep"):
             seconds = _seconds(_int(own, f"{state}_cycles"), hertz)
             families.add(f"worker_{state}_seconds_total", seconds, worker)
