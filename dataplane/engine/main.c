@@ -21,11 +21,13 @@
 #include <rte_version.h>
 
 #include "control/server.h"
+#include "gap.h"
 #include "options.h"
 #include "port/port.h"
 #include "rcu.h"
 #include "table/adj.h"
 #include "table/event.h"
+#include "table/group.h"
 #include "table/neigh_event.h"
 #include "table/neigh_timer.h"
 #include "telemetry.h"
@@ -200,6 +202,8 @@ control_loop(void)
 		hr_events_poll(now);
 		hr_neigh_tick(now);
 		hr_ports_tick(now);
+		hr_groups_poll();
+		hr_gaps_tick(now);
 		hr_rcu_reclaim();
 		hr_control_unlock();
 	}

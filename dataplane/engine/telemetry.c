@@ -15,6 +15,7 @@
 
 #include "control/server.h"
 #include "control/store.h"
+#include "gap.h"
 #include "port/port.h"
 #include "table/adj.h"
 #include "walk.h"
@@ -113,6 +114,7 @@ worker(const char *cmd, const char *params, struct rte_tel_data *data)
 	rte_tel_data_add_dict_uint(data, "busy_cycles", hr_count(w->busy_cycles));
 	rte_tel_data_add_dict_uint(data, "idle_cycles", hr_count(w->idle_cycles));
 	rte_tel_data_add_dict_uint(data, "sleep_cycles", hr_count(w->sleep_cycles));
+	rte_tel_data_add_dict_uint(data, "longest_gap_cycles", hr_gap_longest(w->index));
 	rte_tel_data_add_dict_uint(data, "walks", hr_count(w->walks));
 	rte_tel_data_add_dict_uint(data, "bursts", hr_count(w->bursts));
 	rte_tel_data_add_dict_uint(data, "packets", hr_count(w->packets));
@@ -217,6 +219,7 @@ add_counters(struct rte_tel_data *data, const struct hr_port *port)
 	rte_tel_data_add_dict_uint(data, "rx_bytes", sum.rx_bytes);
 	rte_tel_data_add_dict_uint(data, "tx_packets", sum.tx_packets);
 	rte_tel_data_add_dict_uint(data, "tx_bytes", sum.tx_bytes);
+	rte_tel_data_add_dict_uint(data, "device_losses", port != NULL ? hr_port_losses(port) : 0);
 	rte_tel_data_start_dict(drops);
 	add_drops(drops, sum.drops);
 	return rte_tel_data_add_dict_container(data, "drops", drops, 0);

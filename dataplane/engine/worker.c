@@ -87,15 +87,28 @@ hr_control_drop(uint16_t port, struct rte_mbuf *m, enum hr_drop reason)
 	rte_pktmbuf_free(m);
 }
 
+/** The worker was away from its queues for so many cycles. */
+static inline void
+note_gap(struct hr_worker *worker, uint64_t cycles)
+{
+	if (unlikely(cycles > hr_count(worker->gap)))
+		__atomic_store_n(&worker->gap, cycles, __ATOMIC_RELAXED);
+}
+
 /** One sleep of an idle worker. @return how long the next one may be, nanoseconds */
 static long
 idle_sleep(struct hr_worker *worker, long ns)
 {
+	const uint64_t asked = (uint64_t)ns * rte_get_tsc_hz() / NS_PER_S;
 	const uint64_t before = rte_rdtsc();
 	const struct timespec time = {.tv_nsec = ns};
+	uint64_t slept;
 
 	nanosleep(&time, NULL);
-	worker->sleep_cycles += rte_rdtsc() - before;
+	slept = rte_rdtsc() - before;
+	worker->sleep_cycles += slept;
+	if (slept > asked)
+		note_gap(worker, slept - asked);
 	return RTE_MIN(ns * 2, SLEEP_MAX_NS);
 }
 
@@ -120,6 +133,7 @@ run(void *arg)
 			hr_walk(graph);
 		rte_rcu_qsbr_quiescent(hr_qsbr, worker->index);
 		now = rte_rdtsc();
+		note_gap(worker, now - last);
 		if (worker->received > 0) {
 			worker->busy_cycles += now - last;
 			empty = 0;

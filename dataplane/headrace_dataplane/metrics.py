@@ -120,12 +120,24 @@ METRICS: tuple[Description, ...] = (
         ("interface", "reason"),
         "Packets from or to the interface that were dropped; absent until the reason occurs.",
     ),
+    Description(
+        "interface_device_losses_total",
+        "counter",
+        ("interface",),
+        "How often its device went away: removed, reset, or its other side ended.",
+    ),
     *_traffic("uplink"),
     Description(
         "uplink_dropped_packets_total",
         "counter",
         ("uplink", "reason"),
         "Packets from or to the uplink that were dropped; absent until the reason occurs.",
+    ),
+    Description(
+        "uplink_device_losses_total",
+        "counter",
+        ("uplink",),
+        "How often its device went away: removed, reset, or its other side ended.",
     ),
     *_traffic("port"),
     Description(
@@ -168,6 +180,13 @@ METRICS: tuple[Description, ...] = (
         "worker_idle_seconds_total", "counter", ("worker",), "Time in walks that found none."
     ),
     Description("worker_sleep_seconds_total", "counter", ("worker",), "Time asleep (Adaptive)."),
+    Description(
+        "worker_longest_gap_seconds",
+        "gauge",
+        ("worker",),
+        "The longest that the worker did not look at its queues in the last 60 seconds, beyond "
+        "what it slept on purpose: interrupts, others on its CPU, firmware, a long walk.",
+    ),
     Description("worker_walks_total", "counter", ("worker",), "Walks over the graph."),
     Description(
         "worker_burst_packets",
@@ -318,6 +337,9 @@ def _workers(families: _Families, telemetry: TelemetryClient) -> None:
         hertz = _int(own, "tsc_hz")
         families.add("worker_info", 1, worker, _int(own, "lcore"), _int(own, "cpu"))
         families.add("worker_walks_total", own.get("walks"), worker)
+        if "longest_gap_cycles" in own:  # An engine before 0.4.0 does not say.
+            seconds = _seconds(_int(own, "longest_gap_cycles"), hertz)
+            families.add("worker_longest_gap_seconds", seconds, worker)
         for state in ("busy", "idle", "sleep"):
             seconds = _seconds(_int(own, f"{state}_cycles"), hertz)
             families.add(f"worker_{state}_seconds_total", seconds, worker)
@@ -345,6 +367,7 @@ def _endpoints(families: _Families, telemetry: TelemetryClient) -> None:
                 for unit in ("packets", "bytes"):
                     value = own.get(f"{short}_{unit}")
                     families.add(f"{owner}_{direction}_{unit}_total", value, name)
+            families.add(f"{owner}_device_losses_total", own.get("device_losses"), name)
             drops = own.get("drops")
             for reason, count in drops.items() if isinstance(drops, dict) else ():
                 # Every reason for every Interface would be thousands of zeros.

@@ -157,16 +157,30 @@ def _interface_states(
         elif bad is None and state is None:
             bad = "Pending", "The engine does not have it yet"
         elif bad is None and state is not None and state.state != "up":
-            reason = "DeviceGone" if state.state == "gone" else "LinkDown"
-            bad = reason, f"Its device is {state.state}"
+            bad = _without_device(state)
         yield InterfaceState(
             namespace=interface.namespace,
             name=interface.name,
             ready=bad is None,
             reason=bad[0] if bad else "Forwarding",
-            message=(bad[1] if bad else "The engine forwards for it")[:_MESSAGE_CHARACTERS],
+            message=(bad[1] if bad else _forwards(state))[:_MESSAGE_CHARACTERS],
             mac_address=state.mac if state is not None else None,
         )
+
+
+def _without_device(state: Interface) -> tuple[str, str]:
+    """Reason and message of an Interface whose device is not up; an older engine says neither."""
+    if state.state == "gone":
+        return state.reason or "DeviceGone", state.error or "Its device is gone"
+    return "LinkDown", f"Its device is {state.state}"
+
+
+def _forwards(state: Interface | None) -> str:
+    """Message of an Interface that forwards, if not with all that it was to have."""
+    refused = state.refused if state is not None else {}
+    return "; ".join(
+        ("The engine forwards for it", *(f"{what}: {why}" for what, why in refused.items()))
+    )
 
 
 def _unread_interfaces(

@@ -166,21 +166,38 @@ class RxQueue(_Reply):
     worker: int
 
 
-class Port(Item):
-    """A DPDK port: `state` is up, down or gone (`error` says why it cannot be had)."""
+class _OnDevice(Item):
+    """What has a device: `reason` (CamelCase) and `error` say why that is gone.
+
+    `refused` has what the device does without: the field asked for, and what came instead.
+    """
+
+    reason: str | None = None
+    error: str | None = None
+    refused: dict[str, str] = Field(default_factory=dict)
+
+
+class Port(_OnDevice):
+    """A DPDK port: `state` is up, down or gone.
+
+    `multicast` is how it hears neighbours: groups, all, promiscuous or none; `groups` are the MAC
+    addresses that it has to hear. `losses` counts how often its device went away.
+    """
 
     kind = "port"
     name: str
     state: str
+    losses: int = 0
+    multicast: str = ""
+    groups: tuple[str, ...] = ()
     mac: str = ""
     mtu: int = 0
     rx_queues: tuple[RxQueue, ...] = ()
     tx_queues: int = 0
     driver: str = ""
-    error: str | None = None
 
 
-class Interface(Item):
+class Interface(_OnDevice):
     """An endpoint: `mac_state` is static, reachable, stale, probe or unresolved."""
 
     kind = "interface"
@@ -213,7 +230,7 @@ class Network(Item):
     bytes: int = 0
 
 
-class Uplink(Item):
+class Uplink(_OnDevice):
     """A port to the underlay."""
 
     kind = "uplink"

@@ -4,6 +4,7 @@
 import os
 import socket
 from collections.abc import Iterator
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
@@ -144,7 +145,10 @@ def test_a_kernel_device_that_goes_and_comes_back(veths: Lab, namespace: Namespa
     namespace.ip("link del f-engine")
     until(lambda: lab.item(Interface, name="t/f").state == "gone", "the Interface is gone")
     assert lab.item(Port, name="f").state == "gone"
-    assert lab.item(Port, name="f").error
+    gone = lab.item(Port, name="f")
+    assert gone.error
+    assert (gone.reason, gone.losses) == ("DeviceGone", 1)
+    assert lab.item(Interface, name="t/f").reason == "DeviceGone"
     assert lab.item(Interface, name="t/e").state == "up"
     flow_goes_on()
     e.send(frames.frame(E.hardware, frames.udp(E.address4, F.address4)), drop="unresolved")
@@ -246,6 +250,53 @@ def test_mtu_of_a_running_port(site: Site) -> None:
     lab.commit(tap("b", mtu=1500))
     site.a.send(frames.frame(A.hardware, frames.udp(A.address4, B.address4, b"m" * 1400)))
     assert len(lab.receive(site.b, frames.has(UDP))) == 14 + 28 + 1400
+
+
+def test_groups_follow_addresses(lab: Lab) -> None:
+    """A port has to hear who asks for an address that it answers for, and nobody else."""
+
+    def solicited(address: str) -> str:
+        return "33:33:ff:" + IPv6Address(address).packed[-3:].hex(":")
+
+    def has(name: str, *groups: str) -> None:
+        wanted = {"33:33:00:00:00:01", *groups}
+        until(lambda: set(lab.item(Port, name=name).groups) == wanted, f"groups of {name}")
+
+    Site(lab, A)
+    gateways = [solicited(gateway) for gateway in A.gateways if ":" in gateway]
+    has("a", "33:33:00:00:00:02", *gateways)
+    mac = lab.item(Port, name="up").mac.split(":")
+    link_local = f"33:33:ff:{':'.join(mac[3:])}"
+    own = [solicited(address) for address in lab.item(Uplink, name="up").addresses]
+    has("up", link_local, *own, solicited(A.underlay))
+    moved = A.with_(underlay="fd00:1:0:1::abcd", extra={"formerUnderlayAddresses": [A.underlay]})
+    lab.commit(moved.interface())
+    has("up", link_local, *own, solicited(A.underlay), "33:33:ff:00:ab:cd")
+    lab.commit(A.with_(underlay="fd00:1:0:1::abcd").interface())
+    has("up", link_local, *own, "33:33:ff:00:ab:cd")
+    lab.disconnect("a")
+    lab.rebase()
+    lab.commit(routes("to-a", BLUE), Delete("interface", "t/a"))
+    has("up", link_local, *own)
+    assert lab.item(Port, name="a").groups == ()
+
+
+def test_an_mtu_that_a_device_does_not_have(lab: Lab) -> None:
+    """The port has what there is, and says so; what is too large for it is answered."""
+    site = Site(lab, A, B.with_(extra={"mtu": 9000}))
+    lab.commit(tap("b", mtu=9000), B.with_(extra={"mtu": 9000}).interface())
+    item = lab.item(Port, name="b")
+    assert 1500 < item.mtu < 9000
+    assert item.state == "up"
+    assert f"{item.mtu} of the 9000 wanted" in item.refused["mtu"]
+    assert lab.item(Interface, name="t/b").refused == item.refused
+    assert lab.item(Interface, name="t/a").refused == {}
+    assert (item.reason, item.error, item.losses) == (None, None, 0)
+    assert item.multicast == "promiscuous"
+    lab.commit(tap("b"), B.interface())
+    assert lab.item(Port, name="b").refused == {}
+    site.a.send(frames.frame(A.hardware, frames.udp(A.address4, B.address4)))
+    assert lab.receive(site.b, frames.has(UDP))
 
 
 def test_a_device_is_had_once(lab: Lab) -> None:

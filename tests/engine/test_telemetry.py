@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The telemetry commands are there, and their numbers add up."""
 
+import os
+import signal
+import time
+
 import pytest
 from scapy.layers.inet import UDP
 
@@ -109,6 +113,25 @@ def test_workers(site: Site) -> None:
     assert set(ask(lab, "/headrace/nodes", 0)) == {
         "rx", "tx", "ip4", "ip6", "decap", "arp", "nd", "local", "icmp_error", "resolve",
     }  # fmt: skip
+
+
+def test_a_gap_of_a_worker_is_seen(site: Site) -> None:
+    """Stopped for a while, it has been away for no less."""
+    lab = site.lab
+    stopped = 0.3
+    os.kill(lab.engine.pid, signal.SIGSTOP)
+    try:
+        end = time.monotonic() + stopped
+        until(lambda: time.monotonic() >= end, "the engine was stopped for long enough")
+    finally:
+        os.kill(lab.engine.pid, signal.SIGCONT)
+    for worker in lab.engine.telemetry.names("/headrace/workers"):
+
+        def seen(worker: str = worker) -> bool:
+            reply = ask(lab, "/headrace/worker", worker)
+            return number(reply, "longest_gap_cycles") >= stopped * number(reply, "tsc_hz")
+
+        until(seen, f"worker {worker} was away")
 
 
 def test_nodes_are_measured(site: Site) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from datetime import UTC, datetime
 from functools import partial
+from typing import Any
 
 from headrace_api import AGENT_FEATURES, FEATURES, NetworkState, Problem
 from headrace_dataplane.node_status import node_status as node_status_at
@@ -63,6 +64,26 @@ def test_a_device_that_the_node_does_not_have_is_named() -> None:
     ]
     down = node_status(config(3), (), refused, {}, "it starts", None, (), frozenset({"veth1"}))
     assert down.interfaces[0].reason == "PortFailed"
+
+
+def test_what_became_of_a_device_is_said() -> None:
+    """As the engine says it; one of an earlier release says that the device is gone."""
+
+    def said(**device: Any) -> list[tuple[bool, str, str]]:
+        interface = Interface.model_validate(
+            {"name": "a/vm1", "network": "a/blue", "vni": 1, "port": "a/vm1", **device}
+        )
+        status = node_status(config(3), (), (), {"a/vm1": interface}, HELLO, None)
+        return [(i.ready, i.reason, i.message) for i in status.interfaces if i.name == "vm1"]
+
+    assert said(state="gone", reason="DeviceNodeChanged", error="no /dev/vfio/12") == [
+        (False, "DeviceNodeChanged", "no /dev/vfio/12")
+    ]
+    assert said(state="gone") == [(False, "DeviceGone", "Its device is gone")]
+    assert said(state="down") == [(False, "LinkDown", "Its device is down")]
+    assert said(state="up", refused={"mtu": "1500 of the 9000 wanted"}) == [
+        (True, "Forwarding", "The engine forwards for it; mtu: 1500 of the 9000 wanted")
+    ]
 
 
 def test_features_are_those_of_agent_and_engine() -> None:

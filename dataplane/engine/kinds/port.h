@@ -30,8 +30,9 @@ hr_abort_fn hr_port_abort;
 hr_apply_fn hr_port_apply;
 hr_remove_fn hr_port_remove;
 /**
- * {"name","state","mac","mtu","driver","rxQueues":[{"queue","worker"}],"txQueues"}, and "error"
- * where the device cannot be had.
+ * {"name","state","mac","mtu","driver","rxQueues":[{"queue","worker"}],"txQueues","losses",
+ * "multicast","groups":[MAC],"refused":{FIELD: what came instead}}, and "reason" and "error" where the device
+ * cannot be had.
  */
 hr_describe_fn hr_port_describe;
 

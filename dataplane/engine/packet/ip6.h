@@ -14,6 +14,7 @@
 
 static const struct hr_ip6 hr_ip6_unspecified;
 static const struct hr_ip6 hr_ip6_all_nodes = {.b = {0xff, 0x02, [15] = 1}};
+static const struct hr_ip6 hr_ip6_all_routers = {.b = {0xff, 0x02, [15] = 2}};
 /** The gateway's link-local address, the same on every Interface. */
 static const struct hr_ip6 hr_ip6_gateway = {.b = {0xfe, 0x80, [15] = 1}};
 

@@ -15,7 +15,7 @@
  * @return 0, or -errno
  */
 static int
-see_file(const char *path, char why[HR_DEVICE_WHY])
+see_file(const char *path, struct hr_why *why)
 {
 	const int flags = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 	int folder = open(path[0] == '/' ? "/" : ".", flags);
@@ -39,7 +39,7 @@ see_file(const char *path, char why[HR_DEVICE_WHY])
 		folder = next;
 	}
 	if (folder < 0) {
-		snprintf(why, HR_DEVICE_WHY, "%.100s is no directory, or a symbolic link", name);
+		hr_why(why, NULL, "%.100s is no directory, or a symbolic link", name);
 		return error;
 	}
 	error = fstatat(folder, name, &status, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : -errno;
@@ -48,12 +48,12 @@ see_file(const char *path, char why[HR_DEVICE_WHY])
 		error = -EINVAL;
 	if (error == 0 || error == -ENOENT)
 		return 0;
-	snprintf(why, HR_DEVICE_WHY, "%.100s is no regular file, or a symbolic link", name);
+	hr_why(why, NULL, "%.100s is no regular file, or a symbolic link", name);
 	return error;
 }
 
 int
-hr_capture_see_files(const char *devargs, char why[HR_DEVICE_WHY])
+hr_capture_see_files(const char *devargs, struct hr_why *why)
 {
 	static const char *const keys[] = {",rx_pcap=", ",tx_pcap="};
 	int error = 0;

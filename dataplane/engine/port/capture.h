@@ -9,6 +9,6 @@
 #include "device.h"
 
 /** See to the files that devargs name. @return 0, or -errno */
-int hr_capture_see_files(const char *devargs, char why[HR_DEVICE_WHY]);
+int hr_capture_see_files(const char *devargs, struct hr_why *why);
 
 #endif

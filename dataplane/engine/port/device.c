@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <net/if.h>
+#include <stdarg.h>
 #include <stdio.h>
 
 #include <rte_dev.h>
@@ -11,35 +12,11 @@
 #include <rte_mbuf.h>
 
 #include "../worker.h"
+#include "event.h"
 #include "netdev.h"
 
 /** What the MTU leaves out of a frame: Ethernet header and checksum, as rte_ethdev counts. */
 #define FRAME_OVERHEAD (RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN)
-
-/** Hardware that has told of its removal, by port id. */
-static bool removed[HR_MAX_PORTS];
-
-static int
-on_removal(uint16_t id, enum rte_eth_event_type event, void *arg, void *ret)
-{
-	RTE_SET_USED(event);
-	RTE_SET_USED(arg);
-	RTE_SET_USED(ret);
-	__atomic_store_n(&removed[id], true, __ATOMIC_RELEASE);
-	return 0;
-}
-
-int
-hr_device_init(void)
-{
-	return rte_eth_dev_callback_register(RTE_ETH_ALL, RTE_ETH_EVENT_INTR_RMV, on_removal, NULL);
-}
-
-void
-hr_device_forget(uint16_t id)
-{
-	__atomic_store_n(&removed[id], false, __ATOMIC_RELEASE);
-}
 
 const char *
 hr_device_name(const char *devargs, char name[RTE_ETH_NAME_MAX_LEN])
@@ -103,12 +80,30 @@ hr_device_set_mtu(struct hr_device *device, uint16_t mtu)
 	possible = hr_device_possible_mtu(&info, mtu);
 	error = rte_eth_dev_set_mtu(device->id, possible);
 	if (error == -ENOTSUP) { /* It does not care; only our buffers do. */
-		device->mtu = RTE_MIN(mtu, buffer_mtu());
-		return 0;
+		possible = RTE_MIN(mtu, buffer_mtu());
+		error = 0;
 	}
 	if (error == 0)
-		device->mtu = possible;
+		hr_device_mtu_set(device, mtu, possible);
+	else if (error != -EBUSY)
+		hr_device_refused(device, HR_REFUSED_MTU, "the device refuses %u (%s) and keeps %u",
+				mtu, rte_strerror(-error), device->mtu);
 	return error;
+}
+
+void
+hr_device_mtu_set(struct hr_device *device, uint16_t wanted, uint16_t mtu)
+{
+	device->mtu = mtu;
+	if (mtu >= wanted)
+		hr_device_granted(device, HR_REFUSED_MTU);
+	else if (mtu == buffer_mtu())
+		hr_device_refused(device, HR_REFUSED_MTU,
+				"%u of the %u wanted: packet buffers are no larger (--max-mtu)",
+				mtu, wanted);
+	else
+		hr_device_refused(device, HR_REFUSED_MTU,
+				"%u of the %u wanted: the device allows no more", mtu, wanted);
 }
 
 int
@@ -118,28 +113,83 @@ hr_device_restart_with_mtu(struct hr_device *device, uint16_t mtu)
 
 	if (error != 0)
 		return error;
-	error = hr_device_set_mtu(device, mtu);
-	if (error != 0)
-		RTE_LOG(WARNING, USER1, "port id %u: MTU %u refused: %s\n", device->id, mtu,
-				rte_strerror(-error));
+	hr_device_set_mtu(device, mtu);
 	return rte_eth_dev_start(device->id);
 }
 
 int
-hr_device_set_mac(const struct hr_device *device, const struct rte_ether_addr *mac)
+hr_device_set_mac(struct hr_device *device, const struct rte_ether_addr *mac)
 {
-	return device->virtual ? 0
-			       : rte_eth_dev_default_mac_addr_set(device->id,
-						 (struct rte_ether_addr *)(uintptr_t)mac);
+	struct rte_ether_addr before;
+	int error = 0;
+
+	if (device->virtual)
+		return 0;
+	if (rte_eth_macaddr_get(device->id, &before) != 0 ||
+			!rte_is_same_ether_addr(&before, mac)) {
+		device->mac_set = true;
+		error = rte_eth_dev_default_mac_addr_set(device->id,
+				(struct rte_ether_addr *)(uintptr_t)mac);
+	}
+	if (error == 0)
+		hr_device_granted(device, HR_REFUSED_MAC);
+	else
+		hr_device_refused(device, HR_REFUSED_MAC,
+				"the device keeps its own (%s): set it on the physical function, or "
+				"trust the VF",
+				rte_strerror(-error));
+	return error;
 }
 
 void
-hr_device_set_promiscuous(const struct hr_device *device, bool on)
+hr_device_set_promiscuous(struct hr_device *device, bool on)
 {
-	if (on)
-		rte_eth_promiscuous_enable(device->id);
+	int error = -ENOTSUP;
+
+	if (!hr_driver(device->driver)->groups_alone)
+		error = on ? rte_eth_promiscuous_enable(device->id)
+			   : rte_eth_promiscuous_disable(device->id);
+	if (on && error != 0)
+		hr_device_refused(device, HR_REFUSED_PROMISCUOUS,
+				"the device does not receive frames for others (%s): of a VF its physical "
+				"function decides",
+				rte_strerror(-error));
 	else
-		rte_eth_promiscuous_disable(device->id);
+		hr_device_granted(device, HR_REFUSED_PROMISCUOUS);
+}
+
+const char *
+hr_refusal_name(enum hr_refusal what)
+{
+	static const char *const names[] = {
+			[HR_REFUSED_MAC] = "mac",
+			[HR_REFUSED_MTU] = "mtu",
+			[HR_REFUSED_QUEUES] = "rxQueues",
+			[HR_REFUSED_PROMISCUOUS] = "promiscuous",
+	};
+
+	return names[what];
+}
+
+void
+hr_device_refused(struct hr_device *device, enum hr_refusal what, const char *format, ...)
+{
+	char text[HR_WHY_TEXT];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	if (strcmp(device->refused[what], text) == 0)
+		return;
+	memcpy(device->refused[what], text, sizeof(text));
+	RTE_LOG(WARNING, USER1, "port id %u: %s: %s\n", device->id, hr_refusal_name(what), text);
+}
+
+void
+hr_device_granted(struct hr_device *device, enum hr_refusal what)
+{
+	device->refused[what][0] = '\0';
 }
 
 bool
@@ -163,8 +213,23 @@ hr_device_link_up(const struct hr_device *device)
 }
 
 bool
-hr_device_vanished(const struct hr_device *device, const char *netdev)
+hr_device_lost(const struct hr_device *device, const char *netdev, struct hr_why *why)
 {
-	return __atomic_load_n(&removed[device->id], __ATOMIC_ACQUIRE) ||
-			(device->netdev != 0 && if_nametoindex(netdev) != device->netdev);
+	switch (hr_device_event(device->id)) {
+	case HR_DEVICE_IS_LEAVING:
+		hr_why(why, HR_DEVICE_REMOVED,
+				"the node took the device away: it is used again when it is back");
+		return true;
+	case HR_DEVICE_WAS_RESET:
+		hr_why(why, HR_DEVICE_RESET,
+				"its physical function was reset: it is used again when that is "
+				"up");
+		return true;
+	case HR_DEVICE_NO_EVENT:
+		break;
+	}
+	if (device->netdev == 0 || if_nametoindex(netdev) == device->netdev)
+		return false;
+	hr_why(why, HR_DEVICE_GONE, "the device %s vanished", netdev);
+	return true;
 }

@@ -10,12 +10,14 @@
 #include <rte_log.h>
 #include <rte_mbuf.h>
 
+#include "event.h"
 #include "probe.h"
 #include "setup.h"
 
-int
-hr_device_open(struct hr_device *device, const struct hr_port_spec *spec, uint16_t mtu,
-		char why[HR_DEVICE_WHY])
+/** hr_device_open(). @param mac to set, NULL for none */
+static int
+open_with(struct hr_device *device, const struct hr_port_spec *spec,
+		const struct rte_ether_addr *mac, uint16_t mtu, struct hr_why *why)
 {
 	char name[RTE_ETH_NAME_MAX_LEN];
 	struct rte_eth_dev_info info;
@@ -26,11 +28,12 @@ hr_device_open(struct hr_device *device, const struct hr_port_spec *spec, uint16
 	error = hr_device_probe(device, spec, hr_device_name(spec->devargs, name), why);
 	if (error != 0)
 		return error;
-	hr_device_forget(device->id);
 	step = "ask";
 	error = rte_eth_dev_info_get(device->id, &info);
 	if (error != 0)
 		goto fail;
+	device->handle = info.device;
+	hr_device_events_start(device->id, rte_dev_name(device->handle));
 	device->virtual = strcmp(rte_bus_name(rte_dev_bus(info.device)), "vdev") == 0;
 	device->kernel = device->virtual ? info.if_index : 0;
 	snprintf(device->driver, sizeof(device->driver), "%s", info.driver_name);
@@ -38,39 +41,72 @@ hr_device_open(struct hr_device *device, const struct hr_port_spec *spec, uint16
 			(strcmp(device->driver, "net_memif") == 0 &&
 					strstr(spec->devargs, "role=server") == NULL &&
 					strstr(spec->devargs, "role=master") == NULL);
-	error = hr_device_setup(device, spec, mtu, &info, &step);
+	error = hr_device_setup(device, spec, mac, mtu, &info, &step);
 	if (error != 0)
 		goto fail;
 	return 0;
 
 fail:
 	if (error == -EAGAIN)
-		snprintf(why, HR_DEVICE_WHY, "nobody listens at the socket of %s yet", name);
+		hr_why(why, NULL, "nobody listens at the socket of %s yet", name);
 	else
-		snprintf(why, HR_DEVICE_WHY, "cannot %s device %s: %s%s", step, name,
-				rte_strerror(-error),
+		hr_why(why, NULL, "cannot %s device %s: %s%s", step, name, rte_strerror(-error),
 				error == -ENOMEM ? " (more memory for packet buffers: --memory)"
 						 : "");
 	hr_device_close(device);
 	return error;
 }
 
+/**
+ * Whether the device has this address, where its driver does not say: a VF that is opened anew is
+ * told by its physical function, which knows.
+ *
+ * @return 0, or -errno as of hr_device_open()
+ */
+static int
+prove_mac(struct hr_device *device, const struct hr_port_spec *spec, uint16_t mtu,
+		struct hr_why *why)
+{
+	struct rte_ether_addr mac;
+	int error;
+
+	hr_device_close(device);
+	error = open_with(device, spec, NULL, mtu, why);
+	if (error != 0 ||
+			(rte_eth_macaddr_get(device->id, &mac) == 0 &&
+					rte_is_same_ether_addr(&mac, &spec->mac)))
+		return error;
+	hr_device_refused(device, HR_REFUSED_MAC,
+			"the physical function keeps another for this VF: set it there, or trust "
+			"the VF");
+	return 0;
+}
+
+int
+hr_device_open(struct hr_device *device, const struct hr_port_spec *spec, uint16_t mtu,
+		struct hr_why *why)
+{
+	const int error = open_with(device, spec, spec->has_mac ? &spec->mac : NULL, mtu, why);
+
+	if (error == 0 && device->mac_set && hr_driver(device->driver)->mac_unsaid)
+		return prove_mac(device, spec, mtu, why);
+	return error;
+}
+
 void
 hr_device_close(struct hr_device *device)
 {
-	struct rte_eth_dev_info info = {0};
 	struct rte_mbuf *m;
 
 	if (device->id == HR_PORT_NO_ID)
 		return;
-	if (rte_eth_dev_info_get(device->id, &info) != 0)
-		info.device = NULL;
+	hr_device_events_stop(device->id);
 	/* The kernel's device outlives ours and must be as it was. */
 	if (device->netdev != 0)
 		rte_eth_promiscuous_disable(device->id);
 	rte_eth_dev_stop(device->id);
 	rte_eth_dev_close(device->id);
-	if (info.device != NULL && rte_dev_remove(info.device) != 0)
+	if (device->handle != NULL && rte_dev_remove(device->handle) != 0)
 		RTE_LOG(WARNING, USER1, "port id %u: device not removed\n", device->id);
 	while (device->tx_ring != NULL && rte_ring_dequeue(device->tx_ring, (void **)&m) == 0)
 		rte_pktmbuf_free(m);

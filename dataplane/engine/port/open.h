@@ -18,7 +18,7 @@
  * -ENOSPC when all port ids are taken; -EBUSY when the device is in use already; another -errno
  */
 int hr_device_open(struct hr_device *device, const struct hr_port_spec *spec, uint16_t mtu,
-		char why[HR_DEVICE_WHY]);
+		struct hr_why *why);
 
 /** Stop, close and remove. No worker may use it any more. A closed device stays closed. */
 void hr_device_close(struct hr_device *device);

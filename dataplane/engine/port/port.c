@@ -14,6 +14,8 @@
 #include "../kinds/port.h"
 #include "../worker.h"
 #include "device.h"
+#include "event.h"
+#include "multicast.h"
 #include "open.h"
 #include "queues.h"
 
@@ -33,9 +35,10 @@ struct hr_port {
 	struct rte_ether_addr mac; /**< Ours. Survives the device where we chose it. */
 	uint16_t mtu;              /**< Wanted. */
 	enum hr_port_state state;
-	uint64_t retry_ms;       /**< GONE: when to try again. */
-	uint64_t down_ms;        /**< DOWN: since when; 0: the next tick says. */
-	char why[HR_DEVICE_WHY]; /**< GONE: why. Else: why it will be at the next tick, or "". */
+	uint64_t retry_ms; /**< GONE: when to try again. */
+	uint64_t down_ms;  /**< DOWN: since when; 0: the next tick says. */
+	struct hr_why why; /**< GONE: why. Else: why it will be at the next tick, or "". */
+	uint64_t losses;   /**< How often its device went away by itself. */
 	hr_port_changed changed;
 	void *user;
 };
@@ -53,7 +56,7 @@ hr_ports_init(void)
 		no_role[id].port = id;
 		hr_port_ctx[id] = &no_role[id];
 	}
-	return hr_device_init();
+	return hr_device_events_init();
 }
 
 void
@@ -120,6 +123,32 @@ bool
 hr_port_is_virtual(const struct hr_port *port)
 {
 	return port->device.virtual;
+}
+
+uint64_t
+hr_port_losses(const struct hr_port *port)
+{
+	return port->losses;
+}
+
+uint16_t
+hr_port_mtu(const struct hr_port *port)
+{
+	return port->state == HR_PORT_GONE ? port->mtu : port->device.mtu;
+}
+
+void
+hr_port_join(struct hr_port *port, const struct rte_ether_addr *groups, unsigned n, bool all)
+{
+	struct hr_device *device = &port->device;
+
+	if (port->state == HR_PORT_GONE)
+		return;
+	if (device->n_groups == n && device->all == all &&
+			memcmp(device->groups, groups,
+					RTE_MIN(n, (unsigned)HR_GROUPS_MAX) * sizeof(*groups)) == 0)
+		return;
+	hr_device_join(device, groups, n, all);
 }
 
 void
@@ -202,7 +231,7 @@ close_device(struct hr_port *port)
 static void
 lose_device(struct hr_port *port)
 {
-	LOG(NOTICE, port, "gone: %s", port->why);
+	LOG(NOTICE, port, "gone: %s", port->why.text);
 	port->state = HR_PORT_GONE;
 	port->retry_ms = 0;
 	tell(port);
@@ -228,7 +257,7 @@ use_device(struct hr_port *port)
 {
 	const struct hr_port_spec *spec = port_spec(port);
 
-	if (spec->has_mac)
+	if (spec->has_mac && port->device.refused[HR_REFUSED_MAC][0] == '\0')
 		port->mac = spec->mac;
 	else if (!port->device.virtual)
 		rte_eth_macaddr_get(port->device.id, &port->mac);
@@ -240,7 +269,7 @@ use_device(struct hr_port *port)
 		rte_eth_random_addr(port->mac.addr_bytes);
 	hr_port_id_counters(port->device.id, &former[port->device.id]);
 	hr_queues_attach(&port->device);
-	port->why[0] = '\0';
+	port->why.text[0] = '\0';
 	port->down_ms = 0;
 	update_link(port, 0);
 	LOG(INFO, port, "is port id %u, %s, %u receive and %u transmit queues", port->device.id,
@@ -252,8 +281,12 @@ use_device(struct hr_port *port)
 static void
 regain_device(struct hr_port *port)
 {
-	if (hr_device_open(&port->device, port_spec(port), port->mtu, port->why) == 0)
+	const char *before = port->why.reason;
+
+	if (hr_device_open(&port->device, port_spec(port), port->mtu, &port->why) == 0)
 		use_device(port);
+	else if (port->why.reason == NULL)
+		port->why.reason = before; /* What it was lost by. */
 }
 
 uint16_t
@@ -269,10 +302,11 @@ hr_port_set_mtu(struct hr_port *port, uint16_t mtu)
 		hr_rcu_barrier();
 		if (hr_device_restart_with_mtu(&port->device, mtu) != 0) {
 			/* The caller may be the user: not now. */
-			snprintf(port->why, sizeof(port->why), "did not start with MTU %u", mtu);
+			hr_why(&port->why, HR_DEVICE_GONE, "did not start with MTU %u", mtu);
 			port->state = HR_PORT_DOWN;
 			return mtu;
 		}
+		hr_device_rejoin(&port->device);
 		hr_queues_attach(&port->device);
 	}
 	return port->device.mtu;
@@ -290,16 +324,19 @@ watch(struct hr_port *port, uint64_t now_ms)
 		regain_device(port);
 		return;
 	}
-	if (port->why[0] == '\0' && hr_device_vanished(&port->device, spec->netdev))
-		snprintf(port->why, sizeof(port->why), "the device %s vanished", spec->netdev);
-	if (port->why[0] == '\0') {
+	if (port->why.text[0] == '\0' && !hr_device_lost(&port->device, spec->netdev, &port->why)) {
 		update_link(port, now_ms);
 		if (port->device.client && port->state == HR_PORT_DOWN &&
 				now_ms - port->down_ms >= CLIENT_DOWN_MS)
-			snprintf(port->why, sizeof(port->why), "the other side does not answer");
+			hr_why(&port->why, HR_DEVICE_GONE, "the other side does not answer");
 	}
-	if (port->why[0] != '\0')
-		lose_device(port);
+	if (port->why.text[0] == '\0')
+		return;
+	port->losses++;
+	lose_device(port);
+	/* The node is about to take it: it is not to find us at it again. */
+	if (strcmp(port->why.reason, HR_DEVICE_REMOVED) == 0)
+		port->retry_ms = now_ms + RETRY_MS;
 }
 
 void
@@ -307,7 +344,8 @@ hr_ports_tick(uint64_t now_ms)
 {
 	static uint64_t next_ms;
 
-	if (now_ms < next_ms)
+	/* The node waits until a device that it wants back is closed. */
+	if (now_ms < next_ms && !hr_device_events_new())
 		return;
 	next_ms = now_ms + TICK_MS;
 	for (size_t i = 0; i < hr_store_count(&hr_port_kind); i++)
@@ -323,6 +361,7 @@ hr_ports_close(void)
 		port->state = HR_PORT_GONE;
 		close_device(port);
 	}
+	hr_device_events_close();
 }
 
 /** Whether two specs are about the same device. */
@@ -385,15 +424,19 @@ hr_port_prepare(struct hr_txn *txn, const char *key, const struct hr_object *old
 	port->state = HR_PORT_GONE;
 	port->device.id = HR_PORT_NO_ID;
 	if (leaving)
-		snprintf(port->why, sizeof(port->why), "waits for the device's former port");
+		hr_why(&port->why, NULL, "waits for the device's former port");
 	else
-		error = hr_device_open(&port->device, spec, spec->mtu, port->why);
+		error = hr_device_open(&port->device, spec, spec->mtu, &port->why);
 	/* -ENOSPC: all ids are taken, so another port goes in this transaction. */
 	if (error != 0 && error != -EAGAIN && error != -ENOSPC) {
-		hr_error(errors, "devargs", PORT_FAILED, "%s", port->why);
+		hr_error(errors, "devargs",
+				port->why.reason != NULL ? port->why.reason : PORT_FAILED, "%s",
+				port->why.text);
 		free(port);
 		return error;
 	}
+	if (port->why.reason == NULL)
+		port->why.reason = HR_DEVICE_GONE;
 	*state = port;
 	return 0;
 }
@@ -409,6 +452,16 @@ hr_port_abort(void *state)
 	free(port);
 }
 
+/** Whether only a device that is opened anew tells what became of a change. */
+static bool
+needs_proof(const struct hr_port *port, const struct hr_port_spec *old)
+{
+	const struct hr_port_spec *spec = port_spec(port);
+
+	return spec->has_mac && (!old->has_mac || !rte_is_same_ether_addr(&old->mac, &spec->mac)) &&
+			hr_driver(port->device.driver)->mac_unsaid;
+}
+
 /** Change what can be changed on a device in use. */
 static void
 change(struct hr_port *port, const struct hr_port_spec *old)
@@ -417,13 +470,11 @@ change(struct hr_port *port, const struct hr_port_spec *old)
 
 	if (spec->mtu != old->mtu)
 		hr_port_set_mtu(port, spec->mtu);
-	if (spec->has_mac) {
-		if (hr_device_set_mac(&port->device, &spec->mac) == 0)
-			port->mac = spec->mac;
-		else
-			LOG(WARNING, port, "cannot set the MAC address");
-	}
+	if (spec->has_mac && hr_device_set_mac(&port->device, &spec->mac) == 0)
+		port->mac = spec->mac;
 	hr_device_set_promiscuous(&port->device, spec->promiscuous || port->device.virtual);
+	/* By which it may have heard its groups. */
+	hr_device_rejoin(&port->device);
 }
 
 void
@@ -438,18 +489,18 @@ hr_port_apply(struct hr_object *object, void *old_spec, void *prepared)
 		if (port->device.id != HR_PORT_NO_ID)
 			use_device(port);
 		else
-			LOG(NOTICE, port, "gone: %s", port->why);
+			LOG(NOTICE, port, "gone: %s", port->why.text);
 		return;
 	}
 	if (port->state != HR_PORT_GONE && strcmp(spec->devargs, old->devargs) == 0 &&
 			strcmp(spec->netdev, old->netdev) == 0 &&
-			spec->rx_queues == old->rx_queues) {
+			spec->rx_queues == old->rx_queues && !needs_proof(port, old)) {
 		change(port, old);
 		return;
 	}
 	port->mtu = spec->mtu;
 	if (port->state != HR_PORT_GONE) {
-		snprintf(port->why, sizeof(port->why), "replaced by another device");
+		hr_why(&port->why, HR_DEVICE_GONE, "replaced by another device");
 		lose_device(port);
 	}
 	regain_device(port);
@@ -465,24 +516,50 @@ hr_port_remove(struct hr_object *object)
 	object->state = NULL;
 }
 
+static json_t *
+refusals(const struct hr_device *device)
+{
+	json_t *refused = json_object();
+
+	for (unsigned what = 0; what < HR_REFUSED_COUNT; what++)
+		if (device->refused[what][0] != '\0')
+			json_object_set_new(refused, hr_refusal_name(what),
+					json_string(device->refused[what]));
+	return refused;
+}
+
+void
+hr_port_describe_device(const struct hr_port *port, json_t *item)
+{
+	json_object_set_new(item, "refused", refusals(&port->device));
+	if (port->state != HR_PORT_GONE)
+		return;
+	json_object_set_new(item, "reason", json_string(port->why.reason));
+	json_object_set_new(item, "error", json_string(port->why.text));
+}
+
 json_t *
 hr_port_describe(const struct hr_object *object)
 {
 	const struct hr_port *port = object->state;
 	const struct hr_device *device = &port->device;
 	char mac[HR_MAC_TEXT];
-	json_t *queues = json_array();
+	json_t *queues = json_array(), *groups = json_array();
 	json_t *item;
 
 	for (uint16_t queue = 0; queue < device->n_rx; queue++)
 		json_array_append_new(queues,
 				json_pack("{s:i, s:i}", "queue", queue, "worker",
 						hr_queues_worker(device->id, queue)));
-	item = json_pack("{s:s, s:s, s:s, s:i, s:s, s:o, s:i}", "name", hr_port_name(port), "state",
-			hr_port_state_name(port->state), "mac", hr_mac_format(&port->mac, mac),
-			"mtu", device->id != HR_PORT_NO_ID ? device->mtu : port->mtu, "driver",
-			device->driver, "rxQueues", queues, "txQueues", device->n_tx);
-	if (port->state == HR_PORT_GONE)
-		json_object_set_new(item, "error", json_string(port->why));
+	item = json_pack("{s:s, s:s, s:s, s:i, s:s, s:o, s:i, s:I, s:s}", "name",
+			hr_port_name(port), "state", hr_port_state_name(port->state), "mac",
+			hr_mac_format(&port->mac, mac), "mtu", hr_port_mtu(port), "driver",
+			device->driver, "rxQueues", queues, "txQueues", device->n_tx, "losses",
+			(json_int_t)port->losses, "multicast",
+			hr_multicast_name(device->multicast));
+	for (unsigned i = 0; i < RTE_MIN(device->n_groups, (unsigned)HR_GROUPS_MAX); i++)
+		json_array_append_new(groups, json_string(hr_mac_format(&device->groups[i], mac)));
+	json_object_set_new(item, "groups", groups);
+	hr_port_describe_device(port, item);
 	return item;
 }

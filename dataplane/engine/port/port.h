@@ -9,6 +9,8 @@
 #ifndef HR_PORT_H
 #define HR_PORT_H
 
+#include <jansson.h>
+
 #include "../types.h"
 
 struct hr_port_ctx;
@@ -41,6 +43,21 @@ bool hr_port_is_virtual(const struct hr_port *port);
  * @return the MTU in force
  */
 uint16_t hr_port_set_mtu(struct hr_port *port, uint16_t mtu);
+
+/** The L3 MTU in force, bytes; while the device is gone, the wanted one. */
+uint16_t hr_port_mtu(const struct hr_port *port);
+/**
+ * Receive these multicast groups on it, and no others that it can do without. A device that is back
+ * knows none: tell it again. Returns at once when it knows them.
+ *
+ * @param n how many there are; beyond HR_GROUPS_MAX they are not looked at
+ * @param all whether groups that are not among them are wanted too, where they can be had
+ */
+void hr_port_join(struct hr_port *port, const struct rte_ether_addr *groups, unsigned n, bool all);
+/** How often its device went away while the port was there. */
+uint64_t hr_port_losses(const struct hr_port *port);
+/** Add to what is told of who uses it: "refused", and "reason" and "error" while it is gone. */
+void hr_port_describe_device(const struct hr_port *port, json_t *item);
 
 /** What all threads have counted under the port's device; zero while that is gone. */
 void hr_port_counters(const struct hr_port *port, struct hr_port_counters *sum);

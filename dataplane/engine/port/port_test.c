@@ -28,6 +28,7 @@
 #include "../rcu.h"
 #include "../tests/check.h"
 #include "../worker.h"
+#include "pci.h"
 #include "port.h"
 #include "queues.h"
 
@@ -387,6 +388,121 @@ test_change(void)
 	CHECK(told.gone == 2);
 }
 
+/** Run a command that must succeed. */
+static void
+run(const char *command)
+{
+	const int rc = system(command);
+
+	if (rc != 0)
+		fprintf(stderr, "%s: exit status %d\n", command, rc);
+	CHECK(rc == 0);
+}
+
+/* As a driver does: not among DPDK's installed headers. */
+struct rte_eth_dev;
+struct rte_eth_dev *rte_eth_dev_allocated(const char *name);
+int rte_eth_dev_callback_process(struct rte_eth_dev *, enum rte_eth_event_type, void *);
+
+static void
+has_event(const char *name, enum rte_eth_event_type event)
+{
+	CHECK(rte_eth_dev_callback_process(rte_eth_dev_allocated(name), event, NULL) == 0);
+}
+
+/** A node that wants a device back, by what vfio tells DPDK, and one that was reset. */
+static void
+test_removal(void)
+{
+	struct told told = {0}, beside = {0};
+	uint16_t id, bystander;
+	json_t *items, *item;
+
+	CHECK(strcmp(put("p", "net_null0"), "") == 0);
+	CHECK(strcmp(put("beside", "net_null1"), "") == 0);
+	id = id_of("p");
+	bystander = id_of("beside");
+	hr_port_attach(hr_port_get("p"), on_change, &told);
+	hr_port_attach(hr_port_get("beside"), on_change, &beside);
+
+	rte_dev_event_callback_process("net_null0", RTE_DEV_EVENT_ADD);
+	rte_dev_event_callback_process("net_null2", RTE_DEV_EVENT_REMOVE);
+	rte_dev_event_callback_process("net_null0", RTE_DEV_EVENT_REMOVE);
+	EVENTUALLY(state_of("p") == HR_PORT_GONE);
+	CHECK(told.gone == 1 && unused(id) && rte_eth_dev_count_avail() == 1);
+	item = listed("p", &items);
+	CHECK(strcmp(json_string_value(json_object_get(item, "reason")), "DeviceRemoved") == 0);
+	CHECK(json_integer_value(json_object_get(item, "losses")) == 1);
+	json_decref(items);
+	EVENTUALLY(state_of("p") == HR_PORT_UP);
+	CHECK(told.back == 1);
+	item = listed("p", &items);
+	CHECK(json_object_get(item, "reason") == NULL && json_object_get(item, "error") == NULL);
+	json_decref(items);
+
+	has_event("net_null0", RTE_ETH_EVENT_INTR_RESET);
+	has_event("net_null0", RTE_ETH_EVENT_INTR_RESET);
+	EVENTUALLY(told.gone == 2 && told.back == 2);
+	has_event("net_null0", RTE_ETH_EVENT_INTR_RMV);
+	EVENTUALLY(told.gone == 3 && told.back == 3);
+	item = listed("p", &items);
+	CHECK(json_integer_value(json_object_get(item, "losses")) == 3);
+	json_decref(items);
+
+	CHECK(beside.gone == 0 && id_of("beside") == bystander && polled(bystander) == 1);
+	delete ("p");
+	delete ("beside");
+	/* Nobody listens any more. */
+	rte_dev_event_callback_process("net_null0", RTE_DEV_EVENT_REMOVE);
+}
+
+/** Run a command with the folder of a tree in sysfs's place. */
+static void
+in_tree(const char *command)
+{
+	char line[512];
+
+	snprintf(line, sizeof(line), "mkdir -p %s/pci && cd %s/pci && %s", directory, directory,
+			command);
+	run(line);
+}
+
+/** What is in a PCI device's way: the answer to a commit. */
+static void
+test_pci(void)
+{
+	char devices[96], vfio[96];
+
+	snprintf(devices, sizeof(devices), "%s/pci/devices", directory);
+	snprintf(vfio, sizeof(vfio), "%s/pci/vfio", directory);
+	hr_pci_devices = devices;
+	hr_vfio = vfio;
+	in_tree("mkdir -p devices/0000:99:00.0 vfio drivers/vfio-pci drivers/igbvf groups/7 && "
+		"ln -s ../../drivers/vfio-pci devices/0000:99:00.0/driver && "
+		"ln -s ../../groups/7 devices/0000:99:00.0/iommu_group");
+	CHECK(strstr(put("p", "0000:99:00.1"), "PortFailed: no PCI device 0000:99:00.1") != NULL);
+	CHECK(strstr(put("p", "0000:99:00.0"), "/vfio/vfio: give the container") != NULL);
+	in_tree("touch vfio/vfio vfio/8");
+	CHECK(strstr(put("p", "0000:99:00.0"),
+			      "DeviceNodeChanged: PCI device 0000:99:00.0 is in "
+			      "IOMMU group 7") != NULL);
+	/* From here on DPDK is asked, which sees no such device. */
+	in_tree("touch vfio/7");
+	CHECK(strstr(put("p", "0000:99:00.0"), "cannot be used without hugepages") != NULL);
+	in_tree("mv vfio/7 vfio/noiommu-7");
+	CHECK(strstr(put("p", "0000:99:00.0"), "has no IOMMU") != NULL);
+	in_tree("ln -sfn ../../drivers/igbvf devices/0000:99:00.0/driver");
+	CHECK(strstr(put("p", "0000:99:00.0"),
+			      "DeviceNotBound: no DPDK driver took PCI device "
+			      "0000:99:00.0, bound to igbvf") != NULL);
+	in_tree("rm devices/0000:99:00.0/driver");
+	CHECK(strstr(put("p", "0000:99:00.0"), "bound to no kernel driver") != NULL);
+	in_tree("ln -s ../../drivers/mlx5_core devices/0000:99:00.0/driver");
+	CHECK(strstr(put("p", "0000:99:00.0"), "which it shares with mlx5_core") != NULL);
+	hr_pci_devices = "/sys/bus/pci/devices";
+	hr_vfio = "/dev/vfio";
+}
+
 static void
 test_refusals(void)
 {
@@ -496,17 +612,6 @@ test_memif(void)
 	hr_port_detach(hr_port_get("client"));
 	delete ("client");
 	CHECK(rte_eth_dev_count_avail() == 0);
-}
-
-/** Run a command that must succeed. */
-static void
-run(const char *command)
-{
-	const int rc = system(command);
-
-	if (rc != 0)
-		fprintf(stderr, "%s: exit status %d\n", command, rc);
-	CHECK(rc == 0);
 }
 
 /** A socket that sends and receives whole frames on a kernel device. */
@@ -707,6 +812,8 @@ main(void)
 	free_buffers = rte_mempool_avail_count(hr_pool);
 	test_null();
 	test_change();
+	test_removal();
+	test_pci();
 	test_refusals();
 	test_pcap();
 	test_memif();
@@ -716,6 +823,7 @@ main(void)
 		test_af_packet();
 	else
 		fprintf(stderr, "not root: kernel devices left out\n");
+	hr_ports_close();
 	hr_rcu_barrier();
 	CHECK(rte_eth_dev_count_avail() == 0);
 	CHECK(rte_mempool_avail_count(hr_pool) == free_buffers);

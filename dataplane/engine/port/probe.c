@@ -2,9 +2,7 @@
 #include "probe.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <net/if.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #include <rte_bus_vdev.h>
@@ -14,28 +12,8 @@
 
 #include "capture.h"
 #include "netdev.h"
+#include "pci.h"
 #include "socket.h"
-
-/** Why a PCI device could not be had, from what the kernel says of it. */
-static void
-explain_pci(const char *address, char why[HR_DEVICE_WHY])
-{
-	char path[PATH_MAX], driver[PATH_MAX];
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s", address);
-	if (access(path, F_OK) != 0) {
-		snprintf(why, HR_DEVICE_WHY, "no PCI device %s on this node", address);
-		return;
-	}
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver", address);
-	n = readlink(path, driver, sizeof(driver) - 1);
-	driver[n > 0 ? n : 0] = '\0';
-	snprintf(why, HR_DEVICE_WHY,
-			"no DPDK driver took PCI device %s, bound to %s: bind it to vfio-pci, give the "
-			"container /dev/vfio, and see the engine's log",
-			address, n > 0 ? strrchr(driver, '/') + 1 : "no kernel driver");
-}
 
 /**
  * Create a virtual device, or take up a hardware one. rte_dev_probe() is not for the former: since
@@ -53,28 +31,28 @@ probe_device(const char *devargs, const char *name)
 
 int
 hr_device_probe(struct hr_device *device, const struct hr_port_spec *spec, const char *name,
-		char why[HR_DEVICE_WHY])
+		struct hr_why *why)
 {
 	struct rte_devargs devargs = {0};
 	struct sockaddr_un address;
 	int error;
 
 	if (rte_eth_dev_count_avail() >= HR_MAX_PORTS) {
-		snprintf(why, HR_DEVICE_WHY,
+		hr_why(why, NULL,
 				"all %d ports that this DPDK is built for are in use "
 				"(RTE_MAX_ETHPORTS)",
 				HR_MAX_PORTS);
 		return -ENOSPC;
 	}
 	if (hr_device_find(name, &device->id)) {
-		snprintf(why, HR_DEVICE_WHY, "device %s is in use already", name);
+		hr_why(why, NULL, "device %s is in use already", name);
 		device->id = HR_PORT_NO_ID;
 		return -EBUSY;
 	}
 	if (spec->netdev[0] != '\0') {
 		device->netdev = if_nametoindex(spec->netdev);
 		if (device->netdev == 0) {
-			snprintf(why, HR_DEVICE_WHY,
+			hr_why(why, NULL,
 					"no kernel device %s in the engine's network "
 					"namespace",
 					spec->netdev);
@@ -83,10 +61,13 @@ hr_device_probe(struct hr_device *device, const struct hr_port_spec *spec, const
 		/* First: a socket bound to a device that is down fails its first transmission. */
 		hr_netdev_flags(spec->netdev, IFF_UP);
 	}
+	error = hr_pci_is(name) ? hr_pci_check(name, why) : 0;
+	if (error != 0)
+		return error;
 	error = rte_devargs_parse(&devargs, spec->devargs);
 	rte_devargs_reset(&devargs);
 	if (error != 0) {
-		snprintf(why, HR_DEVICE_WHY, "DPDK knows no device like \"%.100s\"", name);
+		hr_why(why, NULL, "DPDK knows no device like \"%.100s\"", name);
 		return -ENODEV;
 	}
 	if (hr_socket_of(spec->devargs, "net_vhost", ",iface=", &address) ||
@@ -107,19 +88,16 @@ hr_device_probe(struct hr_device *device, const struct hr_port_spec *spec, const
 	/* A virtio front end connects as it is probed; the driver says -1 for anything. */
 	if (hr_socket_of(spec->devargs, "net_virtio_user", ",path=", &address) &&
 			hr_socket_is_deserted(&address)) {
-		snprintf(why, HR_DEVICE_WHY, "nobody listens at the socket %s yet",
-				address.sun_path);
+		hr_why(why, NULL, "nobody listens at the socket %s yet", address.sun_path);
 		return -EAGAIN;
 	}
-	if (strncmp(name, "net_", 4) != 0)
-		explain_pci(name, why);
+	if (hr_pci_is(name))
+		hr_pci_explain(name, why);
 	else if (strncmp(name, "net_tap", 7) == 0 && access("/dev/net/tun", R_OK | W_OK) != 0)
-		snprintf(why, HR_DEVICE_WHY, "cannot open /dev/net/tun: %s", strerror(errno));
+		hr_why(why, NULL, "cannot open /dev/net/tun: %s", strerror(errno));
 	else if (error == 0 || error == -1) /* Drivers say -1 for anything. */
-		snprintf(why, HR_DEVICE_WHY, "the driver refused device %s: see the engine's log",
-				name);
+		hr_why(why, NULL, "the driver refused device %s: see the engine's log", name);
 	else
-		snprintf(why, HR_DEVICE_WHY, "cannot probe device %s: %s", name,
-				rte_strerror(-error));
+		hr_why(why, NULL, "cannot probe device %s: %s", name, rte_strerror(-error));
 	return error < 0 ? error : -ENODEV;
 }

@@ -18,6 +18,6 @@
  * @return 0, or -errno as of hr_device_open()
  */
 int hr_device_probe(struct hr_device *device, const struct hr_port_spec *spec, const char *name,
-		char why[HR_DEVICE_WHY]);
+		struct hr_why *why);
 
 #endif

@@ -7,10 +7,17 @@
 #include <rte_errno.h>
 
 #include "../worker.h"
+#include "multicast.h"
 
 #define RX_DESCRIPTORS 1024
 #define TX_DESCRIPTORS 1024
 #define TX_RING 1024 /**< Packets that workers without a transmit queue may have under way. */
+
+/** What a device is set up with. */
+struct attempt {
+	uint16_t rx_queues;
+	uint16_t mtu;
+};
 
 /** How many queues, given what was asked for, what the device has, and its driver's ways. */
 static void
@@ -56,7 +63,7 @@ configure(struct hr_device *device, const struct rte_eth_dev_info *info, uint16_
 			conf.rx_adv_conf.rss_conf.rss_hf = rss;
 		}
 	}
-	device->mtu = conf.rxmode.mtu;
+	hr_device_mtu_set(device, mtu, conf.rxmode.mtu);
 	return rte_eth_dev_configure(device->id, device->n_rx, device->n_tx, &conf);
 }
 
@@ -92,48 +99,80 @@ create_tx_ring(struct hr_device *device)
 }
 
 static int
-start(struct hr_device *device, const struct hr_port_spec *spec, uint16_t mtu, const char **step)
-{
-	int error;
-
-	*step = "set the MAC address of";
-	error = spec->has_mac ? hr_device_set_mac(device, &spec->mac) : 0;
-	if (error != 0)
-		return error;
-	*step = "start";
-	error = rte_eth_dev_start(device->id);
-	/* A memif client connects as it starts; the driver says -1 when nobody listens. */
-	if (error != 0 && device->client)
-		return -EAGAIN;
-	if (error != 0)
-		return error;
-	/* Drivers of kernel devices pass the MTU on only when asked by itself. */
-	if (device->virtual)
-		hr_device_set_mtu(device, mtu);
-	hr_device_set_promiscuous(device, spec->promiscuous || device->virtual);
-	/* Neighbour discovery is multicast. */
-	rte_eth_allmulticast_enable(device->id);
-	return 0;
-}
-
-int
-hr_device_setup(struct hr_device *device, const struct hr_port_spec *spec, uint16_t mtu,
+attempt(struct hr_device *device, const struct rte_ether_addr *mac, const struct attempt *with,
 		const struct rte_eth_dev_info *info, const char **step)
 {
 	int error;
 
-	count_queues(device, spec->rx_queues, info);
+	count_queues(device, with->rx_queues, info);
 	*step = "configure";
-	error = configure(device, info, mtu);
+	error = configure(device, info, with->mtu);
 	if (error != 0)
 		return error;
 	*step = "set up the queues of";
 	error = setup_queues(device);
 	if (error != 0)
 		return error;
+	if (mac != NULL)
+		hr_device_set_mac(device, mac);
+	*step = "start";
+	return rte_eth_dev_start(device->id);
+}
+
+/**
+ * Set up and start as is wanted, or with less: a physical function may not let its VF have the MTU
+ * or the queues that the VF's driver offers.
+ */
+static int
+attempt_all(struct hr_device *device, const struct rte_ether_addr *mac, uint16_t rx_queues,
+		uint16_t mtu, const struct rte_eth_dev_info *info, const char **step)
+{
+	const uint16_t less = RTE_MIN(mtu, RTE_ETHER_MTU);
+	const struct attempt attempts[] = {
+			{rx_queues, mtu},
+			{rx_queues, less},
+			{1, less},
+	};
+	const int first = attempt(device, mac, &attempts[0], info, step);
+	const char *with = *step;
+
+	if (first == 0 || device->virtual)
+		return first;
+	for (unsigned i = 1; i < RTE_DIM(attempts); i++) {
+		if (memcmp(&attempts[i], &attempts[i - 1], sizeof(attempts[i])) == 0 ||
+				attempt(device, mac, &attempts[i], info, &with) != 0)
+			continue;
+		if (attempts[i].mtu < mtu)
+			hr_device_mtu_set(device, mtu, device->mtu);
+		return 0;
+	}
+	return first;
+}
+
+int
+hr_device_setup(struct hr_device *device, const struct hr_port_spec *spec,
+		const struct rte_ether_addr *mac, uint16_t mtu, const struct rte_eth_dev_info *info,
+		const char **step)
+{
+	int error = attempt_all(device, mac, spec->rx_queues, mtu, info, step);
+
+	/* A memif client connects as it starts; the driver says -1 when nobody listens. */
+	if (error != 0 && device->client && strcmp(*step, "start") == 0)
+		return -EAGAIN;
+	if (error != 0)
+		return error;
+	if (device->n_rx < spec->rx_queues)
+		hr_device_refused(device, HR_REFUSED_QUEUES,
+				"%u of the %u wanted: the device has no more", device->n_rx,
+				spec->rx_queues);
 	*step = "make a transmit ring for";
 	error = create_tx_ring(device);
 	if (error != 0)
 		return error;
-	return start(device, spec, mtu, step);
+	/* Drivers of kernel devices pass the MTU on only when asked by itself. */
+	if (device->virtual)
+		hr_device_set_mtu(device, mtu);
+	hr_device_set_promiscuous(device, spec->promiscuous || device->virtual);
+	hr_device_join(device, NULL, 0, false);
+	return 0;
 }

@@ -62,7 +62,7 @@ hr_socket_is_ours(const struct sockaddr_un *address)
 }
 
 int
-hr_socket_clear(const struct sockaddr_un *address, char why[HR_DEVICE_WHY])
+hr_socket_clear(const struct sockaddr_un *address, struct hr_why *why)
 {
 	struct stat status;
 
@@ -72,7 +72,7 @@ hr_socket_clear(const struct sockaddr_un *address, char why[HR_DEVICE_WHY])
 		unlink(address->sun_path);
 		return 0;
 	}
-	snprintf(why, HR_DEVICE_WHY, "%s is %s", address->sun_path,
+	hr_why(why, NULL, "%s is %s", address->sun_path,
 			S_ISSOCK(status.st_mode) ? "another program's socket" : "no socket");
 	return -EBUSY;
 }

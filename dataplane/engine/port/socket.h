@@ -28,6 +28,6 @@ bool hr_socket_is_ours(const struct sockaddr_un *address);
  *
  * @return 0, or -EBUSY when what is there is somebody else's
  */
-int hr_socket_clear(const struct sockaddr_un *address, char why[HR_DEVICE_WHY]);
+int hr_socket_clear(const struct sockaddr_un *address, struct hr_why *why);
 
 #endif

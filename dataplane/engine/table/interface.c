@@ -10,6 +10,7 @@
 #include "../kinds/interface.h"
 #include "../rcu.h"
 #include "../worker.h"
+#include "group.h"
 #include "interface_state.h"
 #include "locals.h"
 #include "neigh_adj.h"
@@ -52,7 +53,7 @@ publish(const struct hr_interface *interface)
 	ctx->port = interface->port_id;
 	ctx->role = HR_ROLE_INTERFACE;
 	ctx->source_check = spec->source_check;
-	ctx->mtu = spec->mtu;
+	ctx->mtu = RTE_MIN(spec->mtu, hr_port_mtu(interface->port));
 	ctx->mac = interface->gateway_mac;
 	if (spec->source_check && spec->has_mac)
 		ctx->source_mac = spec->mac;
@@ -65,6 +66,7 @@ publish(const struct hr_interface *interface)
 	for (uint16_t i = 0; i < spec->n_gateways; i++)
 		ctx->own[ctx->n_own++] = spec->gateways[i];
 	hr_port_ctx_set(interface->port_id, ctx);
+	hr_groups_changed();
 }
 
 static void
@@ -206,6 +208,7 @@ leave_port(struct hr_interface *interface)
 		return;
 	if (interface->port_id != HR_PORT_NO_ID)
 		hr_port_ctx_set(interface->port_id, NULL);
+	hr_groups_changed();
 	hr_port_detach(interface->port);
 }
 
@@ -234,6 +237,7 @@ hr_interface_apply(struct hr_object *object, void *old_spec, void *prepared)
 		refresh(port, interface);
 	}
 	hr_locals_rebuild(NULL);
+	hr_groups_changed(); /* All uplinks answer for it. */
 	if (old != NULL)
 		refresh_changed_paths(interface, old);
 }
@@ -246,6 +250,7 @@ hr_interface_remove(struct hr_object *object)
 
 	hr_interface_release_underlay(interface);
 	hr_locals_rebuild(object);
+	hr_groups_changed();
 	leave_port(interface);
 	hr_path_refresh(interface->underlay, n_underlay);
 	hr_neigh_unbind(interface->adj);
@@ -286,6 +291,7 @@ hr_interface_describe(const struct hr_object *object)
 			hr_ip6_format(&interface->underlay[0], text), "sourceCheck",
 			spec->source_check, "mtu", spec->mtu);
 	json_object_set_new(item, "formerUnderlayAddresses", former);
+	hr_port_describe_device(interface->port, item);
 	json_object_set_new(item, "mac",
 			rte_is_zero_ether_addr(&mac) ? json_null() : hr_json_mac(&mac));
 	return item;

@@ -11,6 +11,7 @@
 #include "../control/json.h"
 #include "../kinds/uplink.h"
 #include "../worker.h"
+#include "group.h"
 #include "path.h"
 #include "underlay.h"
 #include "uplink_state.h"
@@ -35,7 +36,7 @@ publish(struct hr_uplink *uplink)
 		return;
 	ctx->port = uplink->port_id;
 	ctx->role = HR_ROLE_UPLINK;
-	ctx->mtu = spec->mtu;
+	ctx->mtu = uplink->mtu;
 	ctx->mac = uplink->mac;
 	for (uint16_t i = 0; i < spec->n_addresses; i++)
 		ctx->own[ctx->n_own++] = (struct hr_addr){
@@ -46,6 +47,7 @@ publish(struct hr_uplink *uplink)
 	if (hr_underlay_has(&spec->addresses[0]))
 		ctx->own_free = HR_VNI_BITS;
 	hr_port_ctx_set(uplink->port_id, ctx);
+	hr_groups_changed();
 }
 
 void
@@ -68,7 +70,7 @@ refresh(struct hr_port *port, void *user)
 
 	uplink->port = port;
 	uplink->port_id = hr_port_id(port);
-	uplink->mtu = spec->mtu;
+	uplink->mtu = RTE_MIN(spec->mtu, hr_port_mtu(port));
 	uplink->source = spec->addresses[0];
 	if (uplink->port_id != HR_PORT_NO_ID) {
 		hr_port_mac(port, &uplink->mac);
@@ -102,6 +104,7 @@ leave_port(struct hr_uplink *uplink)
 		return;
 	if (uplink->port_id != HR_PORT_NO_ID)
 		hr_port_ctx_set(uplink->port_id, NULL);
+	hr_groups_changed();
 	hr_port_detach(uplink->port);
 }
 
@@ -154,6 +157,7 @@ hr_uplink_describe(const struct hr_object *object)
 		json_object_set_new(item, "gateway",
 				json_string(hr_ip6_format(&spec->gateway, text)));
 	}
+	hr_port_describe_device(uplink->port, item);
 	return item;
 }
 
