@@ -295,8 +295,10 @@ class Cluster(Api):
             raise CommandError("a cluster needs root: it makes namespaces and control groups")
         shares = _share_cpus(nodes)
         folder = build()
-        self._programs = folder / "bin"
-        self._image = folder / "probe.tar"
+        self.programs = folder / "bin"
+        """Where those of Kubernetes are."""
+        self.image = folder / "probe.tar"
+        """IMAGE, for nodes."""
         hugepages = int(os.environ.get("HUGEPAGES", HUGEPAGES)) if nodes else 0
         self.sandbox = Sandbox(hugepages)
         self.nodes: list[Node] = []
@@ -307,7 +309,7 @@ class Cluster(Api):
         super().__init__(
             home / "kubeconfig",
             {
-                "PATH": f"{self._programs}:{os.environ['PATH']}",
+                "PATH": f"{self.programs}:{os.environ['PATH']}",
                 "KUBECACHEDIR": str(home / "cache/kubectl"),
                 "HELM_CACHE_HOME": str(home / "cache/helm"),
                 "HELM_CONFIG_HOME": str(home / "cache/helm-config"),
@@ -450,7 +452,7 @@ class Cluster(Api):
         for number, share in enumerate(shares, 1):
             reserved = {*range(os.cpu_count() or 1)} - share
             self.nodes.append(Node(self, number, share, reserved))
-        self.load_images(self._image)
+        self.load_images(self.image)
         self._wait_for_api_server()
         self._open_door()
         self._start_controllers()

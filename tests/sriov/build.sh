@@ -62,14 +62,14 @@ number=10
 for module in virtio_pci virtio_blk ext4; do
 	chroot "$node" modprobe --set-version "$kernel" --show-depends "$module"
 done | awk '$1 == "insmod" && !seen[$2]++ {print $2}' | while read -r file; do
-	name=$(basename "$file" .xz)
-	chroot "$node" xz -dc "$file" >"$first/modules/$((number++))-$name"
+	number=$((number + 1))
+	chroot "$node" xz -dc "$file" >"$first/modules/$number-$(basename "$file" .xz)"
 done
 cat >"$first/init" <<'INIT'
 #!/bin/sh
 busybox mount -t devtmpfs dev /dev
 for module in /modules/*; do busybox insmod "$module"; done
-while ! busybox mount /dev/vda /root 2>/dev/null; do busybox usleep 10000; done
+while ! busybox mount -t ext4 /dev/vda /root; do busybox usleep 10000; done
 busybox mount --move /dev /root/dev
 exec busybox switch_root /root /init
 INIT
