@@ -34,7 +34,7 @@ _RESERVED = {CPUS[0][0]}
 _MEMORY_MIB = 2560
 """Of each NUMA node."""
 _RESERVED_MEMORY = "256Mi"
-_DEVICES = "/sys/bus/pci/devices"
+DEVICES = "/sys/bus/pci/devices"
 _IOMMU = "intel_iommu=on iommu=pt"
 _PF = "pf"
 """QEMU's name of the NIC."""
@@ -58,7 +58,7 @@ class PF:
     @property
     def path(self) -> str:
         """Its folder in sysfs."""
-        return f"{_DEVICES}/{self.address}"
+        return f"{DEVICES}/{self.address}"
 
 
 class Machine:
@@ -100,9 +100,9 @@ class Machine:
 
     def pf(self) -> PF:
         """Return where the NIC is."""
-        files = self.run("bash", "-c", f"echo {_DEVICES}/*/sriov_totalvfs {_DEVICES}/*/net/*")
+        files = self.run("bash", "-c", f"echo {DEVICES}/*/sriov_totalvfs {DEVICES}/*/net/*")
         (address,) = (each.split("/")[-2] for each in files.split() if each.endswith("totalvfs"))
-        path = f"{_DEVICES}/{address}"
+        path = f"{DEVICES}/{address}"
         (name,) = (each.split("/")[-1] for each in files.split() if each.startswith(f"{path}/net/"))
         return PF(address, name)
 

@@ -14,7 +14,7 @@ exec >"$log" 2>&1 </dev/null
 say() { echo "init: $* after $(cut -d' ' -f1 /proc/uptime) s"; }
 say "started"
 
-mkdir -p /dev/{pts,shm,hugepages} /run/{lock,sshd,containerd} /var/log
+mkdir -p /dev/{pts,shm,hugepages} /run/{lock,sshd,containerd} /var/lib/containerd /var/log
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
 mount -t hugetlbfs hugetlbfs /dev/hugepages

@@ -12,8 +12,8 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.images import Images
 from tests.cluster.sandbox import CommandError, until
 from tests.cluster.site import Site
+from tests.sriov.arp import answers, who_has
 from tests.sriov.machine import CPUS, NIC_NUMA_NODE, PAGES, SECONDS, TOTAL_VFS, Machine
-from tests.sriov.wire import MAC
 
 PF_ADDRESS, WIRE_ADDRESS = "192.0.2.1", "192.0.2.2"
 """Of the PF's network device, and of who asks for it."""
@@ -33,17 +33,6 @@ def pf_up(machine: Machine) -> Iterator[str]:
 
 def carrier(machine: Machine, device: str) -> bool:
     return machine.run("cat", f"/sys/class/net/{device}/carrier").strip() == "1"
-
-
-def who_has(address: str, asks: str) -> bytes:
-    """A broadcast ARP request."""
-    sender = bytes.fromhex(MAC.replace(":", ""))
-    head = b"\xff" * 6 + sender + bytes.fromhex("0806 0001 0800 0604 0001")
-    return head + sender + packed(asks) + bytes(6) + packed(address)
-
-
-def packed(address: str) -> bytes:
-    return bytes(map(int, address.split(".")))
 
 
 def node_agent(site: Site, machine: Machine) -> Any:
@@ -81,13 +70,9 @@ def test_nic_has_an_iommu_and_no_vf_yet(machine: Machine) -> None:
 
 
 def test_frames_pass_the_wire_both_ways(machine: Machine, pf_up: str) -> None:
-    pf = bytes.fromhex(machine.run("cat", f"/sys/class/net/{pf_up}/address").replace(":", ""))
+    mac = machine.run("cat", f"/sys/class/net/{pf_up}/address").strip()
     wire, before = machine.wire, machine.wire.counters()
-
-    def answers(frame: bytes) -> bool:
-        return frame[6:12] == pf and frame[20:22] == b"\0\2" and frame[28:32] == packed(PF_ADDRESS)
-
-    with wire.listening(answers) as listener:
+    with wire.listening(answers(PF_ADDRESS, mac)) as listener:
         wire.send(who_has(PF_ADDRESS, WIRE_ADDRESS), count=100)
         until(lambda: listener.count == 100, "the PF answers each request", SECONDS)
         assert listener.lost() == 0
