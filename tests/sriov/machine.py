@@ -8,42 +8,24 @@ ten there.
 
 import json
 import shlex
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from headrace_cli.errors import CommandError
 from headrace_demo.lab import command
-from tests.cluster.cluster import HOME, IMAGE, Cluster
-from tests.cluster.node_settings import CONTROL_ADDRESS, Place, containerd
+from tests.cluster.cluster import HOME, Cluster
+from tests.cluster.node_settings import Place
 from tests.cluster.sandbox import until
 from tests.sriov.disks import build, image_disk
+from tests.sriov.hardware import NIC, options
 from tests.sriov.monitor import ask
+from tests.sriov.seed import make_seed
 from tests.sriov.wire import Wire
 
-PAGES = 256
-"""Hugepages of 2 MiB on each NUMA node."""
-CPUS = ((0, 1), (2, 3))
-"""By NUMA node; the first is the system's."""
-NIC_NUMA_NODE = 1
-TOTAL_VFS = 7
+DEVICES = "/sys/bus/pci/devices"
 SECONDS = 300.0
 """For what an emulated processor does in one minute at most."""
-_RESERVED = {CPUS[0][0]}
-_MEMORY_MIB = 2560
-"""Of each NUMA node."""
-_RESERVED_MEMORY = "256Mi"
-DEVICES = "/sys/bus/pci/devices"
-_IOMMU = "intel_iommu=on iommu=pt"
-_PF = "pf"
-"""QEMU's name of the NIC."""
-_MAC = "02:00:00:00:01:00"
-_BUS = "bus=pcie.0"
-"""Of all but the NIC."""
-_TAP = "script=no,downscript=no"
-# See qemu.sh.
-_CLUSTER, _BUILT = "/mnt", "/srv"
 
 
 @dataclass(frozen=True)
@@ -72,15 +54,14 @@ class Machine:
         self.place = Place(len(cluster.nodes) + 1)
         self.name = self.place.name
         self._cluster = cluster
-        self._built = build()
         self._home = f"{HOME}/{self.name}"
         self._root = cluster.sandbox.root
-        images_disk = image_disk(cluster, [cluster.image, *images])
         self._make_network()
-        self._make_disks()
-        folders = (str(self._built), HOME, self.name, str(images_disk))
+        make_seed(cluster, self.place)
+        folders = (build(), HOME, self.name, image_disk(cluster, [cluster.image, *images]))
+        words = (*map(str, folders), *options(self.name, self.wire.device))
         script = Path(__file__).with_name("qemu.sh")
-        self.qemu = cluster.daemon(self._root, script, *folders, *self._qemu_words(), log=self.name)
+        self.qemu = cluster.daemon(self._root, script, *words, log=self.name)
 
     def run(self, *words: str, stdin: str = "", seconds: float = SECONDS) -> str:
         """Run a program in the machine and return its output. Raises CommandError when it fails.
@@ -120,7 +101,7 @@ class Machine:
 
     def pf_link(self, up: bool) -> None:
         """Plug the wire into the PF, or pull it out: the guest sees the carrier come or go."""
-        ask(self._root.path(f"{self._home}/monitor"), "set_link", name=_PF, up=up)
+        ask(self._root.path(f"{self._home}/monitor"), "set_link", name=NIC, up=up)
 
     def _answers(self) -> bool:
         self.qemu.check()
@@ -146,87 +127,6 @@ class Machine:
         self.wire = Wire(root)
         """The PF's."""
 
-    def _make_disks(self) -> None:
-        home = self._root.path(self._home)
-        seed = home / "seed"
-        (seed / "bin").mkdir(parents=True)
-        for program in ("kubelet", "kube-proxy"):
-            shutil.copy(self._cluster.programs / program, seed / "bin")
-        shutil.copy(Path(__file__).with_name("node.sh"), seed / "init")
-        for key in (home / "key", seed / "host_key"):
-            command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key)
-        shutil.copy(home / "key.pub", seed / "authorized_keys")
-        for name, user in (("kubelet", self.place.user), ("kube-proxy", "system:kube-proxy")):
-            self._cluster.write_kubeconfig(f"{self._home}/seed/{name}.kubeconfig", user)
-        kubelet = self.place.kubelet_words("/node/kubelet.json", "/node/kubelet.kubeconfig")
-        files = {
-            "settings": f"NAME={self.name}\nADDRESS={self.place.address}\n"
-            f"GATEWAY={CONTROL_ADDRESS}\nPAGES={PAGES}\n",
-            "sshd_config": _SSHD,
-            "pods.conflist": json.dumps(self.place.cni()),
-            "containerd.toml": containerd("/var/lib/containerd", IMAGE),
-            "kubelet.json": json.dumps(self._kubelet_configuration()),
-            "kubelet.words": "\n".join(("kubelet", *kubelet)),
-            "kube-proxy.words": "\n".join(
-                ("kube-proxy", *self.place.proxy_words("/node/kube-proxy.kubeconfig"))
-            ),
-        }
-        for name, text in files.items():
-            (seed / name).write_text(text)
-        ssh = _SSH.format(address=self.place.address, home=self._home)
-        (home / "ssh_config").write_text(ssh)
-        command("mkfs.ext4", "-q", "-d", seed, home / "seed.disk", "256M")
-        shutil.rmtree(seed)
-
-    def _kubelet_configuration(self) -> dict[str, object]:
-        reserved = {"numaNode": 0, "limits": {"memory": _RESERVED_MEMORY}}
-        return {
-            **self.place.kubelet(_RESERVED),
-            "memoryManagerPolicy": "Static",
-            "reservedMemory": [reserved],
-            "systemReserved": {"memory": _RESERVED_MEMORY},
-        }
-
-    def _qemu_words(self) -> tuple[str, ...]:
-        numa = []
-        for node, cpus in enumerate(CPUS):
-            memory = f"memory-backend-ram,id=memory{node},size={_MEMORY_MIB}M"
-            numa += ["-object", memory, "-numa", f"node,nodeid={node},memdev=memory{node}"]
-            for core, _ in enumerate(cpus):
-                numa += ["-numa", f"cpu,node-id={node},socket-id={node},core-id={core}"]
-        sockets, cores = len(CPUS), len(CPUS[0])
-        disks = []
-        for name, form in (("root", "qcow2"), ("seed", "raw"), ("images", "qcow2")):
-            file = f"file={_CLUSTER}/{self.name}/{name}.disk,if=none,id={name},format={form}"
-            disks += ["-drive", file, "-device", f"virtio-blk-pci,{_BUS},drive={name}"]
-        return (
-            *(
-                "-accel",
-                "tcg,thread=multi",
-                "-cpu",
-                "max",
-                "-machine",
-                "q35,kernel-irqchip=split,sata=off,smbus=off",
-            ),
-            *("-smp", f"{sockets * cores},sockets={sockets},cores={cores},threads=1"),
-            *("-m", f"{len(CPUS) * _MEMORY_MIB}M", *numa),
-            *("-nodefaults", "-display", "none", "-no-reboot"),
-            *("-kernel", f"{_BUILT}/vmlinuz", "-initrd", f"{_BUILT}/initrd"),
-            *("-append", f"console=ttyS0 panic=-1 no_timer_check {_IOMMU}"),
-            *("-device", "intel-iommu,intremap=on,caching-mode=on", *disks),
-            *("-serial", "stdio", "-device", f"virtio-serial-pci,{_BUS}"),
-            *("-chardev", f"file,id=services,path={_CLUSTER}/log/{self.name}-services"),
-            *("-device", "virtserialport,chardev=services"),
-            *("-qmp", f"unix:{_CLUSTER}/{self.name}/monitor,server=on,wait=off"),
-            *("-netdev", f"tap,id=net,ifname={self.name},{_TAP}"),
-            *("-device", f"virtio-net-pci,{_BUS},netdev=net,romfile="),
-            *("-device", f"pxb-pcie,id=pxb,bus_nr=128,numa_node={NIC_NUMA_NODE}"),
-            *("-device", "pcie-root-port,id=root1,bus=pxb"),
-            # Frames on the wire are whole: checksums and segments are the NIC's to make.
-            *("-netdev", f"tap,id=wire,ifname={self.wire.device},{_TAP},vnet_hdr=off"),
-            *("-device", f"igb,id={_PF},bus=root1,netdev=wire,mac={_MAC}"),
-        )
-
 
 # A root of its own would hide processes, devices and the kubelet's files.
 _IMAGE = """\
@@ -242,27 +142,4 @@ unshare --mount bash -euc '
 		mount --rbind /$folder $folder
 	done
 	PATH=/opt/headrace/bin:$PATH exec chroot . "$@"' bash "$root" "$@"
-"""
-# One connection for all commands.
-_SSH = """\
-Host *
-HostName {address}
-User root
-IdentityFile {home}/key
-BatchMode yes
-ConnectTimeout 20
-ControlMaster auto
-ControlPath {home}/ssh
-ControlPersist yes
-LogLevel ERROR
-ServerAliveInterval 5
-StrictHostKeyChecking no
-UserKnownHostsFile /dev/null
-"""
-_SSHD = """\
-HostKey /node/host_key
-AuthorizedKeysFile /node/authorized_keys
-PermitRootLogin yes
-StrictModes no
-UsePAM no
 """

@@ -13,7 +13,8 @@ from tests.cluster.images import Images
 from tests.cluster.sandbox import CommandError, until
 from tests.cluster.site import Site
 from tests.sriov.arp import answers, who_has
-from tests.sriov.machine import CPUS, NIC_NUMA_NODE, PAGES, SECONDS, TOTAL_VFS, Machine
+from tests.sriov.hardware import CPUS, NIC_NUMA_NODE, PAGES, TOTAL_VFS
+from tests.sriov.machine import SECONDS, Machine
 
 PF_ADDRESS, WIRE_ADDRESS = "192.0.2.1", "192.0.2.2"
 """Of the PF's network device, and of who asks for it."""
