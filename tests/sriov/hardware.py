@@ -18,15 +18,19 @@ _MAC = "02:00:00:00:01:00"
 _BUS = "bus=pcie.0"
 """Of all but the NIC."""
 _TAP = "script=no,downscript=no"
-# On a busy machine no timer ticks while the kernel looks whether it does, and it gives up.
-_KERNEL = "console=ttyS0 panic=-1 no_timer_check intel_iommu=on iommu=pt"
+_KERNEL = (
+    "console=ttyS0 panic=-1 intel_iommu=on iommu=pt "
+    # On a busy machine no timer ticks while the kernel looks whether it does, and it gives up; and
+    # every other clock than the TSC takes QEMU itself to read. Nobody here attacks anybody.
+    "no_timer_check tsc=reliable mitigations=off"
+)
 
 
 def options(name: str, wire: str) -> tuple[str, ...]:
     """Return QEMU's options for a machine; `name` and `wire` are TAP devices."""
     sockets, cores = len(CPUS), len(CPUS[0])
     return (
-        *("-accel", "tcg,thread=multi", "-cpu", "max"),
+        *("-accel", "tcg,thread=multi", "-cpu", "max,la57=off"),
         *("-machine", "q35,kernel-irqchip=split,sata=off,smbus=off"),
         *("-smp", f"{sockets * cores},sockets={sockets},cores={cores},threads=1"),
         *("-m", f"{sockets * _MEMORY_MIB}M", *_numa()),

@@ -52,7 +52,6 @@ class Machine:
         Wait for it to be ready elsewhere. Raises CommandError.
         """
         self.place = Place(len(cluster.nodes) + 1)
-        self.name = self.place.name
         self._cluster = cluster
         self._home = f"{HOME}/{self.name}"
         self._root = cluster.sandbox.root
@@ -62,6 +61,11 @@ class Machine:
         words = (*map(str, folders), *options(self.name, self.wire.device))
         script = Path(__file__).with_name("qemu.sh")
         self.qemu = cluster.daemon(self._root, script, *words, log=self.name)
+
+    @property
+    def name(self) -> str:
+        """Its name in the cluster."""
+        return self.place.name
 
     def run(self, *words: str, stdin: str = "", seconds: float = SECONDS) -> str:
         """Run a program in the machine and return its output. Raises CommandError when it fails.
