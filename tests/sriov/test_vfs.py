@@ -10,6 +10,7 @@ import pytest
 from tests.cluster.images import Images
 from tests.cluster.sandbox import until
 from tests.sriov.arp import answers, who_has
+from tests.sriov.doctor import WRONG, findings
 from tests.sriov.machine import DEVICES, SECONDS, Machine
 
 SCRIPT = Path(__file__).with_name("make_vfs.py")
@@ -58,6 +59,12 @@ def test_vfs_have_their_addresses(machine: Machine, vfs: tuple[str, ...]) -> Non
     (link,) = json.loads(machine.run("ip", "-json", "link", "show", machine.pf().name))
     found = {vf["vf"]: vf["address"] for vf in link["vfinfo_list"]}
     assert tuple(found[index] for index in range(len(MACS))) == MACS
+
+
+def test_doctor_finds_nothing_wrong_with_them(
+    machine: Machine, images: Images, vfs: tuple[str, ...]
+) -> None:
+    assert findings(machine, images, *vfs[: len(MACS)]) == WRONG
 
 
 def test_frames_of_the_wire_reach_a_vf(machine: Machine, vfs: tuple[str, ...]) -> None:
