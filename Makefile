@@ -45,7 +45,8 @@ CLUSTER_PACKAGES := \
 
 say = printf '\033[1m==> %s\033[0m\n'
 
-.PHONY: help setup setup-cluster venv lock build build-sanitize demo kind-demo kind-delete test test-quick soak \
+.PHONY: help setup setup-cluster venv lock build build-sanitize demo kind-demo kind-delete test test-quick \
+	test-sriov soak \
 	lint format bench fuzz cluster cluster-up cluster-down images chart release clean
 
 help: ## Show this list
@@ -130,10 +131,14 @@ test: setup-cluster venv build build-sanitize ## Run every test: the engine's, w
 	$(say) "engine tests with sanitizers"
 	meson test -C $(BUILD_SANITIZE) --no-rebuild --print-errorlogs --timeout-multiplier=4
 	$(say) "pytest"
-	$(BIN)/pytest --numprocesses=$(PYTEST_WORKERS) $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses=$(PYTEST_WORKERS) -m 'not sriov' $(PYTEST_ARGS)
 
 test-quick: venv ## Run the tests that need neither root, nor the engine, nor a cluster
 	@$(BIN)/pytest -m 'not engine and not root and not cluster' $(PYTEST_ARGS)
+
+test-sriov: setup-cluster venv ## Run the tests on a node with SR-IOV: a virtual machine, emulated (needs root)
+	@$(say) "a node with SR-IOV"
+	$(BIN)/pytest -m sriov --durations=0 --durations-min=1 $(PYTEST_ARGS) tests/sriov
 
 soak: FUZZ_SECONDS := 600
 soak: setup-cluster venv build build-sanitize fuzz ## Run what is too long for each change: new seeds, upgrades, other DPDKs

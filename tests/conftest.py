@@ -20,7 +20,7 @@ LANES = (
 start and a part of a CPU for as long as it runs, so there are two, each started once."""
 _LANES = {f"test_{name}.py": f"lane {n}" for n, names in enumerate(LANES) for name in names}
 _SAID = "said"
-_FOLDERS = ("cluster", "engine", "e2e", "unit")
+_FOLDERS = ("sriov", "cluster", "engine", "e2e", "unit")
 
 
 class Scheduling(LoadScopeScheduling):

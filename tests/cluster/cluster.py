@@ -10,6 +10,7 @@ its own, with containerd, kubelet and kube-proxy. Needs root.
 """
 
 import argparse
+import base64
 import contextlib
 import fcntl
 import json
@@ -26,10 +27,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from string import ascii_lowercase
 
 from headrace_cli.errors import CommandError
 from headrace_demo.lab import command
+from tests.cluster.node_settings import CONTROL_ADDRESS, NODE_SECONDS, Place, containerd
 from tests.cluster.sandbox import Daemon, Namespace, Sandbox, cable, until
 
 REPOSITORY = Path(__file__).parents[2]
@@ -46,16 +47,10 @@ HUGEPAGES = 1024
 """Of 2 MiB, on the machine; all nodes of all clusters advertise the same ones. HUGEPAGES sets
 another number."""
 
-# 198.18.0.0/15 is for tests of networks (RFC 2544).
-_CONTROL = "198.18.0.254"
-_NODES = "198.18.0.{}"
 _SERVICES = "198.19.0.0/16"
-_PODS = "10.244.{}.0/24"
 _PORT = 6443
 _COMPONENTS = ("kube-controller-manager", "kube-scheduler", "kube-proxy")
 _SECONDS = 90.0
-_NODE_SECONDS = 20
-"""After so many a node whose kubelet is silent is not Ready."""
 _CGROUPS = Path("/sys/fs/cgroup")
 _CPU_SHARES, _CPU_WEIGHT = "4096", "400"
 """Of a node, in control groups of version 1 and 2: as four processes. With the most there is, the
@@ -137,15 +132,15 @@ class Node:
 
     def __init__(self, cluster: "Cluster", number: int, cpus: set[int], reserved: set[int]) -> None:
         """Make it, with containerd and its images; `join` makes it a node of the cluster."""
-        self.name = _node_name(number)
-        self.address = _NODES.format(number)
+        self._place = Place(number)
+        self.name = self._place.name
+        self.address = self._place.address
         self.cpus = cpus
         """What its kubelet gives to pods exclusively; no other node's."""
         self.daemons: dict[str, Daemon] = {}
         """containerd, kubelet and kube-proxy."""
         self._cluster = cluster
         self._reserved = reserved
-        self._number = number
         self._home = f"{HOME}/{self.name}"
         self._cgroup = f"{cluster.sandbox.name}-{self.name}"
         self._make_disk()
@@ -185,26 +180,11 @@ class Node:
     def join(self) -> None:
         """Start kubelet and kube-proxy; wait for Ready elsewhere."""
         kubeconfig = f"{self._home}/kubeconfig"
-        self._cluster.write_kubeconfig(kubeconfig, f"system:node:{self.name}")
+        self._cluster.write_kubeconfig(kubeconfig, self._place.user)
         self._write("kubelet.json", self._kubelet_configuration())
-        self._start(
-            "kubelet",
-            f"--config={self._home}/kubelet.json",
-            f"--kubeconfig={kubeconfig}",
-            f"--hostname-override={self.name}",
-            # With a loopback address exec and logs fail.
-            f"--node-ip={self.address}",
-        )
-        self._start(
-            "kube-proxy",
-            f"--kubeconfig={HOME}/kube-proxy",
-            "--proxy-mode=nftables",
-            f"--hostname-override={self.name}",
-            # The host's to set, not ours.
-            "--conntrack-max-per-core=0",
-            "--conntrack-tcp-timeout-established=0",
-            "--conntrack-tcp-timeout-close-wait=0",
-        )
+        configuration = f"{self._home}/kubelet.json"
+        self._start("kubelet", *self._place.kubelet_words(configuration, kubeconfig))
+        self._start("kube-proxy", *self._place.proxy_words(f"{HOME}/kube-proxy"))
 
     def _start(self, program: str, *words: str) -> None:
         self.daemons[program] = self._cluster.daemon(
@@ -223,8 +203,7 @@ class Node:
         for program in Path("/usr/lib/cni").iterdir():
             # The node agent adds its own.
             (var / "cni/bin" / program.name).symlink_to(program)
-        network = json.dumps(_cni(_PODS.format(self._number)))
-        (var / "cni/net.d/10-pods.conflist").write_text(network)
+        (var / "cni/net.d/10-pods.conflist").write_text(json.dumps(self._place.cni()))
 
     def _boot(self) -> None:
         self.namespace = self._cluster.sandbox.namespace(mounts=True)
@@ -262,9 +241,9 @@ class Node:
         root = self._cluster.sandbox.root
         cable(self.namespace, "eth0", root, self.name)
         root.ip(f"link set {self.name} master br0")
-        root.ip(f"route replace {_PODS.format(self._number)} via {self.address}")
+        root.ip(f"route replace {self._place.pods} via {self.address}")
         self.namespace.ip(f"address add {self.address}/24 dev eth0")
-        self.namespace.ip(f"route add default via {_CONTROL}")
+        self.namespace.ip(f"route add default via {CONTROL_ADDRESS}")
         self.namespace.command("sysctl", "-qw", "net.ipv4.ip_forward=1")
         # Devices that are plugged in later say nothing before they are configured.
         self.namespace.command("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
@@ -283,35 +262,21 @@ class Node:
         self.namespace.command("bash", "-euc", "\n".join(commands))
 
     def _start_containerd(self) -> None:
-        self._write("containerd.toml", _CONTAINERD.format(home=self._home, image=IMAGE))
+        # Adjusting it needs CAP_SYS_RESOURCE.
+        more = "restrict_oom_score_adj = true"
+        self._write("containerd.toml", containerd(f"{self._home}/containerd", IMAGE, more))
         self._start("containerd", "--config", f"{self._home}/containerd.toml")
         listens = self.namespace.path("/run/containerd/containerd.sock").exists
         until(listens, f"{self.name}: containerd listens", _SECONDS)
 
     def _kubelet_configuration(self) -> dict[str, object]:
         return {
-            "apiVersion": "kubelet.config.k8s.io/v1beta1",
-            "kind": "KubeletConfiguration",
-            "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
-            "authorization": {"mode": "AlwaysAllow"},
-            "cgroupDriver": "cgroupfs",
+            **self._place.kubelet(self._reserved),
             "cgroupRoot": f"/{self._cgroup}",
-            "clusterDNS": ["198.19.0.10"],
-            "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
-            "cpuManagerPolicy": "static",
-            "evictionHard": {"nodefs.available": "1%", "imagefs.available": "1%"},
             "failCgroupV1": False,
-            "failSwapOn": False,
-            "nodeLeaseDurationSeconds": _NODE_SECONDS,
             # Adjusting it needs CAP_SYS_RESOURCE.
             "oomScoreAdj": 0,
             "staticPodPath": STATIC_PODS,
-            "reservedSystemCPUs": ",".join(map(str, sorted(self._reserved))),
-            "resolvConf": "",
-            "syncFrequency": "10s",
-            "topologyManagerPolicy": "single-numa-node",
-            "topologyManagerScope": "pod",
-            "volumePluginDir": "/var/lib/kubelet/plugins",
         }
 
 
@@ -321,14 +286,19 @@ class Cluster(Api):
     With no nodes: an API server, with controllers (so garbage is collected) and no scheduler.
     """
 
-    def __init__(self, nodes: int = 2) -> None:
-        """Start it; returns when all nodes are Ready. Raises CommandError."""
+    def __init__(self, nodes: int = 2, more: int = 0) -> None:
+        """Start it; returns when all nodes are Ready. Raises CommandError.
+
+        `more` nodes are somebody else's to make: they have the next places, and accounts.
+        """
         if os.geteuid() != 0:
             raise CommandError("a cluster needs root: it makes namespaces and control groups")
         shares = _share_cpus(nodes)
         folder = build()
-        self._programs = folder / "bin"
-        self._image = folder / "probe.tar"
+        self.programs = folder / "bin"
+        """Where those of Kubernetes are."""
+        self.image = folder / "probe.tar"
+        """IMAGE, for nodes."""
         hugepages = int(os.environ.get("HUGEPAGES", HUGEPAGES)) if nodes else 0
         self.sandbox = Sandbox(hugepages)
         self.nodes: list[Node] = []
@@ -339,19 +309,19 @@ class Cluster(Api):
         super().__init__(
             home / "kubeconfig",
             {
-                "PATH": f"{self._programs}:{os.environ['PATH']}",
+                "PATH": f"{self.programs}:{os.environ['PATH']}",
                 "KUBECACHEDIR": str(home / "cache/kubectl"),
                 "HELM_CACHE_HOME": str(home / "cache/helm"),
                 "HELM_CONFIG_HOME": str(home / "cache/helm-config"),
                 "HELM_DATA_HOME": str(home / "cache/helm-data"),
             },
         )
-        self.server = f"https://{_CONTROL}:{_PORT}"
+        self.server = f"https://{CONTROL_ADDRESS}:{_PORT}"
         """The API server, from inside the sandbox."""
         self.inner_kubeconfig = f"{HOME}/admin"
         """For programs inside the sandbox."""
         try:
-            self._start(shares)
+            self._start(shares, more)
         except BaseException:
             self.close()
             raise
@@ -449,12 +419,8 @@ class Cluster(Api):
 
     def write_kubeconfig(self, path: str, user: str, server: str = "") -> None:
         """Write a kubeconfig for a user of the token file to a path of the inside."""
-        cluster = {
-            "server": server or self.server,
-            "certificate-authority": str(self._certificate),
-        }
-        if not server:
-            cluster["certificate-authority"] = f"{HOME}/certificates/apiserver.crt"
+        certificate = base64.b64encode(self._certificate.read_bytes()).decode()
+        cluster = {"server": server or self.server, "certificate-authority-data": certificate}
         self.sandbox.root.path(path).write_text(
             json.dumps(
                 {
@@ -474,19 +440,19 @@ class Cluster(Api):
     def _certificate(self) -> Path:
         return self.sandbox.root.path(f"{HOME}/certificates/apiserver.crt")
 
-    def _start(self, shares: list[set[int]]) -> None:
+    def _start(self, shares: list[set[int]], more: int) -> None:
         root = self.sandbox.root
         self.logs.mkdir()
         root.ip("link add br0 type bridge")
-        root.ip(f"address add {_CONTROL}/24 dev br0")
+        root.ip(f"address add {CONTROL_ADDRESS}/24 dev br0")
         root.ip("link set br0 up")
         root.command("sysctl", "-qw", "net.ipv4.ip_forward=1")
-        self._write_tokens(len(shares))
+        self._write_tokens(len(shares) + more)
         self._start_api_server()
         for number, share in enumerate(shares, 1):
             reserved = {*range(os.cpu_count() or 1)} - share
             self.nodes.append(Node(self, number, share, reserved))
-        self.load_images(self._image)
+        self.load_images(self.image)
         self._wait_for_api_server()
         self._open_door()
         self._start_controllers()
@@ -504,9 +470,7 @@ class Cluster(Api):
 
     def _write_tokens(self, nodes: int) -> None:
         groups = {"admin": "system:masters"}
-        groups |= {
-            f"system:node:{_node_name(number)}": "system:nodes" for number in range(1, nodes + 1)
-        }
+        groups |= {Place(number).user: "system:nodes" for number in range(1, nodes + 1)}
         groups |= {f"system:{component}": "" for component in _COMPONENTS}
         self._tokens = {user: secrets.token_hex(16) for user in groups}
         self.sandbox.root.path(f"{HOME}/tokens.csv").write_text(
@@ -533,7 +497,7 @@ class Cluster(Api):
             "kube-apiserver",
             f"--etcd-servers={etcd}",
             f"--secure-port={_PORT}",
-            f"--advertise-address={_CONTROL}",
+            f"--advertise-address={CONTROL_ADDRESS}",
             f"--cert-dir={HOME}/certificates",
             f"--service-account-key-file={HOME}/serviceaccount.key",
             f"--service-account-signing-key-file={HOME}/serviceaccount.key",
@@ -566,7 +530,7 @@ class Cluster(Api):
                 self.sandbox.root,
                 sys.executable,
                 str(Path(__file__).with_name("proxy.py")),
-                *(str(listener.fileno()), _CONTROL, str(_PORT)),
+                *(str(listener.fileno()), CONTROL_ADDRESS, str(_PORT)),
                 log="proxy",
                 pass_fds=(listener.fileno(),),
             )
@@ -588,7 +552,7 @@ class Cluster(Api):
             f"--flex-volume-plugin-dir={HOME}/plugins",
             "--leader-elect=false",
             # A node that dies is missed soon.
-            f"--node-monitor-grace-period={_NODE_SECONDS}s",
+            f"--node-monitor-grace-period={NODE_SECONDS}s",
             log="kube-controller-manager",
         )
         if self.nodes:
@@ -599,49 +563,6 @@ class Cluster(Api):
                 "--leader-elect=false",
                 log="kube-scheduler",
             )
-
-
-_CONTAINERD = """\
-version = 2
-root = "{home}/containerd"
-state = "/run/containerd"
-[grpc]
-  address = "/run/containerd/containerd.sock"
-[plugins."io.containerd.grpc.v1.cri"]
-  sandbox_image = "{image}"
-  # Adjusting it needs CAP_SYS_RESOURCE.
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-  [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "/var/cni/bin"
-    conf_dir = "/var/cni/net.d"
-"""
-
-
-def _node_name(number: int) -> str:
-    """node-a, node-b, ...: the examples' names."""
-    return f"node-{ascii_lowercase[number - 1]}"
-
-
-def _cni(pods: str) -> dict[str, object]:
-    return {
-        "cniVersion": "1.0.0",
-        "name": "pods",
-        "plugins": [
-            {
-                "type": "bridge",
-                "bridge": "cni0",
-                "isGateway": True,
-                "ipMasq": True,
-                "ipam": {
-                    "type": "host-local",
-                    "ranges": [[{"subnet": pods}]],
-                    "routes": [{"dst": "0.0.0.0/0"}],
-                },
-            }
-        ],
-    }
 
 
 def _share_cpus(nodes: int) -> list[set[int]]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from headrace_cli.errors import CommandError
 from headrace_demo.lab import Pinger
@@ -38,6 +38,15 @@ NODE_AGENT: dict[str, Any] = {
 """Values of the chart, for pods in networks."""
 # What the cluster itself makes in every namespace, or remembers of what was.
 _NOT_OURS = {"events", "events.events.k8s.io"}
+
+
+class Named(Protocol):
+    """A node, whatever it is made of."""
+
+    @property
+    def name(self) -> str:
+        """Return its name in the cluster."""
+        ...
 
 
 class Site:
@@ -126,12 +135,12 @@ class Site:
         found = self.get("pods", *(selector or PODS))
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
-    def pod(self, node: Node) -> Any:
+    def pod(self, node: Named) -> Any:
         """The dataplane pod of a node."""
         (found,) = (pod for pod in self.pods() if pod["spec"]["nodeName"] == node.name)
         return found
 
-    def exec(self, node: Node, *words: str) -> str:
+    def exec(self, node: Named, *words: str) -> str:
         """Run a command in the dataplane pod of a node."""
         name = self.pod(node)["metadata"]["name"]
         return self.cluster.kubectl("exec", "-n", NAMESPACE, name, "--", *words)
