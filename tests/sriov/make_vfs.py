@@ -8,9 +8,10 @@ addresses. Says, as JSON, what came of it.
 import json
 import sys
 
+from headrace_dataplane.node.sriov.netlink import KernelNetlink
+
 from headrace_dataplane.node.sriov.apply import Reconciler
 from headrace_dataplane.node.sriov.desired import VF, Driver, VFRange, Wish, merge
-from headrace_dataplane.node.sriov.netlink import KernelNetlink
 from headrace_dataplane.node.sriov.observed import FileSysfs, VFIOHolders, physical_functions
 
 asked = json.loads(sys.argv[1])
