@@ -9,10 +9,10 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
-from headrace_api import Json, Problem
+from headrace_api import Json, Pipeline, Problem
 from headrace_api.raw import part
 from headrace_compiler import REST, Changes, Rest
 from headrace_kube import DATAPLANE_CONFIGS, NODES, PIPELINES, SLICES, Kind
@@ -130,6 +130,11 @@ class Controller:
     def resting(self) -> tuple[Rest, ...]:
         """What nobody gets yet."""
         return self._state.observed.compiler.resting()
+
+    @property
+    def pipelines(self) -> Mapping[str, Pipeline]:
+        """Those that can be read, by name, as they are at any time."""
+        return self._state.observed.pipelines
 
     @property
     def copies(self) -> bool:

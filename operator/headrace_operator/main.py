@@ -28,6 +28,7 @@ from .heartbeats import Heartbeats
 from .kinds import INPUTS, OUTPUTS
 from .metrics import Metrics, counters
 from .render import Settings, SettingsError
+from .replacement import Replacer
 from .resting import RestKeeper
 from .resting import read as read_resting
 from .resync import Resync
@@ -252,8 +253,16 @@ class _Replica:
                 lambda: controller.resting,
                 lambda: self._election.left,
             )
+            replacer = Replacer(
+                self._kube,
+                self._namespace,
+                controller.cache,
+                controller.pipelines,
+                lambda: self._election.left,
+                self._metrics,
+            )
             tasks = (controller.run, controller.release, resync.run, events.run, writer.run)
-            for task in (*tasks, heartbeats.run, keeper.run):
+            for task in (*tasks, heartbeats.run, keeper.run, replacer.run):
                 group.create_task(task())
             if former:
                 group.create_task(self._end_copying(controller, resync))

@@ -77,6 +77,7 @@ def test_the_api_server_takes_every_object(installed: Release, values: Json) -> 
         ("get list watch create patch delete", "nodestates.dataplane.headrace.dev", ""),
         ("get list watch", "nodes", ""),
         ("get list watch", "pods", "default"),
+        ("delete", "pods", NAMESPACE),
         ("create", "events.events.k8s.io", "default"),
         (
             "get list watch create patch delete",
@@ -109,6 +110,7 @@ def test_what_the_operator_may(installed: Release, verbs: str, what: str, where:
         (OPERATOR, "create", "daemonsets.apps", "default"),
         (OPERATOR, "create", "dataplaneconfigs.dataplane.headrace.dev", "default"),
         (OPERATOR, "patch", "pods", "default"),
+        (OPERATOR, "delete", "pods", "default"),
         (OPERATOR, "patch", "virtualnetworks.headrace.dev", "default"),
         (OPERATOR, "delete", "virtualnetworks.headrace.dev", "default"),
         (OPERATOR, "patch", "nodes", NAMESPACE),

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from headrace_api import DataplaneConfigStatus, Problem
+from headrace_api import Condition, DataplaneConfig, DataplaneConfigStatus, Problem
 from headrace_dataplane.controller import (
     APPEARED_SECONDS,
     FAILURE_SECONDS,
@@ -26,7 +26,10 @@ from headrace_dataplane.controller import (
     Step,
 )
 from headrace_dataplane.engine_session import EngineSession, Exchange, Request
+from headrace_dataplane.functions import Functions, functions_of
+from headrace_dataplane.numa import Numa
 from headrace_dataplane.parts import Part
+from headrace_dataplane.preflight import Fault
 from headrace_dataplane.protocol import EngineClient, Hello
 from headrace_dataplane.source import Snapshot
 from headrace_dataplane.state import AgentState
@@ -37,23 +40,28 @@ from tests.unit.test_agent_process import config
 from tests.unit.test_agent_translate import CONFIG
 
 VM1, VM2 = CONFIG["spec"]["interfaces"]
+NO_FUNCTIONS = Functions()
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class Node:
     """All that a controller observes, and what became of its steps."""
 
-    def __init__(self, directory: Path, *, present: str = "veth1") -> None:
+    def __init__(
+        self, directory: Path, *, present: str = "veth1", functions: Functions = NO_FUNCTIONS
+    ) -> None:
         self.snapshot = Snapshot(1, config(1), ())
         self.links: Mapping[str, int] = {"lo": 1, "eth0": 2} | dict.fromkeys([present], 3)
         self.hello: Hello | None = None
         self.problem = ""
+        self.faults: Mapping[str, Fault] = {}
+        self.numa: Numa | None = None
         self.node_problem: Problem | None = None
         self.now = 0.0
         self.exchange: Exchange | None = None
 
         self.state = AgentState()
-        self.controller = Controller(self.state)
+        self.controller = Controller(self.state, (), functions)
         self.reports: list[DataplaneConfigStatus] = []
         self.saved: list[tuple[ObjectID, ...]] = []
         self.isolated: list[tuple[float, frozenset[str]]] = []
@@ -104,6 +112,8 @@ class Node:
             node_problem=self.node_problem,
             exchange=self.exchange,
             time=EPOCH + timedelta(seconds=self.now),
+            faults=self.faults,
+            numa=self.numa,
         )
         self.exchange = None
         step = self.controller.step(observed, self.now)
@@ -298,6 +308,80 @@ def test_what_is_wrong_with_the_node_itself_is_reported(node: Node) -> None:
     node.settle()
     assert node.verdict() == ("False", "Refused")
     assert "no IPC_LOCK" in node.reports[-1].conditions[0].message
+
+
+@pytest.fixture
+def with_functions(tmp_path: Path) -> Iterator[Node]:
+    """A node whose pod has two functions: of an uplink and of a/vm1."""
+    functions = functions_of({"PCIDEVICE_HEADRACE_DEV_CX6": "0000:3b:02.1,0000:3b:02.2"})
+    node = Node(tmp_path, functions=functions)
+    attachment = {"type": "SRIOV", "sriov": {"resourceName": "headrace.dev/cx6"}}
+    spec = CONFIG["spec"]
+    changed = {
+        **spec,
+        "uplinks": [{**spec["uplinks"][0], "attachment": attachment, "function": 0}],
+        "interfaces": [{**VM1, "attachment": attachment, "function": 0}, VM2],
+    }
+    found = DataplaneConfig.model_validate({**CONFIG, "spec": changed})
+    node.snapshot = Snapshot(2, found, ())
+    yield node
+    node.end()
+
+
+def said(node: Node, kind: str) -> Condition | None:
+    found = [each for each in node.reports[-1].conditions if each.type == kind]
+    return found[0] if found else None
+
+
+def test_functions_by_number_reach_the_engine_and_their_faults_are_reported(
+    with_functions: Node,
+) -> None:
+    node = with_functions
+    node.settle()
+    sent = [each for commit in node.engine.commits for each in commit["objects"]]
+    ports = {each["key"]: each["spec"]["devargs"] for each in sent if each["kind"] == "port"}
+    assert ports["uplink/uplink0"] == "0000:3b:02.1"
+    assert ports["a/vm1"] == "0000:3b:02.2"
+    ready = said(node, "DevicesReady")
+    assert ready is not None
+    assert (ready.status, ready.reason) == ("True", "DevicesReady")
+    assert node.verdict() == ("True", "Forwarding")
+
+    node.now += 1
+    node.faults = {"0000:3b:02.2": Fault("DeviceNodeChanged", "another group")}
+    node.settle()
+    assert node.reasons() == {"vm1": "DeviceNodeChanged", "vm2": "Forwarding"}
+    assert node.verdict() == ("True", "InterfacesNotReady")
+    changed = said(node, "DevicesReady")
+    assert changed is not None
+    assert (changed.status, changed.reason, changed.message) == (
+        "False",
+        "DeviceNodeChanged",
+        "another group",
+    )
+    assert changed.last_transition_time == "2026-01-01T00:00:01Z"
+
+    # Of an uplink it is the node's own matter.
+    node.now += 1
+    node.faults = {"0000:3b:02.1": Fault("DeviceNodeChanged", "another group")}
+    node.settle()
+    assert node.verdict() == ("False", "Refused")
+    again = said(node, "DevicesReady")
+    assert again is not None
+    assert again.last_transition_time == "2026-01-01T00:00:01Z"
+
+
+def test_whether_workers_are_beside_their_functions_is_reported(with_functions: Node) -> None:
+    node = with_functions
+    node.settle()
+    assert said(node, "NUMAAligned") is None
+    node.numa = Numa({0: 0, 1: 1}, {"0000:3b:02.1": 1, "0000:3b:02.2": 1}, {0: 3})
+    node.settle()
+    found = said(node, "NUMAAligned")
+    assert found is not None
+    assert (found.status, found.reason) == ("False", "NotAligned")
+    assert "3 of its hugepages (node 0)" in found.message
+    assert node.verdict() == ("True", "Forwarding")
 
 
 def test_an_engine_that_dies_is_reported_and_the_next_one_gets_everything(node: Node) -> None:

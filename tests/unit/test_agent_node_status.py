@@ -2,7 +2,7 @@
 from datetime import UTC, datetime
 from functools import partial
 
-from headrace_api import FEATURES, NetworkState, Problem
+from headrace_api import AGENT_FEATURES, FEATURES, NetworkState, Problem
 from headrace_dataplane.node_status import node_status as node_status_at
 from headrace_dataplane.protocol import Hello, Interface, Refusal
 from tests.unit.test_agent_process import config
@@ -70,8 +70,12 @@ def test_features_are_those_of_agent_and_engine() -> None:
         hello = HELLO.model_copy(update={"features": of_the_engine})
         return node_status(config(3), (), (), {}, hello, None).features
 
-    assert features() == ()
-    assert features("OfALaterEngine", "UnderlaySourceCheck") == ("UnderlaySourceCheck",)
+    # Some the agent understands alone.
+    assert features() == AGENT_FEATURES
+    assert features("OfALaterEngine", "UnderlaySourceCheck") == (
+        "UnderlaySourceCheck",
+        *AGENT_FEATURES,
+    )
 
 
 def test_status_without_an_engine() -> None:

@@ -4,9 +4,10 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from grpclib.const import Status
@@ -44,6 +45,13 @@ RDMA = {
     "dev/infiniband/rdma_cm": "",
 }
 VFIO = {"dev/vfio/vfio": "", "dev/vfio/21": "", "dev/vfio/22": ""}
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Short, for sockets in it, whatever a test is called."""
+    with TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -24,6 +24,7 @@ from headrace_operator.render import (
     Report,
     Transition,
     Verdict,
+    alignment,
     interface_reports,
     interface_status,
     left_over,
@@ -499,6 +500,51 @@ def test_a_pipeline_names_the_agents_that_do_not_know_what_it_has() -> None:
         assert (brief(status), status["readyNodes"]) == (verdict, ready)
 
 
+@pytest.mark.parametrize(
+    ("aligned", "expected", "words"),
+    [
+        ({}, None, ""),
+        ({"a": (True, "fine")}, ("True", "Aligned"), "(1)"),
+        (
+            {"b": (False, "worker 0 is on node 1"), "a": (True, "fine")},
+            ("False", "NotAligned"),
+            "1 of 2 nodes: b (worker 0 is on node 1)",
+        ),
+    ],
+)
+def test_a_pipeline_says_whose_workers_are_away_from_their_functions(
+    aligned: dict[str, tuple[bool, str]], expected: tuple[str, str] | None, words: str
+) -> None:
+    raw = fresh("Pipeline")
+    status: Any = pipeline_status(
+        *(raw, NODES, (), [daemon_set()], {}, {}, 9478, NOW), aligned=aligned
+    )
+    # Packets go on: it is slower, and no fault.
+    assert brief(status) == ("True", "Forwarding")
+    if expected is None:
+        assert condition(status, "NUMAAligned") == {}
+    else:
+        assert brief(status, "NUMAAligned") == expected
+        assert words in condition(status, "NUMAAligned")["message"]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [("True", (True, "m")), ("False", (False, "m")), ("Unknown", None), (7, None)],
+)
+def test_what_an_agent_says_of_its_workers_is_read(
+    status: Any, expected: tuple[bool, str] | None
+) -> None:
+    said: Json = {
+        "type": "NUMAAligned",
+        "status": status,
+        "message": "m",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }
+    assert alignment({"status": {"conditions": [said]}}) == expected
+    assert alignment({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}) is None
+
+
 def test_a_pipeline_without_a_node_is_failed_and_says_what_to_do() -> None:
     raw = pipeline({}, nodeSelector={"matchLabels": {"role": "edge", "a": "b"}})
     assert kstatus(raw) == "Failed"
@@ -617,7 +663,7 @@ def test_conditions_of_others_are_their_business() -> None:
     raw = fresh("Interface")
     status = interface_status(raw, HELD, (), GOOD, NOW)
     conditions: Any = status["conditions"]
-    theirs: Json = {"type": "NUMAAligned", "status": "True"}
+    theirs: Json = {"type": "example.com/Audited", "status": "True"}
     found = {**status, "conditions": [theirs, *reversed(conditions)]}
     assert same(found, status)
     assert left_over(found, status) is None
@@ -626,7 +672,7 @@ def test_conditions_of_others_are_their_business() -> None:
 def test_what_an_earlier_release_left_is_removed() -> None:
     raw = fresh("Interface")
     status = interface_status(raw, HELD, (), None, NOW)
-    theirs: Json = {"type": "NUMAAligned", "status": "True"}
+    theirs: Json = {"type": "example.com/Audited", "status": "True"}
     stale: Json = {"type": "Stalled", "status": "True"}
     conditions: Any = status["conditions"]
     found = {

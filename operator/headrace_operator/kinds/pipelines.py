@@ -7,7 +7,7 @@ from datetime import datetime
 from headrace_api import NEW_FEATURES, PIPELINE_LABEL, Json, Pipeline, Problem
 from headrace_kube import DAEMON_SETS, DATAPLANE_CONFIGS, FORMER_CONFIGS, PIPELINES, SLICES
 from headrace_operator import objects
-from headrace_operator.render import pipeline_status
+from headrace_operator.render import alignment, pipeline_status
 from headrace_operator.work import Work, config_of
 
 from .handler import Input
@@ -67,6 +67,8 @@ class Pipelines(Input[Pipeline]):
             return None
         if late := progress.late_in(work.key, nodes):
             self._state.queue.add(work, late)
+        there = {node: self._config(work.key, node) for node in nodes}
+        said = {node: alignment(config) for node, config in there.items() if config}
         return pipeline_status(
             raw,
             nodes,
@@ -78,7 +80,12 @@ class Pipelines(Input[Pipeline]):
             now,
             compiled=work.subject not in observed.invalid,
             unaware={each: observed.compiler.unaware(each, work.key) for each in NEW_FEATURES},
+            aligned={node: found for node, found in said.items() if found},
         )
+
+    def _config(self, pipeline: str, node: str) -> Json | None:
+        work = config_of(self._state.namespace, (pipeline, node))
+        return self._state.cache.get(work.kind, work.key)
 
     def _enqueue_outputs(self, pipeline: str) -> None:
         """Delete what is left of the Pipeline, if anything."""

@@ -11,6 +11,7 @@ from .policies import PolicyReport, device_policy_status, policy_report
 from .report import (
     NetworkReport,
     Report,
+    alignment,
     features,
     interface_reports,
     network_reports,
@@ -37,6 +38,7 @@ __all__ = [
     "SettingsError",
     "Transition",
     "Verdict",
+    "alignment",
     "class_name",
     "compiled_status",
     "daemon_sets",

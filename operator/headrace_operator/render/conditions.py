@@ -8,7 +8,7 @@ kstatus reads them so: Stalled=True is Failed; otherwise Ready=True is Current, 
 progress. So Stalled is there while a person must act on this very object, and only then.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
@@ -20,8 +20,15 @@ from headrace_api.raw import generation, items, mapping, part, text
 _MESSAGE_LENGTH = 4096
 _NOTE_BYTES = 1024
 
+#: Of a Pipeline: whether workers and memory are where the functions are that they drive.
+NUMA_ALIGNED = "NUMAAligned"
 #: What this module writes, or release 0.2 wrote.
-OWN = frozenset({"Ready", "Stalled", "Accepted", "ResolvedRefs", "Programmed", "SourcesChecked"})
+OWN = frozenset(
+    {
+        *("Ready", "Stalled", "Accepted", "ResolvedRefs", "Programmed", "SourcesChecked"),
+        NUMA_ALIGNED,
+    }
+)
 #: Reasons that pass when another object comes or turns ready: what an object refers to.
 _WAITING = ("NotFound", "NotReady", "NodeNotSelected", "PodNotScheduled", "PodCompleted")
 #: Nothing is known yet: worth no event.
@@ -38,6 +45,9 @@ class Verdict(NamedTuple):
     reason: str
     message: str
     stalled: bool = False
+
+
+_NONE: Mapping[str, Verdict] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +91,12 @@ def status(
     programmed: Verdict,
     now: datetime,
     accepted: Verdict | None = None,
+    more: Mapping[str, Verdict] = _NONE,
 ) -> Json:
     """The observedGeneration and conditions of a status; times stay where nothing turned.
 
-    `accepted` is what Accepted says as long as nothing is wrong with the object itself.
+    `accepted` is what Accepted says as long as nothing is wrong with the object itself. `more` are
+    conditions that Ready is not about.
     """
     waiting = [each for each in problems if each.reason.endswith(_WAITING)]
     wrong = [each for each in problems if each not in waiting]
@@ -104,7 +116,7 @@ def status(
         found = {"Stalled": summary._replace(status=ConditionStatus.TRUE), **found}
     conditions = [
         _condition(raw, kind, verdict, now)
-        for kind, verdict in ({"Ready": summary} | found).items()
+        for kind, verdict in ({"Ready": summary} | found | {**more}).items()
     ]
     return {"observedGeneration": generation(raw), "conditions": [*conditions]}
 

@@ -86,6 +86,17 @@ def not_forwarding(config: Json) -> str | None:
     return None
 
 
+def alignment(config: Json) -> tuple[bool, str] | None:
+    """Whether the node's workers are where the functions are that they drive, and what is said.
+
+    None: there are no functions, or it is not known where they are.
+    """
+    known = conditions.find(part(config, "status"), conditions.NUMA_ALIGNED)
+    if known.get("status") not in ("True", "False"):
+        return None
+    return known["status"] == "True", text(known.get("message"))
+
+
 def _key(item: Json) -> str:
     return key_of({"metadata": item})
 

@@ -195,6 +195,7 @@ def _has_functions(spec: Json) -> bool:
 
 
 _NOBODY: Mapping[str, Sequence[str]] = {}
+_UNALIGNED: Mapping[str, tuple[bool, str]] = {}
 #: What Programmed waits for: feature -> what of a Pipeline needs it, and whether a spec has that.
 _NEEDED: Mapping[str, tuple[str, Callable[[Json], bool]]] = {
     FUNCTIONS_OF_RESOURCE: (
@@ -220,13 +221,15 @@ def pipeline_status(
     *,
     compiled: bool = True,
     unaware: Mapping[str, Sequence[str]] = _NOBODY,
+    aligned: Mapping[str, tuple[bool, str]] = _UNALIGNED,
 ) -> Json:
     """Status of a Pipeline.
 
     `nodes` are the selected nodes; `daemon_sets` the watched ones that the Pipeline wants, with
     status; `failing` node -> why it does not forward as the Pipeline now is; `states` node
     -> what is known of it, where it is not alive. `compiled` is whether this generation could be
-    read. `unaware`: feature -> nodes whose agents do not know it.
+    read. `unaware`: feature -> nodes whose agents do not know it. `aligned`: node -> whether its
+    workers are where the functions are that they drive, and what its agent says of it.
     """
     spec = part(raw, "spec")
     lacking = {
@@ -251,7 +254,8 @@ def pipeline_status(
             or _lacking(lacking)
             or _forwarding(nodes.keys(), gone)
         )
-    found = conditions.status(raw, problems, programmed, now, accepted)
+    more = _alignment(aligned)
+    found = conditions.status(raw, problems, programmed, now, accepted, more)
     found["nodes"] = [
         {
             "name": node,
@@ -292,6 +296,20 @@ def compiled_status(raw: Json, problems: Sequence[Problem], now: datetime) -> Js
     """Status of what is in force once it is compiled."""
     verdict = conditions.ready("Compiled", "It is compiled, and in force")
     return conditions.status(raw, problems, verdict, now)
+
+
+def _alignment(aligned: Mapping[str, tuple[bool, str]]) -> Mapping[str, Verdict]:
+    """The condition NUMAAligned, where any node has functions."""
+    if not aligned:
+        return {}
+    apart = [f"{node} ({said})" for node, (well, said) in sorted(aligned.items()) if not well]
+    if apart:
+        message = f"{len(apart)} of {len(aligned)} nodes: {some(apart)}"
+        verdict = conditions.not_ready("NotAligned", message)
+    else:
+        message = f"On every node with PCI functions ({len(aligned)}) workers are beside them"
+        verdict = conditions.ready("Aligned", message)
+    return {conditions.NUMA_ALIGNED: verdict}
 
 
 def _lacking(features: Mapping[str, Sequence[str]]) -> Verdict | None:
