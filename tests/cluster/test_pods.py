@@ -26,7 +26,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet, Raw
 
-from headrace_api import STARTUP_TAINT, entry_key, network_of, pod_device
+from headrace_api import STARTUP_TAINT, NodeState, entry_key, network_of, pod_device
 from tests.cluster.chart import NAMESPACE
 from tests.cluster.cluster import STATIC_PODS, Cluster, Node
 from tests.cluster.pods import (
@@ -90,6 +90,37 @@ def test_the_pods_of_a_deployment_are_on_two_nodes(blue: list[Pod], red: list[Po
     for tenant in (blue, red):
         assert [pod.node.name for pod in tenant] == ["node-a", "node-b"]
     assert {pod.addresses for pod in blue} == {pod.addresses for pod in red}
+
+
+def test_each_node_says_what_it_is_like(tenants: Site) -> None:
+    """From within the node agent's pod: its kubelet's files and processes, its cards, its pages."""
+
+    def states() -> dict[str, NodeState]:
+        items = json.loads(tenants.cluster.kubectl("get", "nodestates", "-o", "json"))["items"]
+        return {item["metadata"]["name"]: NodeState.read(item) for item in items}
+
+    def reported() -> bool:
+        return [*states()] == ["node-a", "node-b"] and all(
+            each.status is not None and each.status.observed_generation == each.metadata.generation
+            for each in states().values()
+        )
+
+    until(reported, "both nodes have said what they are like", SECONDS)
+    for state in states().values():
+        status = state.status
+        assert status is not None
+        assert status.kubelet is not None
+        assert status.kubelet.running
+        assert status.kubelet.config_readable
+        assert status.kubelet.cpu_manager_policy == "static"
+        assert status.kubelet.api_servers
+        assert status.cpus is not None
+        assert status.hugepages is not None
+        (dataplane,) = state.spec.dataplanes
+        assert dataplane.resource_names == ()
+        names = {check.name for check in status.checks}
+        assert {"CPU Manager", "the node's own traffic"} <= names
+        assert status.conditions[0].type == "Ready"
 
 
 @pytest.mark.parametrize("family", [0, 1])

@@ -21,8 +21,7 @@ from headrace_api.node_facts import (
     cpu_list,
     cpu_set,
 )
-from headrace_dataplane.node.checks import Wanted, checks
-from headrace_dataplane.node.checks.check import Memory
+from headrace_dataplane.node.checks import Memory, Wanted, checks
 from headrace_dataplane.node.facts import read
 from headrace_dataplane.node.reach import reach
 from tests.unit.node_tree import (
@@ -254,8 +253,8 @@ def instead(path: Path, what: bytes | None, *, folder: bool = False) -> Iterator
 def examine(root: Path) -> None:
     facts = read(root, FakeNetwork())
     NodeFacts.model_validate(facts.to_dict())
-    pages = (Memory(512, HugepageSize.SIZE_2MI),)
-    for wanted in (Wanted(), Wanted((3,), pages, (INTEL_VFS[0], OWN), mtu=8900)):
+    memory = (Memory(512, HugepageSize.SIZE_2MI),)
+    for wanted in (Wanted(), Wanted((3,), memory, (INTEL_VFS[0], OWN), mtu=8900)):
         assert checks(facts, wanted)
         reach(facts, wanted)
 
