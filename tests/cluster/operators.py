@@ -419,7 +419,13 @@ class World:
         return all(condition(item).get("status") == "True" for item in found)
 
     def _run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        return self._runner.run(work)
+        async def turned() -> Result:
+            # The loop stood still: it has yet to hear which connections have ended.
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return await work
+
+        return self._runner.run(turned())
 
     async def _each(
         self, items: Iterable[Any], do: Callable[[Any], Coroutine[Any, Any, object]]
