@@ -71,10 +71,12 @@ def test_doctor_finds_nothing_wrong_with_them(
 def test_frames_of_the_wire_reach_a_vf(machine: Machine, vfs: tuple[str, ...]) -> None:
     name = machine.run("ls", f"{DEVICES}/{vfs[-1]}/net").strip()
     mac = machine.run("cat", f"/sys/class/net/{name}/address").strip()
-    with addressed(machine, name, VF_ADDRESS):
-        with machine.wire.listening(answers(VF_ADDRESS, mac)) as listener:
-            machine.wire.send(who_has(VF_ADDRESS, WIRE_ADDRESS), count=10)
-            until(lambda: listener.count == 10, "the VF answers each request", SECONDS)
+    with (
+        addressed(machine, name, VF_ADDRESS),
+        machine.wire.listening(answers(VF_ADDRESS, mac)) as listener,
+    ):
+        machine.wire.send(who_has(VF_ADDRESS, WIRE_ADDRESS), count=10)
+        until(lambda: listener.count == 10, "the VF answers each request", SECONDS)
 
 
 def test_vfs_with_the_nodes_own_addresses_are_kept(
