@@ -8,7 +8,8 @@ ten there.
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,10 @@ class Machine:
         """
         return self.run("bash", "-euc", _IMAGE, "bash", image, *words, stdin=stdin, seconds=seconds)
 
+    def carrier(self, device: str) -> bool:
+        """Whether a network device that is up has a carrier."""
+        return self.run("cat", f"/sys/class/net/{device}/carrier").strip() == "1"
+
     def pf(self) -> PF:
         """Return where the NIC is."""
         files = self.run("bash", "-c", f"echo {DEVICES}/*/sriov_totalvfs {DEVICES}/*/net/*")
@@ -130,6 +135,18 @@ class Machine:
         root.ip(f"route replace {self.place.pods} via {self.place.address}")
         self.wire = Wire(root)
         """The PF's."""
+
+
+@contextmanager
+def addressed(machine: Machine, device: str, address: str) -> Iterator[None]:
+    """Have a network device of the machine up, with a carrier and an address; then neither."""
+    machine.run("ip", "address", "replace", f"{address}/24", "dev", device)
+    machine.run("ip", "link", "set", device, "up")
+    try:
+        until(lambda: machine.carrier(device), f"{device} has a carrier", SECONDS)
+        yield
+    finally:
+        machine.run("ip", "address", "flush", "dev", device)
 
 
 # A root of its own would hide processes, devices and the kubelet's files.

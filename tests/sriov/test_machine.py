@@ -15,7 +15,7 @@ from tests.cluster.site import Site
 from tests.sriov.arp import answers, who_has
 from tests.sriov.doctor import WRONG, findings
 from tests.sriov.hardware import CPUS, NIC_NUMA_NODE, PAGES, TOTAL_VFS
-from tests.sriov.machine import SECONDS, Machine
+from tests.sriov.machine import SECONDS, Machine, addressed
 
 PF_ADDRESS, WIRE_ADDRESS = "192.0.2.1", "192.0.2.2"
 """Of the PF's network device, and of who asks for it."""
@@ -25,16 +25,8 @@ PF_ADDRESS, WIRE_ADDRESS = "192.0.2.1", "192.0.2.2"
 def pf_up(machine: Machine) -> Iterator[str]:
     """Name of the PF's network device, which is up, has a carrier and an address."""
     pf = machine.pf()
-    machine.run("ip", "address", "replace", f"{PF_ADDRESS}/24", "dev", pf.name)
-    machine.run("ip", "link", "set", pf.name, "up")
-    until(lambda: carrier(machine, pf.name), f"{pf.name} has a carrier", SECONDS)
-    yield pf.name
-    machine.run("ip", "address", "flush", "dev", pf.name)
-    machine.run("ip", "link", "set", pf.name, "down")
-
-
-def carrier(machine: Machine, device: str) -> bool:
-    return machine.run("cat", f"/sys/class/net/{device}/carrier").strip() == "1"
+    with addressed(machine, pf.name, PF_ADDRESS):
+        yield pf.name
 
 
 def node_agent(site: Site, machine: Machine) -> Any:
@@ -87,10 +79,10 @@ def test_frames_pass_the_wire_both_ways(machine: Machine, pf_up: str) -> None:
 def test_wire_is_pulled_out_and_plugged_in(machine: Machine, pf_up: str) -> None:
     machine.pf_link(up=False)
     try:
-        until(lambda: not carrier(machine, pf_up), "the PF has no carrier", SECONDS)
+        until(lambda: not machine.carrier(pf_up), "the PF has no carrier", SECONDS)
     finally:
         machine.pf_link(up=True)
-    until(lambda: carrier(machine, pf_up), "the PF has a carrier again", SECONDS)
+    until(lambda: machine.carrier(pf_up), "the PF has a carrier again", SECONDS)
 
 
 def test_what_fails_there_fails_here(machine: Machine) -> None:

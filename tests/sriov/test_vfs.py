@@ -11,33 +11,34 @@ from tests.cluster.images import Images
 from tests.cluster.sandbox import until
 from tests.sriov.arp import answers, who_has
 from tests.sriov.doctor import WRONG, findings
-from tests.sriov.machine import DEVICES, SECONDS, Machine
+from tests.sriov.machine import DEVICES, SECONDS, Machine, addressed
 
 SCRIPT = Path(__file__).with_name("make_vfs.py")
 MACS = ("02:00:00:00:02:00", "02:00:00:00:02:01")
 """Of the VFs that are DPDK's."""
 COUNT = 3
 """One more is the kernel's."""
+DONE = {"outcome": "Done", "found": "Done(notes=())"}
 VF_ADDRESS, WIRE_ADDRESS = "192.0.2.3", "192.0.2.4"
 
 
-def reconcile(machine: Machine, images: Images, count: int, *macs: str) -> None:
-    """Have so many VFs, those with MAC addresses on vfio-pci."""
+def reconciled(machine: Machine, images: Images, count: int, *macs: str) -> dict[str, str]:
+    """Ask for so many VFs, those with MAC addresses on vfio-pci; what came of it."""
     asked = json.dumps({"count": count, "macs": macs})
     words = ("/opt/headrace/bin/python", "-", asked)
     said = machine.run_image(images.dataplane.name, *words, stdin=SCRIPT.read_text())
-    found = json.loads(said.splitlines()[-1])
-    assert found == {"outcome": "Done", "found": "Done(notes=())"}
+    found: dict[str, str] = json.loads(said.splitlines()[-1])
+    return found
 
 
 @pytest.fixture(scope="module")
 def vfs(machine: Machine, images: Images) -> Iterator[tuple[str, ...]]:
     """PCI addresses of VFs."""
-    reconcile(machine, images, COUNT, *MACS)
+    assert reconciled(machine, images, COUNT, *MACS) == DONE
     path = machine.pf().path
     links = [f"{path}/virtfn{index}" for index in range(COUNT)]
     yield tuple(line.rpartition("/")[2] for line in machine.run("readlink", *links).split())
-    reconcile(machine, images, 0)
+    assert reconciled(machine, images, 0) == DONE
     assert machine.run("cat", f"{path}/sriov_numvfs").strip() == "0"
 
 
@@ -69,11 +70,22 @@ def test_doctor_finds_nothing_wrong_with_them(
 
 def test_frames_of_the_wire_reach_a_vf(machine: Machine, vfs: tuple[str, ...]) -> None:
     name = machine.run("ls", f"{DEVICES}/{vfs[-1]}/net").strip()
-    machine.run("ip", "address", "replace", f"{VF_ADDRESS}/24", "dev", name)
-    machine.run("ip", "link", "set", name, "up")
-    carrier = f"/sys/class/net/{name}/carrier"
-    until(lambda: machine.run("cat", carrier) == "1\n", f"{name} has a carrier", SECONDS)
     mac = machine.run("cat", f"/sys/class/net/{name}/address").strip()
-    with machine.wire.listening(answers(VF_ADDRESS, mac)) as listener:
+    with (
+        addressed(machine, name, VF_ADDRESS),
+        machine.wire.listening(answers(VF_ADDRESS, mac)) as listener,
+    ):
         machine.wire.send(who_has(VF_ADDRESS, WIRE_ADDRESS), count=10)
         until(lambda: listener.count == 10, "the VF answers each request", SECONDS)
+
+
+def test_vfs_with_the_nodes_own_addresses_are_kept(
+    machine: Machine, images: Images, vfs: tuple[str, ...]
+) -> None:
+    name = machine.run("ls", f"{DEVICES}/{vfs[-1]}/net").strip()
+    with addressed(machine, name, VF_ADDRESS):
+        found = reconciled(machine, images, 0)
+    assert found["outcome"] == "Condition"
+    assert "VFsInUse" in found["found"]
+    assert name in found["found"]
+    assert machine.run("cat", f"{machine.pf().path}/sriov_numvfs").strip() == str(COUNT)
