@@ -19,6 +19,7 @@ from .dataplane_config import (
     NEW_FEATURES,
     SEVERAL_UNDERLAY_PREFIXES,
     UNDERLAY_SOURCE_CHECK,
+    VLANS_OF_FUNCTIONS,
     WAITING_PACKETS_PER_NAMESPACE,
     CompiledInterface,
     CompiledNetwork,
@@ -26,6 +27,7 @@ from .dataplane_config import (
     DataplaneConfig,
     DataplaneConfigSpec,
     DataplaneConfigStatus,
+    FunctionClaim,
     InterfaceState,
     NetworkState,
     WorkerState,
@@ -44,7 +46,15 @@ from .names import (
 )
 from .namespace import NAMESPACE_NAME_LABEL, Namespace
 from .node import Node
-from .node_state import NodeDataplane, NodePolicy, NodeState, NodeStateSpec, NodeStateStatus
+from .node_state import (
+    FunctionState,
+    NodeDataplane,
+    NodeFunction,
+    NodePolicy,
+    NodeState,
+    NodeStateSpec,
+    NodeStateStatus,
+)
 from .objects import Object, Objects, Problem
 from .pipeline import (
     Hugepages,
@@ -133,6 +143,7 @@ __all__ = [
     "SYSTEM_NAMESPACE",
     "UNDERLAY_SOURCE_CHECK",
     "VERSION",
+    "VLANS_OF_FUNCTIONS",
     "WAITING_PACKETS_PER_NAMESPACE",
     "Attachment",
     "AttachmentType",
@@ -148,6 +159,8 @@ __all__ = [
     "DevicePolicy",
     "DevicePolicySpec",
     "DevicePolicyStatus",
+    "FunctionClaim",
+    "FunctionState",
     "HugepageSize",
     "Hugepages",
     "IdlePolicy",
@@ -162,6 +175,7 @@ __all__ = [
     "NextHop",
     "Node",
     "NodeDataplane",
+    "NodeFunction",
     "NodePolicy",
     "NodeState",
     "NodeStateSpec",

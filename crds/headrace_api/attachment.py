@@ -33,6 +33,8 @@ PodDeviceName = Annotated[
 ]
 #: sockaddr_un has 108 bytes with the terminator (unix(7)).
 SOCKET_BYTES = 107
+#: A VLAN of IEEE 802.1Q; 0 stands for none, and 4095 is reserved.
+Vlan = Annotated[int, Field(ge=1, le=4094)]
 SocketPath = Annotated[str, Field(min_length=2, max_length=SOCKET_BYTES, pattern=r"^/[^\s,]+$")]
 #: Absolute, each part a name: no //, . or .., and none at the end.
 PlainPath = Annotated[
@@ -84,7 +86,8 @@ class SriovAttachment(ApiModel):
             (
                 "has(self.pciAddress) != has(self.resourceName)",
                 "exactly one of pciAddress and resourceName",
-            )
+            ),
+            ("!has(self.vlan) || has(self.resourceName)", "vlan is forbidden without resourceName"),
         )
     )
 
@@ -93,11 +96,17 @@ class SriovAttachment(ApiModel):
     resource_name: ResourceName | None = None
     """Extended resource of a device plugin to take a function from, e.g. headrace.dev/cx6: of those
     that the dataplane pod has."""
+    vlan: Vlan | None = None
+    """VLAN of the fabric that the function is in, 1 to 4094, with resourceName of an Interface: one
+    of its entry in the Pipeline's devices. The card tags what the function sends, and gives it
+    nothing else. Absent: frames are untagged."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.pci_address is None) == (self.resource_name is None):
             raise field_error("", "exactly one of pciAddress and resourceName")
+        if self.vlan is not None and self.resource_name is None:
+            raise field_error("vlan", "not allowed without resourceName")
         return self
 
 
@@ -260,6 +269,11 @@ class Attachment(ApiModel):
     def resource_name(self) -> str | None:
         """Extended resource that it takes a function of; None: none."""
         return self.sriov.resource_name if self.sriov else None
+
+    @property
+    def vlan(self) -> int | None:
+        """VLAN of the fabric that its function is in; None: none."""
+        return self.sriov.vlan if self.sriov else None
 
     def device(self, namespace: str = "") -> str | None:
         """What the attachment occupies on its node.

@@ -6,12 +6,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from .attachment import Attachment
-from .base import ApiModel, CompiledResource, ObjectStatus, StatusModel, column
+from .attachment import Attachment, PciAddress
+from .base import ApiModel, CompiledResource, ObjectStatus, StatusModel, column, list_map
 from .interface import SourceCheck
 from .pipeline import UNDERLAY_PREFIXES, Hugepages, UplinkNeighbor, WaitingPackets, Workers
 from .types import (
     GatewayAddress,
+    InterfaceKey,
     LinkAddress,
     MacAddress,
     Name,
@@ -47,16 +48,22 @@ WAITING_PACKETS_PER_NAMESPACE: Feature = "WaitingPacketsPerNamespace"
 SEVERAL_UNDERLAY_PREFIXES: Feature = "SeveralUnderlayPrefixes"
 #: Uplinks and Interfaces may have one of several functions of a resource, by number.
 FUNCTIONS_OF_RESOURCE: Feature = "FunctionsOfResource"
+#: Functions are used once the node agent has put them into their VLANs.
+VLANS_OF_FUNCTIONS: Feature = "VLANsOfFunctions"
 #: What agents of the release before do not understand: they are sent none of it.
-NEW_FEATURES = (SEVERAL_UNDERLAY_PREFIXES, FUNCTIONS_OF_RESOURCE)
+NEW_FEATURES = (SEVERAL_UNDERLAY_PREFIXES, FUNCTIONS_OF_RESOURCE, VLANS_OF_FUNCTIONS)
 #: What an agent understands alone: its engine need not know of it.
-AGENT_FEATURES = (FUNCTIONS_OF_RESOURCE,)
+AGENT_FEATURES = (FUNCTIONS_OF_RESOURCE, VLANS_OF_FUNCTIONS)
 #: All that an agent of this release understands; an operator of the release before asks for more.
 FEATURES = (UNDERLAY_SOURCE_CHECK, WAITING_PACKETS_PER_NAMESPACE, *NEW_FEATURES)
 
 
 #: Which of the functions of a resource that a pod has.
 FunctionNumber = Annotated[int, Field(ge=0, le=65535)]
+#: Which time that an Interface has a function in a VLAN: another each time, whoever has it.
+Grant = Annotated[int, Field(ge=1, le=(1 << 53) - 1)]
+#: Most functions of a pod that are used by grants.
+GRANTED_FUNCTIONS = 512
 
 
 def config_name(pipeline: str, node: str) -> str:
@@ -128,6 +135,9 @@ class CompiledInterface(ApiModel):
     """Of the pod's functions of sriov.resourceName, in order of PCI address, this one counted from
     the last: 0 is the last, 1 the one before. Uplinks count from the first. Absent: no such
     attachment."""
+    grant: Grant | None = None
+    """The function is used once the NodeState says that it is in its VLAN, or in none, for this
+    grant. Absent: at once."""
     addresses: tuple[TenantAddress, ...] = Field(max_length=32)
     """Its addresses, given or allocated."""
     prefixes: tuple[TenantPrefix, ...] = Field(default=(), max_length=64)
@@ -199,6 +209,17 @@ class InterfaceState(StatusModel):
     """MAC address of the endpoint, given or learned."""
 
 
+class FunctionClaim(StatusModel):
+    """A function that an Interface is to have, or that the engine still has for it."""
+
+    pci_address: PciAddress
+    """PCI address of the function."""
+    interface: InterfaceKey
+    """namespace/name of the Interface."""
+    grant: Grant
+    """As in the Interface."""
+
+
 class NetworkState(StatusModel):
     """What the dataplane says of one VirtualNetwork."""
 
@@ -241,6 +262,11 @@ class DataplaneConfigStatus(ObjectStatus):
     uses nothing else on this node."""
     interfaces: tuple[InterfaceState, ...] = Field(default=(), max_length=NODE_INTERFACES)
     """State of every Interface of the node that is in none of its Slices."""
+    functions: tuple[FunctionClaim, ...] | None = Field(
+        default=None, max_length=GRANTED_FUNCTIONS, json_schema_extra=list_map("pciAddress")
+    )
+    """Functions of all Interfaces with a grant, of those that are gone as long as the engine may
+    have them open. Absent: not known yet, and nothing of it has changed."""
     networks: tuple[NetworkState, ...] = Field(default=(), max_length=NODE_NETWORKS)
     """State of every network that is present on the node, and in none of its Slices."""
 

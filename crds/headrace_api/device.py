@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from .attachment import MEMBERS, POD_DEVICES, Attachment, AttachmentType, PlainPath
-from .base import ApiModel, Rule, cel, field_error
+from .base import UNIQUE, ApiModel, Rule, cel, field_error, refuse_duplicates
 from .selector import LabelSelector
 from .types import Name, ResourceName
 
@@ -17,6 +17,39 @@ from .types import Name, ResourceName
 DevicePattern = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[A-Za-z0-9_.@*?-]+$")]
 #: PCI addresses; * and ? as in a DevicePattern.
 PciPattern = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[0-9a-f:.*?]+$")]
+
+_VLAN = "([1-9][0-9]{0,2}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-4])"
+
+
+def _ascending(text: str) -> str:
+    first, last = vlan_range(text)
+    if first > last:
+        raise field_error("", f"{text} has no VLAN: give the lower one first")
+    return text
+
+
+def vlan_range(text: str) -> tuple[int, int]:
+    """First and last of a VlanRange."""
+    first, _, last = text.partition("-")
+    return int(first), int(last or first)
+
+
+#: A VLAN, or several: 100, 200-299.
+VlanRange = Annotated[
+    str,
+    AfterValidator(_ascending),
+    Field(
+        min_length=1,
+        max_length=9,
+        pattern=rf"^{_VLAN}(-{_VLAN})?$",
+        json_schema_extra=cel(
+            (
+                "!self.contains('-') || int(self.split('-')[0]) <= int(self.split('-')[1])",
+                "give the lower one first",
+            )
+        ),
+    ),
+]
 
 #: What entries of a type name, one of these fields; other types name nothing.
 _NAMES: Mapping[AttachmentType, tuple[str, ...]] = {
@@ -55,6 +88,10 @@ class Device(ApiModel):
                 "has(self.count) == has(self.resourceName)",
                 "count is required with resourceName, and forbidden otherwise",
             ),
+            (
+                "!has(self.vlans) || has(self.resourceName)",
+                "vlans is forbidden without resourceName",
+            ),
         )
     )
 
@@ -78,6 +115,11 @@ class Device(ApiModel):
     count: int | None = Field(default=None, ge=1, le=DEVICE_FUNCTIONS)
     """Functions of resourceName on each node, 1 to 256, besides those of uplinks. Those that are in
     use stay when it is lowered, as far as there are so many."""
+    vlans: tuple[VlanRange, ...] | None = Field(
+        default=None, min_length=1, max_length=64, json_schema_extra=UNIQUE
+    )
+    """VLANs that functions of resourceName may be in, 1 to 64 numbers or ranges: 100, 200-299. Each
+    Interface names one, and no two networks have the same. Absent: none names any."""
     directory: PlainPath | None = None
     """Directory of the node with the files that may be named, at any depth, with type Pcap. The
     dataplane pods mount it, and make it where it is missing."""
@@ -102,6 +144,9 @@ class Device(ApiModel):
             raise field_error("", f"exactly one of {' and '.join(wanted)}")
         if (self.count is None) != (self.resource_name is None):
             raise field_error("count", "required with resourceName, and not allowed otherwise")
+        if self.vlans is not None and self.resource_name is None:
+            raise field_error("vlans", "not allowed without resourceName")
+        refuse_duplicates("vlans", self.vlans or ())
         return self
 
     def serves(self, labels: Mapping[str, str]) -> bool:
@@ -113,6 +158,12 @@ class Device(ApiModel):
         if self.namespace_selector is not None:
             return self
         return self.model_copy(update={"namespace_selector": namespaces})
+
+    def has_vlan(self, vlan: int | None) -> bool:
+        """Whether a function of the entry may be in a VLAN; None: in none."""
+        if vlan is None or self.vlans is None:
+            return vlan is None and self.vlans is None
+        return any(first <= vlan <= last for first, last in map(vlan_range, self.vlans))
 
     def has(self, name: str) -> bool:
         """Whether the kernel device, PCI address, resource or file is one of the entry's."""

@@ -5,12 +5,13 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from .attachment import PciAddress
+from .attachment import PciAddress, Vlan
 from .base import ApiModel, CompiledResource, ObjectStatus, StatusModel, column, list_map
+from .dataplane_config import Grant
 from .device_policy import DeviceIntent
 from .node_facts import Cpus, HugepagePool, Iommu, Kernel, Kubelet, MemoryLock, Nic
 from .pipeline import Hugepages
-from .types import Name, NodeName, ResourceName
+from .types import InterfaceKey, Name, NetworkKey, NodeName, ResourceName
 
 
 class Subject(StrEnum):
@@ -53,6 +54,27 @@ class NodeDataplane(ApiModel):
     """Extended resources that its pod takes VFs from."""
 
 
+#: Most functions that Interfaces have on one node by grants.
+NODE_FUNCTIONS = 1024
+
+
+class NodeFunction(ApiModel):
+    """A VF that an Interface has: the PF puts it into a VLAN."""
+
+    pci_address: PciAddress
+    """The VF."""
+    pipeline: Name
+    """The Pipeline whose pod has it."""
+    interface: InterfaceKey
+    """namespace/name of the Interface."""
+    network: NetworkKey
+    """namespace/name of the Interface's network."""
+    grant: Grant
+    """Which time that it has it."""
+    vlan: Vlan | None = None
+    """The VLAN. Absent: that of its DevicePolicy, or none."""
+
+
 class NodeStateSpec(ApiModel):
     """What the operator wants of the node."""
 
@@ -66,6 +88,29 @@ class NodeStateSpec(ApiModel):
         default=(), max_length=NODE_DATAPLANES, json_schema_extra=list_map("pipeline")
     )
     """The Pipelines that select it, by name, at most 64."""
+    functions: tuple[NodeFunction, ...] = Field(
+        default=(), max_length=NODE_FUNCTIONS, json_schema_extra=list_map("pciAddress")
+    )
+    """VFs that Interfaces have by grants, by PCI address."""
+
+
+class FunctionState(StatusModel):
+    """A VF that an Interface has, or had."""
+
+    pci_address: PciAddress
+    """The VF."""
+    interface: InterfaceKey | None = None
+    """namespace/name of the Interface. Absent: none has it, and it is put back."""
+    grant: Grant | None = None
+    """Which time that the Interface has it."""
+    vlan: int | None = Field(default=None, ge=0, le=4094)
+    """VLAN that the PF says it is in; 0: none. Absent: not known."""
+    ready: bool
+    """Whether the PF says that it is where it is to be, and checks what it sends."""
+    reason: str = Field(default="", max_length=1024)
+    """CamelCase reason why not."""
+    message: str = Field(default="", max_length=4096)
+    """What is in the way, and what to do about it, for people."""
 
 
 class PolicyState(StatusModel):
@@ -136,6 +181,12 @@ class NodeStateStatus(ObjectStatus):
         default=(), max_length=64, json_schema_extra=list_map("name")
     )
     """Extended resources that the agent gives out."""
+    functions: tuple[FunctionState, ...] = Field(
+        default=(), max_length=NODE_FUNCTIONS, json_schema_extra=list_map("pciAddress")
+    )
+    """What came of the functions of spec, and of those that no Interface has any more."""
+    boot_id: str = Field(default="", alias="bootID", max_length=64)
+    """Boot of the node that this was found in: VLANs of an earlier one are gone."""
     nics: tuple[Nic, ...] | None = Field(default=None, max_length=256)
     """Network cards on PCI, at most 256."""
     hugepages: tuple[HugepagePool, ...] | None = Field(default=None, max_length=2048)

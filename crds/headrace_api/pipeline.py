@@ -187,28 +187,36 @@ class UpdateStrategy(ApiModel):
     """Nodes that are without a dataplane at once, 1 to 1000. Default 1."""
 
 
-def _has_socket(attachment: Attachment) -> Attachment:
+def _of_uplink(attachment: Attachment) -> Attachment:
     member = MEMBERS.get(attachment.type, "")
+    if attachment.vlan is not None:
+        raise field_error(f"{member}.vlan", "not allowed: uplinks are untagged")
     if attachment.type in SOCKET_NAMES and attachment.socket_path is None:
         raise field_error(f"{member}.socketPath", "required of an uplink")
     return attachment
 
 
-#: Uplinks have no directory for a socket: the path must be given.
-UplinkAttachment = Annotated[Attachment, AfterValidator(_has_socket)]
-_SOCKET_RULES = tuple(
+#: Uplinks have no directory for a socket: the path must be given. Nor are they in a VLAN.
+UplinkAttachment = Annotated[Attachment, AfterValidator(_of_uplink)]
+_UPLINK_RULES = (
+    *(
+        (
+            f"!has(self.attachment.{member}) || has(self.attachment.{member}.socketPath)",
+            f"{member}.socketPath is required of an uplink",
+        )
+        for member in (MEMBERS[kind] for kind in SOCKET_NAMES)
+    ),
     (
-        f"!has(self.attachment.{member}) || has(self.attachment.{member}.socketPath)",
-        f"{member}.socketPath is required of an uplink",
-    )
-    for member in (MEMBERS[kind] for kind in SOCKET_NAMES)
+        "!has(self.attachment.sriov) || !has(self.attachment.sriov.vlan)",
+        "sriov.vlan is forbidden of an uplink",
+    ),
 )
 
 
 class NodeOverride(ApiModel):
     """The uplink's device on one node, where it differs."""
 
-    model_config = ConfigDict(json_schema_extra=cel(*_SOCKET_RULES))
+    model_config = ConfigDict(json_schema_extra=cel(*_UPLINK_RULES))
 
     node_name: NodeName
     """The node."""
@@ -238,7 +246,7 @@ _SAME_RESOURCE = (
 class Uplink(ApiModel):
     """A port to the underlay."""
 
-    model_config = ConfigDict(json_schema_extra=cel(*_SOCKET_RULES, _SAME_RESOURCE))
+    model_config = ConfigDict(json_schema_extra=cel(*_UPLINK_RULES, _SAME_RESOURCE))
 
     name: Name = Field(max_length=32)
     """Name of the uplink, unique in the Pipeline, at most 32 characters."""
@@ -443,6 +451,14 @@ class PipelineSpec(ApiModel):
             if device.resource_name is not None:
                 found[device.resource_name] += device.count or 0
         return found
+
+    def in_vlans(self, resource: str) -> bool:
+        """Whether functions of the resource may be in VLANs: any of its entries has some."""
+        return any(
+            device.vlans is not None
+            for device in self.devices or ()
+            if device.resource_name == resource
+        )
 
     def functions(self) -> dict[str, int]:
         """Extended resource -> functions that each pod asks for, sorted: for uplinks and pools."""

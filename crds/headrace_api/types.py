@@ -358,5 +358,7 @@ NetworkKey = Annotated[
         pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
     ),
 ]
+#: `namespace/name` of an Interface.
+InterfaceKey = NetworkKey
 #: VXLAN network identifier of 24 bits (RFC 7348); 0 is not used.
 Vni = Annotated[int, Field(ge=1, le=0xFFFFFF)]

@@ -75,6 +75,8 @@ def accept(
         compiled["macAddress"] = mac
     if record.function:
         compiled["function"] = record.function.number
+    if record.grant is not None:
+        compiled["grant"] = record.grant
     if spec.queues:
         compiled["queues"] = spec.queues
     here = (Hop(underlay, 1),)

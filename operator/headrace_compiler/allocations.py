@@ -9,7 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from headrace_api.dataplane_config import Feature, FunctionNumber
+from headrace_api.attachment import Vlan
+from headrace_api.dataplane_config import Feature, FunctionNumber, Grant
 from headrace_api.types import Address, Prefix, ResourceName, UnderlayPrefix, Vni
 
 #: Seconds that a value rests at least, and then until every node is known not to use it.
@@ -61,6 +62,10 @@ class InterfaceAllocation:
     """What its attachment occupies on the node (Attachment.device)."""
     function: FunctionAllocation | None = None
     """What it has there of the resource that its attachment names."""
+    vlan: Vlan | None = None
+    """VLAN of the Pipeline that the function is in."""
+    grant: Grant | None = None
+    """Which time that it has function, VLAN and network together, where that matters."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which devices an Interface may have: those that its Pipeline lists for its namespace."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-from headrace_api import AttachmentType, InterfaceSpec, PipelineSpec
+from headrace_api import AttachmentType, Device, InterfaceSpec, PipelineSpec
 from headrace_api.device import is_pod_end, named
 
 from .outcome import Fault
@@ -38,4 +38,37 @@ def not_allowed(
             " Pipeline's spec.devices"
         )
         faults.append(Fault(f"spec.attachment.{field}", _REASON, message))
+    if not faults:
+        faults.extend(_not_in_vlan(namespace, spec, pipeline, labels))
     return tuple(faults)
+
+
+def _not_in_vlan(
+    namespace: str, spec: InterfaceSpec, pipeline: PipelineSpec, labels: Mapping[str, str]
+) -> Iterator[Fault]:
+    """Why its function may not be in its VLAN, or in none."""
+    resource, vlan = spec.attachment.resource_name, spec.attachment.vlan
+    entry = pool_for(pipeline, resource, labels) if resource else None
+    if entry is None or entry.has_vlan(vlan):
+        return
+    of = f"entry {entry.name} of Pipeline {spec.pipeline_ref.name}, of which namespace {namespace}"
+    known = ", ".join(entry.vlans or ())
+    if vlan is None:
+        message = f"{of} has functions of {resource}, has them in VLANs alone: name one of {known}"
+    elif known:
+        message = (
+            f"VLAN {vlan} is none of {of} has functions of {resource}: name one of {known}, or have"
+            " it added to the entry's vlans"
+        )
+    else:
+        message = (
+            f"{of} has functions of {resource}, has no VLANs: leave vlan out, or have the entry's"
+            " vlans list it"
+        )
+    yield Fault("spec.attachment.sriov.vlan", _REASON, message)
+
+
+def pool_for(pipeline: PipelineSpec, resource: str, labels: Mapping[str, str]) -> Device | None:
+    """The entry of which a namespace with these labels has functions: the first that serves it."""
+    entries = pipeline.devices_for(AttachmentType.SRIOV, labels)
+    return next((each for each in entries if each.resource_name == resource), None)

@@ -6,14 +6,13 @@ it for as long as there are so many. Which functions these are, the node's agent
 CompiledInterface.function).
 """
 
-from collections.abc import Mapping
-
-from headrace_api import AttachmentType, Device, PipelineSpec
+from headrace_api import Device, PipelineSpec
 
 from .accepted import Context
 from .allocations import FunctionAllocation
 from .claims import Owner, Space
 from .core import Core, namespace_of
+from .devices import pool_for
 from .inputs import Namespaces
 from .outcome import Fault
 
@@ -21,12 +20,6 @@ from .outcome import Fault
 def function_space(pipeline: str, node: str, resource: str) -> Space:
     """Numbers of the functions that the Pipeline's pod on a node has of a resource."""
     return Space("function", f"{pipeline}/{node}/{resource}")
-
-
-def pool_for(pipeline: PipelineSpec, resource: str, labels: Mapping[str, str]) -> Device | None:
-    """The entry of which a namespace with these labels has functions: the first that serves it."""
-    entries = pipeline.devices_for(AttachmentType.SRIOV, labels)
-    return next((each for each in entries if each.resource_name == resource), None)
 
 
 class Functions:

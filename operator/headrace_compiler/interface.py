@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from headrace_api import (
     SOCKETS_DIRECTORY,
+    VLANS_OF_FUNCTIONS,
     Interface,
     InterfaceSpec,
     Object,
@@ -31,6 +32,7 @@ from .pipeline import Pipelines, uplink_devices
 from .quota import Quota
 from .resolve import Endpoint
 from .routing import Routing
+from .vlans import Vlans
 
 
 class Interfaces(Kind[InterfaceSpec]):
@@ -48,6 +50,7 @@ class Interfaces(Kind[InterfaceSpec]):
         self._routing = core.part(Routing)
         self._quota = core.part(Quota)
         self._functions = core.part(Functions)
+        self._vlans = core.part(Vlans)
         self._carried = core.part(Carried)
         self._dirty_configs = core.part(DirtyConfigs)
         self.held: dict[str, InterfaceAllocation] = {}
@@ -106,7 +109,7 @@ class Interfaces(Kind[InterfaceSpec]):
         """Take what a record of an earlier run says."""
         owner = Owner(self.name, key)
         self.held[key] = held
-        install(self.core.claims, owner, held)
+        install(self.core.claims, self._vlans, owner, held)
         self.core.mark([owner])
 
     # What it holds
@@ -126,6 +129,7 @@ class Interfaces(Kind[InterfaceSpec]):
             prefix = there.underlay_prefix if there else None
         kept, woken = keep(
             self.core.claims,
+            self._vlans,
             owner,
             held,
             spec,
@@ -140,7 +144,7 @@ class Interfaces(Kind[InterfaceSpec]):
     def _may_have_device(self, key: str, spec: InterfaceSpec, held: InterfaceAllocation) -> bool:
         """Whether it may have what it has; a Pipeline that is gone for now takes nothing."""
         pipeline = self._pipelines.spec(spec.pipeline_ref.name)
-        if pipeline is None or held.node is None or not (held.device or held.function):
+        if pipeline is None or held.node is None or not (held.device or held.function or held.vlan):
             return True
         labels = self._namespaces.labels_of(key)
         return (
@@ -174,7 +178,7 @@ class Interfaces(Kind[InterfaceSpec]):
             return (found,)
         wanted = route_count(spec, found.network_spec)
         faults = self._too_many_routes(owner, spec, found, wanted) or claim_given(
-            self.core.claims, owner, spec, found, self.core.sockets
+            self.core.claims, self._vlans, owner, spec, found, self.core.sockets
         )
         if not faults:
             self.core.wake(self._quota.hold(owner, wanted))
@@ -194,6 +198,7 @@ class Interfaces(Kind[InterfaceSpec]):
             context,
             self.held.get(owner.key),
             self._functions,
+            self._vlans,
         )
         self._record(owner, found)
         if not faults:
@@ -258,6 +263,15 @@ class Interfaces(Kind[InterfaceSpec]):
         if prefix is None:
             message = f"Pipeline {name} does not run on node {node}: see its conditions"
             return Fault("spec.pipelineRef.name", "PipelineNotReady", message)
+        resource = spec.attachment.resource_name
+        if resource and pipeline.in_vlans(resource):
+            if served_by in self._pipelines.unaware[VLANS_OF_FUNCTIONS]:
+                message = (
+                    f"the dataplane of Pipeline {name} on node {node} is of a release that knows no"
+                    " VLANs of functions, and would use this one outside of it: have its pod"
+                    " replaced"
+                )
+                return Fault("spec.attachment.sriov", "AgentOutdated", message)
         return Context(network, network_spec, vni, node, served_by, pipeline, prefix, labels)
 
     # What comes of it
@@ -306,7 +320,7 @@ class Interfaces(Kind[InterfaceSpec]):
             return None
         if self._networks.ready.get(found.network) != found.compiled["vni"]:
             return None
-        if not install(self.core.claims, owner, had):
+        if not install(self.core.claims, self._vlans, owner, had):
             return None
         self._record(owner, had)
         return found

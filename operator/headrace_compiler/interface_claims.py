@@ -36,6 +36,7 @@ from .functions import Functions, function_space
 from .network import address_space
 from .outcome import Fault, taken
 from .pipeline import device_space, tenant_mtu, unsupported
+from .vlans import Vlans
 
 
 def network_key(interface: str, spec: InterfaceSpec) -> str:
@@ -60,7 +61,7 @@ def occupied(key: str, device: str) -> tuple[str, ...]:
     return (device,)
 
 
-def install(claims: Claims, owner: Owner, record: InterfaceAllocation) -> bool:
+def install(claims: Claims, vlans: Vlans, owner: Owner, record: InterfaceAllocation) -> bool:
     """Take what a record of an earlier run says; False when another holds some of it."""
     there: list[tuple[Space, int | str]] = []
     if record.device and record.node:
@@ -73,7 +74,8 @@ def install(claims: Claims, owner: Owner, record: InterfaceAllocation) -> bool:
     space = _underlay_space(record)
     if record.node and record.underlay_address:
         there.append((space, underlay_host(record.underlay_address)))
-    return all([claims.take(space, value, owner) for space, value in there])
+    mine = [claims.take(space, value, owner) for space, value in there]
+    return all([vlans.install(owner, record), *mine])
 
 
 def _underlay_space(record: InterfaceAllocation) -> Space:
@@ -86,6 +88,7 @@ def _function_space(record: InterfaceAllocation, function: FunctionAllocation) -
 
 def keep(
     claims: Claims,
+    vlans: Vlans,
     owner: Owner,
     record: InterfaceAllocation,
     spec: InterfaceSpec | None,
@@ -102,7 +105,7 @@ def keep(
     of each resource; None: it is gone for now.
     """
     key = owner.key
-    device = function = None
+    device = function = vlan = grant = None
     addresses: tuple[str, ...] = ()
     had = record.underlay_address if record.node else None
     underlay = None
@@ -121,6 +124,9 @@ def keep(
             device = record.device
         if may_have_device and _is_its_own(claims, owner, record, spec, pools):
             function = record.function
+        if _is_in_its_vlan(vlans, owner, record, spec) and may_have_device:
+            vlan = record.vlan
+            grant = record.grant if function else None
         if network_key(key, spec) == record.network:
             space = address_space(record.network)
             held = [
@@ -145,11 +151,13 @@ def keep(
     if record.function and not function:
         space = _function_space(record, record.function)
         woken |= claims.release(space, record.function.number, owner)
+    if vlan is None:
+        woken |= vlans.release(owner, record)
     for address in set(record.addresses) - set(addresses):
         woken |= claims.release(address_space(record.network), address_number(address), owner)
     if had and not underlay:
         woken |= claims.release(_underlay_space(record), underlay_host(had), owner)
-    if not spec or not (device or function or addresses or underlay):
+    if not spec or not (device or function or vlan or addresses or underlay):
         return None, woken
     return (
         InterfaceAllocation(
@@ -160,6 +168,8 @@ def keep(
             addresses=addresses,
             device=device,
             function=function,
+            vlan=vlan,
+            grant=grant,
         ),
         woken,
     )
@@ -180,6 +190,17 @@ def _is_its_own(
         and spec.attachment.resource_name == found.resource_name
         and (pools is None or found.number < pools.get(found.resource_name, 0))
         and claims.holder(_function_space(record, found), found.number) == owner
+    )
+
+
+def _is_in_its_vlan(
+    vlans: Vlans, owner: Owner, record: InterfaceAllocation, spec: InterfaceSpec
+) -> bool:
+    """Whether the VLAN of the record, or that there is none, is what the Interface wants."""
+    return (
+        (spec.pipeline_ref.name, network_key(owner.key, spec)) == (record.pipeline, record.network)
+        and spec.attachment.vlan == record.vlan
+        and vlans.holds(owner, record)
     )
 
 
@@ -210,7 +231,12 @@ def route_count(spec: InterfaceSpec, network: VirtualNetworkSpec) -> int:
 
 
 def claim_given(
-    claims: Claims, owner: Owner, spec: InterfaceSpec, context: Context, sockets: str | None
+    claims: Claims,
+    vlans: Vlans,
+    owner: Owner,
+    spec: InterfaceSpec,
+    context: Context,
+    sockets: str | None,
 ) -> tuple[Fault, ...]:
     """Take the device and the addresses that the user gave: all of them, or none and say why."""
     key, node = owner.key, context.node
@@ -219,6 +245,10 @@ def claim_given(
         faults.extend(not_allowed(namespace_of(key), spec, context.pipeline, context.labels))
     # Who has a device that it may not name is none of its business.
     device = device_of(key, spec) if not faults else None
+    pipeline, vlan = context.served_by.key, spec.attachment.vlan if not faults else None
+    if vlan and (conflict := vlans.fault(owner, pipeline, vlan, context.network)):
+        faults.append(conflict)
+        vlans.wait(owner, pipeline, vlan)
     faults.extend(_mtu_faults(spec, context))
     faults.extend(_socket_faults(key, spec.attachment, sockets))
 
@@ -257,6 +287,8 @@ def claim_given(
             claims.take(scope, value, owner)
         elif claims.holder(scope, value) != owner:
             claims.wait(scope, value, owner)
+    if vlan and not faults:
+        vlans.take(owner, pipeline, vlan, context.network)
     return tuple(faults)
 
 
@@ -310,6 +342,7 @@ def claim_any(
     context: Context,
     record: InterfaceAllocation | None,
     functions: Functions,
+    vlans: Vlans,
 ) -> tuple[InterfaceAllocation, tuple[Fault, ...]]:
     """Allocate what the user left open; says what was not to be had."""
     faults: list[Fault] = []
@@ -360,6 +393,9 @@ def claim_any(
             faults.append(granted)
         else:
             function = granted
+    grant = record.grant if record else None
+    if resource and function and grant is None:
+        grant = vlans.grant(context.pipeline, resource)
     return (
         InterfaceAllocation(
             network=context.network,
@@ -369,6 +405,8 @@ def claim_any(
             addresses=addresses,
             device=device_of(owner.key, spec),
             function=function,
+            vlan=spec.attachment.vlan,
+            grant=grant,
         ),
         tuple(faults),
     )

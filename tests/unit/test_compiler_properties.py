@@ -25,7 +25,7 @@ from headrace_api import (
 )
 from headrace_compiler import Allocations, Changes, Compilation, Compiler
 from headrace_compiler import compile as compile_all
-from headrace_compiler.functions import pool_for
+from headrace_compiler.devices import pool_for
 
 NETWORKS = ("net-a", "net-b", "net-c")
 NODES = ("node-a", "node-b", "node-c")

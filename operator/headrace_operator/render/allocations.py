@@ -13,7 +13,8 @@ from typing import TypeVar
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 
 from headrace_api import NEW_FEATURES, Attachment, Json, Uplink, network_of, slice_name
-from headrace_api.dataplane_config import FunctionNumber
+from headrace_api.attachment import Vlan
+from headrace_api.dataplane_config import FunctionNumber, Grant
 from headrace_api.raw import items, key_of, mapping, part, text
 from headrace_api.slice import SLICE_ENTRIES
 from headrace_api.types import (
@@ -98,6 +99,8 @@ class _Loader:
         self._slices: dict[str, dict[int, tuple[str, ...]]] = {}
         self._nodes: dict[str, dict[str, NodeAllocation]] = {}
         self._interfaces: dict[str, InterfaceAllocation] = {}
+        # Pipeline and VLAN -> network.
+        self._vlans: dict[tuple[str, int], str] = {}
         self._unaware: dict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
 
     def allocations(self, resting: Iterable[Rest]) -> Allocations:
@@ -149,7 +152,11 @@ class _Loader:
             if key not in self._interfaces and wanted(key, place):
                 device = _device(item.get("attachment"), text(item.get("namespace")))
                 function = _function(item)
-                self._interface(key, item.get("network"), *place, item, device, function)
+                self._interface(
+                    *(key, item.get("network"), *place, item, device, function),
+                    vlan=_vlan(item.get("attachment")),
+                    grant=_parse(_GRANT, item.get("grant")),
+                )
 
     def slice(self, raw: Json) -> None:
         """The places of a Slice's routes, and its network's VNI."""
@@ -233,6 +240,8 @@ class _Loader:
         source: Json,
         device: str | None,
         function: FunctionAllocation | None = None,
+        vlan: int | None = None,
+        grant: int | None = None,
     ) -> None:
         of = _parse(_NETWORK_KEY, network)
         if not (of and _parse(_NETWORK_KEY, key) and _parse(_NAME, pipeline)):
@@ -259,7 +268,9 @@ class _Loader:
             and self._take(("function", pipeline, node, function.resource_name), function.number)
         ):
             function = None
-        if addresses or underlay or device or function:
+        if vlan and self._vlans.setdefault((pipeline, vlan), of) != of:
+            vlan = grant = None
+        if addresses or underlay or device or function or vlan:
             self._interfaces[key] = InterfaceAllocation(
                 network=of,
                 pipeline=pipeline,
@@ -268,6 +279,8 @@ class _Loader:
                 addresses=tuple(addresses),
                 device=device,
                 function=function,
+                vlan=vlan,
+                grant=grant if function else None,
             )
 
     def _take(self, space: tuple[str, ...], value: int | str) -> bool:
@@ -287,6 +300,8 @@ _UNDERLAY_ADDRESS: TypeAdapter[str] = TypeAdapter(UnderlayAddress)
 _UNDERLAY_PREFIX: TypeAdapter[str] = TypeAdapter(UnderlayPrefix)
 _VNI: TypeAdapter[int] = TypeAdapter(Vni)
 _FUNCTION: TypeAdapter[int] = TypeAdapter(FunctionNumber)
+_GRANT: TypeAdapter[int] = TypeAdapter(Grant)
+_VLAN: TypeAdapter[int] = TypeAdapter(Vlan)
 _IDENTITY = (1 << IDENTITY_BITS) - 1
 #: Of a slice's number: no network has a million.
 _SLICE_DIGITS = 6
@@ -309,6 +324,10 @@ def _model(model: type[Model], value: JsonValue) -> Model | None:
 def _device(attachment: JsonValue, namespace: str = "") -> str | None:
     found = _model(Attachment, attachment)
     return found.device(namespace) if found else None
+
+
+def _vlan(attachment: JsonValue) -> int | None:
+    return _parse(_VLAN, part(mapping(attachment), "sriov").get("vlan"))
 
 
 def _function(interface: Json) -> FunctionAllocation | None:

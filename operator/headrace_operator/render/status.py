@@ -12,6 +12,7 @@ from headrace_api import (
     FUNCTIONS_OF_RESOURCE,
     PIPELINE_LABEL,
     SEVERAL_UNDERLAY_PREFIXES,
+    VLANS_OF_FUNCTIONS,
     ConditionStatus,
     Json,
     Problem,
@@ -201,6 +202,10 @@ _NEEDED: Mapping[str, tuple[str, Callable[[Json], bool]]] = {
     FUNCTIONS_OF_RESOURCE: (
         "resourceName of spec.uplinks or spec.devices",
         _has_functions,
+    ),
+    VLANS_OF_FUNCTIONS: (
+        "vlans of spec.devices",
+        lambda spec: any("vlans" in mapping(each) for each in items(spec.get("devices"))),
     ),
     SEVERAL_UNDERLAY_PREFIXES: (
         "several spec.underlayPrefixes",
