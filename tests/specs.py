@@ -53,7 +53,13 @@ GOOD: dict[str, Json] = {
                 "namespaceSelector": {"matchLabels": {"team": "lab"}},
             },
             {"name": "captures", "type": "Pcap", "directory": "/srv/captures"},
-            {"name": "vfs", "type": "SRIOV", "resourceName": "example.com/vf", "count": 8},
+            {
+                "name": "vfs",
+                "type": "SRIOV",
+                "resourceName": "example.com/vf",
+                "count": 8,
+                "vlans": ["100", "200-299", "4094"],
+            },
         ],
         "uplinks": [
             {
@@ -241,6 +247,28 @@ BAD = [
     ("Pipeline", "devices/2/count", None, r"spec.devices\[2\]: .*count is required with"),
     ("Pipeline", "devices/1/count", 8, r"spec.devices\[1\]: .*count .*forbidden otherwise"),
     ("Pipeline", "devices/2/count", 257, r"spec.devices\[2\].count: .*less than or equal to 256"),
+    ("Pipeline", "devices/2/vlans", ["100", "100"], "every item once"),
+    ("Pipeline", "devices/2/vlans", ["0-9"], r"spec.devices\[2\].vlans\[0\]"),
+    ("Pipeline", "devices/2/vlans", ["9-8"], r"spec.devices\[2\].vlans\[0\]: .*lower one first"),
+    ("Pipeline", "devices/0/vlans", ["9"], r"spec.devices\[0\]: .*vlans is forbidden"),
+    (
+        "Pipeline",
+        "uplinks/0/attachment/sriov/vlan",
+        9,
+        r"spec.uplinks\[0\]: .*sriov.vlan is forbidden of an uplink",
+    ),
+    (
+        "Interface",
+        "attachment",
+        {"type": "SRIOV", "sriov": {"pciAddress": "0000:3b:02.1", "vlan": 9}},
+        "spec.attachment.sriov: .*vlan is forbidden without resourceName",
+    ),
+    (
+        "Interface",
+        "attachment",
+        {"type": "SRIOV", "sriov": {"resourceName": "a.b/c", "vlan": 4095}},
+        "spec.attachment.sriov.vlan: .*less than or equal to 4094",
+    ),
     ("Pipeline", "devices/2/resourceName", "vf", r"spec.devices\[2\].resourceName"),
     (
         "Pipeline",

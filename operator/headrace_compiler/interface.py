@@ -264,14 +264,14 @@ class Interfaces(Kind[InterfaceSpec]):
             message = f"Pipeline {name} does not run on node {node}: see its conditions"
             return Fault("spec.pipelineRef.name", "PipelineNotReady", message)
         resource = spec.attachment.resource_name
-        if resource and pipeline.in_vlans(resource):
-            if served_by in self._pipelines.unaware[VLANS_OF_FUNCTIONS]:
-                message = (
-                    f"the dataplane of Pipeline {name} on node {node} is of a release that knows no"
-                    " VLANs of functions, and would use this one outside of it: have its pod"
-                    " replaced"
-                )
-                return Fault("spec.attachment.sriov", "AgentOutdated", message)
+        unaware = served_by in self._pipelines.unaware[VLANS_OF_FUNCTIONS]
+        if unaware and resource and pipeline.in_vlans(resource):
+            # Who has said nothing yet is either of this release, or knows no numbers of functions.
+            message = (
+                f"the dataplane of Pipeline {name} on node {node} is of a release that knows no"
+                " VLANs, and would use the function outside of its own: have its pod replaced"
+            )
+            return Fault("spec.attachment.sriov", "AgentOutdated", message)
         return Context(network, network_spec, vni, node, served_by, pipeline, prefix, labels)
 
     # What comes of it

@@ -123,6 +123,16 @@ def test_a_pattern_is_plain_but_never_for_what_is_the_nodes(
         ({"type": "SRIOV", "resourceName": "c", "count": 1}, "resourceName"),
         ({"type": "SRIOV", "resourceName": "a.b/c", "pciAddresses": ["*"], "count": 1}, ""),
         ({"type": "Tap", "resourceName": "a.b/c", "count": 1}, "deviceNames"),
+        ({"type": "SRIOV", "pciAddresses": ["*"], "vlans": ["1"]}, "vlans"),
+        ({"type": "Tap", "deviceNames": ["*"], "vlans": ["1"]}, "vlans"),
+        *(
+            ({"type": "SRIOV", "resourceName": "a.b/c", "count": 1, "vlans": vlans}, field)
+            for vlans, field in (
+                ([], "vlans"),
+                (["1", "1"], "vlans[1]"),
+                *(([bad], "vlans.0") for bad in ("0", "4095", "1-4095", "2-1", "1-", "", "1,2")),
+            )
+        ),
         ({"type": "Tap", "deviceNames": ["[a-z]"]}, "deviceNames.0"),
         ({"type": "Pcap", "directory": "/srv/../etc"}, "directory"),
         ({"type": "Pcap", "directory": "/"}, "directory"),
