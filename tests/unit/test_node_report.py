@@ -52,7 +52,7 @@ def status(
     policies: tuple[PolicyState, ...] = (),
     faults: tuple[str, ...] = (),
 ) -> NodeStateStatus:
-    return node_state_status(5, wants, of, policies, resources or {}, faults, NOW)
+    return node_state_status(5, wants, of, policies, (), resources or {}, faults, NOW)
 
 
 def conditions(of: NodeStateStatus) -> dict[str, tuple[str, str]]:

@@ -14,6 +14,7 @@ from headrace_dataplane.node.sriov.desired import Desired, Identity
 from headrace_dataplane.node.sriov.observed import ObservedPF, Sysfs, identities
 from headrace_dataplane.node.sriov.restore import Kept, wanted_back
 from headrace_dataplane.node.sriov.steps import Condition, Step, Wait, describe
+from headrace_dataplane.node.sriov.tagged import Tagged
 from headrace_dataplane.node.traffic import NodeAddresses
 from headrace_dataplane.node.users import Users
 
@@ -35,6 +36,7 @@ class Cards:
         self._netlink = netlink
         self._users = users
         self._kept = Kept(kept)
+        self.tagged = Tagged(kept)
         self._interrupted = threading.Event()
         self._clock = clock or _Clock(self._interrupted)
 

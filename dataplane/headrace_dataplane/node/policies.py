@@ -3,7 +3,8 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from headrace_api.device_policy import LinkType, NicSelector, vf_range
 from headrace_api.node_state import NodePolicy, PolicyState
@@ -60,8 +61,15 @@ class Resolved:
     """By policy; of such a policy nothing is done to the cards that the problem is about."""
 
 
-def resolve(policies: Iterable[NodePolicy], cards: Sequence[Identity]) -> Resolved:
-    """Return what policies want of these cards."""
+def resolve(
+    policies: Iterable[NodePolicy],
+    cards: Sequence[Identity],
+    functions: Mapping[str, VF] = MappingProxyType({}),
+) -> Resolved:
+    """Return what policies want of these cards.
+
+    `functions`: PCI address -> what is wanted of a VF besides, by who has it.
+    """
     wishes: dict[str, tuple[Wish, ...]] = {}
     problems: dict[str, Problem] = {}
     for policy in policies:
@@ -79,7 +87,10 @@ def resolve(policies: Iterable[NodePolicy], cards: Sequence[Identity]) -> Resolv
     merged = merge(wish for each in wishes.values() for wish in each)
     for name, conflicts in merged.conflicts.items():
         problems[name] = Problem("PolicyConflict", "; ".join(conflicts))
-    return Resolved(wishes, merged.desired, problems)
+    desired = {
+        address: replace(each, functions=functions) for address, each in merged.desired.items()
+    }
+    return Resolved(wishes, desired, problems)
 
 
 def selected(selector: NicSelector, card: Identity) -> Ranges | None:

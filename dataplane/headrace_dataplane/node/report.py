@@ -9,6 +9,8 @@ from datetime import datetime
 from headrace_api import Condition, ConditionStatus, HugepageSize
 from headrace_api.node_facts import NodeFacts
 from headrace_api.node_state import (
+    NODE_FUNCTIONS,
+    FunctionState,
     NodeCheck,
     NodeDataplane,
     NodeStateSpec,
@@ -18,6 +20,7 @@ from headrace_api.node_state import (
     Subject,
     Verdict,
 )
+from headrace_dataplane.boot import boot_id
 from headrace_dataplane.node.checks import Memory, Wanted, checks
 from headrace_dataplane.node.checks.check import About
 from headrace_dataplane.node.device_plugin.allocation import PluginDevice
@@ -38,6 +41,7 @@ def node_state_status(
     spec: NodeStateSpec,
     facts: NodeFacts,
     policies: tuple[PolicyState, ...],
+    functions: tuple[FunctionState, ...],
     resources: Resources,
     faults: Sequence[str],
     time: datetime,
@@ -65,6 +69,8 @@ def node_state_status(
             for name, status, reason, message in verdicts
         ),
         policies=policies,
+        functions=functions[:NODE_FUNCTIONS],
+        boot_id=boot_id(),
         resources=tuple(
             ResourceState(
                 name=name, devices=len(devices), healthy=sum(each.healthy for each in devices)

@@ -3,7 +3,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from headrace_api import Json
 from headrace_api.node_facts import NodeFacts
-from headrace_api.node_state import NodeState, NodeStateStatus
+from headrace_api.node_state import FunctionState, NodeFunction, NodeState, NodeStateStatus
 from headrace_dataplane.follow import follow
+from headrace_dataplane.node import vlans
 from headrace_dataplane.node.cards import Cards, InterruptedWorkError
 from headrace_dataplane.node.device_plugin.allocation import PluginDevice
 from headrace_dataplane.node.device_plugin.plugins import Problem
@@ -135,6 +136,10 @@ class NodeStateAgent:
         self._faults: Mapping[str, str] = {}
         """What is wrong with a VF, by its PCI address."""
         self._resolved = Resolved({}, {}, {})
+        self._tagged: frozenset[str] = frozenset()
+        """VFs that were put into a VLAN for an Interface."""
+        self._seen: dict[NodeFunction, FunctionState] = {}
+        """What the last look found of those that it was to put there."""
         self._by_address: dict[str, Card] = {}
         self._tried: dict[str, _Tried] = {}
         self._wake = asyncio.Event()
@@ -250,7 +255,14 @@ class NodeStateAgent:
         if state is None:
             return
         there = await self._blocking(self._cards.identities)
-        self._resolved = resolve(state.spec.policies, there)
+        functions = state.spec.functions
+        self._tagged = await self._blocking(partial(self._tag, functions))
+        # What cannot be noted is not done.
+        noted = (each for each in functions if each.pci_address in self._tagged)
+        more = vlans.wanted(noted, self._tagged)
+        # What was seen of others holds no more, from before the first of them is moved.
+        self._seen = {each: state for each, state in self._seen.items() if each in functions}
+        self._resolved = resolve(state.spec.policies, there, more)
         for address in [*self._by_address]:
             if address not in self._resolved.desired:
                 del self._by_address[address]
@@ -260,10 +272,29 @@ class NodeStateAgent:
             worked |= await self._bring(desired)
         if worked:
             await self._read()
+        back = vlans.back(functions, self._tagged, self._by_address)
+        self._tagged = await self._blocking(partial(self._untag, back))
+        seen = {
+            each.pci_address: each for each in vlans.function_states(functions, self._by_address)
+        }
+        self._seen = {each: seen[each.pci_address] for each in functions}
         self._faults = await asyncio.to_thread(self._look_at_devices)
         self._report()
         if not any(self._may_pass(card) for card in self._by_address.values()):
             self._settled.set()
+
+    def _tag(self, functions: Iterable[NodeFunction]) -> frozenset[str]:
+        try:
+            self._cards.tagged.add(each.pci_address for each in functions)
+        except OSError as error:
+            log.error("VFs are put into no VLANs, as that cannot be noted: %s", error)
+        return self._cards.tagged.all()
+
+    def _untag(self, addresses: frozenset[str]) -> frozenset[str]:
+        with suppress(OSError):
+            # Those are looked at again.
+            self._cards.tagged.discard(addresses)
+        return self._cards.tagged.all()
 
     async def _read(self) -> None:
         await self._machine.ask_users()
@@ -370,6 +401,7 @@ class NodeStateAgent:
                 state.spec,
                 self._facts,
                 policy_states(policies, self._resolved, self._by_address),
+                vlans.report(state.spec.functions, self._seen, self._tagged),
                 found,
                 (
                     *self._faults.values(),

@@ -2,15 +2,23 @@
 """Who uses VFs: what several sources know of it comes together."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from headrace_dataplane.node.pci import DEVICES, Reader
 
+#: No namespace has a blank in its name.
+_PROCESS = "process "
+
 Users = Callable[[Mapping[str, str]], Mapping[str, tuple[str, ...]]]
 """Says of VFs, given as PCI address and IOMMU group, who uses them: pods as namespace/name, or
 processes; what nobody uses is missing."""
+
+
+def processes(users: Iterable[str]) -> tuple[str, ...]:
+    """Return those who have a VF open, of all who use it."""
+    return tuple(each for each in users if each.startswith(_PROCESS))
 
 
 def nobody(_: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
@@ -61,6 +69,6 @@ class VFIOHolders:
                         held = devices.get(file.stat().st_rdev)
                         if held is not None:
                             name = (process / "comm").read_text().strip()
-                            who = f"process {process.name} ({name})"
+                            who = f"{_PROCESS}{process.name} ({name})"
                             found.setdefault(held, {})[who] = None
         return {address: tuple(each) for address, each in found.items()}

@@ -4,7 +4,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import combinations
 
 from headrace_api.device_policy import VfDriver, VfLinkState
@@ -136,6 +136,21 @@ class Desired:
     """Whether the PF is up at the end; None: as it is. VFs are made with it up."""
     autoprobe: bool | None = None
     """Whether drivers bind to new VFs by themselves, at the end; None: as it is."""
+    functions: Mapping[str, VF] = field(default_factory=dict)
+    """By PCI address: what VFs are wanted as by who has them, as far as policies leave it open; of
+    the spoof check whatever they say. Those of other PFs may be among them."""
+
+    def wanted(self, index: int, address: str) -> VF:
+        """What is wanted of the VF with this number and PCI address."""
+        vf = self.vfs[index] if index < len(self.vfs) else VF()
+        more = self.functions.get(address)
+        if more is None:
+            return vf
+        return replace(
+            vf,
+            vlan=more.vlan if vf.vlan is None else vf.vlan,
+            spoof_check=vf.spoof_check if more.spoof_check is None else more.spoof_check,
+        )
 
     @property
     def num_vfs(self) -> int:

@@ -45,6 +45,7 @@ from headrace_dataplane.node.sriov.steps import (
     Waiting,
     describe,
 )
+from headrace_dataplane.node.users import processes
 
 _UNBIND_FIRST = frozenset({"mlx5_core"})
 """They wait for each VF's driver to give back its memory when VFs go away."""
@@ -79,16 +80,17 @@ def as_wanted(desired: Desired, pf: ObservedPF) -> frozenset[int]:
     """Return the numbers of the VFs that are as somebody wants them."""
     # What cannot be read back is believed.
     believed: dict[Step, int] = {}
-    for index, vf in enumerate(desired.vfs):
-        believed[SetVFSpoofCheck(index, bool(vf.spoof_check))] = 1
-        believed[SetVFTrust(index, bool(vf.trust))] = 1
+    wanted = {vf.index: desired.wanted(vf.index, vf.address) for vf in pf.vfs}
+    for index, want in wanted.items():
+        believed[SetVFSpoofCheck(index, bool(want.spoof_check))] = 1
+        believed[SetVFTrust(index, bool(want.trust))] = 1
     planner = _Planner(desired, History(believed), Limits())
     return frozenset(
         vf.index
         for vf in pf.vfs
         if vf.index < desired.num_vfs and vf.physfn == pf.address
         if desired.vfs[vf.index] != VF()
-        if planner.vf(pf, vf, desired.vfs[vf.index]) is None
+        if planner.vf(pf, vf, wanted[vf.index]) is None
     )
 
 
@@ -343,8 +345,7 @@ class _Planner:
         return _summary([each for each in decisions if isinstance(each, Condition)])
 
     def _wanted(self, vf: ObservedVF) -> VF:
-        vfs = self._desired.vfs
-        return vfs[vf.index] if vf.index < len(vfs) else VF()
+        return self._desired.wanted(vf.index, vf.address)
 
     def _carrier(self, pf: ObservedPF) -> Wait | None:
         """Wait for the link, which drivers lose when they make VFs; without one go on later."""
@@ -372,7 +373,7 @@ class _Planner:
                 return incomplete
         if want.mac not in (None, vf.state.mac) and not vf.user:
             return self.step(SetVFMAC(vf.index, str(want.mac)))
-        setting = self._setting(vf, vf.state, want)
+        setting = self._setting(pf, vf, vf.state, want)
         if setting is not None:
             return setting
         if vf.user:
@@ -383,9 +384,18 @@ class _Planner:
             return self._to_kernel(pf, vf, want)
         return self._vf_mtu(vf, want)
 
-    def _setting(self, vf: ObservedVF, state: VFState, want: VF) -> Decision | None:
+    def _setting(self, pf: ObservedPF, vf: ObservedVF, state: VFState, want: VF) -> Decision | None:
         """Return what the PF is to be told of a VF, save its address."""
         if want.vlan is not None and state.vlan != want.vlan:
+            opened = processes(vf.users)
+            if opened and vf.address in self._desired.functions:
+                # Its frames are those of whose VLAN it is in.
+                return Condition(
+                    Reason.VFS_IN_USE,
+                    f"{_name(pf, vf)} is used by {', '.join(opened)}, which VLAN {want.vlan} waits "
+                    "for",
+                    passes=True,
+                )
             return self.step(SetVFVLAN(vf.index, want.vlan))
         if want.spoof_check is not None and state.spoof_check is not want.spoof_check:
             step = SetVFSpoofCheck(vf.index, want.spoof_check)
