@@ -274,10 +274,7 @@ class NodeStateAgent:
             await self._read()
         back = vlans.back(functions, self._tagged, self._by_address)
         self._tagged = await self._blocking(partial(self._untag, back))
-        seen = {
-            each.pci_address: each for each in vlans.function_states(functions, self._by_address)
-        }
-        self._seen = {each: seen[each.pci_address] for each in functions}
+        self._seen = vlans.function_states(functions, self._by_address)
         self._faults = await asyncio.to_thread(self._look_at_devices)
         self._report()
         if not any(self._may_pass(card) for card in self._by_address.values()):

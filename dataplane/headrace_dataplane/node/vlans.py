@@ -57,10 +57,10 @@ def back(
 
 def function_states(
     functions: Iterable[NodeFunction], cards: Mapping[str, Card]
-) -> tuple[FunctionState, ...]:
+) -> dict[NodeFunction, FunctionState]:
     """Return what came of each, once all has been done for it that can be."""
     there = _vfs(cards)
-    return tuple(_state(each, there.get(each.pci_address)) for each in functions)
+    return {each: _state(each, there.get(each.pci_address)) for each in functions}
 
 
 def report(
