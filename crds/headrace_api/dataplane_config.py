@@ -63,7 +63,7 @@ FunctionNumber = Annotated[int, Field(ge=0, le=65535)]
 #: Which time that an Interface has a function in a VLAN: another each time, whoever has it.
 Grant = Annotated[int, Field(ge=1, le=(1 << 53) - 1)]
 #: Most functions of a pod that are used by grants.
-GRANTED_FUNCTIONS = 512
+GRANTED_FUNCTIONS = NODE_INTERFACES
 
 
 def config_name(pipeline: str, node: str) -> str:

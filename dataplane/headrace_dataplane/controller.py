@@ -12,7 +12,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from headrace_api import ConditionStatus, DataplaneConfigStatus, NetworkState, Problem
+from headrace_api import (
+    ConditionStatus,
+    DataplaneConfigStatus,
+    FunctionClaim,
+    NetworkState,
+    Problem,
+)
+from headrace_api.dataplane_config import GRANTED_FUNCTIONS
 from headrace_dataplane.device_status import device_problems, devices_ready
 from headrace_dataplane.engine_session import Exchange, Request
 from headrace_dataplane.functions import Functions, is_pci_address
@@ -154,6 +161,8 @@ class Controller:
         self._links: Mapping[str, int] = {}
         """Those that are there, with their indexes."""
         self._upkeep_at = -math.inf
+        self._opened: Mapping[str, FunctionClaim] | None = None
+        """Functions with grants that an engine may have open, by PCI address; None: not known."""
         self._reported: Report | None = None
         self._logged = ""
 
@@ -216,6 +225,7 @@ class Controller:
             engine.networks = network_states(desired.snapshot, outcome.refused)
             retry_at = outcome.retry_at if outcome.retry_at is not None else math.inf
             engine.reconcile_at = min(retry_at, now + RESYNC_SECONDS)
+            self._observe_opened(outcome, desired.translation)
             self._publish_outcome(outcome, desired.translation)
         engine.failure = exchange.failure
         if exchange.failure:
@@ -228,11 +238,23 @@ class Controller:
         soon, long = APPEARED_SECONDS
         engine.list_at = now + (soon if now < engine.appeared_at + long else LIST_SECONDS)
 
+    def _observe_opened(self, outcome: Outcome, translation: Translation) -> None:
+        """Take in what the engine has closed: all that it was not to have, unless it refused."""
+        refused = {each.key for each in outcome.refused if each.kind in ("port", "interface")}
+        if self._opened is not None:
+            left = {k: each for k, each in self._opened.items() if each.interface in refused}
+            self._opened = {**left, **translation.opened}
+        elif refused <= {each.key for each in translation.objects if each.kind == "port"}:
+            # What the agent before this one opened is closed, too.
+            self._opened = translation.opened
+
     def _observe_snapshot(self, snapshot: Snapshot) -> _Desired:
         desired = self._desired
         if desired is None or desired.snapshot is not snapshot:
             before = desired.translation if desired is not None else None
-            translation = translate(snapshot.config, snapshot.slices, before, self._functions)
+            translation = translate(
+                snapshot.config, snapshot.slices, before, self._functions, snapshot.grants
+            )
             self._desired = desired = _Desired(snapshot, translation)
             if self._engine is not None:
                 self._engine.reconcile_at = -math.inf
@@ -256,6 +278,8 @@ class Controller:
         engine = self._engine
         if engine is None or now < min(engine.reconcile_at, engine.list_at):
             return None
+        if now >= engine.reconcile_at and self._opened is not None:
+            self._opened = {**self._opened, **desired.translation.opened}
         return Request(
             engine=engine.hello,
             objects=desired.translation.objects if now >= engine.reconcile_at else None,
@@ -300,14 +324,24 @@ class Controller:
             engine.networks if engine is not None and not engine.failure else (),
             self._endpoints - self._links.keys(),
             tuple(self._verdicts(observed, translation, problems)),
+            translation.waiting,
             time=observed.time,
         )
+        status = status.model_copy(update={"functions": self._claims(translation)})
         self._publish_status(about.snapshot, status)
         report = Report(status, about.snapshot.parts)
         if report == self._reported:
             return None
         self._reported = report
         return report
+
+    def _claims(self, translation: Translation) -> tuple[FunctionClaim, ...] | None:
+        """Return whose functions are, or are to be; who has one open goes before who wants it."""
+        if self._opened is None:
+            return None
+        found = {**self._opened, **translation.claims, **self._opened}
+        most = [*found.values()][:GRANTED_FUNCTIONS]
+        return tuple(sorted(most, key=lambda each: each.pci_address))
 
     def _verdicts(
         self, observed: Observed, translation: Translation, problems: tuple[Problem, ...]

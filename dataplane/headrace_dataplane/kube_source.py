@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from headrace_api import (
     CONFIG_LABEL,
     LEASE_SECONDS,
+    CompiledInterface,
     CompiledNetwork,
     ConditionStatus,
     DataplaneConfig,
@@ -34,7 +35,9 @@ from headrace_api.base import Resource
 from headrace_api.errors import violations
 from headrace_api.raw import object_name
 from headrace_api.slice import VNI_LABEL
+from headrace_dataplane.boot import boot_id
 from headrace_dataplane.follow import follow
+from headrace_dataplane.grants import Grants, read_grants
 from headrace_dataplane.heartbeat import Heartbeat
 from headrace_dataplane.node_status import ready_condition
 from headrace_dataplane.parts import Part, Report, Whole, taken_apart
@@ -44,7 +47,7 @@ from headrace_dataplane.source import Snapshot
 from headrace_dataplane.state import AgentState
 from headrace_dataplane.status_writer import ConfigStatusWriter, SliceStatusWriter
 from headrace_dataplane.version import package_version
-from headrace_kube import DATAPLANE_CONFIGS, SLICES, Kube, Listing
+from headrace_kube import DATAPLANE_CONFIGS, NODE_STATES, SLICES, Kube, Listing
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +91,7 @@ class KubeSource:
         self._running = running
         self._namespace = namespace
         self._name = config_name(pipeline, node)
+        self._node = node
         self._file = file
         self._state = state
         self._writer = ConfigStatusWriter(kube, namespace, self._name)
@@ -111,6 +115,9 @@ class KubeSource:
         self._refused_generation = 0
         self._vnis: frozenset[int] | None = None
         self._more_vnis = asyncio.Event()
+        self._grants: Grants | None = None
+        self._granted = asyncio.Event()
+        """Whether Interfaces have had grants: the NodeState is followed then."""
         self._listed = False
         """Whether the routes are."""
         self._streams: dict[str, bool] = {}
@@ -150,6 +157,7 @@ class KubeSource:
             tasks.create_task(self._follow_config())
             tasks.create_task(self._follow_parts(tasks))
             tasks.create_task(self._follow_slices())
+            tasks.create_task(self._follow_grants())
             tasks.create_task(self._writer.run())
             tasks.create_task(self._heartbeat.run())
             tasks.create_task(self._fall_back())
@@ -240,6 +248,20 @@ class KubeSource:
                 self._take_part(seen.object, tasks)
             self._take(again=isinstance(seen, Listing))
 
+    async def _follow_grants(self) -> None:
+        """Follow the node's NodeState, once a function of this pod depends on it."""
+        await self._granted.wait()
+        fields = f"metadata.name={self._node}"
+        async for seen in follow(self._kube, NODE_STATES, "", fields=fields):
+            if isinstance(seen, Listing):
+                item = seen.items[0] if seen.items else None
+            else:
+                item = seen.object if seen.type != "DELETED" else None
+            grants = read_grants(item, boot_id()) if item is not None else None
+            if grants != self._grants:
+                self._grants = grants
+                self._publish()
+
     def _take_part(self, item: Json, tasks: asyncio.TaskGroup) -> None:
         self._whole.put_slice(item)
         name = object_name(item)
@@ -282,6 +304,8 @@ class KubeSource:
         named = self._named()
         for name in self._kept - named:
             self._forget(name)
+        if any(each.grant is not None for each in self._interfaces()):
+            self._granted.set()
         vnis = frozenset(network.vni for network in self._networks())
         if self._vnis is None or not vnis <= self._vnis:
             self._vnis = vnis
@@ -380,6 +404,9 @@ class KubeSource:
     def _networks(self) -> tuple[CompiledNetwork, ...]:
         return self._config.spec.networks if self._config is not None else ()
 
+    def _interfaces(self) -> tuple[CompiledInterface, ...]:
+        return self._config.spec.interfaces if self._config is not None else ()
+
     def _named(self) -> set[str]:
         """The slices that the configuration names."""
         return {name for network in self._networks() for name in network.route_slices}
@@ -466,11 +493,13 @@ class KubeSource:
             newest = max(_version(item.metadata) for item in (self._config, *slices))
             before = last.generation if last is not None else 0
             generation = max(before + 1, self._running, newest)
-            self._last = last = Snapshot(generation, self._config, slices, problems, self._parts)
+            self._last = last = Snapshot(
+                generation, self._config, slices, problems, self._parts, self._grants
+            )
             self._unsaved.set()
-        elif last.parts != self._parts:
-            # Nothing is another, but what is reported is about these.
-            self._last = last = replace(last, parts=self._parts)
+        elif (last.parts, last.grants) != (self._parts, self._grants):
+            # Nothing is another, but what is reported is about these, or may be opened.
+            self._last = last = replace(last, parts=self._parts, grants=self._grants)
         self._offer(last)
 
     def _offer(self, snapshot: Snapshot) -> None:

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 from headrace_api import (
@@ -18,6 +19,7 @@ from headrace_api import (
     Problem,
     WorkerState,
 )
+from headrace_dataplane.grants import VLAN_NOT_SET
 from headrace_dataplane.protocol import Hello, Interface, Refusal
 from headrace_dataplane.translate import kernel_device
 
@@ -26,6 +28,7 @@ DEVICES_READY = "DevicesReady"
 NUMA_ALIGNED = "NUMAAligned"
 """Condition: whether workers and memory are where the functions are."""
 
+_NOBODY: Mapping[str, str] = MappingProxyType({})
 # Of an Interface: 1024 of them must fit into one object.
 _MESSAGE_CHARACTERS = 256
 # The API's bound.
@@ -51,6 +54,7 @@ def node_status(
     networks: tuple[NetworkState, ...] = (),
     absent: frozenset[str] = frozenset(),
     more: Sequence[Verdict] = (),
+    waiting: Mapping[str, str] = _NOBODY,
     *,
     time: datetime,
 ) -> DataplaneConfigStatus:
@@ -58,12 +62,13 @@ def node_status(
 
     `engine` is the running one, or why there is none; `states` has its Interfaces by
     "namespace/name", `networks` what it has of each; `absent` names kernel devices that this node
-    does not have; `more` are conditions besides Ready.
+    does not have; `more` are conditions besides Ready; `waiting`: Interface -> why the engine does
+    not open its function.
     """
     hello = engine if isinstance(engine, Hello) else None
     down = "" if isinstance(engine, Hello) else _down(engine)
     interfaces = (
-        *_interface_states(config, problems, refused, states, down, absent),
+        *_interface_states(config, problems, refused, states, down, absent, waiting),
         *_unread_interfaces(config, problems),
     )
     generation = config.metadata.generation
@@ -137,6 +142,7 @@ def _interface_states(
     states: Mapping[str, Interface],
     down: str,
     absent: frozenset[str],
+    waiting: Mapping[str, str],
 ) -> Iterator[InterfaceState]:
     """Yield those of the configuration; `down` is why no engine runs, empty when one does."""
     refusals = {(r.kind, r.key): (r.reason or "Refused", r.message) for r in refused}
@@ -154,6 +160,8 @@ def _interface_states(
         )
         if bad is None and down:
             bad = "EngineDown", down
+        elif bad is None and state is None and key in waiting:
+            bad = VLAN_NOT_SET, waiting[key]
         elif bad is None and state is None:
             bad = "Pending", "The engine does not have it yet"
         elif bad is None and state is not None and state.state != "up":

@@ -8,7 +8,7 @@ most 16 MiB. One request has one reply, in order. The client blocks; asyncio cal
 import json
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self, TypeAlias, TypeVar
@@ -64,6 +64,8 @@ class Put:
     key: str
     hash: str
     spec: JSONObject
+    keep: bool = field(default=False, kw_only=True)
+    """Whether only an engine that has it, exactly so, is to have it."""
 
     def wire(self) -> JSONObject:
         """Return the element of a commit's `objects`."""

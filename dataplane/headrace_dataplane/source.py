@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from headrace_api import DataplaneConfig, Problem, RouteSlice
+from headrace_dataplane.grants import Grants
 from headrace_dataplane.parts import Part, Report
 
 
@@ -19,6 +20,8 @@ class Snapshot:
     """What could not be read, and is not as it was written."""
     parts: tuple[Part, ...] = ()
     """The Slices that the networks and Interfaces are of."""
+    grants: Grants | None = None
+    """What the NodeState says of functions; None: nothing is known of it."""
 
 
 class ConfigSource(Protocol):

@@ -322,6 +322,8 @@ def _without_hops(put: Put, there: Container[ObjectID]) -> _Part | None:
 def _difference(wanted: Iterable[Put], have: Mapping[str, Mapping[str, str]]) -> Iterator[Change]:
     keys: dict[str, set[str]] = {}
     for put in wanted:
+        if put.keep and have.get(put.kind, {}).get(put.key) != put.hash:
+            continue
         keys.setdefault(put.kind, set()).add(put.key)
         if have.get(put.kind, {}).get(put.key) != put.hash:
             yield put

@@ -10,7 +10,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headrace_api import (
     Attachment,
@@ -20,6 +20,7 @@ from headrace_api import (
     CompiledUplink,
     DataplaneConfig,
     DataplaneConfigSpec,
+    FunctionClaim,
     IdlePolicy,
     Problem,
     RouteSlice,
@@ -30,6 +31,7 @@ from headrace_api import (
 )
 from headrace_api.attachment import SriovAttachment
 from headrace_dataplane.functions import DevicesMissingError, Functions
+from headrace_dataplane.grants import VLAN_NOT_SET, Grants, Permit, permit
 from headrace_dataplane.protocol import JSON, JSONObject, Put
 
 ROUTER_LINK_LOCAL = "fe80::1"
@@ -89,6 +91,15 @@ class Translation:
     """For the sockets of Interfaces: those that are an Interface's own (socket_directory)."""
 
     problems: tuple[Problem, ...]
+    claims: Mapping[str, FunctionClaim]
+    """PCI address -> the Interface that is to have the function by a grant."""
+
+    opened: Mapping[str, FunctionClaim]
+    """Those that the engine may have open."""
+
+    waiting: Mapping[str, str]
+    """Interface ("namespace/name") that an engine may go on with -> why no other opens it."""
+
     routes: Mapping[str, tuple[RouteSlice, Put]]
     """Slice -> what it was, and its object: for the next translation."""
 
@@ -224,11 +235,12 @@ def translate(
     slices: Iterable[RouteSlice],
     before: Translation | None = None,
     functions: Functions = _NO_FUNCTIONS,
+    grants: Grants | None = None,
 ) -> Translation:
     """Return the engine's objects; slices that no network of the config names are left out.
 
     Slices that are the very ones of the translation `before` are taken from there. `functions` are
-    those that this pod has.
+    those that this pod has, `grants` what the NodeState says of them.
     """
     spec = config.spec
     of_uplinks = _functions_of_uplinks(spec.uplinks)
@@ -237,6 +249,9 @@ def translate(
     endpoints: list[str] = []
     directories: set[str] = set()
     problems: list[Problem] = []
+    claims: dict[str, FunctionClaim] = {}
+    opened: dict[str, FunctionClaim] = {}
+    waiting: dict[str, str] = {}
 
     for index, uplink in enumerate(spec.uplinks):
         port = f"uplink/{uplink.name}"
@@ -279,14 +294,37 @@ def translate(
                 )
             )
             continue
+        permitted, why = Permit.OPEN, ""
+        if interface.attachment.resource_name is not None:
+            permitted, why = permit(interface, made.name, grants)
+        if interface.grant is not None:
+            claim = FunctionClaim(pci_address=made.name, interface=port, grant=interface.grant)
+            claims[made.name] = claim
+            if permitted is not Permit.CLOSE:
+                opened[made.name] = claim
+        if permitted is Permit.CLOSE:
+            problems.append(
+                Problem(
+                    "Interface",
+                    interface.namespace,
+                    interface.name,
+                    "spec.attachment",
+                    VLAN_NOT_SET,
+                    why,
+                )
+            )
+            continue
+        keep = permitted is Permit.KEEP
+        if keep:
+            waiting[port] = why
         devices[made.name] = port
         if made.netdev is not None:
             endpoints.append(made.netdev)
         directory = (interface.attachment.socket_path or "").rpartition("/")[0]
         if directory.endswith(f"/{port}"):
             directories.add(directory)
-        objects.append(_port(port, made, _queues(interface.attachment, queues), interface.mtu))
-        objects.append(_interface(port, interface))
+        put = _port(port, made, _queues(interface.attachment, queues), interface.mtu)
+        objects += (replace(each, keep=keep) for each in (put, _interface(port, interface)))
 
     named = {name for network in spec.networks for name in network.route_slices}
     earlier = before.routes if before is not None else {}
@@ -305,6 +343,9 @@ def translate(
         endpoints=tuple(endpoints),
         directories=frozenset(directories),
         problems=tuple(problems),
+        claims=claims,
+        opened=opened,
+        waiting=waiting,
         routes=made_routes,
     )
 
