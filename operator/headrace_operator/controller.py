@@ -72,6 +72,7 @@ class Controller:
                 {objects.name_of(key)[1]: item for key, item in self.cache.all(SLICES)},
             )
             self._state.progress.states = dict.fromkeys(withdrawn, NodeState.NODE_UNREACHABLE)
+            self._state.node_states.load()
             changes = await self._start(withdrawn, resting)
             for kind, handler in self._handlers.items():
                 for key, item in self.cache.all(kind):
@@ -175,6 +176,8 @@ class Controller:
             for name, item in found.items():
                 work = Work(kind, f"{self._state.namespace}/{name}")
                 about |= self._state.progress.desire(work, item)
+                if kind is DATAPLANE_CONFIGS:
+                    self._state.node_states.configure(work.key, item)
         for name, item in changes.node_states.items():
             self._state.node_states.desire(name, item)
         touched |= self._state.allocated.take(changes)

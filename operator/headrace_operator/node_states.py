@@ -11,6 +11,7 @@ from headrace_kube import NODE_STATES, NODES
 from . import objects
 from .cache import Cache
 from .desired import Desired
+from .functions import Functions
 from .render import PolicyReport, policy_report
 from .work import Work
 
@@ -26,6 +27,27 @@ class NodeStates:
         self._cache = cache
         self._desired = desired
         self._compiled: dict[str, Json] = {}
+        self._functions = Functions()
+
+    def load(self) -> None:
+        """Take what an earlier operator has given, before any other call."""
+        for _, item in self._cache.all(NODE_STATES):
+            self._functions.load(item)
+
+    def configure(self, config: str, item: Json | None) -> None:
+        """Take a DataplaneConfig as compiled: who may have functions."""
+        if node := self._functions.compiled(config, item):
+            self.refresh(node)
+
+    def claimed(self, config: str, item: Json | None) -> None:
+        """Take a DataplaneConfig as it is: which functions its agent claims."""
+        for node in sorted(self._functions.claimed(config, item)):
+            self.refresh(node)
+
+    def found(self, node: str, item: Json | None) -> None:
+        """Take a NodeState as it is: which functions are where."""
+        for each in sorted(self._functions.found(node, item)):
+            self.refresh(each)
 
     def desire(self, node: str, item: Json | None) -> None:
         """Desire a node's so, as it is compiled; None: there is no such node."""
@@ -41,9 +63,19 @@ class NodeStates:
             reference: Json = {"apiVersion": "v1", "kind": "Node"}
             reference |= {"name": node, "uid": objects.uid(owner)}
             metadata: Json = {**part(item, "metadata"), "labels": _LABELS}
-            self._desired.put_owned(work, {**item, "metadata": metadata}, reference)
+            functions, waiting = self._functions.give(node)
+            spec: Json = {
+                **part(item, "spec"),
+                **({"functions": [*functions]} if functions else {}),
+            }
+            self._desired.put_owned(work, {**item, "metadata": metadata, "spec": spec}, reference)
         elif self._desired.get(work) is not None:
             self._desired.put(work, None)
+            waiting = self._functions.forget(node)
+        else:
+            return
+        for each in sorted(waiting):
+            self.refresh(each)
 
     def selected(self, policy: str) -> Iterator[Work]:
         """The desired NodeStates of the nodes that a DevicePolicy selects."""

@@ -29,7 +29,7 @@ _POD_ANNOTATIONS = (
     KEEP_ANNOTATION,
     MIRROR_ANNOTATION,
 )
-_NODE_STATUS = ("observedGeneration", "conditions", "policies")
+_NODE_STATUS = ("observedGeneration", "conditions", "policies", "functions")
 _POD_SPEC = ("nodeName", "hostNetwork")
 _NODE_AGENT: Json = {"app.kubernetes.io/name": "headrace", "app.kubernetes.io/component": "node"}
 #: Condition of a pod: its sandbox is there, with what CNI plugins gave it.

@@ -305,7 +305,8 @@ async def test_killed_while_its_interface_goes_it_is_put_back(tmp_path: Path) ->
     api.put(policy(), functions=[function(pf)])
     assert await _life(node(kernel, tmp_path, api), pf)
     kernel.killed_after = None
-    assert pf.vfs[0].vlan == 100 and not api.status.functions
+    assert pf.vfs[0].vlan == 100
+    assert not any(each.ready for each in api.status.functions)
     api.put(policy())
     async with running(node(kernel, tmp_path, api)) as here:
         await here.until(lambda: pf.vfs[0].vlan == 0)

@@ -398,7 +398,7 @@ class NodeStateAgent:
                 state.spec,
                 self._facts,
                 policy_states(policies, self._resolved, self._by_address),
-                vlans.report(state.spec.functions, self._seen, self._tagged),
+                vlans.report(state.spec.functions, self._seen, self._tagged, self._by_address),
                 found,
                 (
                     *self._faults.values(),

@@ -67,6 +67,7 @@ def report(
     functions: Iterable[NodeFunction],
     seen: Mapping[NodeFunction, FunctionState],
     tagged: Iterable[str],
+    cards: Mapping[str, Card],
 ) -> tuple[FunctionState, ...]:
     """Return what is said of each, and of the tagged ones that nobody has; by PCI address."""
     found = {
@@ -81,9 +82,11 @@ def report(
         )
         for each in functions
     }
+    there = _vfs(cards)
     for address in {*tagged} - found.keys():
         found[address] = FunctionState(
             pci_address=address,
+            vlan=_vlan(there[address][1]) if address in there else None,
             ready=False,
             reason="NotPutBack",
             message="it was an Interface's, and is being taken out of that one's VLAN",

@@ -65,6 +65,7 @@ class NodeStates(Output):
     def changed(self, key: str, before: Json | None, after: Json | None) -> None:
         """Compare it with what is desired; statuses of policies tell what the agent reports."""
         self._state.queue.add(Work(NODE_STATES, key))
+        self._state.node_states.found(key, after)
         for policy in {*policies_in(before), *policies_in(after)}:
             if self._state.cache.get(DEVICE_POLICIES, policy):
                 self._state.statuses.enqueue(DEVICE_POLICIES, policy, GATHER)

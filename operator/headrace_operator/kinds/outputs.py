@@ -64,8 +64,14 @@ class DataplaneConfigs(Compiled):
 
     kind = DATAPLANE_CONFIGS
 
+    def listed(self, key: str, item: Json) -> None:
+        """Take note of the functions that its agent claims, too."""
+        super().listed(key, item)
+        self._claimed(key, item)
+
     def changed(self, key: str, before: Json | None, after: Json | None) -> None:
         """Have what an agent understands sent to it, and nothing else."""
+        self._claimed(key, after)
         progress, config = self._state.progress, Work(DATAPLANE_CONFIGS, key)
         if progress.former.follows(config) and self._ends_copy(after):
             self._state.statuses.enqueue_reported(progress.retire(config))
@@ -75,6 +81,9 @@ class DataplaneConfigs(Compiled):
             if observed.compiler.agent(pipeline, node, features(after)):
                 observed.touch(Work(PIPELINES, pipeline))
         super().changed(key, before, after)
+
+    def _claimed(self, key: str, item: Json | None) -> None:
+        self._state.node_states.claimed(key, item)
 
     def _ends_copy(self, after: Json | None) -> bool:
         """Whether the agent follows no copy any more: it reports here."""
@@ -96,6 +105,9 @@ class FormerConfigs(DataplaneConfigs):
     """Copies for agents of release 0.2."""
 
     kind = FORMER_CONFIGS
+
+    def _claimed(self, key: str, item: Json | None) -> None:
+        """Those agents know of none."""
 
     def _ends_copy(self, after: Json | None) -> bool:
         """Somebody has deleted it."""
