@@ -165,8 +165,9 @@ class Functions:
             return True
         for (where, address), grant in self._seen.get(vlan, {}).items():
             # Of those that are given all is known; others are being put back.
-            given = number(self._given.get(where, {}).get(address, {}).get("grant"))
-            if given != grant and (where, address) != (node, entry["pciAddress"]):
+            given = self._given.get(where, {}).get(address)
+            known = given is not None and number(given.get("grant")) == grant
+            if not known and (where, address) != (node, entry["pciAddress"]):
                 return True
         return False
 

@@ -207,7 +207,6 @@ def test_a_vlan_is_nobodys_while_a_vf_that_nobody_has_is_in_it() -> None:
     async def story() -> None:
         world = Vlans()
         world.interface("blue/a", 100)
-        world.interface("red/b", 150, "node-b")
         await world.start()
         first = world.grant("node-a", "blue/a")
         world.claim("node-a", {P1: ("blue/a", first)})
