@@ -18,6 +18,7 @@ from .types import (
     Name,
     NetworkKey,
     NodeName,
+    PodKey,
     Subdomain,
     TenantAddress,
     TenantPrefix,
@@ -218,6 +219,8 @@ class FunctionClaim(StatusModel):
     """namespace/name of the Interface."""
     grant: Grant
     """As in the Interface."""
+    pod: PodKey
+    """namespace/name of the pod that has it."""
 
 
 class NetworkState(StatusModel):

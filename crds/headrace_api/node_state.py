@@ -11,7 +11,7 @@ from .dataplane_config import Grant
 from .device_policy import DeviceIntent
 from .node_facts import Cpus, HugepagePool, Iommu, Kernel, Kubelet, MemoryLock, Nic
 from .pipeline import Hugepages
-from .types import InterfaceKey, Name, NetworkKey, NodeName, ResourceName
+from .types import InterfaceKey, Name, NetworkKey, NodeName, PodKey, ResourceName
 
 
 class Subject(StrEnum):
@@ -71,6 +71,8 @@ class NodeFunction(ApiModel):
     """namespace/name of the Interface's network."""
     grant: Grant
     """Which time that it has it."""
+    pod: PodKey
+    """namespace/name of the pod that has the VF: it is for nothing else."""
     vlan: Vlan | None = None
     """The VLAN. Absent: that of its DevicePolicy, or none."""
 

@@ -360,5 +360,12 @@ NetworkKey = Annotated[
 ]
 #: `namespace/name` of an Interface.
 InterfaceKey = NetworkKey
+#: `namespace/name` of a pod.
+PodKey = Annotated[
+    str,
+    Field(
+        min_length=3, max_length=317, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9][-a-z0-9.]*$"
+    ),
+]
 #: VXLAN network identifier of 24 bits (RFC 7348); 0 is not used.
 Vni = Annotated[int, Field(ge=1, le=0xFFFFFF)]

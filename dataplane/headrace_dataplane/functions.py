@@ -55,6 +55,8 @@ class Functions:
     """PCI addresses that come with no resource, in order."""
     groups: Mapping[str, int] = field(default_factory=dict)
     """PCI address -> the IOMMU group whose device node it came with, where that was said."""
+    pod: str = ""
+    """namespace/name of the container's pod; "": it is in none."""
 
     def addresses(self) -> tuple[str, ...]:
         """Return all of them, in order."""
@@ -96,7 +98,8 @@ def functions_of(environment: Mapping[str, str]) -> Functions:
             groups |= _groups(value)
         elif name.startswith(_PLUGIN):
             plugins[name] = _ordered(value.split(","))
-    return Functions(plugins, _ordered(drivers), groups)
+    names = environment.get("POD_NAMESPACE", ""), environment.get("POD_NAME", "")
+    return Functions(plugins, _ordered(drivers), groups, "/".join(names) if all(names) else "")
 
 
 def _groups(text: str) -> dict[str, int]:

@@ -70,10 +70,13 @@ def _read(model: type[Model], of: Json) -> Iterator[Model]:
             continue
 
 
-def permit(interface: CompiledInterface, address: str, grants: Grants | None) -> tuple[Permit, str]:
+def permit(
+    interface: CompiledInterface, address: str, pod: str, grants: Grants | None
+) -> tuple[Permit, str]:
     """Return what an Interface may do with its function, and why, for people.
 
-    `grants` is None while nothing is known of the NodeState.
+    `pod` is the one that has it, namespace/name. `grants` is None while nothing is known of the
+    NodeState.
     """
     vlan = interface.attachment.vlan
     where = f"VLAN {vlan}" if vlan else "no VLAN"
@@ -92,7 +95,7 @@ def permit(interface: CompiledInterface, address: str, grants: Grants | None) ->
         or said is None
         or (wanted.interface, wanted.grant) != (_key(interface), interface.grant)
         or (said.interface, said.grant) != (_key(interface), interface.grant)
-        or wanted.vlan != vlan
+        or (wanted.vlan, wanted.pod) != (vlan, pod)
     ):
         return Permit.CLOSE, waits
     if not said.ready:

@@ -296,9 +296,14 @@ def translate(
             continue
         permitted, why = Permit.OPEN, ""
         if interface.attachment.resource_name is not None:
-            permitted, why = permit(interface, made.name, grants)
-        if interface.grant is not None:
-            claim = FunctionClaim(pci_address=made.name, interface=port, grant=interface.grant)
+            permitted, why = permit(interface, made.name, functions.pod, grants)
+        if interface.grant is not None and functions.pod:
+            claim = FunctionClaim(
+                pci_address=made.name,
+                interface=port,
+                grant=interface.grant,
+                pod=functions.pod,
+            )
             claims[made.name] = claim
             if permitted is not Permit.CLOSE:
                 opened[made.name] = claim

@@ -29,6 +29,7 @@ class _Claim(NamedTuple):
     address: str
     interface: str
     grant: int
+    pod: str
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ class Functions:
                 interface=claim.interface,
                 network=granted.network,
                 grant=granted.grant,
+                pod=claim.pod,
                 vlan=granted.vlan or None,
             ).to_dict()
         except ValidationError:
@@ -201,7 +203,10 @@ def _place(entry: Entry) -> tuple[str, int]:
 def _is_held(entry: Entry, told: Iterable[_Told]) -> bool:
     """Whether a VF is still whose it was, by what agents of the node say."""
     claim = _Claim(
-        text(entry.get("pciAddress")), text(entry.get("interface")), number(entry.get("grant"))
+        text(entry.get("pciAddress")),
+        text(entry.get("interface")),
+        number(entry.get("grant")),
+        text(entry.get("pod")),
     )
     pipeline = entry.get("pipeline")
     return any(
@@ -218,5 +223,8 @@ def _each(functions: Iterable[object]) -> Iterator[_Claim]:
     for item in functions:
         if isinstance(item, dict):
             yield _Claim(
-                text(item.get("pciAddress")), text(item.get("interface")), number(item.get("grant"))
+                text(item.get("pciAddress")),
+                text(item.get("interface")),
+                number(item.get("grant")),
+                text(item.get("pod")),
             )

@@ -297,6 +297,8 @@ class Kernel:
         self.killed_after: int | None = None
         """After how many writes and sleeps the agent ends."""
         self.before_write: Callable[[int], None] = lambda number: None
+        self.pods: dict[str, str] = {}
+        """Who has VFs by the kubelet's word, whether they are there or not."""
         self.default_route = 0
         self.node_addresses: list[tuple[int, str]] = []
         self.strangers: dict[str, list[tuple[str, str]]] = {}
@@ -563,12 +565,9 @@ class Kernel:
     # People and processes.
 
     def users(self, vfs: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
-        return {
-            vf.address: (vf.held,)
-            for pf in self.pfs.values()
-            for vf in pf.vfs
-            if vf.held and vf.address in vfs
-        }
+        held = {vf.address: vf.held for pf in self.pfs.values() for vf in pf.vfs if vf.held}
+        found = {**self.pods, **held}
+        return {each: tuple(found[each].split(", ")) for each in vfs if each in found}
 
     def reload(self, address: str, seconds: float = 1.0) -> None:
         """rmmod and modprobe of a PF's driver: its VFs are gone, and all that it knew of them."""

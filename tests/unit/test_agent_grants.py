@@ -22,7 +22,14 @@ from tests.unit.test_agent_translate import CONFIG
 
 VM1, VM2 = CONFIG["spec"]["interfaces"]
 P = "0000:3b:02.2"
-FUNCTIONS = functions_of({"PCIDEVICE_HEADRACE_DEV_CX6": f"0000:3b:02.1,{P}"})
+POD = "headrace-system/headrace-router-x"
+FUNCTIONS = functions_of(
+    {
+        "PCIDEVICE_HEADRACE_DEV_CX6": f"0000:3b:02.1,{P}",
+        "POD_NAMESPACE": "headrace-system",
+        "POD_NAME": "headrace-router-x",
+    }
+)
 
 
 def wants(name: str = "vm1", vlan: int | None = 100, grant: int | None = 5) -> Any:
@@ -47,9 +54,10 @@ def state(
     said: Json | None = None,
     seen: int = 1,
     boot: str | None = None,
+    pod: str = POD,
 ) -> Json:
     """A NodeState in which the function is an Interface's, and where the node agent says it is."""
-    wish: Json = {"pciAddress": P, "pipeline": "router", "network": "a/blue"}
+    wish: Json = {"pciAddress": P, "pipeline": "router", "network": "a/blue", "pod": pod}
     wish |= {"interface": interface, "grant": grant, **({"vlan": vlan} if vlan else {})}
     told: Json = {"pciAddress": P, "interface": interface, "grant": grant, "ready": ready}
     told |= {} if ready else {"reason": "InProgress", "message": "not yet"}
@@ -142,6 +150,7 @@ def test_a_function_is_opened_once_it_is_in_its_vlan(node: Node) -> None:
         grants(said={"pciAddress": "0000:3b:02.1", "ready": True}),
         grants(boot="another"),
         grants(boot=""),
+        grants(pod="headrace-system/headrace-router-y"),
         # It has not seen all that is wanted, of which this may be undone.
         grants(seen=0),
         NOTHING,

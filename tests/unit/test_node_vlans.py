@@ -13,6 +13,7 @@ from headrace_dataplane.node.sriov.tagged import Tagged
 from tests.unit.sriov_kernel import PF, Igb, Ixgbe, Kernel, Killed, make_pf
 from tests.unit.test_node_state import (
     PATH,
+    VF_RESOURCE,
     Node,
     Server,
     asynchronous,
@@ -26,6 +27,7 @@ __all__ = ["at_once"]
 
 ENGINE = "process 7 (headrace-engine)"
 POD = "headrace-system/headrace-router-x"
+OPEN = f"{POD}, {ENGINE}"
 
 
 def function(pf: PF, index: int = 0, vlan: int | None = 100, grant: int = 1) -> dict[str, Any]:
@@ -35,7 +37,9 @@ def function(pf: PF, index: int = 0, vlan: int | None = 100, grant: int = 1) -> 
         "interface": "blue/a",
         "network": "blue/net",
         "grant": grant,
+        "pod": POD,
     }
+    pf.vfs[index].held = pf.vfs[index].held or POD
     return found if vlan is None else {**found, "vlan": vlan}
 
 
@@ -115,7 +119,7 @@ async def test_a_vf_that_is_open_is_not_moved(tmp_path: Path) -> None:
         pf.vfs[0].held = POD
         here.api.put(policy(), functions=[function(pf)])
         await until_said(here, pf, "")
-        pf.vfs[0].held = ENGINE
+        pf.vfs[0].held = OPEN
         here.api.put(policy(), functions=[function(pf, vlan=200, grant=2)])
         found = await until_said(here, pf, "VFsInUse")
         assert found.vlan == 100 and ENGINE in found.message and "VLAN 200" in found.message
@@ -137,7 +141,7 @@ async def test_what_somebody_else_changes_is_not_ready_until_it_is_as_it_was(
         await here.until_policy("")
         here.api.put(policy(), functions=[function(pf)])
         await until_said(here, pf, "")
-        pf.vfs[0].vlan, pf.vfs[0].held = 0, ENGINE
+        pf.vfs[0].vlan, pf.vfs[0].held = 0, OPEN
         here.kernel.touch()
         here.agent.changed()
         assert (await until_said(here, pf, "VFsInUse")).vlan == 0
@@ -145,6 +149,50 @@ async def test_what_somebody_else_changes_is_not_ready_until_it_is_as_it_was(
         pf.vfs[0].held = POD
         await until_said(here, pf, "")
         assert pf.vfs[0].vlan == 100
+
+
+@asynchronous
+async def test_a_vf_is_for_the_pod_that_said_so_and_no_other_gets_it(tmp_path: Path) -> None:
+    pf = make_pf(Igb())
+    kernel = Kernel(pf)
+
+    def reserved() -> list[bool]:
+        return [each.reserved for each in here.plugins.given[VF_RESOURCE]]
+
+    async with running(node(kernel, tmp_path)) as here:
+        here.api.put(policy())
+        await here.until_policy("")
+        assert reserved() == [False, False]
+        asked: list[list[bool]] = []
+        ask = here.machine.ask_users
+
+        async def ask_users() -> None:
+            asked.append(reserved())
+            await ask()
+
+        here.machine.ask_users = ask_users  # type: ignore[method-assign]
+        wanted = function(pf)
+        pf.vfs[0].held = ""
+        here.api.put(policy(), functions=[wanted])
+        # Nobody has got it between the question and the answer.
+        await here.until(lambda: [True, False] in asked)
+        found = await until_said(here, pf, "InProgress")
+        assert f"is not {POD}'s" in found.message
+        await here.until(lambda: reserved() == [False, False])
+        for other in ("shop/web", "headrace-system/headrace-router-y"):
+            pf.vfs[0].held = other
+            await here.look_again()
+            assert pf.vfs[0].vlan == 0
+        pf.vfs[0].held = POD
+        await here.look_again()
+        await until_said(here, pf, "")
+        assert (pf.vfs[0].vlan, reserved()) == (100, [True, False])
+        # The pod goes, and its NodeState says what it said.
+        pf.vfs[0].held = ""
+        await here.look_again()
+        await until_said(here, pf, "InProgress")
+        await here.until(lambda: reserved() == [False, False])
+        assert (pf.vfs[0].vlan, Tagged(tmp_path).all()) == (0, frozenset())
 
 
 @asynchronous
@@ -176,6 +224,7 @@ async def test_vfs_that_are_made_anew_are_in_their_vlans_before_they_are_given_a
         here.api.put(policy(), functions=[function(pf), function(pf, 1, 101)])
         await until_said(here, pf, "", 1)
         kernel.journal.clear()
+        kernel.pods = {vf.address: POD for vf in pf.vfs}
         kernel.replace_vfs(pf, 0)
         here.agent.changed()
         await here.until(lambda: [vf.driver for vf in pf.vfs] == ["vfio-pci"] * 2)

@@ -13,6 +13,7 @@ from headrace_operator.functions import Functions
 from headrace_operator.work import Work
 from tests.unit.test_operator_policies import World
 
+POD = "headrace-system/headrace-router-x"
 CX6 = "headrace.dev/cx6"
 P1, P2 = "0000:01:10.0", "0000:01:10.2"
 
@@ -69,7 +70,7 @@ class Vlans(World):
         status: Json = {"observedGeneration": 1, "features": [*FEATURES]}
         if claims is not None:
             status["functions"] = [
-                {"pciAddress": address, "interface": key, "grant": grant}
+                {"pciAddress": address, "interface": key, "grant": grant, "pod": POD}
                 for address, (key, grant) in claims.items()
             ]
         name = f"router.{node}"
@@ -110,6 +111,7 @@ def test_a_claim_is_given_what_was_compiled() -> None:
                 "interface": "blue/a",
                 "network": "blue/net",
                 "grant": grant,
+                "pod": POD,
                 "vlan": 100,
             }
         ]
@@ -233,7 +235,9 @@ def test_a_vlan_is_nobodys_while_a_vf_that_nobody_has_is_in_it() -> None:
 
 
 def config(node: str, pipeline: str, *claims: tuple[str, str, int]) -> Json:
-    found: list[Json] = [{"pciAddress": a, "interface": i, "grant": g} for a, i, g in claims]
+    found: list[Json] = [
+        {"pciAddress": a, "interface": i, "grant": g, "pod": POD} for a, i, g in claims
+    ]
     return {
         "spec": {"nodeName": node, "pipelineName": pipeline},
         "status": {"functions": [*found]},

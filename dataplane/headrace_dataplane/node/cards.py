@@ -4,7 +4,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from headrace_dataplane.node.netlink import Netlink
@@ -47,6 +47,10 @@ class Cards:
     def resume(self) -> None:
         """What was interrupted may go on."""
         self._interrupted.clear()
+
+    def users(self, addresses: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+        """Return who uses VFs, by PCI address."""
+        return self._users(dict.fromkeys(addresses, ""))
 
     def identities(self) -> tuple[Identity, ...]:
         """Return what there is. Raises OSError."""

@@ -140,6 +140,8 @@ class NodeStateAgent:
         """VFs that were put into a VLAN for an Interface."""
         self._seen: dict[NodeFunction, FunctionState] = {}
         """What the last look found of those that it was to put there."""
+        self._reserved: frozenset[str] = frozenset()
+        """VFs that no other pod gets, as they are, or may be, in VLANs."""
         self._by_address: dict[str, Card] = {}
         self._tried: dict[str, _Tried] = {}
         self._wake = asyncio.Event()
@@ -255,13 +257,10 @@ class NodeStateAgent:
         if state is None:
             return
         there = await self._blocking(self._cards.identities)
-        functions = state.spec.functions
-        self._tagged = await self._blocking(partial(self._tag, functions))
+        functions = await self._lent(state.spec.functions)
         # What cannot be noted is not done.
         noted = (each for each in functions if each.pci_address in self._tagged)
         more = vlans.wanted(noted, self._tagged)
-        # What was seen of others holds no more, from before the first of them is moved.
-        self._seen = {each: state for each, state in self._seen.items() if each in functions}
         self._resolved = resolve(state.spec.policies, there, more)
         for address in [*self._by_address]:
             if address not in self._resolved.desired:
@@ -275,10 +274,30 @@ class NodeStateAgent:
         back = vlans.back(functions, self._tagged, self._by_address)
         self._tagged = await self._blocking(partial(self._untag, back))
         self._seen = vlans.function_states(functions, self._by_address)
+        self._reserved = self._tagged
         self._faults = await asyncio.to_thread(self._look_at_devices)
         self._report()
         if not any(self._may_pass(card) for card in self._by_address.values()):
             self._settled.set()
+
+    async def _lent(self, functions: tuple[NodeFunction, ...]) -> tuple[NodeFunction, ...]:
+        """Return those that the pods have which they are for, and have these noted.
+
+        Nobody gets any of them from before it is asked who has them until it is put back.
+        """
+        addresses = frozenset(each.pci_address for each in functions)
+        self._tagged = await self._blocking(self._cards.tagged.all)
+        self._reserved = self._tagged | addresses
+        used: Mapping[str, tuple[str, ...]] = {}
+        if functions:
+            self._give()
+            await self._machine.ask_users()
+            used = await self._blocking(partial(self._cards.users, addresses))
+        lent = tuple(each for each in functions if each.pod in used.get(each.pci_address, ()))
+        # What was seen of others holds no more, from before the first of them is moved.
+        self._seen = {each: state for each, state in self._seen.items() if each in lent}
+        self._tagged = await self._blocking(partial(self._tag, lent))
+        return lent
 
     def _tag(self, functions: Iterable[NodeFunction]) -> frozenset[str]:
         try:
@@ -375,6 +394,7 @@ class NodeStateAgent:
                     each.vf.address,
                     each.vf.numa_node,
                     each.well and each.vf.address not in self._faults,
+                    reserved=each.vf.address in self._reserved,
                 )
                 for each in some
             )

@@ -8,14 +8,16 @@ Who does what, in this order, so that no Interface's VF carries a frame in anoth
    does not open it yet. It goes on saying so until the engine has closed it.
 3. The operator has the VF in the NodeState for that grant, once it is nobody else's there and no
    other network's VF is in that VLAN on any node.
-4. This agent takes note of the VF on the host's disk, has the PF put it there, reads that back, and
-   says so with the grant. A VF that a process has open is not moved.
+4. This agent asks the kubelet whether that very pod has the VF; no other gets it from before
+   that until it is put back. It takes note of the VF on the host's disk, has the PF put it there,
+   reads that back, and says so with the grant. A VF that a process has open is not moved.
 5. The dataplane's agent hears its own grant, and the engine opens the VF. It closes it when that is
    not said any more, as it does when the Interface goes or wants another VLAN, which is another
    grant; only then it stops saying that it has it, and all begins anew.
 
-A VF that is nobody's goes back to what its policy says, to no VLAN where it says none. Whoever is
-killed after any of these goes on from what is in the API, on the disk and in the kernel.
+A VF that is nobody's, or not that pod's any more, goes back to what its policy says, to no VLAN
+where it says none. Whoever is killed after any of these goes on from what is in the API, on the disk
+and in the kernel.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -78,7 +80,7 @@ def report(
             grant=each.grant,
             ready=False,
             reason="InProgress",
-            message=f"{each.pci_address} has not been looked at yet",
+            message=f"{each.pci_address} is not {each.pod}'s yet, by the word of the kubelet",
         )
         for each in functions
     }

@@ -34,6 +34,8 @@ class PluginDevice:
     """None: the firmware does not say."""
     healthy: bool = True
     """Whether it is given to anybody; who has it keeps it."""
+    reserved: bool = False
+    """Whether it is, or may be, in the VLAN of who has it or had it: no other pod gets it yet."""
 
     def described(self) -> Device:
         """Return it as the kubelet is told."""

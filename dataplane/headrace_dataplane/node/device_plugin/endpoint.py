@@ -163,11 +163,16 @@ class Endpoint:
         request = await stream.recv_message() or api.PreferredAllocationRequest()
         responses = (
             api.ContainerPreferredAllocationResponse(
-                preferred(self._devices, each.available, each.must_include, each.size)
+                preferred(self._devices, self._free(each.available), each.must_include, each.size)
             )
             for each in request.container_requests
         )
         await stream.send_message(api.PreferredAllocationResponse(tuple(responses)))
+
+    def _free(self, available: tuple[str, ...]) -> tuple[str, ...]:
+        """Return those that are refused to nobody."""
+        reserved = {device.address for device in self._devices if device.reserved}
+        return tuple(address for address in available if address not in reserved)
 
     async def _allocate(self, stream: Stream[api.AllocateRequest, api.AllocateResponse]) -> None:
         request = await stream.recv_message() or api.AllocateRequest()
@@ -182,6 +187,18 @@ class Endpoint:
                 Status.NOT_FOUND,
                 f"{self.resource} has no device {', '.join(unknown)}: "
                 f"it has {', '.join(sorted(known)) or 'none'}",
+            )
+        # Who has one already is not given it again: this is another pod.
+        taken = sorted(
+            device.address
+            for device in self._devices
+            if device.reserved and device.address in addresses
+        )
+        if taken:
+            raise GRPCError(
+                Status.FAILED_PRECONDITION,
+                f"{self.resource}: {', '.join(taken)} is being taken out of a VLAN: another pod "
+                "may have it in a moment",
             )
         try:
             given = {address: device_files(self._root, address) for address in addresses}
