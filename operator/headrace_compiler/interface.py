@@ -271,7 +271,7 @@ class Interfaces(Kind[InterfaceSpec]):
                 f"the dataplane of Pipeline {name} on node {node} is of a release that knows no"
                 " VLANs, and would use the function outside of its own: have its pod replaced"
             )
-            return Fault("spec.attachment.sriov", "AgentOutdated", message)
+            return Fault("spec.attachment.sriov", "AgentTooOld", message)
         return Context(network, network_spec, vni, node, served_by, pipeline, prefix, labels)
 
     # What comes of it

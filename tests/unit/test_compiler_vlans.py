@@ -253,7 +253,7 @@ def test_an_agent_that_knows_no_vlans_is_sent_none() -> None:
     old = [feature for feature in FEATURES if feature != VLANS_OF_FUNCTIONS]
     assert compiler.agent("router", "node-a", old)
     changes = compiler.flush()
-    assert reasons(changes, "blue/a") == [("AgentOutdated", "spec.attachment.sriov")]
+    assert reasons(changes, "blue/a") == [("AgentTooOld", "spec.attachment.sriov")]
     assert vlans(compiler) == {}
     assert compiler.agent("router", "node-a", FEATURES)
     compiler.flush()

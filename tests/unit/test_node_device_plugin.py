@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -335,6 +336,14 @@ def test_what_cannot_be_given_is_refused_in_words(tmp_path: Path) -> None:
                 await kubelet.allocate(E810, FIRST)
             assert missing.value.message == f"{E810}: {FIRST} has no device node /dev/vfio/21"
             # Others are served.
+            await kubelet.allocate(E810, SECOND)
+            # What is another's yet goes to nobody, and is not chosen.
+            plugins.set({E810: (DEVICES[0], replace(DEVICES[1], reserved=True))})
+            with pytest.raises(GRPCError) as reserved:
+                await kubelet.allocate(E810, SECOND)
+            assert f"{SECOND} is being taken out of a VLAN" in str(reserved.value.message)
+            assert await kubelet.preferred(E810, [SECOND], 1) == []
+            plugins.set({E810: DEVICES})
             await kubelet.allocate(E810, SECOND)
             assert await kubelet.preferred(E810, [SECOND, FIRST], 1) == [FIRST]
 

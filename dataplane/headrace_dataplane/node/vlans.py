@@ -16,8 +16,8 @@ Who does what, in this order, so that no Interface's VF carries a frame in anoth
    grant; only then it stops saying that it has it, and all begins anew.
 
 A VF that is nobody's, or not that pod's any more, goes back to what its policy says, to no VLAN
-where it says none. Whoever is killed after any of these goes on from what is in the API, on the disk
-and in the kernel.
+where it says none. Whoever is killed after any of these goes on from what is in the API, on the
+disk and in the kernel.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
