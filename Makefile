@@ -138,7 +138,7 @@ test-quick: venv ## Run the tests that need neither root, nor the engine, nor a 
 
 test-sriov: setup-cluster venv ## Run the tests on a node with SR-IOV: a virtual machine, emulated (needs root)
 	@$(say) "a node with SR-IOV"
-	$(BIN)/pytest -m sriov --durations=0 --durations-min=1 $(PYTEST_ARGS) tests/sriov
+	$(BIN)/pytest -m sriov -o faulthandler_timeout=1800 --durations=0 --durations-min=1 tests/sriov $(PYTEST_ARGS)
 
 soak: FUZZ_SECONDS := 600
 soak: setup-cluster venv build build-sanitize fuzz ## Run what is too long for each change: new seeds, upgrades, other DPDKs
@@ -149,7 +149,8 @@ soak: setup-cluster venv build build-sanitize fuzz ## Run what is too long for e
 	export HEADRACE_TEST_LONG=yes HEADRACE_TEST_PODS=200 HEADRACE_TEST_AWAY_SECONDS=300
 	export HEADRACE_TEST_CHURN_SECONDS=$(SOAK_SECONDS)
 	export HEADRACE_TEST_UPGRADE_FROM=$${HEADRACE_TEST_UPGRADE_FROM-$$(git tag --merged=HEAD^ --list 'v*' --sort=-version:refname | head -1)}
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -m 'not sriov' $(PYTEST_ARGS)
+	$(MAKE) test-sriov
 
 cluster: setup-cluster venv ## Build the programs of the tests' Kubernetes cluster (once, 4 to 15 minutes)
 	@$(BIN)/python -m tests.cluster.cluster build

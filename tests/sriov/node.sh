@@ -64,6 +64,9 @@ service /usr/sbin/sshd -D -e -f /node/sshd_config &
 service containerd --config /node/containerd.toml &
 until [ -S /run/containerd/containerd.sock ]; do sleep 0.1; done
 say "has containerd"
+# A NUMA node has more memory or less with each start, by where the kernel has put itself, and a kubelet
+# with a static memory manager does not start where it is not what it was.
+rm -f /var/lib/kubelet/memory_manager_state
 mapfile -t words </node/kubelet.words
 service "${words[@]}" &
 mapfile -t words </node/kube-proxy.words

@@ -21,6 +21,8 @@ static bool any;
 
 /** Wakes the interrupt thread, which then is in no other callback. */
 static struct rte_intr_handle *after;
+static unsigned awakenings;
+static pthread_cond_t awoke = PTHREAD_COND_INITIALIZER;
 
 /**
  * DPDK's callback has heard something. A device cannot be closed before that has returned, for its
@@ -46,6 +48,8 @@ tell(void *arg)
 	pthread_mutex_lock(&lock);
 	for (uint16_t id = 0; id < HR_MAX_PORTS; id++)
 		devices[id].told = devices[id].heard;
+	awakenings++;
+	pthread_cond_broadcast(&awoke);
 	pthread_mutex_unlock(&lock);
 	__atomic_store_n(&any, true, __ATOMIC_RELEASE);
 }
@@ -91,6 +95,18 @@ create_after(void)
 	return rte_intr_callback_register(after, tell, NULL);
 }
 
+static void
+wake(void)
+{
+	pthread_mutex_lock(&lock);
+	const unsigned before = awakenings;
+
+	eventfd_write(rte_intr_fd_get(after), 1);
+	while (awakenings == before)
+		pthread_cond_wait(&awoke, &lock);
+	pthread_mutex_unlock(&lock);
+}
+
 int
 hr_device_events_init(void)
 {
@@ -112,10 +128,13 @@ hr_device_events_close(void)
 	rte_dev_event_callback_unregister(NULL, on_device_event, NULL);
 	rte_eth_dev_callback_unregister(RTE_ETH_ALL, RTE_ETH_EVENT_INTR_RESET, on_port_event, NULL);
 	rte_eth_dev_callback_unregister(RTE_ETH_ALL, RTE_ETH_EVENT_INTR_RMV, on_port_event, NULL);
-	rte_intr_callback_unregister_sync(after, tell, NULL);
-	close(rte_intr_fd_get(after));
-	rte_intr_instance_free(after);
-	after = NULL;
+	/*
+	 * Where callbacks came or went the interrupt thread looks at all that are left, of memif some
+	 * for ever, in memory that rte_eal_cleanup takes away (DPDK 22.11). It does so before it is
+	 * awake for the second time, and not again: so `after` stays.
+	 */
+	wake();
+	wake();
 }
 
 void
