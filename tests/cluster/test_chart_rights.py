@@ -125,7 +125,7 @@ def test_what_the_operator_may(installed: Release, verbs: str, what: str, where:
         (NODE, "list", "nodes", ""),
         (NODE, "patch", "nodes", ""),
         (NODE, "get", "secrets", NAMESPACE),
-        (DATAPLANE, "get", "nodestates.dataplane.headrace.dev", ""),
+        (DATAPLANE, "patch", "nodestates.dataplane.headrace.dev", ""),
         (DATAPLANE, "patch", "nodestates.dataplane.headrace.dev/status", ""),
         (DATAPLANE, "patch", "dataplaneconfigs.dataplane.headrace.dev", NAMESPACE),
         (DATAPLANE, "delete", "dataplaneconfigs.dataplane.headrace.dev", NAMESPACE),
