@@ -116,13 +116,40 @@ choose_hugepages(void)
 	return false;
 }
 
+/** NUMA node of a CPU; 0 where the kernel knows none. */
+static unsigned
+numa_node_of(int cpu)
+{
+	char path[64];
+
+	for (unsigned node = 0; node < RTE_MAX_NUMA_NODES; node++) {
+		snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/cpu%d", node, cpu);
+		if (access(path, F_OK) == 0)
+			return node;
+	}
+	return 0;
+}
+
+/** Write what --socket-mem takes: all memory on the NUMA node of the first worker. */
+static void
+put_memory(char *text, size_t size)
+{
+	size_t at = 0;
+
+	/* With -m DPDK goes by the numbers of lcores, as if they were those of CPUs. */
+	for (unsigned node = numa_node_of(options.cpus[1]); node > 0; node--)
+		at += (size_t)snprintf(text + at, size - at, "0,");
+	snprintf(text + at, size - at, "%u", options.memory_mib);
+}
+
 static void
 start_eal(void)
 {
 	const bool huge = choose_hugepages();
-	char lcores[16 * (HR_MAX_WORKERS + 1)] = "", memory[16];
+	char lcores[16 * (HR_MAX_WORKERS + 1)] = "", memory[2 * RTE_MAX_NUMA_NODES + 16];
 	const char *argv[24] = {"headrace-engine", "--lcores", lcores, "--iova-mode=va",
-			"--file-prefix", options.name, "-m", memory, "--log-level=notice",
+			"--file-prefix", options.name, huge ? "--socket-mem" : "-m", memory,
+			"--log-level=notice",
 			/* No PCI device but those that ports name. */
 			"-a", "0000:00:00.0"};
 	int argc = 11;
@@ -131,7 +158,10 @@ start_eal(void)
 	for (unsigned i = 0; i <= options.workers; i++)
 		at += (size_t)snprintf(lcores + at, sizeof(lcores) - at, "%s%u@%d", i ? "," : "", i,
 				options.cpus[i]);
-	snprintf(memory, sizeof(memory), "%u", options.memory_mib);
+	if (huge)
+		put_memory(memory, sizeof(memory));
+	else
+		snprintf(memory, sizeof(memory), "%u", options.memory_mib);
 	/* Either way nothing is left on a file system. DPDK refuses --in-memory with --no-huge. */
 	if (huge) {
 		argv[argc++] = "--in-memory";

@@ -15,6 +15,7 @@
 #include <rte_malloc.h>
 #include <rte_mbuf.h>
 
+#include "memory.h"
 #include "walk.h"
 
 /** Empty walks before an adaptive worker starts to sleep: some ten microseconds. */
@@ -156,7 +157,7 @@ create_graph(struct hr_worker *worker)
 {
 	static const char *patterns[] = {"headrace-*"};
 	const struct rte_graph_param param = {
-			.socket_id = (int)rte_lcore_to_socket_id(worker->lcore),
+			.socket_id = hr_memory_near((int)rte_lcore_to_socket_id(worker->lcore)),
 			.nb_node_patterns = RTE_DIM(patterns),
 			.node_patterns = patterns,
 	};
@@ -192,8 +193,9 @@ hr_workers_create(unsigned n)
 	unsigned lcore = rte_get_next_lcore(-1, 1, 0);
 
 	for (unsigned i = 0; i < n; i++, lcore = rte_get_next_lcore(lcore, 1, 0)) {
-		const int socket = lcore < RTE_MAX_LCORE ? (int)rte_lcore_to_socket_id(lcore)
-							 : SOCKET_ID_ANY;
+		const int socket = lcore < RTE_MAX_LCORE
+				? hr_memory_near((int)rte_lcore_to_socket_id(lcore))
+				: SOCKET_ID_ANY;
 		struct hr_worker *worker =
 				rte_zmalloc_socket("worker", sizeof(*worker), 64, socket);
 		char name[RTE_RING_NAMESIZE];

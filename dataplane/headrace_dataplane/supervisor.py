@@ -28,6 +28,7 @@ SIGNALS = frozenset({signal.SIGCHLD, signal.SIGTERM, signal.SIGINT})
 """Blocked in the supervisor, and in the agent until it unblocks them, so that none is lost."""
 
 _SILENT_BEATS = 6
+_SILENT_BEATS_AT_START = 36  # A busy or an emulated machine takes a minute to import an agent.
 _BACKOFF_SECONDS = (0.2, 5.0)
 _STABLE_SECONDS = 60.0
 
@@ -84,7 +85,7 @@ class _Child:
                     # Counted in looks, not in seconds: a machine that stood still is no hang.
                     due = time.monotonic() + BEAT_SECONDS
                     silent = 0 if self._beats() else silent + 1
-                    if silent >= _SILENT_BEATS:
+                    if silent >= (_SILENT_BEATS if self.lived else _SILENT_BEATS_AT_START):
                         log.error("the agent hangs; killing it")
                         os.kill(self.pid, signal.SIGKILL)
                 elif got == signal.SIGCHLD:

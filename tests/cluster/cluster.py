@@ -383,14 +383,14 @@ class Cluster(Api):
         except OSError as error:
             raise CommandError(f"{url}: {error}") from error
 
-    def endpoint(self, name: str, addresses: tuple[str, ...], node: Node) -> Namespace:
+    def endpoint(self, name: str, addresses: tuple[str, ...], where: Namespace) -> Namespace:
         """Make a machine ("tenant/name") with a cable to a node, as headrace_demo.lab does.
 
-        The device is eth0 in the machine and "tenant-name" on the node, for AFPacket.
+        The device is eth0 in the machine and "tenant-name" in the node's namespace, for AFPacket.
         """
         machine = self.sandbox.namespace()
         device = name.replace("/", "-")
-        cable(machine, "eth0", node.namespace, device, mtu=1460)
+        cable(machine, "eth0", where, device, mtu=1460)
         for address in addresses:
             length = 128 if ":" in address else 32
             machine.ip(f"address add {address}/{length} dev eth0 nodad")

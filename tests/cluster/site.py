@@ -38,6 +38,7 @@ NODE_AGENT: dict[str, Any] = {
 """Values of the chart, for pods in networks."""
 # What the cluster itself makes in every namespace, or remembers of what was.
 _NOT_OURS = {"events", "events.events.k8s.io"}
+_KINDS = ("devicepolicies", "pipelines", "underlayendpoints", "virtualnetworks", "interfaces")
 
 
 class Named(Protocol):
@@ -67,7 +68,7 @@ class Site:
             second = (*VM2, *RED_ONLY) if tenant == "red" else VM2
             for number, (node, addresses) in enumerate(((node_a, VM1), (node_b, second)), 1):
                 name = f"{tenant}/vm{number}"
-                self.machines[name] = self.cluster.endpoint(name, addresses, node)
+                self.machines[name] = self.cluster.endpoint(name, addresses, node.namespace)
 
     def unplug(self) -> None:
         """Take all cables out."""
@@ -113,7 +114,13 @@ class Site:
 
     def ready(self) -> None:
         """Wait until every object of Headrace's is Ready."""
-        for kind in ("pipelines", "underlayendpoints", "virtualnetworks", "interfaces"):
+        for kind in (
+            "devicepolicies",
+            "pipelines",
+            "underlayendpoints",
+            "virtualnetworks",
+            "interfaces",
+        ):
             if not self.get(kind, "-A"):
                 continue
             try:

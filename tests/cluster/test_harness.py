@@ -110,7 +110,7 @@ def test_pods_are_reached_by_logs_address_and_service(
 def test_cables_carry_what_endpoints_say_and_nodes_say_nothing(cluster: Cluster) -> None:
     one, other = cluster.nodes
     cluster.join(one, other, "uplink9")
-    machine = cluster.endpoint("blue/vm9", ("10.0.0.9", "fd00:10::9"), one)
+    machine = cluster.endpoint("blue/vm9", ("10.0.0.9", "fd00:10::9"), one.namespace)
     with pytest.raises(CommandError):
         machine.command("ping", "-c", "1", "-W", "1", "10.0.0.1")
 

@@ -114,7 +114,7 @@ def spread(cluster: Cluster, images: Images) -> Iterator[Spread]:
     site = Site(cluster, images)
     try:
         site.plug(tenants=["blue"])
-        near = cluster.endpoint("blue/vm3", VM3, site.nodes[0])
+        near = cluster.endpoint("blue/vm3", VM3, site.nodes[0].namespace)
         values: dict[str, Any] = {"dataplane.leaseSeconds": LEASE_SECONDS}
         site.install(**values)
         cluster.kubectl("apply", "-f", EXAMPLE / "pipeline.yaml", "-f", EXAMPLE / "blue.yaml")

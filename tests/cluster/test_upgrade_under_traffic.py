@@ -68,7 +68,7 @@ def site(cluster: Cluster, images: Images, earlier: Path) -> Iterator[Site]:
     tags = {f"{name}.image.tag": TAG for name in ("operator", "dataplane")}
     try:
         site.plug()
-        site.machines["blue/vm3"] = cluster.endpoint("blue/vm3", VM3, node)
+        site.machines["blue/vm3"] = cluster.endpoint("blue/vm3", VM3, node.namespace)
         site.install(earlier / "helm/headrace", **NODE_AGENT, **tags)
         cluster.kubectl("apply", "-f", earlier / "deploy/examples/two-nodes")
         devices = [

@@ -133,7 +133,7 @@ def test_hello(lab: Lab) -> None:
         (interface("t/i", "free", underlay="10.0.0.1"), "underlay", "InvalidField"),
         (uplink("none", addresses=["fd00::5"]), "port", "UnknownReference"),
         (uplink("taken", addresses=["fd00::5"]), "port", "Conflict"),
-        (uplink("free", addresses=[UPLINK_ADDRESS]), "addresses[0]", "Conflict"),
+        (uplink("free", addresses=["fd00::99"]), "addresses[0]", "Conflict"),
         (uplink("free", addresses=[]), "addresses", "InvalidField"),
         (uplink("free", mtu=1319), "mtu", "InvalidField"),
         (uplink("free", addresses=["fd00::5"], onLink=["10.0.0.0/8"]), "onLink[0]", "InvalidField"),

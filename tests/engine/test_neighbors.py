@@ -14,7 +14,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
-from headrace_dataplane.protocol import Interface, Neighbor
+from headrace_dataplane.protocol import Interface, Neighbor, Port
 from tests.engine import frames
 from tests.engine.lab import Lab, Match
 from tests.engine.process import until
@@ -34,6 +34,7 @@ from tests.engine.site import (
     Site,
     checking,
     remote,
+    tap,
     uplink,
 )
 from tests.engine.wire import Wire
@@ -249,6 +250,16 @@ def test_answers_for_its_underlay_addresses(site: Site, target: str) -> None:
     advertised = got[ICMPv6ND_NA]
     assert (advertised.R, advertised.S, advertised.O, advertised.tgt) == (0, 1, 1, target)
     assert got[ICMPv6NDOptDstLLAddr].lladdr == site.uplink_mac
+
+
+def test_uplinks_have_the_nodes_address_in_common(site: Site) -> None:
+    site.lab.commit(tap("up2"))
+    second = site.lab.connect("up2", "up2", REMOTE_MAC, ("uplink", "up2"))
+    site.lab.commit(uplink("up2"))
+    for wire, name in ((site.up, "up"), (second, "up2")):
+        wire.send(frames.solicitation(REMOTE_MAC, REMOTE, UPLINK_ADDRESS))
+        got = site.lab.receive(wire, frames.has(ICMPv6ND_NA))
+        assert got.src == site.lab.item(Port, name=name).mac
 
 
 @pytest.mark.parametrize(

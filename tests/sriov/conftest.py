@@ -61,6 +61,7 @@ def site(cluster: Cluster, images: Images, machine: Machine) -> Site:
     # An emulated processor has better to do.
     values: dict[str, Any] = {
         **NODE_AGENT,
+        "nodeAgent.sriov.restoreOnUninstall": True,
         "operator.nodeSelector": {"kubernetes.io/hostname": cluster.nodes[0].name},
     }
     site.install(**values)

@@ -93,7 +93,7 @@ def test_what_fails_there_fails_here(machine: Machine) -> None:
 
 
 def test_doctor_finds_what_is_wrong_and_nothing_else(machine: Machine, images: Images) -> None:
-    assert findings(machine, images) == {**WRONG, ("DevicesReady", "devices"): "warn"}
+    assert findings(machine, images) == {**WRONG, ("DevicesReady", "devices"): "Warn"}
 
 
 def test_a_node_agent_is_there_and_comes_back_with_the_node(site: Site, machine: Machine) -> None:

@@ -32,6 +32,10 @@ def work(beat):
     if order == "fail":
         return 1 / 0
     signal.pthread_sigmask(signal.SIG_UNBLOCK, supervisor.SIGNALS)
+    if order == "slow":
+        time.sleep(12 * supervisor.BEAT_SECONDS)
+        say("begun")
+        order = "live"
     while order == "live":
         os.write(beat, b".")
         time.sleep(0.02)
@@ -119,6 +123,14 @@ def test_an_agent_that_hangs_or_fails_is_replaced(tmp_path: Path) -> None:
         until(lambda: len(made.said("live")) == 1)
         assert all(map(gone, made.said("hang")))
         made.process.send_signal(signal.SIGINT)
+        assert made.process.wait(60) == 0
+
+
+def test_an_agent_that_begins_slowly_is_left_to_it(tmp_path: Path) -> None:
+    with supervisor(tmp_path, "slow") as made:
+        until(lambda: len(made.said("begun")) == 1)
+        assert made.said("begun") == made.said("slow")
+        made.process.send_signal(signal.SIGTERM)
         assert made.process.wait(60) == 0
 
 

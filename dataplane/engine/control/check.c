@@ -58,6 +58,9 @@ hr_claim(struct hr_check *check, struct hr_resource *resource, const char *field
 {
 	const struct view *other = hr_map_get(&resource->owners, value, length);
 
+	if (other != NULL && other != check->view && other->kind == resource->shared_by &&
+			check->view->kind == resource->shared_by)
+		return;
 	if (other != NULL) {
 		errors_at(check);
 		hr_error(check->txn->errors, field, HR_CONFLICT, "%s is already taken by %s \"%s\"",

@@ -12,10 +12,12 @@
 #include "map.h"
 
 struct hr_check;
+struct hr_kind;
 struct hr_txn;
 
 /** Values of one sort, each for one object alone; by whom is known during a check only. */
 struct hr_resource {
+	const struct hr_kind *shared_by; /**< Whose objects have one in common; NULL: none. */
 	struct hr_map owners;
 	struct hr_resource *next; /**< Of those that the check has seen. */
 };

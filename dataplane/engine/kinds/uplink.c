@@ -61,7 +61,8 @@ port_name(const void *spec, uint32_t i)
 void
 hr_underlay_claim(struct hr_check *check, const char *field, const struct hr_ip6 *address)
 {
-	static struct hr_resource addresses;
+	/* All uplinks of a node have its address. */
+	static struct hr_resource addresses = {.shared_by = &hr_uplink_kind};
 	char text[HR_ADDR_TEXT];
 
 	hr_claim(check, &addresses, field, address->b, sizeof(address->b),

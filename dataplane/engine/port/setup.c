@@ -6,6 +6,7 @@
 
 #include <rte_errno.h>
 
+#include "../memory.h"
 #include "../worker.h"
 #include "multicast.h"
 
@@ -73,7 +74,7 @@ setup_queues(const struct hr_device *device)
 	/* A tap queue takes as many buffers as descriptors, and reads into the first alone. */
 	uint16_t n_rx_desc = strcmp(device->driver, "net_tap") == 0 ? 1 : RX_DESCRIPTORS;
 	uint16_t n_tx_desc = TX_DESCRIPTORS;
-	const int socket = rte_eth_dev_socket_id(device->id);
+	const int socket = hr_memory_near(rte_eth_dev_socket_id(device->id));
 	int error = rte_eth_dev_adjust_nb_rx_tx_desc(device->id, &n_rx_desc, &n_tx_desc);
 
 	for (uint16_t queue = 0; queue < device->n_rx && error == 0; queue++)
@@ -93,8 +94,8 @@ create_tx_ring(struct hr_device *device)
 	if (device->n_tx >= hr_n_workers)
 		return 0;
 	snprintf(name, sizeof(name), "tx-%u", device->id);
-	device->tx_ring = rte_ring_create(name, TX_RING, rte_eth_dev_socket_id(device->id),
-			RING_F_SC_DEQ);
+	device->tx_ring = rte_ring_create(name, TX_RING,
+			hr_memory_near(rte_eth_dev_socket_id(device->id)), RING_F_SC_DEQ);
 	return device->tx_ring != NULL ? 0 : -rte_errno;
 }
 

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from pyroute2 import IPRoute, NetlinkError
@@ -97,6 +98,9 @@ class Netlink(Protocol):
         """Return `legacy` or `switchdev`, None where the driver has no such modes."""
 
 
+_IPV6 = Path("/proc/sys/net/ipv6/conf")
+
+
 class KernelNetlink:
     """The devices of this network namespace. Everything raises OSError."""
 
@@ -150,8 +154,12 @@ class KernelNetlink:
         return None
 
     def set_link(self, index: int, *, up: bool | None = None, mtu: int | None = None) -> None:
-        """Bring a device up or down, or change its MTU."""
+        """Bring a device up or down, or change its MTU; one that comes up hears no router."""
         changes: dict[str, object] = {}
+        if up:
+            # Those on its wire are tenants' gateways: the node would send its own traffic there.
+            with suppress(FileNotFoundError):
+                (_IPV6 / socket.if_indextoname(index) / "accept_ra").write_text("0")
         if up is not None:
             changes["state"] = "up" if up else "down"
         if mtu is not None:
