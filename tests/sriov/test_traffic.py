@@ -27,7 +27,7 @@ FUNCTIONS = 4
 """Of the dataplane pod."""
 IPC_LOCK = 1 << 14
 # Of what every container has.
-DEVICES_OF_ALL = {"full", "null", "ptmx", "random", "tty", "urandom", "zero"}
+DEVICES_OF_ALL = {"full", "null", "random", "tty", "urandom", "zero"}
 GATEWAY = "10.0.0.1"
 ECHOES = 2_000
 """Of each of four floods: a million packets with the answers."""
