@@ -27,10 +27,10 @@ FUNCTIONS = 4
 """Of the dataplane pod."""
 IPC_LOCK = 1 << 14
 # Of what every container has.
-DEVICES_OF_ALL = {"full", "null", "ptmx", "random", "tty", "urandom", "zero"}
+DEVICES_OF_ALL = {"full", "null", "random", "tty", "urandom", "zero"}
 GATEWAY = "10.0.0.1"
 ECHOES = 2_000
-"""Of each of four floods: a million packets with the answers."""
+"""Of each of four floods."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -143,7 +143,7 @@ def test_the_node_takes_no_tenants_gateway_for_its_router(machine: Machine) -> N
     assert machine.run("ip", "-6", "route", "show", "default") == ""
 
 
-def test_a_million_packets_pass(site: Site, machine: Machine) -> None:
+def test_floods_are_accounted_for(site: Site, machine: Machine) -> None:
     """Each passes two VFs of the NIC; vm1's the overlay and another engine, too."""
     before, wire = dropped(site, machine), machine.wire.counters()
     lost = flood(

@@ -498,6 +498,16 @@ def test_the_address_of_a_vf_changes_once_it_is_free() -> None:
     is_as_wanted(pf, desired)
 
 
+def test_a_vf_without_a_driver_is_bound_although_a_pod_was_given_it() -> None:
+    pf = make_pf(Igb())
+    kernel = Kernel(pf)
+    assert reconcile(kernel, wanted(vfio())) == Done()
+    (vf,) = pf.vfs
+    vf.held, vf.driver = "pod shop/web", ""
+    assert reconcile(kernel, wanted(vfio())) == Done()
+    assert vf.driver == "vfio-pci"
+
+
 @each_vfio_driver
 def test_a_vf_is_promised_to_vfio_before_it_is_free(driver: Callable[[], PFDriver]) -> None:
     """Else another driver that is loaded meanwhile takes it."""

@@ -376,7 +376,8 @@ class _Planner:
         setting = self._setting(pf, vf, vf.state, want)
         if setting is not None:
             return setting
-        if vf.user:
+        # Without a driver it serves nobody: whoever was given it waits for it, too.
+        if vf.user and vf.driver:
             return self._in_use(pf, vf, vf.state, want)
         if want.driver is VfDriver.VFIO:
             return self._to_vfio(pf, vf, vf.state, want)
