@@ -37,17 +37,15 @@ def vlan_range(text: str) -> tuple[int, int]:
 #: A VLAN, or several: 100, 200-299.
 VlanRange = Annotated[
     str,
+    Field(min_length=1, max_length=9, pattern=rf"^{_VLAN}(-{_VLAN})?$"),
     AfterValidator(_ascending),
     Field(
-        min_length=1,
-        max_length=9,
-        pattern=rf"^{_VLAN}(-{_VLAN})?$",
         json_schema_extra=cel(
             (
                 "!self.contains('-') || int(self.split('-')[0]) <= int(self.split('-')[1])",
                 "give the lower one first",
             )
-        ),
+        )
     ),
 ]
 
