@@ -310,7 +310,7 @@ def test_conditions_of_others_stay(world: World, start: Any) -> None:
         found = world.get(INTERFACES, vms[0])["status"]["conditions"]
         return {each["type"] for each in found}
 
-    theirs = {"type": "NUMAAligned", "status": "True", "reason": "Local", "message": "It is"}
+    theirs = {"type": "Painted", "status": "True", "reason": "Local", "message": "It is"}
     # What an earlier release wrote, as it wrote it.
     stale = [{**theirs, "type": kind} for kind in ("Ready", "Stalled")]
     world.merge_status(
@@ -323,11 +323,11 @@ def test_conditions_of_others_stay(world: World, start: Any) -> None:
         assert kinds() == ours
         assert "macAddress" not in world.get(INTERFACES, vms[0])["status"]
         world.apply_status(INTERFACES, vms[0], "other", theirs)
-        assert kinds() == ours | {"NUMAAligned"}
+        assert kinds() == ours | {"Painted"}
         world.delete(VIRTUAL_NETWORKS, "default/blue")
         until(lambda: not world.ready(*vms), "its network is gone", SECONDS)
         idle(operator)
-        assert kinds() == ours | {"NUMAAligned"}
+        assert kinds() == ours | {"Painted"}
 
 
 def reason(world: World) -> str:

@@ -244,7 +244,8 @@ def test_bills_name_what_images_have_installed(
     }
     assert python == canonical
     assert ("headrace" in python) == (name != "toolbox")
-    lock = pins(REPOSITORY / "deploy/lock/run.txt")
+    locks = REPOSITORY / "deploy/lock"
+    lock = pins(locks / "run.txt") | pins(locks / "node.txt")
     assert {name: lock[name].version for name in python if name != "headrace"} == {
         name: version for name, version in python.items() if name != "headrace"
     }
