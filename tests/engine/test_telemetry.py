@@ -116,7 +116,7 @@ def test_workers(site: Site) -> None:
 
 
 def test_a_gap_of_a_worker_is_seen(site: Site) -> None:
-    """Stopped for a while, it has been away; less what it meant to sleep, or was yet to be stopped."""
+    """Stopped for a while, it has been away, less what it slept or ran before it heard of that."""
     lab = site.lab
     stopped = 0.3
     os.kill(lab.engine.pid, signal.SIGSTOP)
