@@ -98,22 +98,21 @@ def selected(selector: NicSelector, card: Identity) -> Ranges | None:
 
     Who names cards means exactly these; a vendor, device or driver means those that can have VFs.
     """
-    named = {name: vfs for name, vfs in map(vf_range, selector.names or ()) if name == card.name}
+    ranges = [vfs for name, vfs in map(vf_range, selector.names or ()) if name == card.name]
     link = LinkType.INFINIBAND if card.infiniband else LinkType.ETHERNET
     matches = (
         (selector.vendor_ids, card.vendor),
         (selector.device_ids, card.device),
         (selector.drivers, card.driver),
         (selector.pci_addresses, card.address),
-        (selector.names and tuple(named), card.name),
         (selector.mac_addresses and tuple(map(str.lower, selector.mac_addresses)), card.mac),
         (selector.link_type and (selector.link_type,), "" if card.infiniband is None else link),
     )
-    if any(values is not None and value not in values for values, value in matches):
+    named = selector.names is None or bool(ranges)
+    if not named or any(values is not None and value not in values for values, value in matches):
         return None
     if not (card.sriov or selector.names or selector.pci_addresses or selector.mac_addresses):
         return None
-    ranges = [vfs for name, vfs in map(vf_range, selector.names or ()) if name == card.name]
     return () if None in ranges else tuple(vfs for vfs in ranges if vfs is not None)
 
 
