@@ -280,8 +280,8 @@ class Interrupt(StatusModel):
     """CPUs that have had it since the machine started."""
 
 
-class NodeFacts(StatusModel):
-    """All of it."""
+class ReportedFacts(StatusModel):
+    """What NodeStates tell of it."""
 
     nics: tuple[Nic, ...] | None = Field(default=None, max_length=256)
     """Network cards on PCI, at most 256."""
@@ -296,7 +296,12 @@ class NodeFacts(StatusModel):
     kernel: Kernel = Kernel()
     """The kernel."""
     memory_locks: tuple[MemoryLock, ...] = Field(default=(), max_length=8)
-    """This process, and container runtimes, at most 8."""
+    """How much memory this process, and container runtimes, may lock; at most 8."""
+
+
+class NodeFacts(ReportedFacts):
+    """All of it."""
+
     interrupts: tuple[Interrupt, ...] | None = Field(default=None, max_length=8192)
     """Interrupts of devices, at most 8192."""
     unreadable: tuple[Line, ...] = Field(default=(), max_length=64)

@@ -9,7 +9,7 @@ from .attachment import PciAddress, Vlan
 from .base import ApiModel, CompiledResource, ObjectStatus, StatusModel, column, list_map
 from .dataplane_config import Grant
 from .device_policy import DeviceIntent
-from .node_facts import Cpus, HugepagePool, Iommu, Kernel, Kubelet, MemoryLock, Nic
+from .node_facts import ReportedFacts
 from .pipeline import Hugepages
 from .types import InterfaceKey, Name, NetworkKey, NodeName, PodKey, ResourceName
 
@@ -172,7 +172,7 @@ class NodeCheck(StatusModel):
     """The command or setting that makes it pass; empty where nothing is to be done."""
 
 
-class NodeStateStatus(ObjectStatus):
+class NodeStateStatus(ReportedFacts, ObjectStatus):
     """What the node's agent found."""
 
     policies: tuple[PolicyState, ...] = Field(
@@ -189,20 +189,6 @@ class NodeStateStatus(ObjectStatus):
     """What came of the functions of spec, and of those that no Interface has any more."""
     boot_id: str = Field(default="", alias="bootID", max_length=64)
     """Boot of the node that this was found in: VLANs of an earlier one are gone."""
-    nics: tuple[Nic, ...] | None = Field(default=None, max_length=256)
-    """Network cards on PCI, at most 256."""
-    hugepages: tuple[HugepagePool, ...] | None = Field(default=None, max_length=2048)
-    """Hugepages by size and NUMA node."""
-    cpus: Cpus | None = None
-    """The CPUs."""
-    kubelet: Kubelet | None = None
-    """The kubelet's managers."""
-    iommu: Iommu = Iommu()
-    """The IOMMU, and vfio's use of it."""
-    kernel: Kernel = Kernel()
-    """The kernel."""
-    memory_locks: tuple[MemoryLock, ...] = Field(default=(), max_length=8)
-    """How much memory containers may lock."""
     checks: tuple[NodeCheck, ...] = Field(default=(), max_length=128)
     """Whether the node is right for DPDK, a check each; the conditions are their sum."""
 
