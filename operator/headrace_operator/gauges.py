@@ -74,19 +74,13 @@ class Gauges:
         interfaces.add_metric(("false",), others)
         yield interfaces
 
-        nodes = gauges("pipeline_nodes", "Nodes of a Pipeline.", ("pipeline", "state"))
-        for name, item in self._cache.all(PIPELINES):
-            status = part(item, "status")
-            nodes.add_metric((name, "selected"), number(status.get("selectedNodes")))
-            nodes.add_metric((name, "ready"), number(status.get("readyNodes")))
-        yield nodes
-
-        cards = gauges("policy_nodes", "Nodes of a DevicePolicy.", ("policy", "state"))
-        for name, item in self._cache.all(DEVICE_POLICIES):
-            status = part(item, "status")
-            cards.add_metric((name, "selected"), number(status.get("selectedNodes")))
-            cards.add_metric((name, "ready"), number(status.get("readyNodes")))
-        yield cards
+        for label, kind in (("pipeline", PIPELINES), ("policy", DEVICE_POLICIES)):
+            nodes = gauges(f"{label}_nodes", f"Nodes of a {kind.name}.", (label, "state"))
+            for name, item in self._cache.all(kind):
+                status = part(item, "status")
+                nodes.add_metric((name, "selected"), number(status.get("selectedNodes")))
+                nodes.add_metric((name, "ready"), number(status.get("readyNodes")))
+            yield nodes
 
         unreachable = gauges(
             "unreachable_node",
