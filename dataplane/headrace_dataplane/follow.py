@@ -6,6 +6,7 @@ import logging
 import random
 from collections.abc import AsyncGenerator, Callable
 
+from headrace_api import Json
 from headrace_kube import Event, Kind, Kube, KubeError, Listing
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,25 @@ async def follow(
                 log.warning("cannot follow %s: %s; trying again", kind.plural, trouble)
             await asyncio.sleep(jittered(backoff))
             backoff = min(2 * backoff, BACKOFF_SECONDS[1])
+
+
+async def follow_one(
+    kube: Kube,
+    kind: Kind,
+    namespace: str,
+    name: str,
+    connected: Callable[[bool], None] = lambda _: None,
+) -> AsyncGenerator[Json | None, None]:
+    """Yield the object of this name whenever it may have changed, None while there is none.
+
+    Otherwise as `follow`.
+    """
+    fields = f"metadata.name={name}"
+    async for seen in follow(kube, kind, namespace, fields=fields, connected=connected):
+        if isinstance(seen, Listing):
+            yield seen.items[0] if seen.items else None
+        else:
+            yield seen.object if seen.type != "DELETED" else None
 
 
 def jittered(seconds: float) -> float:

@@ -36,7 +36,7 @@ from headrace_api.errors import violations
 from headrace_api.raw import object_name
 from headrace_api.slice import VNI_LABEL
 from headrace_dataplane.boot import boot_id
-from headrace_dataplane.follow import follow
+from headrace_dataplane.follow import follow, follow_one
 from headrace_dataplane.grants import Grants, read_grants
 from headrace_dataplane.heartbeat import Heartbeat
 from headrace_dataplane.node_status import ready_condition
@@ -251,12 +251,7 @@ class KubeSource:
     async def _follow_grants(self) -> None:
         """Follow the node's NodeState, once a function of this pod depends on it."""
         await self._granted.wait()
-        fields = f"metadata.name={self._node}"
-        async for seen in follow(self._kube, NODE_STATES, "", fields=fields):
-            if isinstance(seen, Listing):
-                item = seen.items[0] if seen.items else None
-            else:
-                item = seen.object if seen.type != "DELETED" else None
+        async for item in follow_one(self._kube, NODE_STATES, "", self._node):
             grants = read_grants(item, boot_id()) if item is not None else None
             if grants != self._grants:
                 self._grants = grants

@@ -283,16 +283,7 @@ def translate(
             )
             made = device(port, attachment, queues, interface.mtu)
         except UnsupportedError as error:
-            problems.append(
-                Problem(
-                    "Interface",
-                    interface.namespace,
-                    interface.name,
-                    "spec.attachment",
-                    error.reason,
-                    str(error),
-                )
-            )
+            problems.append(_refused(interface, error.reason, str(error)))
             continue
         permitted, why = Permit.OPEN, ""
         if interface.attachment.resource_name is not None:
@@ -308,16 +299,7 @@ def translate(
             if permitted is not Permit.CLOSE:
                 opened[made.name] = claim
         if permitted is Permit.CLOSE:
-            problems.append(
-                Problem(
-                    "Interface",
-                    interface.namespace,
-                    interface.name,
-                    "spec.attachment",
-                    VLAN_NOT_SET,
-                    why,
-                )
-            )
+            problems.append(_refused(interface, VLAN_NOT_SET, why))
             continue
         keep = permitted is Permit.KEEP
         if keep:
@@ -353,6 +335,10 @@ def translate(
         waiting=waiting,
         routes=made_routes,
     )
+
+
+def _refused(interface: CompiledInterface, reason: str, why: str) -> Problem:
+    return Problem("Interface", interface.namespace, interface.name, "spec.attachment", reason, why)
 
 
 def _put(kind: str, key: str, spec: JSONObject) -> Put:

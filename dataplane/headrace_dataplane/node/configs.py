@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from headrace_api import CONFIG_LABEL, Json, assembled, config_label
 from headrace_api.raw import object_name
-from headrace_dataplane.follow import follow
+from headrace_dataplane.follow import follow, follow_one
 from headrace_kube import (
     DATAPLANE_CONFIGS,
     FORMER_CONFIGS,
@@ -51,18 +51,14 @@ class Configs:
     async def _follow_former(self, name: str) -> None:
         """Follow it as release 0.2 has it, where that was once."""
         try:
-            await self._kube.list(FORMER_CONFIGS, self._namespace, fields=_named(name))
+            await self._kube.list(FORMER_CONFIGS, self._namespace, fields=f"metadata.name={name}")
         except KubeError as error:
             if error.absent:
                 return
         await self._follow(FORMER_CONFIGS, name)
 
     async def _follow(self, kind: Kind, name: str) -> None:
-        async for seen in follow(self._kube, kind, self._namespace, fields=_named(name)):
-            if isinstance(seen, Listing):
-                item = seen.items[0] if seen.items else None
-            else:
-                item = seen.object if seen.type != "DELETED" else None
+        async for item in follow_one(self._kube, kind, self._namespace, name):
             async with self._changed:
                 self._known[name].items[kind] = item
                 self._changed.notify_all()
@@ -95,7 +91,3 @@ class _Known:
             return former
         item = self.items.get(DATAPLANE_CONFIGS)
         return assembled(item, self.slices) if item is not None else None
-
-
-def _named(name: str) -> str:
-    return f"metadata.name={name}"

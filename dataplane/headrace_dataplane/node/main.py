@@ -14,7 +14,7 @@ from headrace_api import Json
 from headrace_api.device_policy import VfDriver
 from headrace_api.node_facts import NodeFacts
 from headrace_dataplane import logs
-from headrace_dataplane.follow import follow
+from headrace_dataplane.follow import follow_one
 from headrace_dataplane.node import facts
 from headrace_dataplane.node.cards import Cards
 from headrace_dataplane.node.changes import kernel_changes
@@ -34,7 +34,7 @@ from headrace_dataplane.node.sriov.observed import FileSysfs
 from headrace_dataplane.node.state import NodeStateAgent
 from headrace_dataplane.node.traffic import NodeAddresses
 from headrace_dataplane.node.users import VFIOHolders, together
-from headrace_kube import DAEMON_SETS, Kube, KubeError, Listing
+from headrace_kube import DAEMON_SETS, Kube, KubeError
 
 log = logging.getLogger(__name__)
 
@@ -159,12 +159,9 @@ class _DaemonSet:
         """See what becomes of it, until cancelled."""
         if not self._name:
             return
-        kube, fields = self._kube, f"metadata.name={self._name}"
-        async for seen in follow(kube, DAEMON_SETS, kube.namespace, fields=fields):
-            if isinstance(seen, Listing):
-                self._removed = not seen.items or _is_going(seen.items[0])
-            else:
-                self._removed = seen.type == "DELETED" or _is_going(seen.object)
+        kube = self._kube
+        async for item in follow_one(kube, DAEMON_SETS, kube.namespace, self._name):
+            self._removed = item is None or _is_going(item)
 
     async def is_removed(self) -> bool:
         """Ask once more, at the end; without the right to, what was seen last counts."""

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from headrace_api import Json
 from headrace_api.node_facts import NodeFacts
 from headrace_api.node_state import FunctionState, NodeFunction, NodeState, NodeStateStatus
-from headrace_dataplane.follow import follow
+from headrace_dataplane.follow import follow_one
 from headrace_dataplane.node import vlans
 from headrace_dataplane.node.cards import Cards, InterruptedWorkError
 from headrace_dataplane.node.device_plugin.allocation import PluginDevice
@@ -34,7 +34,7 @@ from headrace_dataplane.node.sriov.desired import VF, Desired
 from headrace_dataplane.node.sriov.steps import Condition, Reason
 from headrace_dataplane.node.traffic import NodeAddresses
 from headrace_dataplane.status_writer import StatusWriter, with_times_of
-from headrace_kube import NODE_STATES, Kube, Listing
+from headrace_kube import NODE_STATES, Kube
 
 log = logging.getLogger(__name__)
 
@@ -190,12 +190,7 @@ class NodeStateAgent:
             log.warning("not as it was found: %s", problem)
 
     async def _follow(self) -> None:
-        fields = f"metadata.name={self._node}"
-        async for seen in follow(self._kube, NODE_STATES, "", fields=fields):
-            if isinstance(seen, Listing):
-                item = seen.items[0] if seen.items else None
-            else:
-                item = seen.object if seen.type != "DELETED" else None
+        async for item in follow_one(self._kube, NODE_STATES, "", self._node):
             self._writer.observe(item)
             self._observe(item)
 
