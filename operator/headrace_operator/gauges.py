@@ -74,8 +74,13 @@ class Gauges:
         interfaces.add_metric(("false",), others)
         yield interfaces
 
-        for label, kind in (("pipeline", PIPELINES), ("policy", DEVICE_POLICIES)):
-            nodes = gauges(f"{label}_nodes", f"Nodes of a {kind.name}.", (label, "state"))
+        for nodes, kind in (
+            (gauges("pipeline_nodes", "Nodes of a Pipeline.", ("pipeline", "state")), PIPELINES),
+            (
+                gauges("policy_nodes", "Nodes of a DevicePolicy.", ("policy", "state")),
+                DEVICE_POLICIES,
+            ),
+        ):
             for name, item in self._cache.all(kind):
                 status = part(item, "status")
                 nodes.add_metric((name, "selected"), number(status.get("selectedNodes")))
