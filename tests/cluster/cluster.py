@@ -186,6 +186,12 @@ class Node:
         self._start("kubelet", *self._place.kubelet_words(configuration, kubeconfig))
         self._start("kube-proxy", *self._place.proxy_words(f"{HOME}/kube-proxy"))
 
+    def revive(self) -> None:
+        """Start daemons that have ended, as systemd does: a kubelet ends when containerd is slow."""
+        for daemon in self.daemons.values():
+            if daemon.ended:
+                daemon.start()
+
     def _start(self, program: str, *words: str) -> None:
         self.daemons[program] = self._cluster.daemon(
             self.namespace, program, *words, log=f"{self.name}-{program}"

@@ -224,6 +224,8 @@ class Site:
                     parts.append(f"{node.name}: {self.exec(node, 'headrace', what)}")
                 except Exception as error:
                     parts.append(str(error))
+            lines = node.daemons["kubelet"].log.read_text(errors="replace").splitlines()
+            parts.append("\n".join((f"{node.name}'s kubelet:", *lines[-15:])))
         return "\n".join(parts)
 
     def clear(self) -> None:

@@ -727,6 +727,7 @@ def test_a_node_that_was_rebooted_comes_back(tenants: Site, cluster: Cluster) ->
     cluster.join(node, other)
 
     def renewed() -> bool:
+        node.revive()
         now = containers()
         return now.keys() == before.keys() and not {*now.values()} & {*before.values()}
 
