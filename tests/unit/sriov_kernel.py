@@ -57,7 +57,7 @@ class VF:
     elsewhere: bool = False
     """Whether its network device is in a container."""
     held: str = ""
-    """Who has it open."""
+    """Who uses it: vfio waits for that one, and the kernel's drivers for nobody."""
     # What the PF's driver keeps of it.
     mac: str = NO_MAC
     administrative: bool = False
@@ -446,7 +446,8 @@ class Kernel:
         vf = self._vf(address)
         if vf.driver != driver:
             raise error(errno.ENODEV)
-        if vf.held:
+        if vf.held and driver == "vfio-pci":
+            # As in sriov_numvfs_store().
             raise HangError(f"{vf.address} is held by {vf.held}")
         vf.driver = ""
         vf.netdev = None

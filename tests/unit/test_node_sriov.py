@@ -40,6 +40,7 @@ from tests.unit.sriov_kernel import (
     Killed,
     Mlx5,
     NoSRIOV,
+    given_away,
     make_pf,
 )
 from tests.unit.sriov_kernel import (
@@ -509,6 +510,75 @@ def test_a_vf_without_a_driver_is_bound_although_a_pod_was_given_it() -> None:
 
 
 @each_vfio_driver
+@pytest.mark.parametrize("mac", [MAC, None], ids=["a MAC address", "its own"])
+def test_vfs_made_anew_are_bound_although_a_pod_was_given_them(
+    driver: Callable[[], PFDriver], mac: str | None
+) -> None:
+    pf = make_pf(driver())
+    kernel = Kernel(pf)
+    desired = wanted(vfio(mac=mac), vfio(1))
+    assert reconcile(kernel, desired) == Done()
+    kernel.pods = {vf.address: "shop/web" for vf in pf.vfs}
+    kernel.write(NUMVFS, "0")
+    kernel.write(NUMVFS, "2")
+    kernel.sleep(5)
+    assert [vf.driver for vf in pf.vfs] == [pf.driver.vf_driver] * 2
+    assert reconcile(kernel, desired) == Done()
+    is_as_wanted(pf, desired)
+    written = len(kernel.attempts)
+    assert reconcile(kernel, desired) == Done()
+    assert len(kernel.attempts) == written
+
+
+def test_vfs_made_anew_without_a_driver_have_their_address_although_a_pod_was_given_them() -> None:
+    pf = make_pf(Igb(), autoprobe=False)
+    kernel = Kernel(pf)
+    desired = wanted(vfio(), vfio(1))
+    assert reconcile(kernel, desired) == Done()
+    kernel.pods = {vf.address: "shop/web" for vf in pf.vfs}
+    kernel.write(NUMVFS, "0")
+    kernel.write(NUMVFS, "2")
+    kernel.sleep(5)
+    assert [vf.driver for vf in pf.vfs] == ["", ""]
+    assert reconcile(kernel, desired) == Done()
+    is_as_wanted(pf, desired)
+
+
+@pytest.mark.parametrize("who", ["a container", "the node", "a process"])
+def test_of_the_kernels_vfs_those_that_serve_somebody_are_left(who: str) -> None:
+    pf = make_pf(Igb())
+    kernel = Kernel(pf)
+    assert reconcile(kernel, wanted(*[VF(driver=VfDriver.KERNEL)] * 2)) == Done()
+    kernel.pods = {vf.address: "shop/web" for vf in pf.vfs}
+    vf = pf.vfs[0]
+    assert vf.netdev is not None
+    says = "shop/web"
+    if who == "a container":
+        vf.netdev, vf.elsewhere = None, True
+    elif who == "the node":
+        kernel.node_addresses, says = [(vf.netdev.index, "192.0.2.7")], "192.0.2.7"
+    else:
+        says = vf.held = "process 7 (testpmd)"
+    mac = vf.mac
+    outcome = reconcile(kernel, wanted(vfio(), vfio(1)))
+    assert reason(outcome) is Reason.VFS_IN_USE
+    assert says in str(outcome)
+    assert (vf.driver, vf.mac) == ("igbvf", mac)
+    # The pod waits for the other one.
+    assert pf.vfs[1].driver == "vfio-pci"
+
+
+def test_a_vf_that_stays_with_the_kernel_is_its_pods() -> None:
+    pf = make_pf(Igb())
+    kernel = Kernel(pf)
+    assert reconcile(kernel, wanted(by_kernel())) == Done()
+    kernel.pods = {pf.vfs[0].address: "shop/web"}
+    outcome = reconcile(kernel, wanted(by_kernel(4)))
+    assert reason(outcome) is Reason.VFS_IN_USE
+    assert pf.vfs[0].mac == MAC
+
+
+@each_vfio_driver
 def test_a_vf_is_promised_to_vfio_before_it_is_free(driver: Callable[[], PFDriver]) -> None:
     """Else another driver that is loaded meanwhile takes it."""
     kernel = Kernel(make_pf(driver()))
@@ -912,7 +982,7 @@ def kernels(draw: st.DrawFn) -> Kernel:
         if bound != "as is" and (bound in kernel.modules or not bound):
             vf.driver, vf.netdev = bound, None
         vf.override = draw(st.sampled_from(("", "", "vfio-pci", "uio_pci_generic")))
-        vf.held = draw(st.sampled_from(("", "", "", "pod a/b")))
+        vf.held = draw(st.sampled_from(("", "", "", "a/b", "process 7 (a)")))
     if draw(st.integers(0, 19)) == 19:
         kernel.default_route = pf.netdev.index
     kernel.read_only = draw(st.integers(0, 19)) == 19
@@ -945,15 +1015,26 @@ def desires(draw: st.DrawFn) -> Desired:
     return Desired(PF0, ("p",), tuple(each), mtu, externally_managed=draw(st.booleans()))
 
 
+def serving(pf: PF, desired: Desired) -> dict[str, str]:
+    """The VFs that serve somebody for sure, and are left: address and driver."""
+    away = {at for at, vf in enumerate(desired.vfs) if vf.driver is VfDriver.VFIO}
+    return {
+        vf.address: vf.driver
+        for vf in pf.vfs
+        if vf.held and vf.driver
+        if given_away(vf) or vf.index not in away or vf.held.startswith("process ")
+    }
+
+
 @settings(max_examples=400)
 @given(kernels(), desires())
 def test_from_anywhere_to_anywhere_it_ends(kernel: Kernel, desired: Desired) -> None:
     """Done, and it is so, or a condition; never for ever, and never at who uses a VF."""
-    held = [(vf.address, vf.driver) for vf in kernel.pfs[PF0].vfs if vf.held]
+    served = serving(kernel.pfs[PF0], desired)
     outcome = reconcile(kernel, desired)
     assert len(kernel.attempts) < 400
     pf = kernel.pfs[PF0]
-    assert [(vf.address, vf.driver) for vf in pf.vfs if vf.held] == held
+    assert served.items() <= {vf.address: vf.driver for vf in pf.vfs}.items()
     if isinstance(outcome, Done):
         is_as_wanted(pf, desired)
         # It is so, and stays so.

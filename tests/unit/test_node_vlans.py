@@ -227,10 +227,12 @@ async def test_vfs_that_are_made_anew_are_in_their_vlans_before_they_are_given_a
         kernel.pods = {vf.address: POD for vf in pf.vfs}
         kernel.replace_vfs(pf, 0)
         here.agent.changed()
-        await here.until(lambda: [vf.vlan for vf in pf.vfs] == [100, 101])
+        await here.until(lambda: [vf.driver for vf in pf.vfs] == ["vfio-pci"] * 2)
+        assert [vf.vlan for vf in pf.vfs] == [100, 101]
         # Whoever has them could not open them before.
-        assert not any("drivers_probe" in each for each in kernel.journal)
-        assert "vfio-pci" not in [vf.driver for vf in pf.vfs]
+        for vf in pf.vfs:
+            tagged = kernel.journal.index(f"vf {pf.netdev.name} {vf.index} {{'vlan': {vf.vlan}}}")
+            assert kernel.journal.index(f"bus/pci/drivers_probe {vf.address}") > tagged
 
 
 @asynchronous

@@ -371,13 +371,13 @@ class _Planner:
             incomplete = self._incomplete_group(pf, vf)
             if incomplete is not None:
                 return incomplete
-        if want.mac not in (None, vf.state.mac) and not vf.user:
+        in_use = bool(vf.user) and not _serves_nobody(vf, want)
+        if want.mac not in (None, vf.state.mac) and not in_use:
             return self.step(SetVFMAC(vf.index, str(want.mac)))
         setting = self._setting(pf, vf, vf.state, want)
         if setting is not None:
             return setting
-        # Without a driver it serves nobody: whoever was given it waits for it, too.
-        if vf.user and vf.driver:
+        if in_use:
             return self._in_use(pf, vf, vf.state, want)
         if want.driver is VfDriver.VFIO:
             return self._to_vfio(pf, vf, vf.state, want)
@@ -613,6 +613,23 @@ def _summary(conditions: Iterable[Condition]) -> Condition | None:
     more = len(each) - len(messages[:_REPEATS])
     text = "; ".join(messages[:_REPEATS]) + (f"; and {more} more of its VFs" if more else "")
     return Condition(first.reason, text, first.passes)
+
+
+def _serves_nobody(vf: ObservedVF, want: VF) -> bool:
+    """Whether who was given a VF can do nothing with it as it is, and waits for it, too.
+
+    So it is without a driver, and with one of the kernel's, where vfio-pci is wanted: VFs that are
+    made anew have that. But somebody may have its network device, here or in a container.
+    """
+    if not vf.driver:
+        return True
+    return (
+        want.driver is VfDriver.VFIO
+        and vf.driver not in NOT_NETWORK_DRIVERS
+        and vf.netdev is not None
+        and not vf.carries_node
+        and not processes(vf.users)
+    )
 
 
 def _name(pf: ObservedPF, vf: ObservedVF) -> str:
