@@ -117,7 +117,15 @@ GOOD: dict[str, Json] = {
                 "settings": {},
             }
         ],
-        "dataplanes": [{"pipeline": "router", "workers": 1, "mtu": 1500, "resourceNames": []}],
+        "dataplanes": [
+            {
+                "pipeline": "router",
+                "workers": 1,
+                "shareControlCore": False,
+                "mtu": 1500,
+                "resourceNames": [],
+            }
+        ],
     },
 }
 CLUSTER_WIDE = {"Pipeline", "UnderlayEndpoint", "DevicePolicy", "NodeState"}

@@ -14,7 +14,7 @@ from headrace_api import HugepageSize
 from headrace_api.node_facts import NodeFacts, cpu_list
 from headrace_api.node_state import NodeCheck, Verdict
 from headrace_cli.output import add_output, print_json
-from headrace_dataplane.node.checks import Memory, Wanted, checks
+from headrace_dataplane.node.checks import Memory, Threads, Wanted, checks
 from headrace_dataplane.node.checks.placement import functions, worker_cpus
 from headrace_dataplane.node.facts import read
 from headrace_dataplane.node.gaps import Gap, gaps
@@ -30,7 +30,7 @@ _WORKERS, _MTU = range(1, 65), range(1280, 9177)
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    default, memory = Wanted(), Memory()
+    default, threads, memory = Wanted(), Threads(), Memory()
     parser.description = f"""{parser.description}
 
 One line a check, and below each that does not pass the command or setting that mends it. Then what
@@ -50,9 +50,9 @@ examples:
     parser.add_argument(
         "--workers",
         type=_within(_WORKERS, "workers"),
-        default=default.most_workers,
+        default=threads.workers,
         metavar="N",
-        help=f"workers that the dataplane is to have; default: {default.most_workers}",
+        help=f"workers that the dataplane is to have; default: {threads.workers}",
     )
     parser.add_argument(
         "--hugepages",
@@ -139,7 +139,7 @@ class SelfTest:
 def run(arguments: argparse.Namespace) -> int:
     """Print what was found; 1 when a check fails."""
     wanted = Wanted(
-        workers=(arguments.workers,),
+        threads=(Threads(arguments.workers),),
         hugepages=(Memory(arguments.hugepages, arguments.page_size),),
         devices=tuple(dict.fromkeys(arguments.device)),
         mtu=arguments.mtu,
@@ -180,7 +180,7 @@ def _self_test(facts: NodeFacts, wanted: Wanted) -> SelfTest:
     workers = frozenset(cpu.cpu for cpu in worker_cpus(facts, wanted))
     if not workers:
         return SelfTest(problem="the CPUs are not known")
-    first, *_ = chosen = sorted(workers)[: wanted.most_workers]
+    first, *_ = chosen = sorted(workers)[: wanted.largest.workers]
     _say(f"self-test, {_GAP_SECONDS:.0f} s: gaps on CPU {cpu_list(chosen)} ...")
     seen = gaps(chosen, _GAP_SECONDS)
     _say(f"self-test, {_ENGINE_SECONDS + 2:.0f} s: the engine, a worker on CPU {first} ...")

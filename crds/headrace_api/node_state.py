@@ -46,6 +46,8 @@ class NodeDataplane(ApiModel):
     """The Pipeline."""
     workers: int = Field(ge=1, le=128)
     """Threads that forward."""
+    share_control_core: bool = False
+    """Whether the control thread runs on a worker's CPU. Default false."""
     hugepages: Hugepages | None = None
     """Hugepages of its pod. Absent: none."""
     mtu: int = Field(ge=1280, le=9216)

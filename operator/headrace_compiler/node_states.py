@@ -148,6 +148,7 @@ def _wanted(name: str, spec: PipelineSpec) -> Json:
     return NodeDataplane(
         pipeline=name,
         workers=spec.workers.count,
+        share_control_core=spec.workers.share_control_core,
         hugepages=spec.hugepages,
         mtu=max((uplink.mtu for uplink in spec.uplinks), default=DEFAULT_MTU),
         resource_names=tuple(spec.functions()),

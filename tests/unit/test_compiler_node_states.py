@@ -120,7 +120,7 @@ def test_a_pipeline_says_how_much_of_the_node_it_wants() -> None:
             nodeClasses=[
                 {
                     "value": "large",
-                    "workers": {"count": 8},
+                    "workers": {"count": 8, "shareControlCore": True},
                     "hugepages": {"size": "1Gi", "amount": "4Gi"},
                 }
             ],
@@ -130,9 +130,10 @@ def test_a_pipeline_says_how_much_of_the_node_it_wants() -> None:
         pipeline("elsewhere", nodeSelector={"matchLabels": {"x": "y"}}),
     )
     found.flush()
-    small = {"pipeline": "router", "workers": 1, "mtu": 9000}
+    small = {"pipeline": "router", "workers": 1, "shareControlCore": False, "mtu": 9000}
     small |= {"resourceNames": ["a.b/pool", "a.b/uplink"]}
-    large = {**small, "workers": 8, "hugepages": {"size": "1Gi", "amount": "4Gi"}}
+    large = {**small, "workers": 8, "shareControlCore": True}
+    large |= {"hugepages": {"size": "1Gi", "amount": "4Gi"}}
     assert specs(found)["node-a"]["dataplanes"] == [small]
     assert specs(found)["node-b"]["dataplanes"] == [large]
 

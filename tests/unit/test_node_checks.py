@@ -11,7 +11,7 @@ import pytest
 from headrace_api import HugepageSize
 from headrace_api.node_facts import NodeFacts
 from headrace_api.node_state import NodeCheck, Subject, Verdict
-from headrace_dataplane.node.checks import Memory, Wanted, checks
+from headrace_dataplane.node.checks import Memory, Threads, Wanted, checks
 from headrace_dataplane.node.facts import read
 from headrace_dataplane.node.netlink import Link
 from tests.unit.node_tree import (
@@ -36,7 +36,7 @@ from tests.unit.node_tree import (
     write,
 )
 
-WANTED = Wanted(workers=(3,), hugepages=(Memory(512),), devices=(INTEL_VFS[0],), mtu=8900)
+WANTED = Wanted(threads=(Threads(3),), hugepages=(Memory(512),), devices=(INTEL_VFS[0],), mtu=8900)
 NO_KUBELET = ("proc/900", "var/lib/kubelet", "etc/kubernetes", PODS)
 
 
@@ -277,16 +277,32 @@ FAULTS = (
         Subject.TOPOLOGY,
         "workers",
         Verdict.FAIL,
-        "fewer workers",
-        wanted={"workers": (7,)},
+        "or shareControlCore: true, or fewer CPUs kept",
+        wanted={"threads": (Threads(7),)},
+    ),
+    Fault(
+        "too many workers, of which one shares its CPU",
+        Subject.TOPOLOGY,
+        "workers",
+        Verdict.FAIL,
+        "workers.count of the Pipeline), or fewer CPUs kept",
+        wanted={"threads": (Threads(8, share_control=True),)},
     ),
     Fault(
         "an odd number of CPUs of whole cores",
         Subject.CPU_MANAGER,
         "whole cores",
         Verdict.FAIL,
-        "workers.count: 3",
-        wanted={"workers": (2,)},
+        "workers.count: 3, or 2 with shareControlCore: true",
+        wanted={"threads": (Threads(3), Threads(2))},
+    ),
+    Fault(
+        "an odd number of CPUs of whole cores, with one shared",
+        Subject.CPU_MANAGER,
+        "whole cores",
+        Verdict.FAIL,
+        "workers.count: 4, or 3 with shareControlCore: false",
+        wanted={"threads": (Threads(3, share_control=True),)},
     ),
     Fault(
         "reserved CPUs not named",
@@ -373,6 +389,23 @@ def test_a_fault_is_found_by_its_check_alone(fault: Fault, tmp_path: Path) -> No
         (fault.subject, fault.check, fault.verdict)
     ], found_here
     assert fault.remedy in found_here[0].remedy
+
+
+def test_a_control_thread_on_a_workers_cpu_takes_none_of_its_own(tmp_path: Path) -> None:
+    """Six CPUs of each NUMA node are for workers."""
+    facts = facts_of(tmp_path, good_node())
+    shared = replace(WANTED, threads=(Threads(6, share_control=True), Threads(5)))
+    assert found(checks(facts, shared)) == []
+    more = replace(shared, threads=(*shared.threads, Threads(2, share_control=True)))
+    (beyond,) = found(checks(facts, more))
+    assert "3 dataplanes need 14 CPUs, and 12 are there" in beyond.message
+
+
+def test_the_largest_dataplane_is_so_wherever_control_threads_run() -> None:
+    shared = Threads(4, share_control=True)
+    assert Wanted((Threads(3), shared)).largest == shared
+    assert Wanted((shared, Threads(4))).largest == Threads(4)
+    assert [each.cpus for each in (Threads(4), shared)] == [5, 4]
 
 
 def test_a_vf_of_the_only_uplink_is_safe(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from headrace_api.node_facts import (
     cpu_list,
     cpu_set,
 )
-from headrace_dataplane.node.checks import Memory, Wanted, checks
+from headrace_dataplane.node.checks import Memory, Threads, Wanted, checks
 from headrace_dataplane.node.facts import read
 from headrace_dataplane.node.reach import reach
 from tests.unit.node_tree import (
@@ -254,7 +254,7 @@ def examine(root: Path) -> None:
     facts = read(root, FakeNetwork())
     NodeFacts.model_validate(facts.to_dict())
     memory = (Memory(512, HugepageSize.SIZE_2MI),)
-    for wanted in (Wanted(), Wanted((3,), memory, (INTEL_VFS[0], OWN), mtu=8900)):
+    for wanted in (Wanted(), Wanted((Threads(3),), memory, (INTEL_VFS[0], OWN), mtu=8900)):
         assert checks(facts, wanted)
         reach(facts, wanted)
 

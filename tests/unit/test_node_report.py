@@ -8,7 +8,7 @@ from typing import Any
 from headrace_api import ConditionStatus, HugepageSize
 from headrace_api.node_facts import NodeFacts
 from headrace_api.node_state import NodeStateSpec, NodeStateStatus, PolicyState, Subject
-from headrace_dataplane.node.checks import Memory, Wanted
+from headrace_dataplane.node.checks import Memory, Threads, Wanted
 from headrace_dataplane.node.device_plugin.allocation import PluginDevice
 from headrace_dataplane.node.facts import read
 from headrace_dataplane.node.report import Resources, node_state_status, wanted
@@ -127,10 +127,10 @@ def test_a_dataplane_of_kernel_devices_needs_no_iommu(tmp_path: Path) -> None:
 def test_dataplanes_together(tmp_path: Path) -> None:
     one = dataplane(resourceNames=["headrace.dev/e810"])
     two = dataplane("edge", workers=1, mtu=1500, hugepages={"size": "1Gi", "amount": "2Gi"})
-    three = dataplane("third", workers=2)
+    three = dataplane("third", workers=2, shareControlCore=True)
     found = wanted(spec(one, two, three).dataplanes, VFS)
     assert found == Wanted(
-        workers=(3, 1, 2),
+        threads=(Threads(3), Threads(1), Threads(2, share_control=True)),
         hugepages=(Memory(1024, HugepageSize.SIZE_2MI), Memory(2048, HugepageSize.SIZE_1GI)),
         devices=INTEL_VFS,
         pool=True,
@@ -143,6 +143,9 @@ def test_dataplanes_together(tmp_path: Path) -> None:
     found_all = status(good, spec(*alike))
     assert conditions(found_all)["TopologyReady"] == ("False", "Workers")
     assert "4 dataplanes need 16 CPUs, and 12 are there" in message(found_all, "TopologyReady")
+    # Without a CPU for each control thread it is three each.
+    shared = [{**each, "shareControlCore": True} for each in alike]
+    assert conditions(status(good, spec(*shared)))["TopologyReady"][0] == "True"
 
 
 def test_some_vfs_of_a_resource_are_enough(tmp_path: Path) -> None:

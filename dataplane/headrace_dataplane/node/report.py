@@ -21,7 +21,7 @@ from headrace_api.node_state import (
     Verdict,
 )
 from headrace_dataplane.boot import boot_id
-from headrace_dataplane.node.checks import Memory, Wanted, checks
+from headrace_dataplane.node.checks import Memory, Threads, Wanted, checks
 from headrace_dataplane.node.checks.check import About
 from headrace_dataplane.node.device_plugin.allocation import PluginDevice
 
@@ -98,7 +98,7 @@ def wanted(dataplanes: Sequence[NodeDataplane], resources: Resources) -> Wanted:
             pages[each.hugepages.size] += each.hugepages.mebibytes
     names = {name for each in dataplanes for name in each.resource_names}
     return Wanted(
-        workers=tuple(each.workers for each in dataplanes),
+        threads=tuple(Threads(each.workers, each.share_control_core) for each in dataplanes),
         hugepages=tuple(Memory(mebibytes, size) for size, mebibytes in pages.items()),
         devices=tuple(
             device.address for name in sorted(names) for device in resources.get(name, ())

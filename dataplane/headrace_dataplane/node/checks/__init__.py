@@ -12,9 +12,9 @@ from headrace_dataplane.node.checks import (
     topology,
     uplink,
 )
-from headrace_dataplane.node.checks.check import Memory, Wanted
+from headrace_dataplane.node.checks.check import Memory, Threads, Wanted
 
-__all__ = ["Memory", "Wanted", "checks"]
+__all__ = ["Memory", "Threads", "Wanted", "checks"]
 
 _MODULES = (hugepages, iommu, cpu_manager, topology, drivers, devices, uplink)
 

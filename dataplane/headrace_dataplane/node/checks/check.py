@@ -21,11 +21,25 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Threads:
+    """The threads of a dataplane."""
+
+    workers: int = 1
+    share_control: bool = False
+    """Whether the control thread runs on a worker's CPU."""
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs they have."""
+        return self.workers if self.share_control else self.workers + 1
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What the machine is to do."""
 
-    workers: tuple[int, ...] = (1,)
-    """Of each dataplane."""
+    threads: tuple[Threads, ...] = (Threads(),)
+    """Of each dataplane, one at least."""
     hugepages: tuple[Memory, ...] = (Memory(),)
     """Of all dataplanes, by size; none: they want none."""
     devices: tuple[str, ...] = ()
@@ -36,9 +50,10 @@ class Wanted:
     """Largest IP packet of the machines in the networks, in bytes."""
 
     @property
-    def most_workers(self) -> int:
-        """Workers of the largest dataplane, which are all on one NUMA node."""
-        return max(self.workers, default=0)
+    def largest(self) -> Threads:
+        """Those of the largest dataplane, which are all on one NUMA node."""
+        # Of as many CPUs those with more workers: the control thread may have one elsewhere.
+        return max(self.threads, key=lambda each: (each.cpus, each.workers))
 
 
 class About:

@@ -2,6 +2,7 @@
 """CPUManagerReady: pods can have CPUs that no other pod runs on."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from headrace_api.node_facts import Kubelet, NodeFacts, cpu_list, cpu_set
 from headrace_api.node_state import NodeCheck, Subject
@@ -70,10 +71,10 @@ def _reserved(agent: Kubelet, reserved: str) -> NodeCheck:
 
 def _whole_cores(facts: NodeFacts, agent: Kubelet, wanted: Wanted) -> NodeCheck:
     cpus = facts.cpus.cpus if facts.cpus else ()
-    threads = max((len(cpu_set(cpu.siblings or "")) for cpu in cpus), default=0)
-    if threads == 0:
+    whole = max((len(cpu_set(cpu.siblings or "")) for cpu in cpus), default=0)
+    if whole == 0:
         return _about.unknown(_SIBLINGS, "/sys/devices/system/cpu/cpu0/topology")
-    if threads == 1:
+    if whole == 1:
         return _about.passed(_SIBLINGS, "each core has one CPU")
     if not agent.full_pcpus_only:
         if not agent.config_readable:
@@ -85,14 +86,16 @@ def _whole_cores(facts: NodeFacts, agent: Kubelet, wanted: Wanted) -> NodeCheck:
                 'cpuManagerPolicyOptions: {full-pcpus-only: "true"}', "cpu_manager_state"
             ),
         )
-    for workers in wanted.workers:
-        # One CPU each, and one for the control thread.
-        if more := -(workers + 1) % threads:
+    for each in wanted.threads:
+        if more := -each.cpus % whole:
+            control = "" if each.share_control else " and the control thread"
+            other = replace(each, share_control=not each.share_control)
             return _about.failed(
                 _SIBLINGS,
-                f"{workers} workers and the control thread are {workers + 1} CPUs, no whole cores "
-                f"of {threads}: the kubelet refuses the pod (SMTAlignmentError)",
-                f"in the Pipeline, workers.count: {workers + more}, or an even number with "
-                "shareControlCore: true",
+                f"CPUs of workers{control}: {each.cpus}, no whole cores of {whole}: the kubelet "
+                "refuses the pod (SMTAlignmentError)",
+                f"in the Pipeline, workers.count: {each.workers + more}, or "
+                f"{each.workers + -other.cpus % whole} with shareControlCore: "
+                f"{str(other.share_control).lower()}",
             )
     return _about.passed(_SIBLINGS, "full-pcpus-only")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from headrace_api.node_facts import Cpu, Nic, NodeFacts, PciFunction, VirtualFunction, cpu_set
-from headrace_dataplane.node.checks.check import Wanted
+from headrace_dataplane.node.checks.check import Threads, Wanted
 from headrace_dataplane.node.drivers import USERSPACE, is_ready
 
 
@@ -43,11 +43,11 @@ class Candidates:
     why: str
     """By what they are told from the others."""
     control_apart: bool
-    """Whether the control thread runs on one of the others."""
+    """Whether a control thread with a CPU of its own has one of the others."""
 
-    def needed(self, workers: int) -> int:
+    def needed(self, threads: Threads) -> int:
         """How many a dataplane takes, all of one NUMA node."""
-        return workers if self.control_apart else workers + 1
+        return threads.workers if self.control_apart else threads.cpus
 
     def on(self, node: int) -> frozenset[int]:
         """Those of a NUMA node."""

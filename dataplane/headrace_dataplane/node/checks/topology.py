@@ -91,12 +91,13 @@ def _workers(facts: NodeFacts, wanted: Wanted) -> NodeCheck:
     found = candidates(facts)
     if found is None:
         return _about.unknown("workers", "/sys/devices/system/cpu/online")
-    nodes, needed = found.nodes, found.needed(wanted.most_workers)
-    best, every = max(nodes.values(), default=0), sum(map(found.needed, wanted.workers))
+    nodes, largest = found.nodes, wanted.largest
+    needed, every = found.needed(largest), sum(map(found.needed, wanted.threads))
+    best = max(nodes.values(), default=0)
     if best >= needed and len(found.cpus) < every:
         return _about.failed(
             "workers",
-            f"{len(wanted.workers)} dataplanes need {every} CPUs, and {len(found.cpus)} are there "
+            f"{len(wanted.threads)} dataplanes need {every} CPUs, and {len(found.cpus)} are there "
             f"({found.why})",
             "fewer workers (workers.count of the Pipelines), or fewer CPUs kept from them (the "
             "kubelet's reservedSystemCPUs)",
@@ -104,13 +105,15 @@ def _workers(facts: NodeFacts, wanted: Wanted) -> NodeCheck:
     if best >= needed:
         texts = (f"{cpu_list(found.on(node))} of NUMA node {node}" for node in nodes)
         return _about.passed("workers", f"may have CPUs {', '.join(texts)}: {found.why}")
-    control = "" if found.control_apart else " and the control thread"
+    control, share = "", ""
+    if needed > largest.workers:
+        control, share = " and the control thread", "shareControlCore: true, or "
     return _about.failed(
         "workers",
-        f"{wanted.most_workers}{control} need {needed} CPUs of one NUMA node, and at most {best} "
+        f"{largest.workers}{control} need {needed} CPUs of one NUMA node, and at most {best} "
         f"are there ({found.why})",
-        "fewer workers (--workers, workers.count of the Pipeline), or shareControlCore: true, or "
-        "fewer CPUs kept from them (the kubelet's reservedSystemCPUs)",
+        f"fewer workers (--workers, workers.count of the Pipeline), or {share}fewer CPUs kept "
+        "from them (the kubelet's reservedSystemCPUs)",
     )
 
 
@@ -126,7 +129,7 @@ def _numa(facts: NodeFacts, wanted: Wanted) -> NodeCheck:
     strict = bool(facts.kubelet and facts.kubelet.topology_manager_policy in _STRICT)
     say = _about.failed if strict else _about.warned
     ends = "the kubelet refuses such a pod" if strict else "each packet crosses between them"
-    needed = found.needed(wanted.most_workers)
+    needed = found.needed(wanted.largest)
     enough = [node for node, count in found.nodes.items() if count >= needed]
     if wanted.pool:
         devices = tuple(d for d in devices if (d.function.numa_node or 0) in enough) or devices
