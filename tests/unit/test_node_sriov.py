@@ -544,7 +544,7 @@ def test_vfs_made_anew_without_a_driver_have_their_address_although_a_pod_was_gi
     is_as_wanted(pf, desired)
 
 
-@pytest.mark.parametrize("who", ["a container", "the node", "a process"])
+@pytest.mark.parametrize("who", ["a container", "the node's network", "a process"])
 def test_of_the_kernels_vfs_those_that_serve_somebody_are_left(who: str) -> None:
     pf = make_pf(Igb())
     kernel = Kernel(pf)
@@ -555,8 +555,8 @@ def test_of_the_kernels_vfs_those_that_serve_somebody_are_left(who: str) -> None
     says = "shop/web"
     if who == "a container":
         vf.netdev, vf.elsewhere = None, True
-    elif who == "the node":
-        kernel.node_addresses, says = [(vf.netdev.index, "192.0.2.7")], "192.0.2.7"
+    elif who == "the node's network":
+        vf.netdev.up = True
     else:
         says = vf.held = "process 7 (testpmd)"
     mac = vf.mac

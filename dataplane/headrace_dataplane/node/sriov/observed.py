@@ -69,8 +69,6 @@ class ObservedVF:
     """None while the PF's driver says nothing: it is being reset."""
     users: tuple[str, ...] = ()
     """Who uses it, for people."""
-    carries_node: bool = False
-    """Whether the node itself is one of them, by traffic or addresses of its network device."""
 
     @property
     def user(self) -> str:
@@ -150,11 +148,17 @@ def observe(
     links = netlink.links()
     carried = node_traffic(netlink, links, node)
     traffic = {name: next(iter(each.values())) for name, each in carried.items()}
-    by_node = {**_address_holders(netlink, links), **traffic}
+    holders = _address_holders(netlink, links)
     known = _link(card, links)
     link = None if known is None else _asked(netlink, known.name)
     vfs = _vfs(sysfs, address, links, link)
-    used = users({vf.address: vf.group for vf in vfs})
+    used = dict(users({vf.address: vf.group for vf in vfs}))
+    for vf in vfs:
+        if vf.netdev is not None:
+            reason = traffic.get(vf.netdev.name) or holders.get(vf.netdev.name)
+            if reason:
+                itself = f"the node itself ({vf.netdev.name}: {reason})"
+                used[vf.address] = (*used.get(vf.address, ()), itself)
     folder = f"{DEVICES}/{address}"
     return ObservedPF(
         address=address,
@@ -165,7 +169,7 @@ def observe(
         total_vfs=pci.total_vfs(sysfs, address),
         num_vfs=number(sysfs.text(f"{folder}/sriov_numvfs")),
         autoprobe=_flag(sysfs, f"{folder}/sriov_drivers_autoprobe"),
-        vfs=tuple(_used(vf, used.get(vf.address, ()), by_node) for vf in vfs),
+        vfs=tuple(replace(vf, users=used.get(vf.address, ())) for vf in vfs),
         eswitch=netlink.eswitch_mode(address),
         uplink=next((traffic[name] for name in card.netdevs if name in traffic), ""),
         iommu=bool(sysfs.names(GROUPS)),
@@ -263,15 +267,6 @@ def _vfs(
             )
         )
     return tuple(found)
-
-
-def _used(vf: ObservedVF, users: tuple[str, ...], by_node: Mapping[str, str]) -> ObservedVF:
-    """Return a VF with who uses it; `by_node` says of devices what the node has them for."""
-    reason = by_node.get(vf.netdev.name) if vf.netdev is not None else None
-    if vf.netdev is None or reason is None:
-        return replace(vf, users=users)
-    itself = f"the node itself ({vf.netdev.name}: {reason})"
-    return replace(vf, users=(*users, itself), carries_node=True)
 
 
 def _address_holders(netlink: Netlink, links: Mapping[str, Link]) -> dict[str, str]:

@@ -619,7 +619,7 @@ def _serves_nobody(vf: ObservedVF, want: VF) -> bool:
     """Whether who was given a VF can do nothing with it as it is, and waits for it, too.
 
     So it is without a driver, and with one of the kernel's, where vfio-pci is wanted: VFs that are
-    made anew have that. But somebody may have its network device, here or in a container.
+    made anew have that. But somebody may have its network device, up or in a container.
     """
     if not vf.driver:
         return True
@@ -627,7 +627,7 @@ def _serves_nobody(vf: ObservedVF, want: VF) -> bool:
         want.driver is VfDriver.VFIO
         and vf.driver not in NOT_NETWORK_DRIVERS
         and vf.netdev is not None
-        and not vf.carries_node
+        and not vf.netdev.up
         and not processes(vf.users)
     )
 
