@@ -187,7 +187,7 @@ class Node:
         self._start("kube-proxy", *self._place.proxy_words(f"{HOME}/kube-proxy"))
 
     def revive(self) -> None:
-        """Start daemons that have ended, as systemd does: a kubelet ends when containerd is slow."""
+        """Start daemons that have ended, as systemd does: kubelets do where containerd is slow."""
         for daemon in self.daemons.values():
             if daemon.ended:
                 daemon.start()

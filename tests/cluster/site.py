@@ -143,8 +143,9 @@ class Site:
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
     def pod(self, node: Named) -> Any:
-        """The dataplane pod of a node."""
-        (found,) = (pod for pod in self.pods() if pod["spec"]["nodeName"] == node.name)
+        """The dataplane pod of a node, whichever Pipeline's."""
+        pods = self.pods("-n", NAMESPACE, "-l", "app.kubernetes.io/component=dataplane")
+        (found,) = (pod for pod in pods if pod["spec"]["nodeName"] == node.name)
         return found
 
     def exec(self, node: Named, *words: str) -> str:
