@@ -69,15 +69,33 @@ now_ms(void)
 	return (uint64_t)time.tv_sec * 1000 + (uint64_t)time.tv_nsec / 1000000;
 }
 
-/** MiB of free hugepages, of all sizes. */
-static uint64_t
-free_hugepages_mib(void)
+/** NUMA node of a CPU; 0 where the kernel knows none. */
+static unsigned
+numa_node_of(int cpu)
 {
-	static const char folder[] = "/sys/kernel/mm/hugepages";
+	char path[64];
+
+	for (unsigned node = 0; node < RTE_MAX_NUMA_NODES; node++) {
+		snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/cpu%d", node, cpu);
+		if (access(path, F_OK) == 0)
+			return node;
+	}
+	return 0;
+}
+
+/** MiB of free hugepages on a NUMA node, of all sizes. */
+static uint64_t
+free_hugepages_mib(unsigned node)
+{
+	char folder[64];
 	uint64_t mib = 0, kib, pages;
 	const struct dirent *entry;
-	DIR *sizes = opendir(folder);
+	DIR *sizes;
 
+	snprintf(folder, sizeof(folder), "/sys/devices/system/node/node%u/hugepages", node);
+	if (access(folder, F_OK) != 0)
+		snprintf(folder, sizeof(folder), "/sys/kernel/mm/hugepages");
+	sizes = opendir(folder);
 	if (sizes == NULL)
 		return 0;
 	while ((entry = readdir(sizes)) != NULL) {
@@ -100,44 +118,30 @@ free_hugepages_mib(void)
 
 /** Whether to use hugepages; says so when they were hoped for and are not there. */
 static bool
-choose_hugepages(void)
+choose_hugepages(unsigned node)
 {
 	uint64_t free_mib;
 
 	if (options.hugepages != HR_HUGEPAGES_AUTO)
 		return options.hugepages == HR_HUGEPAGES_ON;
-	free_mib = free_hugepages_mib();
+	free_mib = free_hugepages_mib(node);
 	if (free_mib >= options.memory_mib)
 		return true;
 	fprintf(stderr,
 			"headrace-engine: %u MiB of hugepages wanted, %" PRIu64
-			" MiB free: using ordinary pages\n",
-			options.memory_mib, free_mib);
+			" MiB free on NUMA node %u: using ordinary pages\n",
+			options.memory_mib, free_mib, node);
 	return false;
 }
 
-/** NUMA node of a CPU; 0 where the kernel knows none. */
-static unsigned
-numa_node_of(int cpu)
-{
-	char path[64];
-
-	for (unsigned node = 0; node < RTE_MAX_NUMA_NODES; node++) {
-		snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/cpu%d", node, cpu);
-		if (access(path, F_OK) == 0)
-			return node;
-	}
-	return 0;
-}
-
-/** Write what --socket-mem takes: all memory on the NUMA node of the first worker. */
+/** Write what --socket-mem takes: all memory on one NUMA node. */
 static void
-put_memory(char *text, size_t size)
+put_memory(unsigned node, char *text, size_t size)
 {
 	size_t at = 0;
 
 	/* With -m DPDK goes by the numbers of lcores, as if they were those of CPUs. */
-	for (unsigned node = numa_node_of(options.cpus[1]); node > 0; node--)
+	for (; node > 0; node--)
 		at += (size_t)snprintf(text + at, size - at, "0,");
 	snprintf(text + at, size - at, "%u", options.memory_mib);
 }
@@ -145,7 +149,8 @@ put_memory(char *text, size_t size)
 static void
 start_eal(void)
 {
-	const bool huge = choose_hugepages();
+	const unsigned node = numa_node_of(options.cpus[1]); /* The first worker's. */
+	const bool huge = choose_hugepages(node);
 	char lcores[16 * (HR_MAX_WORKERS + 1)] = "", memory[2 * RTE_MAX_NUMA_NODES + 16];
 	const char *argv[24] = {"headrace-engine", "--lcores", lcores, "--iova-mode=va",
 			"--file-prefix", options.name, huge ? "--socket-mem" : "-m", memory,
@@ -159,7 +164,7 @@ start_eal(void)
 		at += (size_t)snprintf(lcores + at, sizeof(lcores) - at, "%s%u@%d", i ? "," : "", i,
 				options.cpus[i]);
 	if (huge)
-		put_memory(memory, sizeof(memory));
+		put_memory(node, memory, sizeof(memory));
 	else
 		snprintf(memory, sizeof(memory), "%u", options.memory_mib);
 	/* Either way nothing is left on a file system. DPDK refuses --in-memory with --no-huge. */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <rte_cycles.h>
+#include <rte_ethdev.h>
 #include <rte_lcore.h>
 #include <rte_mempool.h>
 #include <rte_telemetry.h>
@@ -16,6 +17,7 @@
 #include "control/server.h"
 #include "control/store.h"
 #include "gap.h"
+#include "port/device.h"
 #include "port/port.h"
 #include "table/adj.h"
 #include "walk.h"
@@ -203,15 +205,72 @@ add_drops(struct rte_tel_data *data, const uint64_t drops[HR_DROP_COUNT])
 		rte_tel_data_add_dict_uint(data, hr_drop_names[reason], drops[reason]);
 }
 
+/** Since 25.11 DPDK counts no queues, and before only the first. */
+static int
+add_queues(struct rte_tel_data *data, const struct hr_device *device,
+		const struct rte_eth_stats *stats)
+{
+#if RTE_VERSION < RTE_VERSION_NUM(25, 11, 0, 0)
+	const unsigned most = RTE_ETHDEV_QUEUE_STAT_CNTRS;
+	struct rte_tel_data *rx = rte_tel_data_alloc(), *tx = rte_tel_data_alloc();
+
+	if (rx == NULL || tx == NULL) {
+		rte_tel_data_free(rx);
+		rte_tel_data_free(tx);
+		return -ENOMEM;
+	}
+	rte_tel_data_start_array(rx, RTE_TEL_UINT_VAL);
+	for (unsigned i = 0; i < RTE_MIN(device->n_rx, most); i++)
+		rte_tel_data_add_array_uint(rx, stats->q_ipackets[i]);
+	rte_tel_data_start_array(tx, RTE_TEL_UINT_VAL);
+	for (unsigned i = 0; i < RTE_MIN(device->n_tx, most); i++)
+		rte_tel_data_add_array_uint(tx, stats->q_opackets[i]);
+	rte_tel_data_add_dict_container(data, "rx_queue_packets", rx, 0);
+	rte_tel_data_add_dict_container(data, "tx_queue_packets", tx, 0);
+#else
+	RTE_SET_USED(data);
+	RTE_SET_USED(device);
+	RTE_SET_USED(stats);
+#endif
+	return 0;
+}
+
+/**
+ * What the device has counted since it was opened; nothing while it is gone. DPDK's own
+ * /ethdev/stats knows no lock, and reads devices that are being closed.
+ */
+static int
+add_device(struct rte_tel_data *data, const struct hr_device *device)
+{
+	struct rte_eth_stats stats;
+
+	rte_tel_data_start_dict(data);
+	if (device == NULL || rte_eth_stats_get(device->id, &stats) != 0)
+		return 0;
+	rte_tel_data_add_dict_uint(data, "rx_packets", stats.ipackets);
+	rte_tel_data_add_dict_uint(data, "rx_bytes", stats.ibytes);
+	rte_tel_data_add_dict_uint(data, "rx_missed", stats.imissed);
+	rte_tel_data_add_dict_uint(data, "rx_no_buffer", stats.rx_nombuf);
+	rte_tel_data_add_dict_uint(data, "rx_errors", stats.ierrors);
+	rte_tel_data_add_dict_uint(data, "tx_packets", stats.opackets);
+	rte_tel_data_add_dict_uint(data, "tx_bytes", stats.obytes);
+	rte_tel_data_add_dict_uint(data, "tx_errors", stats.oerrors);
+	return add_queues(data, device, &stats);
+}
+
 /** Counters of a port; all zero while it or its device is gone. */
 static int
 add_counters(struct rte_tel_data *data, const struct hr_port *port)
 {
 	struct hr_port_counters sum = {0};
-	struct rte_tel_data *drops = rte_tel_data_alloc();
+	struct rte_tel_data *device = rte_tel_data_alloc(), *drops = rte_tel_data_alloc();
 
-	if (drops == NULL)
+	if (device == NULL || drops == NULL ||
+			add_device(device, port != NULL ? hr_port_device(port) : NULL) != 0) {
+		rte_tel_data_free(device);
+		rte_tel_data_free(drops);
 		return -ENOMEM;
+	}
 	if (port != NULL)
 		hr_port_counters(port, &sum);
 	rte_tel_data_start_dict(data);
@@ -222,7 +281,8 @@ add_counters(struct rte_tel_data *data, const struct hr_port *port)
 	rte_tel_data_add_dict_uint(data, "device_losses", port != NULL ? hr_port_losses(port) : 0);
 	rte_tel_data_start_dict(drops);
 	add_drops(drops, sum.drops);
-	return rte_tel_data_add_dict_container(data, "drops", drops, 0);
+	rte_tel_data_add_dict_container(data, "drops", drops, 0);
+	return rte_tel_data_add_dict_container(data, "device", device, 0);
 }
 
 static int

@@ -226,7 +226,7 @@ class Controller:
             retry_at = outcome.retry_at if outcome.retry_at is not None else math.inf
             engine.reconcile_at = min(retry_at, now + RESYNC_SECONDS)
             self._observe_opened(outcome, desired.translation)
-            self._publish_outcome(outcome, desired.translation)
+            self._publish_outcome(outcome)
         engine.failure = exchange.failure
         if exchange.failure:
             log.warning("%s", exchange.failure)
@@ -373,11 +373,10 @@ class Controller:
             log.warning("%s", line)
         self._logged = line
 
-    def _publish_outcome(self, outcome: Outcome, translation: Translation) -> None:
+    def _publish_outcome(self, outcome: Outcome) -> None:
         for refusal in outcome.refused:
             if refusal.kind in ("network", "routes") and refusal not in self._state.refused:
                 log.warning("refused: %s", refusal)
-        self._state.ports = translation.devices
         self._state.refused = outcome.refused
         self._state.active_generation = outcome.generation
         self._state.ready = True

@@ -7,7 +7,7 @@ reference page.
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -144,7 +144,8 @@ METRICS: tuple[Description, ...] = (
         "port_receive_missed_packets_total",
         "counter",
         ("port",),
-        "Packets lost because a receive queue was full: the workers are too slow.",
+        "Packets lost because a receive queue was full: the workers are too slow. 0 where the "
+        "device does not count them.",
     ),
     Description(
         "port_receive_no_buffer_total",
@@ -283,7 +284,6 @@ class EngineCollector(Collector):
                 with TelemetryClient(Path(hello.telemetry)) as telemetry:
                     for read in (_engine, _workers, _endpoints, _memory):
                         read(families, telemetry)
-                    _ports(families, telemetry, self._state.ports)
                 up = True
             except EngineError:
                 # Half of the counters would look like a reset of the others.
@@ -360,7 +360,7 @@ def _workers(families: _Families, telemetry: TelemetryClient) -> None:
 
 
 def _endpoints(families: _Families, telemetry: TelemetryClient) -> None:
-    for owner in ("interface", "uplink"):
+    for owner, prefix in (("interface", ""), ("uplink", "uplink/")):
         for name in telemetry.names(f"/headrace/{owner}s"):
             own = telemetry.object(f"/headrace/{owner}", name)
             for direction, short in (("receive", "rx"), ("transmit", "tx")):
@@ -373,34 +373,30 @@ def _endpoints(families: _Families, telemetry: TelemetryClient) -> None:
                 # Every reason for every Interface would be thousands of zeros.
                 if count:
                     families.add(f"{owner}_dropped_packets_total", count, name, reason)
+            device = own.get("device")
+            if isinstance(device, dict):  # An engine before 0.4.0 does not say.
+                _port(families, device, f"{prefix}{name}")
 
 
 _PORT_COUNTERS = {
-    "port_receive_packets_total": "ipackets",
-    "port_receive_bytes_total": "ibytes",
-    "port_transmit_packets_total": "opackets",
-    "port_transmit_bytes_total": "obytes",
-    "port_receive_missed_packets_total": "imissed",
-    "port_receive_no_buffer_total": "rx_nombuf",
-    "port_receive_errors_total": "ierrors",
-    "port_transmit_errors_total": "oerrors",
+    "port_receive_packets_total": "rx_packets",
+    "port_receive_bytes_total": "rx_bytes",
+    "port_transmit_packets_total": "tx_packets",
+    "port_transmit_bytes_total": "tx_bytes",
+    "port_receive_missed_packets_total": "rx_missed",
+    "port_receive_no_buffer_total": "rx_no_buffer",
+    "port_receive_errors_total": "rx_errors",
+    "port_transmit_errors_total": "tx_errors",
 }
 
 
-def _ports(families: _Families, telemetry: TelemetryClient, ports: Mapping[str, str]) -> None:
-    for number in telemetry.names("/ethdev/list"):
-        info = telemetry.object("/ethdev/info", number)
-        stats = telemetry.object("/ethdev/stats", number)
-        device = str(info.get("name", number))
-        port = ports.get(device, device)
-        for name, field in _PORT_COUNTERS.items():
-            families.add(name, stats.get(field), port)
-        for direction, short in (("receive", "i"), ("transmit", "o")):
-            counters = stats.get(f"q_{short}packets")
-            queues = _int(info, "nb_rx_queues" if short == "i" else "nb_tx_queues")
-            for queue, value in enumerate(counters if isinstance(counters, list) else ()):
-                if queue < queues:
-                    families.add(f"port_queue_{direction}_packets_total", value, port, queue)
+def _port(families: _Families, device: JSONObject, port: str) -> None:
+    for name, field in _PORT_COUNTERS.items():
+        families.add(name, device.get(field), port)
+    for direction, short in (("receive", "rx"), ("transmit", "tx")):
+        queues = device.get(f"{short}_queue_packets")
+        for queue, value in enumerate(queues if isinstance(queues, list) else ()):
+            families.add(f"port_queue_{direction}_packets_total", value, port, queue)
 
 
 def _memory(families: _Families, telemetry: TelemetryClient) -> None:

@@ -32,6 +32,3 @@ class AgentState:
 
     networks: Mapping[str, str] = field(default_factory=dict)
     """Interface ("namespace/name") -> its VirtualNetwork ("namespace/name")."""
-
-    ports: Mapping[str, str] = field(default_factory=dict)
-    """DPDK's name of a device -> the name of the port that we made of it."""

@@ -3,17 +3,26 @@
 
 import os
 import signal
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 
 import pytest
 from scapy.layers.inet import UDP
 
 from headrace_dataplane.protocol import Delete, JSONObject
+from headrace_dataplane.telemetry import TelemetryClient
 from tests.engine import frames
-from tests.engine.lab import Lab
-from tests.engine.process import MBUFS, until
-from tests.engine.site import A, B, Site, remote, tap
+from tests.engine.lab import Lab, put
+from tests.engine.process import MBUFS, Namespace, until
+from tests.engine.site import BLUE, A, B, Site, network, remote, tap
+from tests.engine.wire import Wire
 
+LOSSES = ("rx_missed", "rx_no_buffer", "rx_errors", "tx_errors")
+MANY = 4000
+"""Frames, more than the kernel keeps for one who does not take them."""
 WAITING = 60
 """Packets, as many as may wait for one neighbour at most."""
 
@@ -36,7 +45,7 @@ def test_commands(site: Site) -> None:
         "/headrace/info", "/headrace/workers", "/headrace/worker", "/headrace/nodes",
         "/headrace/interfaces", "/headrace/interface", "/headrace/uplinks", "/headrace/uplink",
         "/headrace/drops", "/headrace/drop_reasons", "/headrace/mempool",
-        "/ethdev/list", "/mempool/list", "/eal/heap_list", "/eal/params",
+        "/mempool/list", "/eal/heap_list", "/eal/params",
     } <= set(commands)  # fmt: skip
 
 
@@ -89,6 +98,95 @@ def test_counters_of_one_flow(site: Site) -> None:
     assert got["up"] == {"tx_packets": 7, "tx_bytes": 7 * (len(encapsulated) + 40)}
     assert after["a"].drops - before["a"].drops == {"source": 7}
     assert number(ask(lab, "/headrace/drops"), "source") == number(drops, "source") + 7
+
+
+def test_what_a_device_has_counted(site: Site) -> None:
+    """Where nothing is lost it is what the workers have counted."""
+    lab = site.lab
+    frame = bytes(frames.frame(A.hardware, frames.udp(A.address4, B.address4)))
+    lab.send_all(site.a, [frame] * 30)
+    lab.settle()
+    both = {"rx_packets", "rx_bytes", "tx_packets", "tx_bytes"}
+
+    def agree(name: str) -> bool:
+        reply = ask(lab, "/headrace/interface", name)
+        return {each: device(reply)[each] for each in both} == {each: reply[each] for each in both}
+
+    for name in ("t/a", "t/b"):
+        until(partial(agree, name), f"device and workers of {name} agree")
+        now = device(ask(lab, "/headrace/interface", name))
+        assert not any(number(now, each) for each in LOSSES)
+        for short in ("rx", "tx"):
+            packets = number(now, f"{short}_packets")
+            assert packets >= 30 * ((name, short) in {("t/a", "rx"), ("t/b", "tx")})
+            queues = now.get(f"{short}_queue_packets", [packets])  # DPDK 25.11 has none.
+            assert isinstance(queues, list)
+            assert sum(each for each in queues if isinstance(each, int)) == packets
+
+
+def test_what_a_device_has_lost(lab: Lab, namespace: Namespace) -> None:
+    """All that was sent was received or missed, and nothing besides."""
+    namespace.veth("m-engine", "m-test")
+    devargs = "net_pcap_m,rx_iface_in=m-engine,tx_iface=m-engine"
+    lab.commit(
+        put("port", "m", devargs=devargs, rxQueues=1, mtu=1500),
+        network(BLUE, 100),
+        A.with_(extra={"port": "m"}).interface(),
+    )
+    # Nobody answers them: the kernel may count among what it lost what the engine sends meanwhile.
+    frame = bytes(frames.frame(A.hardware, frames.udp("192.0.2.1", B.address4, b"m" * 1400)))
+    with closing(Wire(namespace, "m-test", A.hardware)) as wire:
+        os.kill(lab.engine.pid, signal.SIGSTOP)
+        try:
+            for _ in range(MANY):
+                wire.send(frame)
+        finally:
+            os.kill(lab.engine.pid, signal.SIGCONT)
+
+    def all_told() -> bool:
+        reply = ask(lab, "/headrace/interface", "t/a")
+        now = device(reply)
+        told = number(now, "rx_packets") + number(now, "rx_missed")
+        return now["rx_packets"] == reply["rx_packets"] and MANY <= told <= MANY + number(
+            now, "tx_packets"
+        )
+
+    until(all_told, "each frame was received or missed")
+    now = device(ask(lab, "/headrace/interface", "t/a"))
+    assert number(now, "tx_packets") < 10
+    assert [each for each in LOSSES if now[each]] == ["rx_missed"]
+    lab.clear()
+    namespace.ip("link del m-engine")
+
+
+def test_devices_are_closed_while_they_are_asked(lab: Lab) -> None:
+    """DPDK's own command for that is no match for it: see telemetry.c."""
+    made = [tap("a"), network(BLUE, 100), A.interface()]
+    gone = [Delete("interface", "t/a"), Delete("port", "a")]
+    ended = threading.Event()
+
+    def read() -> None:
+        with TelemetryClient(lab.engine.telemetry.path) as telemetry:
+            while not ended.is_set():
+                telemetry.get("/headrace/interface", "t/a")
+
+    with ThreadPoolExecutor(2) as readers:
+        asking = [readers.submit(read) for _ in range(2)]
+        try:
+            for _ in range(20):
+                lab.commit(*made)
+                lab.commit(*gone)
+        finally:
+            ended.set()
+        for each in asking:
+            each.result()
+    assert lab.engine.alive
+
+
+def device(reply: JSONObject) -> JSONObject:
+    value = reply["device"]
+    assert isinstance(value, dict)
+    return value
 
 
 def test_workers(site: Site) -> None:

@@ -189,7 +189,7 @@ def test_a_configuration_goes_to_the_engine_to_the_disk_and_into_the_status(node
     assert (node.state.ready, node.state.active_generation) == (True, 1)
     assert node.state.interfaces == {"a/vm1": True, "a/vm2": True}
     assert node.state.networks == {"a/vm1": "a/blue", "a/vm2": "a/blue"}
-    assert set(node.state.ports.values()) == {"uplink/uplink0", "a/vm1", "a/vm2"}
+    assert set(node.engine.objects["port"]) == {"uplink/uplink0", "a/vm1", "a/vm2"}
 
     node.now, node.snapshot = 1.0, Snapshot(2, config(2, interfaces=[VM2]), ())
     node.settle()

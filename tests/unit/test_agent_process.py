@@ -164,7 +164,7 @@ def test_an_agent_brings_its_engine_to_the_configuration(runtime: RuntimeDirecto
         source.snapshots.put_nowait(Snapshot(4, config(4, workers=workers), ()))
         await until(lambda: agent.state.active_generation == 4)
         assert agent.state.ready
-        assert set(agent.state.ports.values()) == {"uplink/uplink0", "a/vm1", "a/vm2"}
+        assert set(agent.state.networks) == {"a/vm1", "a/vm2"}
         await until(lambda: bool(source.reports) and source.reports[-1].interfaces[0].ready)
         pid = pid_of(agent.engine)
         source.snapshots.put_nowait(Snapshot(5, config(5, workers=workers, interfaces=[]), ()))

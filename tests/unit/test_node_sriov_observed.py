@@ -4,6 +4,7 @@
 import base64
 import errno
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,6 +153,39 @@ def test_who_has_a_vf_open(tmp_path: Path) -> None:
         ("process 13 (qemu)",),
         ("shop/db",),
     ]
+
+
+def test_who_has_a_vf_open_now(tmp_path: Path) -> None:
+    """Whoever had it last is looked at first, and is nobody's word for it."""
+    sysfs, proc, address = tmp_path / "sys", tmp_path / "proc", "0000:01:10.0"
+    device, number = sysfs / "bus/pci/devices" / address, os.stat("/dev/zero").st_rdev
+    (device / "vfio-dev/vfio7").mkdir(parents=True)
+    (device / "vfio-dev/vfio7/dev").write_text(f"{os.major(number)}:{os.minor(number)}\n")
+    files = {pid: proc / str(pid) / "fd/3" for pid in (7, 12, 9)}
+    for pid, file in files.items():
+        file.parent.mkdir(parents=True)
+        (proc / str(pid) / "comm").write_text("testpmd\n")
+    users = VFIOHolders(FileSysfs(sysfs), proc)
+
+    def holder() -> tuple[str, ...]:
+        return users({address: ""}).get(address, ())
+
+    (device / "enable").write_text("1\n")
+    assert holder() == ()
+    files[12].symlink_to("/dev/zero")
+    assert holder() == holder() == ("process 12 (testpmd)",)
+    files[12].unlink()
+    files[7].symlink_to("/dev/zero")
+    files[9].symlink_to("/dev/zero")
+    assert holder() == holder() == ("process 7 (testpmd)", "process 9 (testpmd)")
+    shutil.rmtree(proc / "7")
+    assert holder() == ("process 9 (testpmd)",)
+    files[9].unlink()
+    assert holder() == ()
+    # Only what vfio has enabled is open: all else is not looked for.
+    files[9].symlink_to("/dev/zero")
+    (device / "enable").write_text("0\n")
+    assert holder() == ()
 
 
 def test_what_the_nodes_own_traffic_takes() -> None:

@@ -95,6 +95,12 @@ hr_port_id(const struct hr_port *port)
 	return port->state == HR_PORT_GONE ? HR_PORT_NO_ID : port->device.id;
 }
 
+const struct hr_device *
+hr_port_device(const struct hr_port *port)
+{
+	return port->state == HR_PORT_GONE ? NULL : &port->device;
+}
+
 enum hr_port_state
 hr_port_state(const struct hr_port *port)
 {

@@ -13,6 +13,7 @@
 
 #include "../types.h"
 
+struct hr_device;
 struct hr_port_ctx;
 struct hr_port_counters;
 
@@ -29,6 +30,8 @@ struct hr_port *hr_port_get(const char *name);
 const char *hr_port_name(const struct hr_port *port);
 /** DPDK port id; HR_PORT_NO_ID while the device is gone. */
 uint16_t hr_port_id(const struct hr_port *port);
+/** Its device; NULL while that is gone. */
+const struct hr_device *hr_port_device(const struct hr_port *port);
 enum hr_port_state hr_port_state(const struct hr_port *port);
 const char *hr_port_state_name(enum hr_port_state state);
 /**

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long a thread that has a CPU for itself is kept from it: by interrupts, others, firmware."""
+"""How long a thread that has a CPU for itself is kept from it: by interrupts, others, firmware.
+
+An engine's own gaps (headrace_worker_longest_gap_seconds) are another thing: its start, its walks
+and how late it wakes from sleep are in them. This is the CPU alone, before there is any engine.
+"""
 
 import subprocess
 import sys

@@ -83,7 +83,11 @@ def _memory_manager(facts: NodeFacts) -> NodeCheck:
             "memoryManagerPolicy: Static, reservedMemory: [{numaNode: 0, limits: {memory: ...}}, "
             "...] (together kubeReserved, systemReserved and evictionHard of memory)",
             "memory_manager_state",
-        ),
+        )
+        # Then no pod runs that has any of it.
+        + "\n  a kubelet does not start where a boot finds other memory: to have the file removed "
+        "at each boot: echo 'r! /var/lib/kubelet/memory_manager_state' > "
+        "/etc/tmpfiles.d/kubelet-state.conf",
     )
 
 
