@@ -12,6 +12,7 @@ import pytest
 from scapy.layers.inet import UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
+from scapy.packet import Packet
 
 from headrace_dataplane.protocol import EngineAbsentError, EngineClient, Port
 from tests.engine import frames
@@ -31,6 +32,10 @@ from tests.engine.site import (
     remote,
     routes,
 )
+from tests.engine.wire import Wire
+
+FLOWS = 64
+"""Of each sender."""
 
 pytestmark = pytest.mark.skipif(
     len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs for two workers"
@@ -59,20 +64,28 @@ def send_to_all(site: Site, rounds: int) -> None:
     lab = site.lab
     outer = IPv6(src=REMOTE_GREEN, dst=C.underlay)
     mac = site.uplink_mac
-    batches = [
-        (site.a, frames.frame(A.hardware, frames.udp(A.address4, B.address4))),
-        (site.b, frames.frame(B.hardware, frames.udp(B.address6, A.address6))),
-        (site.c, frames.frame(C.hardware, frames.udp(C.address6, D.address6))),
-        (site.d, frames.frame(D.hardware, frames.udp(D.address4, C.address4))),
-        (site.a, frames.frame(A.hardware, frames.udp(A.address4, remote(4)))),
-        (site.up, frames.frame(REMOTE_MAC, outer / frames.udp(remote(4), C.address4), mac)),
-    ]
-    ready = [(wire, bytes(frame)) for wire, frame in batches]
+
+    def batch(sport: int) -> list[tuple[Wire, bytes]]:
+        def udp(src: str, dst: str) -> Packet:
+            return frames.udp(src, dst, sport=sport)
+
+        made = [
+            (site.a, frames.frame(A.hardware, udp(A.address4, B.address4))),
+            (site.b, frames.frame(B.hardware, udp(B.address6, A.address6))),
+            (site.c, frames.frame(C.hardware, udp(C.address6, D.address6))),
+            (site.d, frames.frame(D.hardware, udp(D.address4, C.address4))),
+            (site.a, frames.frame(A.hardware, udp(A.address4, remote(4)))),
+            (site.up, frames.frame(REMOTE_MAC, outer / udp(remote(4), C.address4), mac)),
+        ]
+        return [(wire, bytes(frame)) for wire, frame in made]
+
+    # The kernel chooses a device's queue by flow, differently after each boot.
+    batches = [batch(sport) for sport in range(1024, 1024 + FLOWS)]
     for number in range(rounds):
-        for wire, frame in ready:
+        for wire, frame in batches[number % FLOWS]:
             wire.send(frame)
         if number % 50 == 49:
-            for wire, _ in ready:
+            for wire, _ in batches[0]:
                 lab.taken(wire)
 
 
