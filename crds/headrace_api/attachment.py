@@ -78,6 +78,45 @@ SUPPORTED_TYPES = frozenset(
 )
 
 
+class EndpointType(StrEnum):
+    """What has the other function."""
+
+    POD = "Pod"
+    VM = "VM"
+
+
+class EndpointPod(ApiModel):
+    """A pod that the device plugin has given a function to."""
+
+    name: str = Field(min_length=1, max_length=253)
+    """Name of the pod, in the Interface's namespace."""
+
+
+class SriovEndpoint(ApiModel):
+    """An endpoint on the node: a second function, alone with the engine's in a VLAN."""
+
+    model_config = ConfigDict(
+        json_schema_extra=cel(
+            (
+                "has(self.pod) == (self.type == 'Pod')",
+                "pod is required when type is Pod, and forbidden otherwise",
+            ),
+        )
+    )
+
+    type: EndpointType
+    """Pod: the function that the pod has of the same resource and card. VM: one that no pod has,
+    for a virtual machine or any process of the node; status.endpoint says which."""
+    pod: EndpointPod | None = None
+
+    @model_validator(mode="after")
+    def _member(self) -> Self:
+        if (self.pod is None) == (self.type is EndpointType.POD):
+            required = "required" if self.pod is None else "not allowed"
+            raise field_error("pod", f"{required} when type is {self.type}")
+        return self
+
+
 class SriovAttachment(ApiModel):
     """An SR-IOV virtual function (or any PCI network device)."""
 
@@ -88,6 +127,14 @@ class SriovAttachment(ApiModel):
                 "exactly one of pciAddress and resourceName",
             ),
             ("!has(self.vlan) || has(self.resourceName)", "vlan is forbidden without resourceName"),
+            (
+                "!has(self.endpoint) || has(self.resourceName)",
+                "endpoint is forbidden without resourceName",
+            ),
+            (
+                "!has(self.endpoint) || !has(self.vlan)",
+                "vlan is of the wire, and forbidden with endpoint",
+            ),
         )
     )
 
@@ -100,6 +147,9 @@ class SriovAttachment(ApiModel):
     """VLAN of the fabric that the function is in, 1 to 4094, with resourceName of an Interface: one
     of its entry in the Pipeline's devices. The card tags what the function sends, and gives it
     nothing else. Absent: frames are untagged."""
+    endpoint: SriovEndpoint | None = None
+    """What is behind the function, with resourceName of an Interface, instead of vlan: an endpoint
+    on the node, in one of the endpointVLANs of its entry. Absent: the wire."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -107,6 +157,10 @@ class SriovAttachment(ApiModel):
             raise field_error("", "exactly one of pciAddress and resourceName")
         if self.vlan is not None and self.resource_name is None:
             raise field_error("vlan", "not allowed without resourceName")
+        if self.endpoint is not None and self.resource_name is None:
+            raise field_error("endpoint", "not allowed without resourceName")
+        if self.endpoint is not None and self.vlan is not None:
+            raise field_error("vlan", "it is of the wire: not allowed with endpoint")
         return self
 
 
@@ -274,6 +328,17 @@ class Attachment(ApiModel):
     def vlan(self) -> int | None:
         """VLAN of the fabric that its function is in; None: none."""
         return self.sriov.vlan if self.sriov else None
+
+    @property
+    def endpoint(self) -> SriovEndpoint | None:
+        """What on the node is behind its function; None: the wire, or it has none."""
+        return self.sriov.endpoint if self.sriov else None
+
+    @property
+    def pod_name(self) -> str | None:
+        """The pod that it is about, of the Interface's namespace; None: none."""
+        found = self.pod or (self.endpoint.pod if self.endpoint else None)
+        return found.name if found else None
 
     def device(self, namespace: str = "") -> str | None:
         """What the attachment occupies on its node.

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from .attachment import Attachment, PciAddress
 from .base import ApiModel, CompiledResource, ObjectStatus, StatusModel, column, list_map
+from .device import VlanRange
 from .interface import SourceCheck
 from .pipeline import UNDERLAY_PREFIXES, Hugepages, UplinkNeighbor, WaitingPackets, Workers
 from .types import (
@@ -139,6 +140,8 @@ class CompiledInterface(ApiModel):
     grant: Grant | None = None
     """The function is used once the NodeState says that it is in its VLAN, or in none, for this
     grant. Absent: at once."""
+    endpoint_vlans: tuple[VlanRange, ...] = Field(default=(), alias="endpointVLANs", max_length=64)
+    """With an sriov.endpoint: VLANs of which both functions are alone in one."""
     addresses: tuple[TenantAddress, ...] = Field(max_length=32)
     """Its addresses, given or allocated."""
     prefixes: tuple[TenantPrefix, ...] = Field(default=(), max_length=64)

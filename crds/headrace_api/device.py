@@ -86,9 +86,12 @@ class Device(ApiModel):
                 "has(self.count) == has(self.resourceName)",
                 "count is required with resourceName, and forbidden otherwise",
             ),
-            (
-                "!has(self.vlans) || has(self.resourceName)",
-                "vlans is forbidden without resourceName",
+            *(
+                (
+                    f"!has(self.{field}) || has(self.resourceName)",
+                    f"{field} is forbidden without resourceName",
+                )
+                for field in ("vlans", "endpointVLANs")
             ),
         )
     )
@@ -118,6 +121,17 @@ class Device(ApiModel):
     )
     """VLANs that functions of resourceName may be in, 1 to 64 numbers or ranges: 100, 200-299. Each
     Interface names one, and no two networks have the same. Absent: none names any."""
+    endpoint_vlans: tuple[VlanRange, ...] | None = Field(
+        default=None,
+        alias="endpointVLANs",
+        min_length=1,
+        max_length=64,
+        json_schema_extra=UNIQUE,
+    )
+    """VLANs for endpoints on the node, 1 to 64 numbers or ranges, none of them in any vlans: an
+    Interface with an sriov.endpoint is in one that nothing else of the card is in. The fabric must
+    carry none of them to the nodes. Absent: functions have no endpoints. Where an entry has VLANs
+    of either kind, none of its functions is without."""
     directory: PlainPath | None = None
     """Directory of the node with the files that may be named, at any depth, with type Pcap. The
     dataplane pods mount it, and make it where it is missing."""
@@ -142,10 +156,16 @@ class Device(ApiModel):
             raise field_error("", f"exactly one of {' and '.join(wanted)}")
         if (self.count is None) != (self.resource_name is None):
             raise field_error("count", "required with resourceName, and not allowed otherwise")
-        if self.vlans is not None and self.resource_name is None:
-            raise field_error("vlans", "not allowed without resourceName")
-        refuse_duplicates("vlans", self.vlans or ())
+        for field, vlans in (("vlans", self.vlans), ("endpointVLANs", self.endpoint_vlans)):
+            if vlans is not None and self.resource_name is None:
+                raise field_error(field, "not allowed without resourceName")
+            refuse_duplicates(field, vlans or ())
         return self
+
+    @property
+    def tagged(self) -> bool:
+        """Whether its functions are in VLANs."""
+        return self.vlans is not None or self.endpoint_vlans is not None
 
     def serves(self, labels: Mapping[str, str]) -> bool:
         """Whether the entry is for a namespace with these labels."""
@@ -158,10 +178,16 @@ class Device(ApiModel):
         return self.model_copy(update={"namespace_selector": namespaces})
 
     def has_vlan(self, vlan: int | None) -> bool:
-        """Whether a function of the entry may be in a VLAN; None: in none."""
-        if vlan is None or self.vlans is None:
-            return vlan is None and self.vlans is None
-        return any(first <= vlan <= last for first, last in map(vlan_range, self.vlans))
+        """Whether a function of the entry may be in a VLAN of the fabric; None: in none."""
+        return not self.tagged if vlan is None else vlan in _vlans(self.vlans)
+
+    def fabric(self) -> Iterator[int]:
+        """VLANs of the fabric."""
+        return _vlans(self.vlans)
+
+    def endpoints(self) -> Iterator[int]:
+        """VLANs for endpoints on the node."""
+        return _vlans(self.endpoint_vlans)
 
     def has(self, name: str) -> bool:
         """Whether the kernel device, PCI address, resource or file is one of the entry's."""
@@ -184,6 +210,11 @@ class Device(ApiModel):
 DEFAULT_DEVICES = (
     Device(name="pods", type=AttachmentType.POD, namespace_selector=LabelSelector()),
 )
+
+
+def _vlans(ranges: tuple[str, ...] | None) -> Iterator[int]:
+    for first, last in map(vlan_range, ranges or ()):
+        yield from range(first, last + 1)
 
 
 def is_pod_end(device: str) -> bool:

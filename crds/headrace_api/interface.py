@@ -6,12 +6,13 @@ from typing import Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from .attachment import Attachment, AttachmentType, ObjectRef
+from .attachment import Attachment, ObjectRef, PciAddress
 from .base import (
     UNIQUE,
     ApiModel,
     ObjectStatus,
     Resource,
+    StatusModel,
     cel,
     column,
     field_error,
@@ -27,7 +28,11 @@ class SourceCheck(StrEnum):
     DISABLED = "Disabled"
 
 
-_NODE_NAME = "nodeName is required, but forbidden with type Pod: it is the pod's node"
+_NODE_NAME = "nodeName is required, but forbidden where a pod is named: it is the pod's node"
+_NAMES_POD = (
+    "(has(self.attachment.pod) || (has(self.attachment.sriov) &&"
+    " has(self.attachment.sriov.endpoint) && has(self.attachment.sriov.endpoint.pod)))"
+)
 
 
 class InterfaceSpec(ApiModel):
@@ -35,7 +40,7 @@ class InterfaceSpec(ApiModel):
 
     model_config = ConfigDict(
         json_schema_extra=cel(
-            ("has(self.nodeName) != (self.attachment.type == 'Pod')", _NODE_NAME),
+            (f"has(self.nodeName) != {_NAMES_POD}", _NODE_NAME),
         )
     )
 
@@ -47,7 +52,7 @@ class InterfaceSpec(ApiModel):
     """The Pipeline whose dataplane serves the Interface."""
     node_name: NodeName | None = None
     """The node that the endpoint is on; the Pipeline must select it. Required, but forbidden
-    with type Pod: it is the pod's node."""
+    where the attachment names a pod: it is the pod's node."""
     addresses: tuple[TenantAddress, ...] = Field(
         default=(), max_length=32, json_schema_extra=UNIQUE
     )
@@ -57,8 +62,8 @@ class InterfaceSpec(ApiModel):
     """At most 64 prefixes that are routed to the endpoint besides its addresses. Several
     Interfaces with one prefix share its traffic by flow."""
     mac_address: MacAddress | None = None
-    """MAC address of the endpoint. Default: a pod's is made from the Interface's name, any
-    other's is learned."""
+    """MAC address of the endpoint. Default: that of a pod's device is made from the Interface's
+    name, any other's is learned; the function of an sriov.endpoint has its own then."""
     source_check: SourceCheck = SourceCheck.ENABLED
     """Enabled drops packets whose source is neither an address nor in a prefix of the
     Interface, and frames from another MAC address than the Interface's, unless that is
@@ -72,12 +77,12 @@ class InterfaceSpec(ApiModel):
 
     @model_validator(mode="after")
     def _node(self) -> Self:
-        if (self.node_name is None) != (self.attachment.type is AttachmentType.POD):
+        if (self.node_name is None) != (self.attachment.pod_name is not None):
             raise field_error(
                 "nodeName",
                 "required, but not given"
                 if self.node_name is None
-                else "must be left out with type Pod: it is the pod's node",
+                else "must be left out where the attachment names a pod: it is the pod's node",
             )
         return self
 
@@ -86,6 +91,15 @@ class InterfaceSpec(ApiModel):
         refuse_duplicates("addresses", self.addresses)
         refuse_duplicates("prefixes", self.prefixes)
         return self
+
+
+class EndpointFunction(StatusModel):
+    """The function of an endpoint on the node."""
+
+    pci_address: PciAddress
+    """Its PCI address: what a virtual machine is given."""
+    mac_address: MacAddress | None = None
+    """Its MAC address, by the physical function. Absent: it has none there."""
 
 
 class InterfaceStatus(ObjectStatus):
@@ -99,6 +113,8 @@ class InterfaceStatus(ObjectStatus):
     """MAC address of the endpoint, given or learned."""
     node_name: NodeName | None = None
     """Node that underlayAddress belongs to."""
+    endpoint: EndpointFunction | None = None
+    """Of an sriov.endpoint, once it is in its VLAN."""
 
 
 class Interface(Resource):

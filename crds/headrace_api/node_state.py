@@ -8,10 +8,12 @@ from pydantic import Field
 from .attachment import PciAddress, Vlan
 from .base import ApiModel, CompiledResource, ObjectStatus, StatusModel, column, list_map
 from .dataplane_config import Grant
+from .device import VlanRange
 from .device_policy import DeviceIntent
+from .interface import EndpointFunction
 from .node_facts import ReportedFacts
 from .pipeline import Hugepages
-from .types import InterfaceKey, Name, NetworkKey, NodeName, PodKey, ResourceName
+from .types import InterfaceKey, MacAddress, Name, NetworkKey, NodeName, PodKey, ResourceName
 
 
 class Subject(StrEnum):
@@ -54,10 +56,23 @@ class NodeDataplane(ApiModel):
     """Largest IP packet of the underlay in bytes."""
     resource_names: tuple[ResourceName, ...] = Field(default=(), max_length=68)
     """Extended resources that its pod takes VFs from."""
+    vlans: tuple[VlanRange, ...] = Field(default=(), max_length=4096)
+    """VLANs of the fabric that its VFs may be in."""
 
 
 #: Most functions that Interfaces have on one node by grants.
 NODE_FUNCTIONS = 1024
+
+
+class NodePeer(ApiModel):
+    """An endpoint on the node: its function is of the same resource and card, and in the VLAN."""
+
+    pod: PodKey | None = None
+    """namespace/name of the pod that has it. Absent: no pod has it, and none gets it."""
+    mac_address: MacAddress | None = None
+    """Its MAC address. Absent: its own."""
+    vlans: tuple[VlanRange, ...] = Field(default=(), max_length=64)
+    """VLANs of which it is in one that nothing else of the card is in, nor is to be."""
 
 
 class NodeFunction(ApiModel):
@@ -76,7 +91,9 @@ class NodeFunction(ApiModel):
     pod: PodKey
     """namespace/name of the pod that has the VF: it is for nothing else."""
     vlan: Vlan | None = None
-    """The VLAN. Absent: that of its DevicePolicy, or none."""
+    """The VLAN. Absent: that of its DevicePolicy, or none; with a peer one of the peer's."""
+    peer: NodePeer | None = None
+    """What on the node is behind it. Absent: the wire."""
 
 
 class NodeStateSpec(ApiModel):
@@ -109,8 +126,11 @@ class FunctionState(StatusModel):
     """Which time that the Interface has it."""
     vlan: int | None = Field(default=None, ge=0, le=4094)
     """VLAN that the PF says it is in; 0: none. Absent: not known."""
+    peer: EndpointFunction | None = None
+    """The endpoint's function, once the PF says that it is where it is to be."""
     ready: bool
-    """Whether the PF says that it is where it is to be, and checks what it sends."""
+    """Whether the PF says that it, and its peer, are where they are to be, and checks what they
+    send."""
     reason: str = Field(default="", max_length=1024)
     """CamelCase reason why not."""
     message: str = Field(default="", max_length=4096)

@@ -191,6 +191,8 @@ def _of_uplink(attachment: Attachment) -> Attachment:
     member = MEMBERS.get(attachment.type, "")
     if attachment.vlan is not None:
         raise field_error(f"{member}.vlan", "not allowed: uplinks are untagged")
+    if attachment.endpoint is not None:
+        raise field_error(f"{member}.endpoint", "not allowed: behind an uplink is the wire")
     if attachment.type in SOCKET_NAMES and attachment.socket_path is None:
         raise field_error(f"{member}.socketPath", "required of an uplink")
     return attachment
@@ -209,6 +211,10 @@ _UPLINK_RULES = (
     (
         "!has(self.attachment.sriov) || !has(self.attachment.sriov.vlan)",
         "sriov.vlan is forbidden of an uplink",
+    ),
+    (
+        "!has(self.attachment.sriov) || !has(self.attachment.sriov.endpoint)",
+        "sriov.endpoint is forbidden of an uplink",
     ),
 )
 
@@ -422,6 +428,11 @@ class PipelineSpec(ApiModel):
         for index, name in enumerate(entries):
             if name in entries[:index]:
                 raise field_error(f"devices[{index}].name", f"{name} is used twice")
+        fabric = {vlan: each.name for each in self.devices or () for vlan in each.fabric()}
+        for index, entry in enumerate(self.devices or ()):
+            if both := sorted(vlan for vlan in entry.endpoints() if vlan in fabric):
+                message = f"VLAN {both[0]} is one of the fabric by vlans of entry {fabric[both[0]]}"
+                raise field_error(f"devices[{index}].endpointVLANs", message)
         if self.node_classes and self.node_class_label is None:
             raise field_error("nodeClassLabel", "required with nodeClasses")
         values = [each.value for each in self.node_classes]
@@ -455,9 +466,7 @@ class PipelineSpec(ApiModel):
     def in_vlans(self, resource: str) -> bool:
         """Whether functions of the resource may be in VLANs: any of its entries has some."""
         return any(
-            device.vlans is not None
-            for device in self.devices or ()
-            if device.resource_name == resource
+            device.tagged for device in self.devices or () if device.resource_name == resource
         )
 
     def functions(self) -> dict[str, int]:

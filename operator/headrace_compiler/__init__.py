@@ -4,6 +4,7 @@
 from .allocations import (
     REST,
     Allocations,
+    EndpointAllocation,
     FunctionAllocation,
     InterfaceAllocation,
     NetworkAllocation,
@@ -20,6 +21,7 @@ __all__ = [
     "Changes",
     "Compilation",
     "Compiler",
+    "EndpointAllocation",
     "FunctionAllocation",
     "InterfaceAllocation",
     "NetworkAllocation",

@@ -77,6 +77,8 @@ def accept(
         compiled["function"] = record.function.number
     if record.grant is not None:
         compiled["grant"] = record.grant
+    if record.endpoint is not None:
+        compiled["endpointVLANs"] = [*record.endpoint.vlans]
     if spec.queues:
         compiled["queues"] = spec.queues
     here = (Hop(underlay, 1),)

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from headrace_api.attachment import Vlan
 from headrace_api.dataplane_config import Feature, FunctionNumber, Grant
-from headrace_api.types import Address, Prefix, ResourceName, UnderlayPrefix, Vni
+from headrace_api.device import VlanRange
+from headrace_api.types import Address, MacAddress, Prefix, ResourceName, UnderlayPrefix, Vni
 
 #: Seconds that a value rests at least, and then until every node is known not to use it.
 REST = 3600
@@ -46,6 +47,18 @@ class FunctionAllocation:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointAllocation:
+    """An endpoint on the node, and what it may have."""
+
+    vlans: tuple[VlanRange, ...]
+    """VLANs of which it is alone in one."""
+    pod: str | None = None
+    """Name of the pod that is the endpoint, in the Interface's namespace; None: no pod is."""
+    mac_address: MacAddress | None = None
+    """MAC address that was given to it."""
+
+
+@dataclass(frozen=True, slots=True)
 class InterfaceAllocation:
     """What an Interface has."""
 
@@ -66,6 +79,8 @@ class InterfaceAllocation:
     """VLAN of the Pipeline that the function is in."""
     grant: Grant | None = None
     """Which time that it has function, VLAN and network together, where that matters."""
+    endpoint: EndpointAllocation | None = None
+    """What on the node is behind the function; None: the wire, or there is none."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

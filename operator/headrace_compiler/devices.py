@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from headrace_api import AttachmentType, Device, InterfaceSpec, PipelineSpec
 from headrace_api.device import is_pod_end, named
 
+from .allocations import EndpointAllocation
 from .outcome import Fault
 
 _REASON = "DeviceNotAllowed"
@@ -46,15 +47,30 @@ def not_allowed(
 def _not_in_vlan(
     namespace: str, spec: InterfaceSpec, pipeline: PipelineSpec, labels: Mapping[str, str]
 ) -> Iterator[Fault]:
-    """Why its function may not be in its VLAN, or in none."""
+    """Why its function may not be in its VLAN, or in none, or have its endpoint."""
     resource, vlan = spec.attachment.resource_name, spec.attachment.vlan
     entry = pool_for(pipeline, resource, labels) if resource else None
-    if entry is None or entry.has_vlan(vlan):
+    if entry is None:
         return
     of = f"entry {entry.name} of Pipeline {spec.pipeline_ref.name}, of which namespace {namespace}"
+    if spec.attachment.endpoint is not None:
+        if entry.endpoint_vlans is None:
+            message = (
+                f"{of} has functions of {resource}, has them on the wire alone: leave endpoint out,"
+                " or have VLANs listed in the entry's endpointVLANs"
+            )
+            yield Fault("spec.attachment.sriov.endpoint", _REASON, message)
+        return
+    if entry.has_vlan(vlan):
+        return
     known = ", ".join(entry.vlans or ())
-    if vlan is None:
+    if vlan is None and known:
         message = f"{of} has functions of {resource}, has them in VLANs alone: name one of {known}"
+    elif vlan is None:
+        message = (
+            f"{of} has functions of {resource}, has them for endpoints on the node alone: name the"
+            " endpoint"
+        )
     elif known:
         message = (
             f"VLAN {vlan} is none of {of} has functions of {resource}: name one of {known}, or have"
@@ -66,6 +82,17 @@ def _not_in_vlan(
             " vlans list it"
         )
     yield Fault("spec.attachment.sriov.vlan", _REASON, message)
+
+
+def endpoint_of(
+    spec: InterfaceSpec, pipeline: PipelineSpec, labels: Mapping[str, str]
+) -> EndpointAllocation | None:
+    """What on the node is behind the Interface's function; None: the wire, or there is none."""
+    if spec.attachment.endpoint is None or spec.attachment.resource_name is None:
+        return None
+    entry = pool_for(pipeline, spec.attachment.resource_name, labels)
+    vlans = entry.endpoint_vlans if entry else None
+    return EndpointAllocation(vlans or (), spec.attachment.pod_name, spec.mac_address)
 
 
 def pool_for(pipeline: PipelineSpec, resource: str, labels: Mapping[str, str]) -> Device | None:

@@ -21,7 +21,7 @@ from .allocations import InterfaceAllocation
 from .carried import Carried
 from .claims import Owner
 from .core import Core, Entry, Kind, Step, namespace_of, put, record, sibling
-from .devices import not_allowed
+from .devices import endpoint_of, not_allowed
 from .dirty import DirtyConfigs
 from .functions import Functions
 from .inputs import Namespaces, Nodes, Place, Pods
@@ -89,14 +89,14 @@ class Interfaces(Kind[InterfaceSpec]):
         if spec.node_name:
             found.append(Owner(Nodes.name, spec.node_name))
             found.append(Owner(Pipelines.name, spec.pipeline_ref.name, spec.node_name))
-        if spec.attachment.pod:
-            found.append(Owner(Pods.name, sibling(key, spec.attachment.pod.name)))
+        if spec.attachment.pod_name:
+            found.append(Owner(Pods.name, sibling(key, spec.attachment.pod_name)))
         return found
 
     def put(self, key: str, entry: Entry[InterfaceSpec] | None) -> None:
         """Put the Interface where its pod is, or remove it (None)."""
-        if entry and entry.spec.attachment.pod:
-            pod = self._pods.spec(sibling(key, entry.spec.attachment.pod.name))
+        if entry and (name := entry.spec.attachment.pod_name):
+            pod = self._pods.spec(sibling(key, name))
             node = pod.node if pod and not pod.completed else None
             entry = replace(entry, spec=entry.spec.model_copy(update={"node_name": node}))
         super().put(key, entry)
@@ -122,8 +122,10 @@ class Interfaces(Kind[InterfaceSpec]):
         """Keep what is still wanted."""
         held, spec = self.held[owner.key], self.spec(owner.key)
         prefix = pools = None
+        endpoint = held.endpoint
         if spec and (pipeline := self._pipelines.spec(spec.pipeline_ref.name)):
             pools = pipeline.pools()
+            endpoint = endpoint_of(spec, pipeline, self._namespaces.labels_of(owner.key))
         if spec and spec.node_name:
             there = self._pipelines.held.get(_served_by(spec))
             prefix = there.underlay_prefix if there else None
@@ -136,6 +138,7 @@ class Interfaces(Kind[InterfaceSpec]):
             self._networks.spec(held.network),
             prefix,
             pools,
+            endpoint,
             may_have_device=spec is not None and self._may_have_device(owner.key, spec, held),
         )
         self._record(owner, kept)
@@ -250,9 +253,9 @@ class Interfaces(Kind[InterfaceSpec]):
             )
             return Fault("spec.pipelineRef.name", "NamespaceNotAllowed", message)
         if node is None:
-            pod = spec.attachment.pod
-            key_of_pod = sibling(key, pod.name if pod else "")
-            return _nowhere(self._pods.spec(key_of_pod), key_of_pod)
+            key_of_pod = sibling(key, spec.attachment.pod_name or "")
+            field = "pod.name" if spec.attachment.pod else "sriov.endpoint.pod.name"
+            return _nowhere(self._pods.spec(key_of_pod), key_of_pod, f"spec.attachment.{field}")
         if node not in self._nodes.entries:
             return Fault("spec.nodeName", "NodeNotFound", f"node {node} does not exist")
         if not self._pipelines.selects(name, node):
@@ -355,9 +358,8 @@ class Interfaces(Kind[InterfaceSpec]):
         record(self.held, owner.key, held, self.core.changes.interfaces, owner.key)
 
 
-def _nowhere(pod: Place | None, key: str) -> Fault:
+def _nowhere(pod: Place | None, key: str, field: str) -> Fault:
     """Why a pod is on no node."""
-    field = "spec.attachment.pod.name"
     if pod is None:
         message = f"pod {key} does not exist: create it; without a cluster use another type"
         return Fault(field, "PodNotFound", message)

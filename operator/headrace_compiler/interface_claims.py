@@ -28,10 +28,10 @@ from .addresses import (
     underlay_address,
     underlay_host,
 )
-from .allocations import FunctionAllocation, InterfaceAllocation
+from .allocations import EndpointAllocation, FunctionAllocation, InterfaceAllocation
 from .claims import Claims, Owner, Space
 from .core import namespace_of, sibling
-from .devices import not_allowed
+from .devices import endpoint_of, not_allowed
 from .functions import Functions, function_space
 from .network import address_space
 from .outcome import Fault, taken
@@ -95,6 +95,7 @@ def keep(
     network: VirtualNetworkSpec | None,
     underlay_prefix: str | None,
     pools: Mapping[str, int] | None,
+    endpoint: EndpointAllocation | None,
     *,
     may_have_device: bool,
 ) -> tuple[InterfaceAllocation | None, set[Owner]]:
@@ -102,7 +103,7 @@ def keep(
 
     `spec` is None where the Interface is gone, `network` where its network is. `underlay_prefix` is
     what the Pipeline keeps on the node that the Interface names now, and `pools` what it has there
-    of each resource; None: it is gone for now.
+    of each resource; None: it is gone for now. `endpoint` is what is to be behind its function.
     """
     key = owner.key
     device = function = vlan = grant = None
@@ -126,7 +127,7 @@ def keep(
             function = record.function
         if _is_in_its_vlan(vlans, owner, record, spec) and may_have_device:
             vlan = record.vlan
-            grant = record.grant if function else None
+            grant = record.grant if function and record.endpoint == endpoint else None
         if network_key(key, spec) == record.network:
             space = address_space(record.network)
             held = [
@@ -170,6 +171,7 @@ def keep(
             function=function,
             vlan=vlan,
             grant=grant,
+            endpoint=record.endpoint if grant else None,
         ),
         woken,
     )
@@ -407,6 +409,7 @@ def claim_any(
             function=function,
             vlan=spec.attachment.vlan,
             grant=grant,
+            endpoint=endpoint_of(spec, context.pipeline, context.labels),
         ),
         tuple(faults),
     )

@@ -152,4 +152,5 @@ def _wanted(name: str, spec: PipelineSpec) -> Json:
         hugepages=spec.hugepages,
         mtu=max((uplink.mtu for uplink in spec.uplinks), default=DEFAULT_MTU),
         resource_names=tuple(spec.functions()),
+        vlans=tuple(sorted({vlan for each in spec.devices or () for vlan in each.vlans or ()})),
     ).to_dict()

@@ -131,7 +131,7 @@ def test_a_pipeline_says_how_much_of_the_node_it_wants() -> None:
     )
     found.flush()
     small = {"pipeline": "router", "workers": 1, "shareControlCore": False, "mtu": 9000}
-    small |= {"resourceNames": ["a.b/pool", "a.b/uplink"]}
+    small |= {"resourceNames": ["a.b/pool", "a.b/uplink"], "vlans": []}
     large = {**small, "workers": 8, "shareControlCore": True}
     large |= {"hugepages": {"size": "1Gi", "amount": "4Gi"}}
     assert specs(found)["node-a"]["dataplanes"] == [small]

@@ -15,9 +15,11 @@ from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from headrace_api import NEW_FEATURES, Attachment, Json, Uplink, network_of, slice_name
 from headrace_api.attachment import Vlan
 from headrace_api.dataplane_config import FunctionNumber, Grant
+from headrace_api.device import VlanRange
 from headrace_api.raw import items, key_of, mapping, part, text
 from headrace_api.slice import SLICE_ENTRIES
 from headrace_api.types import (
+    MacAddress,
     Name,
     NetworkKey,
     NodeName,
@@ -29,6 +31,7 @@ from headrace_api.types import (
 )
 from headrace_compiler import (
     Allocations,
+    EndpointAllocation,
     FunctionAllocation,
     InterfaceAllocation,
     NetworkAllocation,
@@ -156,6 +159,7 @@ class _Loader:
                     *(key, item.get("network"), *place, item, device, function),
                     vlan=_vlan(item.get("attachment")),
                     grant=_parse(_GRANT, item.get("grant")),
+                    endpoint=_endpoint(item),
                 )
 
     def slice(self, raw: Json) -> None:
@@ -242,6 +246,7 @@ class _Loader:
         function: FunctionAllocation | None = None,
         vlan: int | None = None,
         grant: int | None = None,
+        endpoint: EndpointAllocation | None = None,
     ) -> None:
         of = _parse(_NETWORK_KEY, network)
         if not (of and _parse(_NETWORK_KEY, key) and _parse(_NAME, pipeline)):
@@ -281,6 +286,7 @@ class _Loader:
                 function=function,
                 vlan=vlan,
                 grant=grant if function else None,
+                endpoint=endpoint,
             )
 
     def _take(self, space: tuple[str, ...], value: int | str) -> bool:
@@ -302,6 +308,8 @@ _VNI: TypeAdapter[int] = TypeAdapter(Vni)
 _FUNCTION: TypeAdapter[int] = TypeAdapter(FunctionNumber)
 _GRANT: TypeAdapter[int] = TypeAdapter(Grant)
 _VLAN: TypeAdapter[int] = TypeAdapter(Vlan)
+_VLANS: TypeAdapter[str] = TypeAdapter(VlanRange)
+_MAC: TypeAdapter[str] = TypeAdapter(MacAddress)
 _IDENTITY = (1 << IDENTITY_BITS) - 1
 #: Of a slice's number: no network has a million.
 _SLICE_DIGITS = 6
@@ -330,6 +338,17 @@ def _vlan(attachment: JsonValue) -> int | None:
     return _parse(_VLAN, part(mapping(attachment), "sriov").get("vlan"))
 
 
+def _endpoint(interface: Json) -> EndpointAllocation | None:
+    """What is behind the function of an Interface of a DataplaneConfig."""
+    attachment = _model(Attachment, interface.get("attachment"))
+    if attachment is None or attachment.endpoint is None:
+        return None
+    found = (_parse(_VLANS, each) for each in items(interface.get("endpointVLANs")))
+    vlans = tuple(each for each in found if each is not None)
+    mac = _parse(_MAC, interface.get("macAddress"))
+    return EndpointAllocation(vlans, attachment.pod_name, mac)
+
+
 def _function(interface: Json) -> FunctionAllocation | None:
     """What an Interface of a DataplaneConfig has of a resource."""
     attachment = _model(Attachment, interface.get("attachment"))
@@ -343,6 +362,7 @@ def _place(raw: Json, pods: Mapping[str, str]) -> tuple[str, str]:
     """Pipeline and node of the Interface; `pods`: pod -> node."""
     spec = part(raw, "spec")
     node = text(spec.get("nodeName"))
-    if pod := text(part(spec, "attachment", "pod").get("name")):
+    endpoint = part(spec, "attachment", "sriov", "endpoint")
+    if pod := text((part(spec, "attachment", "pod") or part(endpoint, "pod")).get("name")):
         node = pods.get(f"{text(part(raw, 'metadata').get('namespace'))}/{pod}", "")
     return text(part(spec, "pipelineRef").get("name")), node

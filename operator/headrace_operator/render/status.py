@@ -204,8 +204,10 @@ _NEEDED: Mapping[str, tuple[str, Callable[[Json], bool]]] = {
         _has_functions,
     ),
     VLANS_OF_FUNCTIONS: (
-        "vlans of spec.devices",
-        lambda spec: any("vlans" in mapping(each) for each in items(spec.get("devices"))),
+        "vlans and endpointVLANs of spec.devices",
+        lambda spec: any(
+            {"vlans", "endpointVLANs"} & mapping(each).keys() for each in items(spec.get("devices"))
+        ),
     ),
     SEVERAL_UNDERLAY_PREFIXES: (
         "several spec.underlayPrefixes",
