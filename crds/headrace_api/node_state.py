@@ -69,6 +69,8 @@ class NodePeer(ApiModel):
 
     pod: PodKey | None = None
     """namespace/name of the pod that has it. Absent: no pod has it, and none gets it."""
+    pci_address: PciAddress | None = None
+    """The one that it had before, and has again where that is free. Absent: any."""
     mac_address: MacAddress | None = None
     """Its MAC address. Absent: its own."""
     vlans: tuple[VlanRange, ...] = Field(default=(), max_length=64)

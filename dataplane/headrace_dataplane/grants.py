@@ -7,7 +7,7 @@ The order of all of it is in `headrace_dataplane.node.vlans`.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
@@ -16,6 +16,8 @@ from headrace_api.raw import items, mapping, number, part, text
 
 VLAN_NOT_SET = "VLANNotSet"
 """Reason: the node agent has not put the function into its VLAN yet."""
+_OF_ENDPOINTS = frozenset({"EndpointPending", "EndpointElsewhere", "VLANsExhausted"})
+"""Reasons of the node agent's that Interfaces have as they are."""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -27,6 +29,15 @@ class Permit(Enum):
     KEEP = "keep"
     """An engine that has it goes on with it; no other opens it."""
     CLOSE = "close"
+
+
+class Verdict(NamedTuple):
+    """What may be done with a function, and why no more."""
+
+    permit: Permit
+    why: str = ""
+    """For people."""
+    reason: str = VLAN_NOT_SET
 
 
 @dataclass(frozen=True)
@@ -70,25 +81,25 @@ def _read(model: type[Model], of: Json) -> Iterator[Model]:
             continue
 
 
-def permit(
-    interface: CompiledInterface, address: str, pod: str, grants: Grants | None
-) -> tuple[Permit, str]:
-    """Return what an Interface may do with its function, and why, for people.
+def permit(interface: CompiledInterface, address: str, pod: str, grants: Grants | None) -> Verdict:
+    """Return what an Interface may do with its function.
 
     `pod` is the one that has it, namespace/name. `grants` is None while nothing is known of the
     NodeState.
     """
-    vlan = interface.attachment.vlan
+    vlan, endpoint = interface.attachment.vlan, interface.attachment.endpoint
     where = f"VLAN {vlan}" if vlan else "no VLAN"
+    if endpoint is not None:
+        where = "a VLAN alone with its endpoint"
     if interface.grant is None:
-        if vlan is not None:
-            return Permit.CLOSE, f"it is to be in {where}, and has no grant"
+        if vlan is not None or endpoint is not None:
+            return Verdict(Permit.CLOSE, f"it is to be in {where}, and has no grant")
         if grants is not None and address in grants.named:
-            return Permit.CLOSE, f"{address} is another Interface's yet"
-        return Permit.OPEN, ""
+            return Verdict(Permit.CLOSE, f"{address} is another Interface's yet")
+        return Verdict(Permit.OPEN)
     waits = f"the node agent has not said that {address} is in {where}"
     if grants is None:
-        return Permit.KEEP, f"{waits}: nothing is known of the NodeState of this node"
+        return Verdict(Permit.KEEP, f"{waits}: nothing is known of the NodeState of this node")
     wanted, said = grants.functions.get(address, (None, None))
     if (
         wanted is None
@@ -96,11 +107,14 @@ def permit(
         or (wanted.interface, wanted.grant) != (_key(interface), interface.grant)
         or (said.interface, said.grant) != (_key(interface), interface.grant)
         or (wanted.vlan, wanted.pod) != (vlan, pod)
+        or (wanted.peer is None) != (endpoint is None)
     ):
-        return Permit.CLOSE, waits
-    if not said.ready:
-        return Permit.CLOSE, f"{waits}: {said.reason}: {said.message}"
-    return (Permit.OPEN, "") if grants.current else (Permit.KEEP, waits)
+        return Verdict(Permit.CLOSE, waits)
+    if said.reason in _OF_ENDPOINTS:
+        return Verdict(Permit.CLOSE, said.message, said.reason)
+    if not said.ready or (said.peer is None) != (endpoint is None):
+        return Verdict(Permit.CLOSE, f"{waits}: {said.reason}: {said.message}")
+    return Verdict(Permit.OPEN) if grants.current else Verdict(Permit.KEEP, waits)
 
 
 def _key(interface: CompiledInterface) -> str:

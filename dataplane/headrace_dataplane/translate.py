@@ -31,7 +31,7 @@ from headrace_api import (
 )
 from headrace_api.attachment import SriovAttachment
 from headrace_dataplane.functions import DevicesMissingError, Functions
-from headrace_dataplane.grants import VLAN_NOT_SET, Grants, Permit, permit
+from headrace_dataplane.grants import Grants, Permit, Verdict, permit
 from headrace_dataplane.protocol import JSON, JSONObject, Put
 
 ROUTER_LINK_LOCAL = "fe80::1"
@@ -285,9 +285,9 @@ def translate(
         except UnsupportedError as error:
             problems.append(_refused(interface, error.reason, str(error)))
             continue
-        permitted, why = Permit.OPEN, ""
+        verdict = Verdict(Permit.OPEN)
         if interface.attachment.resource_name is not None:
-            permitted, why = permit(interface, made.name, functions.pod, grants)
+            verdict = permit(interface, made.name, functions.pod, grants)
         if interface.grant is not None and functions.pod:
             claim = FunctionClaim(
                 pci_address=made.name,
@@ -296,14 +296,14 @@ def translate(
                 pod=functions.pod,
             )
             claims[made.name] = claim
-            if permitted is not Permit.CLOSE:
+            if verdict.permit is not Permit.CLOSE:
                 opened[made.name] = claim
-        if permitted is Permit.CLOSE:
-            problems.append(_refused(interface, VLAN_NOT_SET, why))
+        if verdict.permit is Permit.CLOSE:
+            problems.append(_refused(interface, verdict.reason, verdict.why))
             continue
-        keep = permitted is Permit.KEEP
+        keep = verdict.permit is Permit.KEEP
         if keep:
-            waiting[port] = why
+            waiting[port] = verdict.why
         devices[made.name] = port
         if made.netdev is not None:
             endpoints.append(made.netdev)

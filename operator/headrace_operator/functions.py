@@ -8,14 +8,14 @@ NodeStates by the next operator.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from pydantic import ValidationError
 
 from headrace_api import Json, NodeFunction, entry_key
-from headrace_api.node_state import NODE_FUNCTIONS
+from headrace_api.node_state import NODE_FUNCTIONS, NodePeer
 from headrace_api.raw import items, mapping, number, part, text
 from headrace_compiler.core import put
 
@@ -46,12 +46,16 @@ class _Granted(NamedTuple):
     grant: int
     network: str
     vlan: int
+    peer: Json | None
+    """What on the node is behind its function: a NodePeer as JSON."""
 
 
 class Functions:
     """Whose the VFs of all nodes are. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, former: Callable[[str], str] = lambda _: "") -> None:
+        """`former`: Interface -> PCI address of its machine's VF, "": it has had none."""
+        self._former = former
         # DataplaneConfig -> its node, and what its agent claims.
         self._nodes: dict[str, str] = {}
         self._told: defaultdict[str, dict[str, _Told]] = defaultdict(dict)
@@ -82,6 +86,7 @@ class Functions:
                 number(each.get("grant")),
                 text(each.get("network")),
                 number(part(each, "attachment", "sriov").get("vlan")),
+                _peer(each),
             )
             for each in map(mapping, items(spec.get("interfaces")))
             if "grant" in each
@@ -145,6 +150,10 @@ class Functions:
         if granted is None or granted.grant != claim.grant:
             return None
         try:
+            peer = NodePeer.model_validate(granted.peer) if granted.peer is not None else None
+            if peer is not None and peer.pod is None:
+                former = self._former(claim.interface) or None
+                peer = NodePeer.model_validate({**peer.to_dict(), "pciAddress": former})
             return NodeFunction(
                 pci_address=claim.address,
                 pipeline=pipeline,
@@ -153,6 +162,7 @@ class Functions:
                 grant=granted.grant,
                 pod=claim.pod,
                 vlan=granted.vlan or None,
+                peer=peer,
             ).to_dict()
         except ValidationError:
             return None
@@ -194,6 +204,20 @@ class Functions:
             self._seen[vlan][node, address] = grant
         put(self._seen_on, node, seen or None)
         return True
+
+
+def _peer(interface: Json) -> Json | None:
+    """The endpoint of a compiled Interface; None: behind its function is the wire."""
+    endpoint = part(interface, "attachment", "sriov", "endpoint")
+    if not endpoint:
+        return None
+    peer: Json = {"vlans": interface.get("endpointVLANs", [])}
+    if pod := text(part(endpoint, "pod").get("name")):
+        # Of the Interface's namespace, whatever it is named.
+        peer["pod"] = f"{text(interface.get('namespace'))}/{pod}"
+    if mac := text(interface.get("macAddress")):
+        peer["macAddress"] = mac
+    return peer
 
 
 def _place(entry: Entry) -> tuple[str, int]:

@@ -4,9 +4,9 @@
 from collections.abc import Iterable, Iterator
 
 from headrace_api import Json
-from headrace_api.raw import items, mapping, part, text
+from headrace_api.raw import items, mapping, number, part, text
 from headrace_compiler.core import put
-from headrace_kube import NODE_STATES, NODES
+from headrace_kube import INTERFACES, NODE_STATES, NODES
 
 from . import objects
 from .cache import Cache
@@ -27,12 +27,15 @@ class NodeStates:
         self._cache = cache
         self._desired = desired
         self._compiled: dict[str, Json] = {}
-        self._functions = Functions()
+        self._functions = Functions(self._former)
+        # Node -> Interface -> its grant there, and its endpoint's function.
+        self._endpoints: dict[str, dict[str, tuple[int, Json]]] = {}
 
     def load(self) -> None:
         """Take what an earlier operator has given, before any other call."""
         for _, item in self._cache.all(NODE_STATES):
             self._functions.load(item)
+            self.endpoints(text(part(item, "spec").get("nodeName")), item)
 
     def configure(self, config: str, item: Json | None) -> None:
         """Take a DataplaneConfig as compiled: who may have functions."""
@@ -48,6 +51,26 @@ class NodeStates:
         """Take a NodeState as it is: which functions are where."""
         for each in sorted(self._functions.found(node, item)):
             self.refresh(each)
+
+    def endpoints(self, node: str, item: Json | None) -> set[str]:
+        """Take a NodeState as it is; returns the Interfaces whose endpoints' functions changed."""
+        before = self._endpoints.get(node, {})
+        now = {
+            text(each.get("interface")): (number(each.get("grant")), part(each, "peer"))
+            for each in map(mapping, items(part(item, "status").get("functions")))
+            if "peer" in each
+        }
+        put(self._endpoints, node, now or None)
+        return {key for key in before.keys() | now.keys() if before.get(key) != now.get(key)}
+
+    def endpoint(self, node: str, interface: str, grant: int | None) -> Json | None:
+        """The function of an Interface's endpoint; None: it has none there yet."""
+        granted, found = self._endpoints.get(node, {}).get(interface, (None, None))
+        return found if granted == grant else None
+
+    def _former(self, interface: str) -> str:
+        item = self._cache.get(INTERFACES, interface)
+        return text(part(item, "status", "endpoint").get("pciAddress"))
 
     def desire(self, node: str, item: Json | None) -> None:
         """Desire a node's so, as it is compiled; None: there is no such node."""

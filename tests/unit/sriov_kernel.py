@@ -297,6 +297,7 @@ class Kernel:
         self.killed_after: int | None = None
         """After how many writes and sleeps the agent ends."""
         self.before_write: Callable[[int], None] = lambda number: None
+        self.after_write: Callable[[], None] = lambda: None
         self.pods: dict[str, str] = {}
         """Who has VFs by the kubelet's word, whether they are there or not."""
         self.default_route = 0
@@ -563,6 +564,27 @@ class Kernel:
         if key in ("mac", "vlan", "trust"):
             pf.driver.reset(self, vf)
 
+    # Frames.
+
+    def hears(self, sender: str, source: str | None = None) -> set[str]:
+        """Where a VF's broadcast arrives: PCI addresses of VFs, and "wire", in VLAN "wire 7".
+
+        The switch of a card, as its drivers set it up: between what is in one VLAN, from the VF's
+        own address where that is checked, and neither from nor to a VF whose link is down.
+        """
+        vf = self._vf(sender)
+        if vf.link_state is VfLinkState.DISABLE or (
+            vf.spoof_check and source not in (None, vf.mac)
+        ):
+            return set()
+        others = {
+            each.address
+            for each in self._pf_of(vf).vfs
+            if each is not vf and each.vlan == vf.vlan
+            if each.link_state is not VfLinkState.DISABLE
+        }
+        return {*others, f"wire {vf.vlan}" if vf.vlan else "wire"}
+
     # People and processes.
 
     def users(self, vfs: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
@@ -651,6 +673,7 @@ class Kernel:
     def ended(self, what: str) -> None:
         self.journal.append(what)
         self.touch()
+        self.after_write()
         self._point()
 
     def _file(self, path: str) -> str:

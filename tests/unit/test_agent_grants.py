@@ -76,6 +76,29 @@ def grants(*arguments: Any, **named: Any) -> Grants:
     return read_grants(state(*arguments, **named), boot_id())
 
 
+BEHIND: Json = {"type": "Pod", "pod": {"name": "web-0"}}
+
+
+def with_endpoint(grant: int = 5) -> Any:
+    found = wants(vlan=None, grant=grant)
+    sriov = {**found["attachment"]["sriov"], "endpoint": BEHIND}
+    return {**found, "attachment": {"type": "SRIOV", "sriov": sriov}, "endpointVLANs": ["3000"]}
+
+
+def of_endpoint(said: Json | None = None, *, peer: bool = True, wanted: bool = True) -> Grants:
+    """Grants by a NodeState in which the function has an endpoint."""
+    item: Any = state(vlan=None)
+    if wanted:
+        item["spec"]["functions"][0]["peer"] = {"pod": "a/web-0", "vlans": ["3000"]}
+    told = item["status"]["functions"][0]
+    told |= {
+        "vlan": 3000,
+        **({"peer": {"pciAddress": "0000:3b:02.7"}} if peer else {}),
+        **(said or {}),
+    }
+    return read_grants(item, boot_id())
+
+
 NOTHING = read_grants({"metadata": {"generation": 1}, "status": {"observedGeneration": 1}}, "")
 
 
@@ -274,9 +297,35 @@ def test_without_a_vlan_by_a_grant_it_waits_for_the_word(node: Node) -> None:
     assert ports(node) == {"a/vm1": P}
 
 
+def test_with_an_endpoint_it_is_opened_once_both_are_in_a_vlan(node: Node) -> None:
+    have(node, config(2, with_endpoint(), grants=NOTHING))
+    assert ports(node) == {}
+    assert "is in a VLAN alone with its endpoint" in reason(node)[1]
+    for said in (of_endpoint(peer=False), of_endpoint(wanted=False), grants(vlan=None)):
+        hear(node, said)
+        assert (ports(node), reason(node)[0]) == ({}, "VLANNotSet")
+    # Of an endpoint that is away the Interface says what the node agent says.
+    why: Json = {"ready": False, "reason": "EndpointPending", "message": "pod a/web-0 has none"}
+    hear(node, of_endpoint(why, peer=False))
+    assert (ports(node), reason(node)) == ({}, ("EndpointPending", "pod a/web-0 has none"))
+    hear(node, of_endpoint())
+    assert ports(node) == {"a/vm1": P}
+    hear(node, of_endpoint(why, peer=False))
+    assert (ports(node), claims(node)) == ({}, {P: ("a/vm1", 5)})
+
+
+def test_one_on_the_wire_is_not_opened_with_an_endpoint(node: Node) -> None:
+    have(node, config(2, wants(vlan=None), grants=of_endpoint()))
+    assert ports(node) == {}
+    have(node, config(3, with_endpoint(grant=6), grants=of_endpoint()))
+    assert ports(node) == {}
+
+
 def test_a_vlan_without_a_grant_is_never_opened(node: Node) -> None:
     for said in (None, NOTHING, grants()):
         have(node, config(2, wants(grant=None), grants=said))
+        assert ports(node) == {}
+        have(node, config(3, {**with_endpoint(), "grant": None}, grants=said))
         assert ports(node) == {}
 
 

@@ -100,6 +100,25 @@ def plugins_of(kubelet: FakeKubelet, tmp_path: Path) -> DevicePlugins:
     )
 
 
+def test_of_each_container_that_wants_some_is_told(tmp_path: Path) -> None:
+    tree(tmp_path)
+
+    async def run() -> None:
+        async with site(tmp_path) as (kubelet, plugins):
+            told: list[str] = []
+            plugins._changed = lambda: told.append("")
+            plugins.set({E810: DEVICES})
+            await until(lambda: kubelet.healthy(E810) == [FIRST, SECOND])
+            before = len(told)
+            await kubelet.allocate(E810, FIRST)
+            assert len(told) > before
+            with pytest.raises(GRPCError):
+                await kubelet.allocate(E810, "0000:00:00.9")
+            assert len(told) > before + 1
+
+    asyncio.run(run())
+
+
 def sockets(kubelet: FakeKubelet) -> list[str]:
     return sorted(each.name for each in kubelet.directory.glob("headrace-*"))
 

@@ -7,7 +7,14 @@ from typing import Any
 
 from headrace_api import FEATURES, Json
 from headrace_api.raw import part
-from headrace_kube import DATAPLANE_CONFIGS, INTERFACES, NODE_STATES, PIPELINES, VIRTUAL_NETWORKS
+from headrace_kube import (
+    DATAPLANE_CONFIGS,
+    INTERFACES,
+    NODE_STATES,
+    PIPELINES,
+    PODS,
+    VIRTUAL_NETWORKS,
+)
 from headrace_operator import objects
 from headrace_operator.functions import Functions
 from headrace_operator.work import Work
@@ -24,7 +31,7 @@ class Vlans(World):
     def __init__(self) -> None:
         super().__init__()
         pool: Json = {"name": "vfs", "type": "SRIOV", "resourceName": CX6, "count": 4}
-        pool |= {"namespaceSelector": {}, "vlans": ["100-199"]}
+        pool |= {"namespaceSelector": {}, "vlans": ["100-199"], "endpointVLANs": ["3000-3999"]}
         spec: Json = {
             "underlayPrefixes": ["fd00:1::/48"],
             "nodeSelector": {},
@@ -40,13 +47,23 @@ class Vlans(World):
             )
 
     def interface(self, key: str, vlan: int, node: str = "node-a") -> None:
+        self._interface(key, {"vlan": vlan}, nodeName=node)
+
+    def endpoint(self, key: str, pod: str = "", **more: Any) -> None:
+        """An Interface of a pod's function, or of one for a machine on node-a."""
+        behind: Json = {"type": "Pod", "pod": {"name": pod}} if pod else {"type": "VM"}
+        self._interface(
+            key, {"endpoint": behind}, **({} if pod else {"nodeName": "node-a"}), **more
+        )
+
+    def _interface(self, key: str, behind: Json, **more: Any) -> None:
         namespace, _, name = key.partition("/")
-        attachment: Json = {"type": "SRIOV", "sriov": {"resourceName": CX6, "vlan": vlan}}
+        attachment: Json = {"type": "SRIOV", "sriov": {"resourceName": CX6, **behind}}
         spec: Json = {
             "networkRef": {"name": "net"},
             "pipelineRef": {"name": "router"},
-            "nodeName": node,
             "attachment": attachment,
+            **more,
         }
         self.put(INTERFACES, name, {"spec": spec}, namespace=namespace)
         self.objects[INTERFACES, key] = self.objects.pop((INTERFACES, name))
@@ -84,6 +101,12 @@ class Vlans(World):
         item = {"spec": wanted["spec"], "status": {"functions": [*functions]}}
         self.put(NODE_STATES, node, {**item, "metadata": wanted["metadata"]})
         self.tell()
+
+    def status(self, key: str) -> dict[str, Any]:
+        for work in tuple(self.controller._state.statuses._deadlines):
+            self.controller._state.statuses._deadlines[work] = 0.0
+        found: Any = self.controller.status(Work(INTERFACES, key, status=True))
+        return found or {}
 
     def given(self, node: str) -> dict[str, tuple[str, int | None]]:
         spec: Any = part(self.desired(node), "spec")
@@ -229,6 +252,55 @@ def test_a_vlan_is_nobodys_while_a_vf_that_nobody_has_is_in_it() -> None:
         assert world.given("node-b") == {}
         world.say("node-a")
         assert world.given("node-b") == {P2: ("red/b", 100)}
+        await world.stop()
+
+    run(story())
+
+
+def test_an_endpoint_is_given_with_its_pod_and_told_in_the_status() -> None:
+    async def story() -> None:
+        world = Vlans()
+        pod: Json = {"spec": {"nodeName": "node-a"}, "status": {"phase": "Running"}}
+        world.put(PODS, "web-0", pod, namespace="blue")
+        world.objects[PODS, "blue/web-0"] = world.objects.pop((PODS, "web-0"))
+        world.endpoint("blue/a", "web-0", macAddress="02:00:00:00:00:01")
+        world.endpoint("red/m")
+        await world.start()
+        grants = {key: world.grant("node-a", key) for key in ("blue/a", "red/m")}
+        world.claim("node-a", {P1: ("blue/a", grants["blue/a"]), P2: ("red/m", grants["red/m"])})
+        spec: Any = part(world.desired("node-a"), "spec")
+        vlans = ["3000-3999"]
+        assert [each.get("peer") for each in spec["functions"]] == [
+            {"pod": "blue/web-0", "macAddress": "02:00:00:00:00:01", "vlans": vlans},
+            {"vlans": vlans},
+        ]
+        assert [each["vlans"] for each in spec["dataplanes"]] == [["100-199"]]
+        assert world.given("node-a") == {P1: ("blue/a", None), P2: ("red/m", None)}
+
+        peer: Json = {"pciAddress": "0000:01:11.0", "macAddress": "02:00:00:00:00:01"}
+        said: list[Json] = [
+            {"pciAddress": each, "interface": key, "grant": grants[key], "ready": True}
+            for each, key in ((P1, "blue/a"), (P2, "red/m"))
+        ]
+        world.say(
+            "node-a", *({**each, "vlan": 3000 + n, "peer": peer} for n, each in enumerate(said))
+        )
+        assert world.status("blue/a")["endpoint"] == world.status("red/m")["endpoint"] == peer
+        # What is said of an earlier grant is none of its own.
+        world.say("node-a", {**said[0], "grant": 1, "peer": peer})
+        assert "endpoint" not in world.status("blue/a")
+
+        # A machine's stays, and is asked for when its dataplane comes again.
+        raw: Any = world.objects[INTERFACES, "red/m"]
+        world.put(INTERFACES, "m", {**raw, "status": {"nodeName": "node-a", "endpoint": peer}})
+        world.objects[INTERFACES, "red/m"] = world.objects.pop((INTERFACES, "m"))
+        world.tell()
+        assert world.status("red/m")["endpoint"] == peer
+        world.claim("node-a", {})
+        assert world.given("node-a") == {}
+        world.claim("node-a", {P1: ("red/m", grants["red/m"])})
+        spec = part(world.desired("node-a"), "spec")
+        assert spec["functions"][0]["peer"] == {"vlans": vlans, "pciAddress": "0000:01:11.0"}
         await world.stop()
 
     run(story())

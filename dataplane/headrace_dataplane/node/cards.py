@@ -56,6 +56,12 @@ class Cards:
         """Return what there is. Raises OSError."""
         return identities(self._sysfs, self._netlink)
 
+    def seen(self, addresses: Iterable[str], node: NodeAddresses) -> Mapping[str, ObservedPF]:
+        """Return what there is of PFs, by PCI address; what cannot be read is missing."""
+        reconciler = self._reconciler(node, lambda *_: None)
+        found = {address: _seen(reconciler, address) for address in addresses}
+        return {address: pf for address, pf in found.items() if pf is not None}
+
     def bring(
         self,
         desired: Desired,

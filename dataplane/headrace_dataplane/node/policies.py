@@ -4,7 +4,6 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from headrace_api.device_policy import LinkType, NicSelector, vf_range
 from headrace_api.node_state import NodePolicy, PolicyState
@@ -61,15 +60,8 @@ class Resolved:
     """By policy; of such a policy nothing is done to the cards that the problem is about."""
 
 
-def resolve(
-    policies: Iterable[NodePolicy],
-    cards: Sequence[Identity],
-    functions: Mapping[str, VF] = MappingProxyType({}),
-) -> Resolved:
-    """Return what policies want of these cards.
-
-    `functions`: PCI address -> what is wanted of a VF besides, by who has it.
-    """
+def resolve(policies: Iterable[NodePolicy], cards: Sequence[Identity]) -> Resolved:
+    """Return what policies want of these cards."""
     wishes: dict[str, tuple[Wish, ...]] = {}
     problems: dict[str, Problem] = {}
     for policy in policies:
@@ -87,10 +79,16 @@ def resolve(
     merged = merge(wish for each in wishes.values() for wish in each)
     for name, conflicts in merged.conflicts.items():
         problems[name] = Problem("PolicyConflict", "; ".join(conflicts))
+    return Resolved(wishes, merged.desired, problems)
+
+
+def lend(resolved: Resolved, functions: Mapping[str, VF], endpoints: frozenset[str]) -> Resolved:
+    """Return it with what is wanted of VFs besides, by who has them: as in a Desired."""
     desired = {
-        address: replace(each, functions=functions) for address, each in merged.desired.items()
+        address: replace(each, functions=functions, endpoints=endpoints)
+        for address, each in resolved.desired.items()
     }
-    return Resolved(wishes, desired, problems)
+    return replace(resolved, desired=desired)
 
 
 def selected(selector: NicSelector, card: Identity) -> Ranges | None:

@@ -3,7 +3,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,17 +15,25 @@ from pydantic import ValidationError
 
 from headrace_api import Json
 from headrace_api.node_facts import NodeFacts
-from headrace_api.node_state import FunctionState, NodeFunction, NodeState, NodeStateStatus
+from headrace_api.node_state import (
+    FunctionState,
+    NodeFunction,
+    NodeState,
+    NodeStateSpec,
+    NodeStateStatus,
+)
 from headrace_dataplane.follow import follow_one
-from headrace_dataplane.node import vlans
+from headrace_dataplane.node import peers, vlans
 from headrace_dataplane.node.cards import Cards, InterruptedWorkError
 from headrace_dataplane.node.device_plugin.allocation import PluginDevice
-from headrace_dataplane.node.device_plugin.plugins import Problem
+from headrace_dataplane.node.device_plugin.plugins import RESOURCE_TAKEN, Problem
 from headrace_dataplane.node.policies import (
     Card,
+    Given,
     Resolved,
     Working,
     given,
+    lend,
     policy_states,
     resolve,
 )
@@ -33,6 +41,7 @@ from headrace_dataplane.node.report import node_state_status
 from headrace_dataplane.node.sriov.desired import VF, Desired
 from headrace_dataplane.node.sriov.steps import Condition, Reason
 from headrace_dataplane.node.traffic import NodeAddresses
+from headrace_dataplane.node.users import pods
 from headrace_dataplane.status_writer import StatusWriter, with_times_of
 from headrace_kube import NODE_STATES, Kube
 
@@ -136,8 +145,10 @@ class NodeStateAgent:
         self._faults: Mapping[str, str] = {}
         """What is wrong with a VF, by its PCI address."""
         self._resolved = Resolved({}, {}, {})
-        self._tagged: frozenset[str] = frozenset()
+        self._tagged: vlans.Tags = {}
         """VFs that were put into a VLAN for an Interface."""
+        self._lent = vlans.Lent()
+        """Whose VFs are, by the last look."""
         self._seen: dict[NodeFunction, FunctionState] = {}
         """What the last look found of those that it was to put there."""
         self._reserved: frozenset[str] = frozenset()
@@ -238,9 +249,12 @@ class NodeStateAgent:
                 self._tried[""] = self._later("")
             else:
                 self._tried.pop("", None)
-            due = min((each.at for each in self._tried.values()), default=begun + self._pace.slow)
+            # Nobody tells when a pod that has a VF ends.
+            lends = self._tagged or (self._state and self._state.spec.functions)
+            slow = begun + (self._pace.in_use if lends else self._pace.slow)
+            due = min((each.at for each in self._tried.values()), default=slow)
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(min(due, begun + self._pace.slow)):
+                async with asyncio.timeout_at(min(due, slow)):
                     await self._wake.wait()
             if self._told.is_set():
                 await asyncio.sleep(max(self._pace.quiet, begun + self._pace.least - loop.time()))
@@ -252,11 +266,10 @@ class NodeStateAgent:
         if state is None:
             return
         there = await self._blocking(self._cards.identities)
-        functions = await self._lent(state.spec.functions)
-        # What cannot be noted is not done.
-        noted = (each for each in functions if each.pci_address in self._tagged)
-        more = vlans.wanted(noted, self._tagged)
-        self._resolved = resolve(state.spec.policies, there, more)
+        resolved = resolve(state.spec.policies, there)
+        lent, users = await self._lend(state.spec, resolved)
+        more = vlans.wanted(lent, self._tagged, users)
+        self._resolved = lend(resolved, more, frozenset(lent.endpoints()))
         for address in [*self._by_address]:
             if address not in self._resolved.desired:
                 del self._by_address[address]
@@ -266,42 +279,90 @@ class NodeStateAgent:
             worked |= await self._bring(desired)
         if worked:
             await self._read()
-        back = vlans.back(functions, self._tagged, self._by_address)
+        back = vlans.back(lent, self._tagged, self._by_address)
         self._tagged = await self._blocking(partial(self._untag, back))
-        self._seen = vlans.function_states(functions, self._by_address)
-        self._reserved = self._tagged
+        self._seen = vlans.function_states(lent, self._by_address)
+        self._reserved = frozenset(self._tagged)
         self._faults = await asyncio.to_thread(self._look_at_devices)
         self._report()
         if not any(self._may_pass(card) for card in self._by_address.values()):
             self._settled.set()
 
-    async def _lent(self, functions: tuple[NodeFunction, ...]) -> tuple[NodeFunction, ...]:
-        """Return those that the pods have which they are for, and have these noted.
+    async def _lend(
+        self, spec: NodeStateSpec, resolved: Resolved
+    ) -> tuple[vlans.Lent, vlans.Users]:
+        """Return what the pods have which it is for, have that noted, and say who uses it.
 
-        Nobody gets any of them from before it is asked who has them until it is put back.
+        Nobody gets any of it from before it is asked who has it until it is put back.
         """
+        functions = spec.functions
         addresses = frozenset(each.pci_address for each in functions)
         self._tagged = await self._blocking(self._cards.tagged.all)
-        self._reserved = self._tagged | addresses
-        used: Mapping[str, tuple[str, ...]] = {}
+        self._reserved = frozenset(self._tagged) | addresses
         if functions:
             self._give()
             await self._machine.ask_users()
-            used = await self._blocking(partial(self._cards.users, addresses))
-        lent = tuple(each for each in functions if each.pod in used.get(each.pci_address, ()))
+        lent = await self._paired(spec, resolved)
+        asked = self._reserved | lent.endpoints().keys()
+        users = await self._blocking(partial(self._cards.users, asked)) if asked else {}
         # What was seen of others holds no more, from before the first of them is moved.
-        self._seen = {each: state for each, state in self._seen.items() if each in lent}
-        self._tagged = await self._blocking(partial(self._tag, lent))
-        return lent
+        self._seen = {
+            each: state
+            for each, state in self._seen.items()
+            if each in lent.functions and lent.place(each) == self._lent.place(each)
+        }
+        self._lent = lent
+        self._tagged = await self._blocking(partial(self._tag, lent.tags()))
+        return lent, users
 
-    def _tag(self, functions: Iterable[NodeFunction]) -> frozenset[str]:
+    async def _paired(self, spec: NodeStateSpec, resolved: Resolved) -> vlans.Lent:
+        """Return what the pods have, and what goes with it; the kubelet has been asked."""
+        fabric = peers.vlans_of(each for of in spec.dataplanes for each in of.vlans)
+        foreign = {
+            name for name, each in self._plugins.problems.items() if each.reason == RESOURCE_TAKEN
+        }
+        while True:
+            addresses = [each.pci_address for each in spec.functions]
+            used = await self._blocking(partial(self._cards.users, addresses)) if addresses else {}
+            had = tuple(
+                each for each in spec.functions if each.pod in used.get(each.pci_address, ())
+            )
+            tags = self._tagged.values()
+            if not any(each.peer for each in spec.functions) and not any(t.interface for t in tags):
+                return vlans.Lent(had)
+            seen = await self._blocking(
+                partial(self._cards.seen, resolved.desired, self._addresses)
+            )
+            cards = {address: (resolved.desired[address], pf) for address, pf in seen.items()}
+            pairs = peers.pairs(spec.functions, had, cards, self._tagged, fabric, foreign)
+            news = frozenset(each.address for each in pairs.values() if each.address)
+            if news <= self._reserved:
+                return self._without_those_in_the_way(spec, had, pairs, cards)
+            # No other pod gets it after the kubelet has said whose it is.
+            self._reserved |= news
+            self._give()
+            await self._machine.ask_users()
+
+    def _without_those_in_the_way(
+        self,
+        spec: NodeStateSpec,
+        functions: tuple[NodeFunction, ...],
+        pairs: Mapping[NodeFunction, peers.Pair],
+        cards: peers.Cards,
+    ) -> vlans.Lent:
+        problems = {each: peers.in_the_way(each, pairs, cards, self._tagged) for each in functions}
+        found = {each: problem for each, problem in problems.items() if problem is not None}
+        there = tuple(each for each in functions if each not in found)
+        return vlans.Lent(there, pairs, found, peers.kept(spec.functions, pairs, self._tagged))
+
+    def _tag(self, tags: vlans.Tags) -> vlans.Tags:
         try:
-            self._cards.tagged.add(each.pci_address for each in functions)
+            self._cards.tagged.add(tags)
         except OSError as error:
             log.error("VFs are put into no VLANs, as that cannot be noted: %s", error)
         return self._cards.tagged.all()
 
-    def _untag(self, addresses: frozenset[str]) -> frozenset[str]:
+    def _untag(self, addresses: frozenset[str]) -> vlans.Tags:
         with suppress(OSError):
             # Those are looked at again.
             self._cards.tagged.discard(addresses)
@@ -388,7 +449,7 @@ class NodeStateAgent:
                 PluginDevice(
                     each.vf.address,
                     each.vf.numa_node,
-                    each.well and each.vf.address not in self._faults,
+                    each.well and each.vf.address not in self._faults and not self._is_kept(each),
                     reserved=each.vf.address in self._reserved,
                 )
                 for each in some
@@ -397,6 +458,11 @@ class NodeStateAgent:
         }
         self._plugins.set(found)
         return found
+
+    def _is_kept(self, given: Given) -> bool:
+        """Whether a VF is an endpoint's, and no pod's."""
+        tag = self._tagged.get(given.vf.address)
+        return tag is not None and bool(tag.interface) and not pods(given.vf.users)
 
     def _report(self) -> None:
         if self._soon is not None:
@@ -413,7 +479,9 @@ class NodeStateAgent:
                 state.spec,
                 self._facts,
                 policy_states(policies, self._resolved, self._by_address),
-                vlans.report(state.spec.functions, self._seen, self._tagged, self._by_address),
+                vlans.report(
+                    state.spec.functions, self._seen, self._lent, self._tagged, self._by_address
+                ),
                 found,
                 (
                     *self._faults.values(),

@@ -21,6 +21,11 @@ def processes(users: Iterable[str]) -> tuple[str, ...]:
     return tuple(each for each in users if each.startswith(_PROCESS))
 
 
+def pods(users: Iterable[str]) -> tuple[str, ...]:
+    """Return the pods, of all who use a VF."""
+    return tuple(each for each in users if " " not in each)
+
+
 def nobody(_: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
     """Nobody uses any."""
     return {}

@@ -7,7 +7,7 @@ from datetime import datetime
 from headrace_api import DevicePolicy, Json
 from headrace_api.device_policy import VfDriver
 from headrace_api.raw import part, text
-from headrace_kube import DEVICE_POLICIES, NODE_STATES
+from headrace_kube import DEVICE_POLICIES, INTERFACES, NODE_STATES
 from headrace_operator import objects
 from headrace_operator.node_states import policies_in
 from headrace_operator.render import device_policy_status
@@ -66,6 +66,8 @@ class NodeStates(Output):
         """Compare it with what is desired; statuses of policies tell what the agent reports."""
         self._state.queue.add(Work(NODE_STATES, key))
         self._state.node_states.found(key, after)
+        for interface in self._state.node_states.endpoints(key, after):
+            self._state.statuses.enqueue(INTERFACES, interface)
         for policy in {*policies_in(before), *policies_in(after)}:
             if self._state.cache.get(DEVICE_POLICIES, policy):
                 self._state.statuses.enqueue(DEVICE_POLICIES, policy, GATHER)

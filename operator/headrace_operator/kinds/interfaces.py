@@ -83,4 +83,7 @@ class Interfaces(Input[Interface]):
         gone = report is not None and not obstacle and report.reason == "DeviceGone"
         if event := self._state.pods.without_device(work.key, raw, gone):
             obstacle = not_ready(event.reason, event.note)
-        return interface_status(raw, allocation, problems, report, now, obstacle)
+        endpoint = None
+        if allocation and allocation.node and allocation.endpoint:
+            endpoint = self._state.node_states.endpoint(allocation.node, work.key, allocation.grant)
+        return interface_status(raw, allocation, problems, report, now, obstacle, endpoint)

@@ -153,11 +153,13 @@ def interface_status(
     report: Report | None,
     now: datetime,
     obstacle: Verdict | None = None,
+    endpoint: Json | None = None,
 ) -> Json:
     """Status of an Interface; `report` None: nothing is known of its node's agent.
 
     `obstacle` is why the report does not count: what it is about is not what is desired, or it may
-    be long ago.
+    be long ago. `endpoint` is the function of its endpoint on the node; of a machine, which has it
+    by the address, it stays until there is another.
     """
     accepted = None
     if problems:
@@ -183,6 +185,12 @@ def interface_status(
             found["nodeName"] = allocation.node
         if allocation.underlay_address:
             found["underlayAddress"] = allocation.underlay_address
+        if allocation.endpoint and not allocation.endpoint.pod:
+            before = part(raw, "status")
+            had = part(before, "endpoint") if before.get("nodeName") == allocation.node else {}
+            endpoint = endpoint or had
+        if endpoint:
+            found["endpoint"] = endpoint
     if report and report.mac_address:
         found["macAddress"] = report.mac_address
     return found

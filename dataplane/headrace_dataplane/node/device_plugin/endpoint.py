@@ -45,14 +45,19 @@ class Endpoint:
         devices: tuple[PluginDevice, ...],
         root: Path,
         changed: Callable[[], object],
+        asked: Callable[[], object] = lambda: None,
     ) -> None:
-        """`changed` is called when the kubelet begins or ends to watch."""
+        """`changed` is called when the kubelet begins or ends to watch, `asked` when it wants some.
+
+        It asks for each container that begins.
+        """
         self.resource = resource
         digest = hashlib.sha256(resource.encode()).hexdigest()[:16]
         self.path = directory / f"headrace-{digest}.sock"
         self._devices = devices
         self._root = root
         self._changed = changed
+        self._asked = asked
         self._news = asyncio.Event()
         self._watchers = 0
         self._ending = False
@@ -176,6 +181,7 @@ class Endpoint:
 
     async def _allocate(self, stream: Stream[api.AllocateRequest, api.AllocateResponse]) -> None:
         request = await stream.recv_message() or api.AllocateRequest()
+        self._asked()
         responses = tuple(self._given(each.device_ids) for each in request.container_requests)
         await stream.send_message(api.AllocateResponse(responses))
 

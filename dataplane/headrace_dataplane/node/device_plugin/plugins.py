@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 DIRECTORY = Path("/var/lib/kubelet/device-plugins")
 """Where the kubelet has its socket, and device plugins have theirs."""
 
+RESOURCE_TAKEN = "ResourceTaken"
+"""Reason: another device plugin gives it out."""
+
 _KUBELET = "kubelet.sock"
 _OURS = "headrace-*.sock"
 _WATCH_SECONDS = 10.0
@@ -63,7 +66,7 @@ class DevicePlugins:
         changed: Callable[[], object] = lambda: None,
         retry_seconds: float = _FIRST_RETRY,
     ) -> None:
-        """`root` has dev and sys in it; `changed` is called when `problems` are others.
+        """`root` has dev and sys in it; `changed` is called when `problems` are others, or users.
 
         `pod_resources` tells what others give out, so that nothing is taken from them.
         `retry_seconds`: how long the first failure lasts; the next twice as long, 30 s at most.
@@ -115,7 +118,7 @@ class DevicePlugins:
                 self._resources[name].endpoint.set(devices)
                 continue
             wake = asyncio.Event()
-            endpoint = Endpoint(self._directory, name, devices, self._root, wake.set)
+            endpoint = Endpoint(self._directory, name, devices, self._root, wake.set, self._changed)
             resource = _Resource(endpoint, wake)
             self._resources[name] = resource
             resource.task = tasks.create_task(self._keep(resource))
@@ -131,7 +134,7 @@ class DevicePlugins:
             except (KubeletError, OSError) as error:
                 problem, pause = Problem("KubeletUnreachable", f"{name}: {error}"), retry
             except _TakenError as error:
-                problem, pause = Problem("ResourceTaken", str(error)), retry
+                problem, pause = Problem(RESOURCE_TAKEN, str(error)), retry
             if problem is not None:
                 retry = min(2 * retry, _LAST_RETRY)
             self._say(name, problem)

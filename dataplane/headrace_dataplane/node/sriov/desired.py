@@ -138,7 +138,10 @@ class Desired:
     """Whether drivers bind to new VFs by themselves, at the end; None: as it is."""
     functions: Mapping[str, VF] = field(default_factory=dict)
     """By PCI address: what VFs are wanted as by who has them, as far as policies leave it open; of
-    the spoof check whatever they say. Those of other PFs may be among them."""
+    address, spoof check and trust whatever they say, and a link that they take away is there. Those
+    of other PFs may be among them."""
+    endpoints: frozenset[str] = frozenset()
+    """Of these, those that are told also while somebody has them open: it is the same one after."""
 
     def wanted(self, index: int, address: str) -> VF:
         """What is wanted of the VF with this number and PCI address."""
@@ -149,7 +152,10 @@ class Desired:
         return replace(
             vf,
             vlan=more.vlan if vf.vlan is None else vf.vlan,
+            mac=vf.mac if more.mac is None else more.mac,
             spoof_check=vf.spoof_check if more.spoof_check is None else more.spoof_check,
+            trust=vf.trust if more.trust is None else more.trust,
+            link_state=more.link_state if _is_away(vf) and more.link_state else vf.link_state,
         )
 
     @property
@@ -214,6 +220,10 @@ class Identity:
     """Whether it speaks InfiniBand, and not Ethernet; None: it has no network device."""
     sriov: bool = True
     """Whether it can have VFs."""
+
+
+def _is_away(vf: VF) -> bool:
+    return vf.link_state is VfLinkState.DISABLE
 
 
 def _number(mac: str) -> int:

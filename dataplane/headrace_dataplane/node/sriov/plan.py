@@ -372,7 +372,8 @@ class _Planner:
             if incomplete is not None:
                 return incomplete
         in_use = bool(vf.user) and not _serves_nobody(vf, want)
-        if want.mac not in (None, vf.state.mac) and not in_use:
+        told = not in_use or vf.address in self._desired.endpoints
+        if want.mac not in (None, vf.state.mac) and told:
             return self.step(SetVFMAC(vf.index, str(want.mac)))
         setting = self._setting(pf, vf, vf.state, want)
         if setting is not None:
@@ -389,7 +390,8 @@ class _Planner:
         """Return what the PF is to be told of a VF, save its address."""
         if want.vlan is not None and state.vlan != want.vlan:
             opened = processes(vf.users)
-            if opened and vf.address in self._desired.functions:
+            lent = vf.address in self._desired.functions
+            if opened and lent and vf.address not in self._desired.endpoints:
                 # Its frames are those of whose VLAN it is in.
                 return Condition(
                     Reason.VFS_IN_USE,
@@ -403,7 +405,9 @@ class _Planner:
             # What cannot be read back is believed.
             if state.spoof_check is not None or not self._did(step):
                 return self.step(step)
-        if want.trust is not None and state.trust is not want.trust:
+        # A driver that says nothing of trust mostly knows none.
+        unknown = state.trust is None and vf.address in self._desired.endpoints
+        if want.trust is not None and state.trust is not want.trust and not unknown:
             trust = SetVFTrust(vf.index, want.trust)
             if state.trust is not None or not self._did(trust):
                 return self.step(trust)
