@@ -50,7 +50,7 @@ def images(cluster: Cluster) -> Images:
 @pytest.fixture(scope="session")
 def machine(pytestconfig: pytest.Config, cluster: Cluster, images: Images) -> Machine:
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        machine = Machine(cluster, [images.dataplane.tar])
+        machine = Machine(cluster, [images.dataplane.tar, images.toolbox.tar])
     machine.ready()
     return machine
 
