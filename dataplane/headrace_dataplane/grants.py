@@ -16,7 +16,9 @@ from headrace_api.raw import items, mapping, number, part, text
 
 VLAN_NOT_SET = "VLANNotSet"
 """Reason: the node agent has not put the function into its VLAN yet."""
-_OF_ENDPOINTS = frozenset({"EndpointPending", "EndpointElsewhere", "VLANsExhausted"})
+_OF_ENDPOINTS = frozenset(
+    {"EndpointPending", "EndpointElsewhere", "MACAddressInUse", "VLANsExhausted"}
+)
 """Reasons of the node agent's that Interfaces have as they are."""
 
 Model = TypeVar("Model", bound=BaseModel)

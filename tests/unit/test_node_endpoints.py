@@ -305,18 +305,67 @@ async def test_a_pod_that_gets_it_meanwhile_has_it(tmp_path: Path) -> None:
         asked: list[bool] = []
         ask = here.machine.ask_users
 
-        async def ask_users() -> None:
+        async def ask_users() -> bool:
             if device(here, pf.vfs[1].address).reserved and not pf.vfs[1].held:
                 # The kubelet has given it away, just before.
                 pf.vfs[1].held = "shop/web"
                 asked.append(True)
-            await ask()
+            return await ask()
 
         here.machine.ask_users = ask_users  # type: ignore[method-assign]
         put(here, function(pf, pod=None))
         await until_said(here, pf, "")
         assert asked and peer(here, pf) == pf.vfs[2].address
         assert pf.vfs[1].vlan == 0
+
+
+@asynchronous
+async def test_nothing_is_begun_while_the_kubelet_does_not_answer(tmp_path: Path) -> None:
+    """A pod may have got what was free before."""
+    pf = make_pf(Ice())
+    async with made(Kernel(pf), tmp_path) as here:
+        answers = [False]
+
+        async def ask_users() -> bool:
+            await asyncio.sleep(0)
+            return answers[-1]
+
+        here.machine.ask_users = ask_users  # type: ignore[method-assign]
+        pf.vfs[1].held = WEB
+        put(here, function(pf), function(pf, 2, None, "blue/m", 2))
+        await until_said(here, pf, "InProgress")
+        await here.look_again()
+        assert [vf.vlan for vf in pf.vfs] == [0] * 4
+        answers.append(True)
+        await until_said(here, pf, "")
+        await until_said(here, pf, "", 2)
+        # What is there stays.
+        answers.append(False)
+        await here.look_again()
+        assert [each.ready for each in functions(here).values()] == [True, True]
+
+
+@asynchronous
+async def test_no_endpoint_has_a_mac_address_of_another_function(tmp_path: Path) -> None:
+    """The card would give what is for that one to it."""
+    pf = make_pf(Ice())
+    async with made(Kernel(pf), tmp_path, 6) as here:
+        pf.vfs[1].held, pf.vfs[3].held = WEB, "red/web-0"
+        for mac in (pf.netdev.mac, pf.vfs[0].mac, pf.vfs[5].mac):
+            put(here, function(pf, macAddress=mac))
+            assert mac in (await until_said(here, pf, "MACAddressInUse")).message
+            assert (pf.vfs[1].mac != mac, pf.vfs[1].vlan) == (True, 0)
+        both = (
+            function(pf, macAddress=MAC),
+            function(pf, 2, "red/web-0", "red/a", 2, macAddress=MAC),
+        )
+        put(here, *both)
+        await until_said(here, pf, "")
+        await until_said(here, pf, "MACAddressInUse", 2)
+        assert pf.vfs[3].vlan == 0
+        put(here, both[1])
+        pf.vfs[1].held = ""
+        await until_said(here, pf, "", 2)
 
 
 @asynchronous

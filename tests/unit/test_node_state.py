@@ -116,8 +116,9 @@ class Machine:
     addresses: NodeAddresses
     faults: dict[str, str] = field(default_factory=dict)
 
-    async def ask_users(self) -> None:
+    async def ask_users(self) -> bool:
         await asyncio.sleep(0)
+        return True
 
     def read(self) -> tuple[NodeFacts, NodeAddresses]:
         return NodeFacts(), self.addresses

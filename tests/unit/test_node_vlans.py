@@ -166,9 +166,9 @@ async def test_a_vf_is_for_the_pod_that_said_so_and_no_other_gets_it(tmp_path: P
         asked: list[list[bool]] = []
         ask = here.machine.ask_users
 
-        async def ask_users() -> None:
+        async def ask_users() -> bool:
             asked.append(reserved())
-            await ask()
+            return await ask()
 
         here.machine.ask_users = ask_users  # type: ignore[method-assign]
         wanted = function(pf)

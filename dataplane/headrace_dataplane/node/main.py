@@ -88,8 +88,8 @@ class _Machine:
         self.netlink = KernelNetlink()
         self.users = together(self._pods, VFIOHolders(self.sysfs))
 
-    async def ask_users(self) -> None:
-        await self._pods.ask()
+    async def ask_users(self) -> bool:
+        return await self._pods.ask()
 
     def read(self) -> tuple[NodeFacts, NodeAddresses]:
         found = facts.read(netlink=self.netlink, users=self.users, addresses=self._addresses)

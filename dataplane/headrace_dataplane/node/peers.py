@@ -22,6 +22,18 @@ Cards = Mapping[str, tuple[Desired, ObservedPF]]
 
 
 @dataclass(frozen=True)
+class Rules:
+    """What is not for endpoints."""
+
+    fabric: frozenset[int] = frozenset()
+    """VLANs of the wire."""
+    foreign: frozenset[str] = frozenset()
+    """Resources that another device plugin gives out."""
+    unknown: frozenset[str] = frozenset()
+    """VFs of which it is not known who has them now."""
+
+
+@dataclass(frozen=True)
 class Pair:
     """What goes with an engine's VF."""
 
@@ -60,13 +72,11 @@ def pairs(
     lent: Collection[NodeFunction],
     cards: Cards,
     tags: Mapping[str, Tag],
-    fabric: Collection[int],
-    foreign: Collection[str],
+    rules: Rules,
 ) -> Mapping[NodeFunction, Pair]:
     """Return what goes with each of `lent` that has an endpoint.
 
     `functions` are all that are wanted, of which the kubelet says `lent` are whose they are to be.
-    `fabric` are VLANs of the wire, `foreign` resources that another device plugin gives out.
     """
     there = {
         vf.address: _VF(card, pf, vf)
@@ -75,12 +85,12 @@ def pairs(
         if vf.physfn == pf.address
     }
     wanted = sorted((each for each in lent if each.peer), key=lambda each: each.interface)
-    found = _Pairing(functions, there, tags, foreign)
+    found = _Pairing(functions, there, tags, rules)
     for function in wanted:
         found.keep(function)
     for function in wanted:
         found.choose(function)
-    return dict(found.with_vlans(fabric))
+    return dict(found.with_vlans())
 
 
 class _Pairing:
@@ -91,11 +101,11 @@ class _Pairing:
         functions: Collection[NodeFunction],
         there: Mapping[str, _VF],
         tags: Mapping[str, Tag],
-        foreign: Collection[str],
+        rules: Rules,
     ) -> None:
         self._there = there
         self._tags = tags
-        self._foreign = foreign
+        self._rules = rules
         self._functions = functions
         self._engines = {each.pci_address for each in functions}
         self._dataplanes = {each.pod for each in functions}
@@ -134,10 +144,11 @@ class _Pairing:
     def _candidates(self, function: NodeFunction) -> Iterator[_VF]:
         """Yield the VFs of the card that may be an endpoint's, in order of PCI address."""
         engine = self._there.get(function.pci_address)
-        if engine is None or engine.resource in ("", *self._foreign):
+        if engine is None or engine.resource in ("", *self._rules.foreign):
             return
+        gone = {*self._taken, *self._rules.unknown}
         for each in self._of_resource(function, engine.resource):
-            if each.pf.address == engine.pf.address and each.address not in self._taken:
+            if each.pf.address == engine.pf.address and each.address not in gone:
                 yield each
 
     def _of_resource(self, function: NodeFunction, resource: str) -> Iterator[_VF]:
@@ -175,7 +186,7 @@ class _Pairing:
         if engine is None:
             return Problem("EndpointPending", f"nothing is known of {function.pci_address} yet")
         resource, pf = engine.resource, engine.pf.address
-        if not resource or resource in self._foreign:
+        if not resource or resource in self._rules.foreign:
             message = (
                 f"Headrace does not give {function.pci_address} out: have the DevicePolicy of PF"
                 f" {pf} name a resource that no other device plugin has"
@@ -204,21 +215,45 @@ class _Pairing:
 
     # VLANs.
 
-    def with_vlans(self, fabric: Collection[int]) -> Iterator[tuple[NodeFunction, Pair]]:
+    def with_vlans(self) -> Iterator[tuple[NodeFunction, Pair]]:
         """Yield each with its VLAN: that of who is there already, or the lowest that is free."""
         chosen: dict[str, set[int]] = {}
         for function, found in self._found.items():
             address, problem = ("", found) if isinstance(found, Problem) else (found, None)
+            if twin := self._with_its_mac(function, address):
+                address, problem = "", twin
             engine, peer = self._there.get(function.pci_address), self._there.get(address)
             vlan = None
             if engine is not None:
-                used = self._used(engine, {function.pci_address, address}, fabric)
+                used = self._used(engine, {function.pci_address, address})
                 used |= chosen.setdefault(engine.pf.address, set())
                 vlan = self._choose_vlan(function, address, used)
                 chosen[engine.pf.address].add(vlan or 0)
                 problem = problem or (None if vlan else _exhausted(function, engine))
             mac = peer.vf.state.mac if peer is not None and peer.vf.state is not None else ""
             yield function, Pair(vlan, address, mac, problem)
+
+    def _with_its_mac(self, function: NodeFunction, address: str) -> Problem | None:
+        """Why an endpoint cannot have its MAC address: the card gives what is for it to another."""
+        mac, found = function.peer and function.peer.mac_address, self._there.get(address)
+        if mac is None or found is None:
+            return None
+        others = {
+            each.address: each.vf.state.mac
+            for each in self._there.values()
+            if each.pf.address == found.pf.address and each.address != address and each.vf.state
+        }
+        if found.pf.netdev is not None:
+            others[found.pf.address] = found.pf.netdev.mac
+        earlier = [*self._found][: [*self._found].index(function)]
+        wished = {each.peer.mac_address for each in earlier if each.peer}
+        if mac not in {*others.values(), *wished}:
+            return None
+        message = (
+            f"{mac} is the MAC address of another function of PF {found.pf.address}: give the"
+            " Interface another, or leave macAddress out"
+        )
+        return Problem("MACAddressInUse", message)
 
     def _choose_vlan(self, function: NodeFunction, address: str, used: set[int]) -> int | None:
         free = {*vlans_of(function.peer.vlans if function.peer else ())} - used
@@ -236,10 +271,10 @@ class _Pairing:
         found = self._there.get(address)
         return found.vlan if found is not None else 0
 
-    def _used(self, engine: _VF, pair: Collection[str], fabric: Collection[int]) -> set[int]:
+    def _used(self, engine: _VF, pair: Collection[str]) -> set[int]:
         """Return the VLANs that something else of the card is in, or is to be."""
         return {
-            *fabric,
+            *self._rules.fabric,
             *(each.vlan or 0 for each in self._functions),
             *(vf.vlan or 0 for vf in engine.card.vfs),
             *(

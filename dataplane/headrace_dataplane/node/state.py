@@ -75,8 +75,8 @@ class Pace:
 class Machine(Protocol):
     """The node, as far as it is read."""
 
-    async def ask_users(self) -> None:
-        """Ask who uses VFs."""
+    async def ask_users(self) -> bool:
+        """Ask who uses VFs; False: it is not known anew, and what was known holds."""
 
     def read(self) -> tuple[NodeFacts, NodeAddresses]:
         """Return what it is like. Blocks."""
@@ -299,10 +299,13 @@ class NodeStateAgent:
         addresses = frozenset(each.pci_address for each in functions)
         self._tagged = await self._blocking(self._cards.tagged.all)
         self._reserved = frozenset(self._tagged) | addresses
+        known = True
         if functions:
             self._give()
-            await self._machine.ask_users()
-        lent = await self._paired(spec, resolved)
+            known = await self._machine.ask_users()
+        # On the word of before nothing is begun.
+        unknown = frozenset[str]() if known else addresses - self._tagged.keys()
+        lent = await self._paired(spec, resolved, unknown)
         asked = self._reserved | lent.endpoints().keys()
         users = await self._blocking(partial(self._cards.users, asked)) if asked else {}
         # What was seen of others holds no more, from before the first of them is moved.
@@ -315,14 +318,19 @@ class NodeStateAgent:
         self._tagged = await self._blocking(partial(self._tag, lent.tags()))
         return lent, users
 
-    async def _paired(self, spec: NodeStateSpec, resolved: Resolved) -> vlans.Lent:
-        """Return what the pods have, and what goes with it; the kubelet has been asked."""
+    async def _paired(
+        self, spec: NodeStateSpec, resolved: Resolved, unknown: frozenset[str]
+    ) -> vlans.Lent:
+        """Return what the pods have, and what goes with it; the kubelet has been asked.
+
+        Of `unknown` it is not known who has them now.
+        """
         fabric = peers.vlans_of(each for of in spec.dataplanes for each in of.vlans)
-        foreign = {
+        foreign = frozenset(
             name for name, each in self._plugins.problems.items() if each.reason == RESOURCE_TAKEN
-        }
+        )
         while True:
-            addresses = [each.pci_address for each in spec.functions]
+            addresses = {each.pci_address for each in spec.functions} - unknown
             used = await self._blocking(partial(self._cards.users, addresses)) if addresses else {}
             had = tuple(
                 each for each in spec.functions if each.pod in used.get(each.pci_address, ())
@@ -334,14 +342,17 @@ class NodeStateAgent:
                 partial(self._cards.seen, resolved.desired, self._addresses)
             )
             cards = {address: (resolved.desired[address], pf) for address, pf in seen.items()}
-            pairs = peers.pairs(spec.functions, had, cards, self._tagged, fabric, foreign)
+            rules = peers.Rules(fabric, foreign, unknown)
+            pairs = peers.pairs(spec.functions, had, cards, self._tagged, rules)
             news = frozenset(each.address for each in pairs.values() if each.address)
             if news <= self._reserved:
                 return self._without_those_in_the_way(spec, had, pairs, cards)
             # No other pod gets it after the kubelet has said whose it is.
+            news -= self._reserved
             self._reserved |= news
             self._give()
-            await self._machine.ask_users()
+            if not await self._machine.ask_users():
+                unknown |= news
 
     def _without_those_in_the_way(
         self,
@@ -378,7 +389,8 @@ class NodeStateAgent:
         return {
             each.vf.address: fault
             for each in every
-            if each.well and each.want.driver is not None
+            # A machine is about to open its own.
+            if each.well and each.want.driver is not None and not self._is_kept(each)
             # Whose link is forced does without the port's.
             if (fault := self._machine.fault(each.vf.address, each.want, used=bool(each.vf.users)))
         }

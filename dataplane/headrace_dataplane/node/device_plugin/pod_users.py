@@ -17,8 +17,8 @@ class PodUsers:
         self._pods: Mapping[str, tuple[str, ...]] = {}
         self._trouble = ""
 
-    async def ask(self) -> None:
-        """Ask the kubelet; while it does not answer, what it said before holds."""
+    async def ask(self) -> bool:
+        """Ask the kubelet; while it does not answer (False), what it said before holds."""
         try:
             self._pods = await self._kubelet.users()
             self._trouble = ""
@@ -26,6 +26,7 @@ class PodUsers:
             if str(error) != self._trouble:
                 self._trouble = str(error)
                 log.warning("which pods have VFs is not known: %s", error)
+        return not self._trouble
 
     def __call__(self, groups: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
         """Say who uses the VFs, given as PCI address and IOMMU group."""
