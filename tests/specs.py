@@ -59,6 +59,7 @@ GOOD: dict[str, Json] = {
                 "resourceName": "example.com/vf",
                 "count": 8,
                 "vlans": ["100", "200-299", "4094"],
+                "endpointVLANs": ["3000-3999"],
             },
         ],
         "uplinks": [
@@ -259,6 +260,47 @@ BAD = [
     ("Pipeline", "devices/2/vlans", ["0-9"], r"spec.devices\[2\].vlans\[0\]"),
     ("Pipeline", "devices/2/vlans", ["9-8"], r"spec.devices\[2\].vlans\[0\]: .*lower one first"),
     ("Pipeline", "devices/0/vlans", ["9"], r"spec.devices\[0\]: .*vlans is forbidden"),
+    ("Pipeline", "devices/2/endpointVLANs", ["9-8"], r"spec.devices\[2\].endpointVLANs\[0\]"),
+    ("Pipeline", "devices/0/endpointVLANs", ["9"], r"spec.devices\[0\]: .*VLANs is forbidden"),
+    (
+        "Pipeline",
+        "uplinks/0/attachment/sriov/endpoint",
+        {"type": "VM"},
+        r"spec.uplinks\[0\]: .*sriov.endpoint is forbidden of an uplink",
+    ),
+    (
+        "Interface",
+        "attachment",
+        {"type": "SRIOV", "sriov": {"pciAddress": "0000:3b:02.1", "endpoint": {"type": "VM"}}},
+        "spec.attachment.sriov: .*endpoint is forbidden without resourceName",
+    ),
+    (
+        "Interface",
+        "attachment",
+        {
+            "type": "SRIOV",
+            "sriov": {"resourceName": "a.b/c", "vlan": 9, "endpoint": {"type": "VM"}},
+        },
+        "spec.attachment.sriov: .*vlan is of the wire",
+    ),
+    (
+        "Interface",
+        "attachment",
+        {"type": "SRIOV", "sriov": {"resourceName": "a.b/c", "endpoint": {"type": "Pod"}}},
+        "spec.attachment.sriov.endpoint: .*pod is required when type is Pod",
+    ),
+    (
+        "Interface",
+        "attachment",
+        {
+            "type": "SRIOV",
+            "sriov": {
+                "resourceName": "a.b/c",
+                "endpoint": {"type": "Pod", "pod": {"name": "web-0"}},
+            },
+        },
+        "spec: .*nodeName is required, but forbidden where a pod is named",
+    ),
     (
         "Pipeline",
         "uplinks/0/attachment/sriov/vlan",

@@ -287,6 +287,25 @@ async def test_a_machine_has_the_one_again_that_it_had(tmp_path: Path) -> None:
 
 
 @asynchronous
+async def test_a_machine_finds_its_own_again_after_a_reboot(tmp_path: Path) -> None:
+    api, had = Server(), ""
+    for grant in (1, 2):
+        pf = make_pf(Ice())
+        async with made(Kernel(pf), tmp_path, api=api) as here:
+            if had:
+                # All is free again, and another would be the first.
+                assert pf.vfs[1].address != had
+            else:
+                pf.vfs[1].held = "shop/web"
+            # By the status of its Interface, as its dataplane was away meanwhile.
+            before = {"pciAddress": had} if had else {}
+            put(here, function(pf, pod=None, grant=grant, **before))
+            await until_said(here, pf, "")
+            had = had or peer(here, pf)
+            assert peer(here, pf) == had == pf.vfs[2].address
+
+
+@asynchronous
 async def test_no_vf_is_left_for_a_machine(tmp_path: Path) -> None:
     pf = make_pf(Ice())
     async with made(Kernel(pf), tmp_path, 2) as here:
