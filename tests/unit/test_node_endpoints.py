@@ -298,7 +298,7 @@ async def test_a_machine_finds_its_own_again_after_a_reboot(tmp_path: Path) -> N
             else:
                 pf.vfs[1].held = "shop/web"
             # By the status of its Interface, as its dataplane was away meanwhile.
-            before = {"pciAddress": had} if had else {}
+            before: dict[str, Any] = {"pciAddress": had} if had else {}
             put(here, function(pf, pod=None, grant=grant, **before))
             await until_said(here, pf, "")
             had = had or peer(here, pf)
@@ -358,10 +358,19 @@ async def test_nothing_is_begun_while_the_kubelet_does_not_answer(tmp_path: Path
         answers.append(True)
         await until_said(here, pf, "")
         await until_said(here, pf, "", 2)
-        # What is there stays.
+        # What is there stays, also of what it does not know any more, as after a restart.
         answers.append(False)
         await here.look_again()
         assert [each.ready for each in functions(here).values()] == [True, True]
+        pf.vfs[1].held = pf.vfs[2].held = ""
+        put(here)
+        await here.until(lambda: not any(each.interface for each in functions(here).values()))
+        await here.look_again()
+        assert {vf.vlan for vf in pf.vfs} == {3000, 3001}
+        assert "does not say" in functions(here)[pf.vfs[1].address].message
+        answers.append(True)
+        await here.until(lambda: not functions(here))
+        assert {vf.vlan for vf in pf.vfs} == {0}
 
 
 @asynchronous

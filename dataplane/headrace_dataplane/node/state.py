@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol, TypeVar
@@ -300,12 +300,12 @@ class NodeStateAgent:
         self._tagged = await self._blocking(self._cards.tagged.all)
         self._reserved = frozenset(self._tagged) | addresses
         known = True
-        if functions:
+        if self._reserved:
             self._give()
             known = await self._machine.ask_users()
-        # On the word of before nothing is begun.
+        # On the word of before nothing is begun, and nothing ended.
         unknown = frozenset[str]() if known else addresses - self._tagged.keys()
-        lent = await self._paired(spec, resolved, unknown)
+        lent = replace(await self._paired(spec, resolved, unknown), silent=not known)
         asked = self._reserved | lent.endpoints().keys()
         users = await self._blocking(partial(self._cards.users, asked)) if asked else {}
         # What was seen of others holds no more, from before the first of them is moved.

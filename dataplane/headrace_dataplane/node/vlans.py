@@ -61,6 +61,8 @@ class Lent:
     """Why others are not, besides that they are not the pod's."""
     kept: frozenset[str] = frozenset()
     """VFs of machines whose engine's is away for now: machines have them by their addresses."""
+    silent: bool = False
+    """Whether the kubelet does not say who has VFs: what a pod has is not put back meanwhile."""
 
     def endpoints(self) -> Mapping[str, NodeFunction]:
         """Return VFs of endpoints, by PCI address."""
@@ -89,7 +91,8 @@ def wanted(lent: Lent, tags: Tags, users: Users) -> Mapping[str, VF]:
     found = {
         address: VF(vlan=0, mac=tag.mac or None)
         for address, tag in tags.items()
-        if address not in lent.kept and not (tag.interface and users.get(address))
+        if address not in lent.kept and not lent.silent
+        if not (tag.interface and users.get(address))
     }
     for each in lent.functions:
         found[each.pci_address] = VF(vlan=lent.place(each)[0] or 0, spoof_check=True)
@@ -148,7 +151,9 @@ def report(
     with_theirs = {address for address, each in lent.endpoints().items() if each in functions}
     for address in tags.keys() - found.keys() - with_theirs:
         message = "it was an Interface's, and is being taken out of that one's VLAN"
-        if address in lent.kept:
+        if lent.silent:
+            message = "it was an Interface's, and the kubelet does not say who has it now"
+        elif address in lent.kept:
             message = f"it is kept for Interface {tags[address].interface}"
         elif tags[address].interface and address in there and there[address][1].users:
             message = f"it was an Interface's, and {there[address][1].user} has it yet"
