@@ -7,7 +7,8 @@ endpoints.yaml. In each a DPDK program sends, or counts what comes.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from headrace_api.node_state import FunctionState
+from tests.cluster.images import Images
 from tests.cluster.sandbox import until
 from tests.cluster.site import Site
 from tests.sriov import policies
@@ -22,6 +24,7 @@ from tests.sriov.machine import SECONDS, Machine
 from tests.sriov.policies import NODE_AGENT, vfs
 
 MANIFEST = Path(__file__).with_name("endpoints.yaml")
+MACHINE = Path(__file__).with_name("endpoint_of_machine.yaml")
 PODS = ("blue/a", "blue/b", "red/c")
 VFS = 2 * len(PODS)
 BROADCAST = "ff:ff:ff:ff:ff:ff"
@@ -40,6 +43,12 @@ echo $! >/tmp/pid"""
 _STOP = """\
 kill -INT "$(cat /tmp/pid)"
 while tr -d '\\0' <"/proc/$(cat /tmp/pid)/cmdline" | grep -q .; do sleep 0.1; done"""
+
+
+_MACHINE_LOG = "/tmp/machine.log"
+_MACHINE = f"""\
+exec dpdk-testpmd --lcores='(0-1)@(0-1)' -m 32 --in-memory --no-telemetry -a "$1" -- \\
+	--forward-mode=icmpecho --total-num-mbufs=2048 --stats-period=1 </dev/null >{_MACHINE_LOG}"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +70,8 @@ def endpoints(site: Site, machine: Machine) -> Iterator[None]:
     policies.becomes(site, "True", "DevicesReady")
     site.apply(MANIFEST)
     yield
-    site.cluster.kubectl("delete", "-f", MANIFEST, "--wait")
+    for path in (MACHINE, MANIFEST):
+        site.cluster.kubectl("delete", "-f", path, "--ignore-not-found", "--wait")
     # Nothing of it keeps a VF: the policy may have fewer.
     site.cluster.kubectl("apply", "-f", policies.MANIFEST)
     policies.becomes(site, "True", "DevicesReady")
@@ -111,7 +121,12 @@ def log(site: Site, pod: str) -> str:
 
 def counted(site: Site, pod: str, what: str) -> int:
     """What the program of a pod has counted: RX or TX."""
-    return int(re.findall(rf"{what}-packets: ([0-9]+)", log(site, pod))[-1])
+    return last(log(site, pod), what)
+
+
+def last(text: str, what: str) -> int:
+    """The newest count in what a program has said; 0: none yet."""
+    return int([0, *re.findall(rf"{what}-packets: ([0-9]+)", text)][-1])
 
 
 def function_of(site: Site, machine: Machine, address: str) -> FunctionState | None:
@@ -121,13 +136,16 @@ def function_of(site: Site, machine: Machine, address: str) -> FunctionState | N
 
 
 @contextmanager
-def flood(site: Site, sender: str, mac: str) -> Iterator[None]:
-    """Send from one pod, UDP from blue/b to blue/a, and count at the others."""
+def flood(site: Site, sender: str, mac: str) -> Iterator[Callable[[str], int]]:
+    """Send from one pod, UDP from blue/b to blue/a; gives what has arrived at another since."""
     others = [pod for pod in PODS if pod != sender]
     first, second = (running(site, pod, "--forward-mode=icmpecho") for pod in others)
     words = (f"--eth-peer=0,{mac}", "--tx-ip=10.0.0.6,10.0.0.5")
-    with first, second, running(site, sender, "--forward-mode=txonly", *words):
-        yield
+    with first, second:
+        # A VF goes on counting from program to program.
+        before = {pod: counted(site, pod, "RX") for pod in others}
+        with running(site, sender, "--forward-mode=txonly", *words):
+            yield lambda pod: counted(site, pod, "RX") - before[pod]
 
 
 def sends(site: Site, sender: str) -> None:
@@ -155,39 +173,64 @@ def test_what_a_pod_sends_to_another_of_its_network_arrives_there_alone(
     found = ports(machine)
     own = found[endpoint(site, "blue/b")]
     (engine,) = (each for each in found.values() if each.vlan == own.vlan and each != own)
-    with flood(site, "blue/b", engine.mac):
-        until(lambda: counted(site, "blue/a", "RX") >= FRAMES, "blue/a gets them", SECONDS)
-        assert counted(site, "red/c", "RX") < FEW
+    with flood(site, "blue/b", engine.mac) as arrived:
+        until(lambda: arrived("blue/a") >= FRAMES, "blue/a gets them", SECONDS)
+        assert arrived("red/c") < FEW
 
 
 def test_what_a_pod_sends_to_all_arrives_at_no_other(site: Site) -> None:
-    with flood(site, "blue/b", BROADCAST):
+    with flood(site, "blue/b", BROADCAST) as arrived:
         sends(site, "blue/b")
-        assert max(counted(site, pod, "RX") for pod in ("blue/a", "red/c")) < FEW
+        assert max(map(arrived, ("blue/a", "red/c"))) < FEW
         # So it is while the node agent is away, and when it begins anew.
         site.cluster.kubectl("delete", "pod", *NODE_AGENT, "--grace-period=0", "--force")
         sends(site, "blue/b")
-        assert max(counted(site, pod, "RX") for pod in ("blue/a", "red/c")) < FEW
+        assert max(map(arrived, ("blue/a", "red/c"))) < FEW
         site.ready()
         sends(site, "blue/b")
-        assert max(counted(site, pod, "RX") for pod in ("blue/a", "red/c")) < FEW
+        assert max(map(arrived, ("blue/a", "red/c"))) < FEW
 
 
 def test_a_pod_whose_interface_goes_stays_alone(site: Site, machine: Machine) -> None:
     address = endpoint(site, "red/c")
     vlan = ports(machine)[address].vlan
-    with flood(site, "red/c", BROADCAST):
+    with flood(site, "red/c", BROADCAST) as arrived:
         site.cluster.kubectl("delete", "interface", "c", "-n", "red", "--wait")
 
-        def left() -> bool:
+        def alone() -> bool:
             said = function_of(site, machine, address)
-            return said is not None and said.interface is None
+            there = [each.address for each in ports(machine).values() if each.vlan == vlan]
+            return said is not None and said.interface is None and there == [address]
 
-        until(left, "the node agent says that it is nobody's", SECONDS)
+        until(alone, "it is nobody's, and alone in its VLAN", SECONDS)
         sends(site, "red/c")
-        assert [each.address for each in ports(machine).values() if each.vlan == vlan] == [address]
-        assert max(counted(site, pod, "RX") for pod in ("blue/a", "blue/b")) < FEW
+        assert max(map(arrived, ("blue/a", "blue/b"))) < FEW
     # The pod ends: it is put back, and may be another's.
     site.cluster.kubectl("delete", "pod", "c", "-n", "red", "--wait")
     until(lambda: function_of(site, machine, address) is None, "it is put back", SECONDS)
     assert ports(machine)[address].vlan == 0
+
+
+def test_a_machine_has_its_function_by_its_address(
+    site: Site, machine: Machine, images: Images
+) -> None:
+    """A process of the node stands for it."""
+    site.apply(MACHINE)
+    address = endpoint(site, "blue/machine")
+    own = ports(machine)[endpoint(site, "blue/b")]
+    (engine,) = (each for each in ports(machine).values() if each.vlan == own.vlan and each != own)
+    words = (f"--eth-peer=0,{engine.mac}", "--tx-ip=10.0.0.6,10.0.0.7")
+    with ThreadPoolExecutor(1) as pool:
+        program = pool.submit(
+            machine.run_image, images.toolbox.name, "bash", "-euc", _MACHINE, "bash", address
+        )
+        try:
+            with running(site, "blue/b", "--forward-mode=txonly", *words):
+                until(
+                    lambda: last(machine.run("cat", _MACHINE_LOG), "RX") >= FRAMES,
+                    "the machine gets them",
+                    SECONDS,
+                )
+        finally:
+            machine.run("pkill", "-INT", "dpdk-testpmd")
+            program.result()
