@@ -362,9 +362,10 @@ async def test_nothing_is_begun_while_the_kubelet_does_not_answer(tmp_path: Path
         answers.append(False)
         await here.look_again()
         assert [each.ready for each in functions(here).values()] == [True, True]
-        pf.vfs[1].held = pf.vfs[2].held = ""
         put(here)
         await here.until(lambda: not any(each.interface for each in functions(here).values()))
+        # Not before: a look may be under way by which they are an endpoint's.
+        pf.vfs[1].held = pf.vfs[2].held = ""
         await here.look_again()
         assert {vf.vlan for vf in pf.vfs} == {3000, 3001}
         assert "does not say" in functions(here)[pf.vfs[1].address].message
