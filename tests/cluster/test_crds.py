@@ -16,7 +16,7 @@ from tests.specs import BAD, GOOD, changed, example
 
 pytestmark = pytest.mark.usefixtures("crds")
 
-EXAMPLES = sorted((REPOSITORY / "deploy/examples").glob("*/*.yaml"))
+EXAMPLES = sorted((REPOSITORY / "deploy/examples").rglob("*.yaml"))
 IMMUTABLE = [
     ("Interface", "networkRef/name", "red", "spec.networkRef: .*networkRef is immutable"),
     (

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.cluster.images import Images
-from tests.cluster.sandbox import until
+from tests.cluster.sandbox import CommandError, until
 from tests.cluster.site import Site
 from tests.sriov import policies
 from tests.sriov.doctor import WRONG, findings
@@ -61,6 +61,19 @@ def test_vfs_are_made_and_given_out(site: Site, machine: Machine) -> None:
 
 def test_doctor_finds_nothing_wrong_with_them(machine: Machine, images: Images) -> None:
     assert findings(machine, images, *(vf.address for vf in vfs(machine)[:2])) == WRONG
+
+
+def test_vfs_that_somebody_deletes_are_made_again(machine: Machine) -> None:
+    """The kernel tells of it: the node agent would look by itself only minutes later."""
+    machine.run("bash", "-euc", f"echo 0 >{machine.pf().path}/sriov_numvfs")
+
+    def again() -> bool:
+        try:
+            return [vf.driver for vf in vfs(machine)] == ["vfio-pci"] * VFS
+        except CommandError:
+            return False
+
+    until(again, "they are there", SECONDS / 2)
 
 
 def test_vfs_that_the_node_uses_are_kept(site: Site, machine: Machine) -> None:

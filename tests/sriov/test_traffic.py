@@ -18,7 +18,7 @@ from headrace_cli.main import plugin
 from headrace_demo.lab import Namespace
 from tests.cluster.chart import NAMESPACE
 from tests.cluster.sandbox import until
-from tests.cluster.site import Named, Site
+from tests.cluster.site import ClusterPinger, Named, Site
 from tests.e2e.conftest import VM1, VM2, VM3
 from tests.sriov import policies
 from tests.sriov.doctor import WRONG, not_passed
@@ -179,8 +179,15 @@ def test_a_vf_is_taken_away_and_comes_back(site: Site, machine: Machine) -> None
 
 
 def test_all_vfs_are_deleted_and_come_back(site: Site, machine: Machine) -> None:
-    machine.run("bash", "-euc", f"echo 0 >{machine.pf().path}/sriov_numvfs")
-    all_reach(site)
+    """Under traffic."""
+    pinger = ClusterPinger(site, "blue/vm1", VM2[0])
+    try:
+        pinger.wait(100)
+        machine.run("bash", "-euc", f"echo 0 >{machine.pf().path}/sriov_numvfs")
+        all_reach(site)
+        pinger.wait(100)
+    finally:
+        pinger.stop()
     assert len(vfs(machine)) == policies.VFS
     site.ready()
 
@@ -211,6 +218,9 @@ def test_doctor_finds_the_node_right_for_its_dataplane(
 ) -> None:
     words = ["doctor", "--kubeconfig", str(site.cluster.kubeconfig), "-o", "json", machine.name]
     assert plugin(words) == 0
+    conditions = site.get("pipeline", "router")["status"]["conditions"]
+    (aligned,) = (each for each in conditions if each["type"] == "NUMAAligned")
+    assert (aligned["status"], aligned["reason"]) == ("True", "Aligned"), aligned
     (node,) = json.loads(capsys.readouterr().out)["nodes"]
     assert not_passed(node["checks"]) == WRONG
 

@@ -301,6 +301,8 @@ class Kernel:
         self.pods: dict[str, str] = {}
         """Who has VFs by the kubelet's word, whether they are there or not."""
         self.default_route = 0
+        self.routed: dict[str, int] = {}
+        """Addresses that go by another device."""
         self.node_addresses: list[tuple[int, str]] = []
         self.strangers: dict[str, list[tuple[str, str]]] = {}
         """Other devices of IOMMU groups: address and driver."""
@@ -495,8 +497,9 @@ class Kernel:
         yield from self.node_addresses
 
     def outputs(self, address: str) -> Iterator[int]:
-        if self.default_route:
-            yield self.default_route
+        index = self.routed.get(address, self.default_route)
+        if index:
+            yield index
 
     def firmware(self, name: str) -> str | None:
         return None

@@ -27,8 +27,10 @@ class Machine:
     def __post_init__(self) -> None:
         self.health = Health(self.root, lambda: self.now, self._open)
 
-    def fault(self, driver: VfDriver = VfDriver.VFIO, *, used: bool = False) -> str:
-        return self.health.fault(FIRST, driver, used=used)
+    def fault(
+        self, driver: VfDriver = VfDriver.VFIO, *, used: bool = False, forced: bool = False
+    ) -> str:
+        return self.health.fault(FIRST, driver, used=used, forced=forced)
 
     def link(self, path: str, target: str) -> None:
         (self.root / PCI / FIRST / path).unlink(missing_ok=True)
@@ -113,6 +115,7 @@ def test_a_link_that_is_away_for_a_moment_is_no_matter(machine: Machine) -> None
     carrier.write_text("0")
     machine.now += LINK_SECONDS
     assert machine.fault() == f"ens1f0, the port of {FIRST}, has no link"
+    assert machine.fault(forced=True) == ""
     carrier.write_text("1")
     assert machine.fault() == ""
 

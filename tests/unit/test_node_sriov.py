@@ -653,10 +653,11 @@ def test_a_device_that_is_busy_for_a_while(driver: Callable[[], PFDriver]) -> No
     is_as_wanted(pf, desired)
 
 
-def test_a_device_that_stays_busy() -> None:
-    kernel = Kernel(make_pf(Igb()))
+@each_driver
+def test_a_device_that_stays_busy(driver: Callable[[], PFDriver]) -> None:
+    kernel = Kernel(make_pf(driver()))
     kernel.failures = [("sriov_numvfs", 10**6, errno.EBUSY)]
-    assert reason(reconcile(kernel, wanted(vfio()))) is Reason.DEVICE_BUSY
+    assert reason(reconcile(kernel, wanted(by_kernel()))) is Reason.DEVICE_BUSY
     times = [n for n, line in enumerate(kernel.attempts) if "sriov_numvfs" in line]
     assert 5 < len(times) < 40
     assert 30 <= kernel.now() < 60
@@ -690,10 +691,11 @@ def test_what_the_kernel_refuses_is_named(begins: str, number: int, expected: Re
     assert reason(reconcile(kernel, wanted(vfio(), mtu=9000))) is expected
 
 
-def test_a_read_only_sysfs() -> None:
-    kernel = Kernel(make_pf(Igb()))
+@each_driver
+def test_a_read_only_sysfs(driver: Callable[[], PFDriver]) -> None:
+    kernel = Kernel(make_pf(driver()))
     kernel.read_only = True
-    assert reason(reconcile(kernel, wanted(vfio()))) is Reason.READ_ONLY_SYSFS
+    assert reason(reconcile(kernel, wanted(by_kernel()))) is Reason.READ_ONLY_SYSFS
     assert kernel.journal == []
 
 
@@ -710,9 +712,18 @@ def test_a_driver_without_sriov() -> None:
         ("driver_override", Reason.MISSING_ATTRIBUTE),
     ],
 )
-def test_a_missing_attribute(missing: str, expected: Reason) -> None:
-    kernel = Kernel(make_pf(Igb(), missing=frozenset({missing})))
+@each_vfio_driver
+def test_a_missing_attribute(
+    driver: Callable[[], PFDriver], missing: str, expected: Reason
+) -> None:
+    kernel = Kernel(make_pf(driver(), missing=frozenset({missing})))
     assert reason(reconcile(kernel, wanted(vfio()))) is expected
+
+
+@each_driver
+def test_network_devices_that_never_show(driver: Callable[[], PFDriver]) -> None:
+    kernel = Kernel(make_pf(driver(), vfs_show_netdev=False))
+    assert reason(reconcile(kernel, wanted(by_kernel()))) is Reason.VF_NETDEV_MISSING
 
 
 def test_a_vf_that_never_shows_its_network_device() -> None:
@@ -829,6 +840,29 @@ def test_a_pf_without_a_driver() -> None:
     assert reason(reconcile(kernel, wanted(vfio()))) is Reason.PF_DRIVER_MISSING
     kernel.later(2.0, lambda: setattr(pf, "loaded", True))
     assert reconcile(kernel, wanted(vfio())) == Done()
+
+
+def test_a_pf_that_is_given_away() -> None:
+    pf = make_pf(Igb())
+    pf.driver.name = "vfio-pci"
+    kernel = Kernel(pf)
+    assert reason(reconcile(kernel, wanted(vfio()))) is Reason.PF_GIVEN_AWAY
+    assert kernel.attempts == []
+
+
+def test_a_pf_whose_network_device_is_in_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(make_pf(Igb()))
+    monkeypatch.setattr(kernel, "links", dict)
+    assert reason(reconcile(kernel, wanted(vfio()))) is Reason.PF_NETDEV_MISSING
+    assert kernel.attempts == []
+    assert kernel.now() < 60
+
+
+def test_somebody_who_gives_a_vf_another_mac_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(make_pf(Igb()))
+    show = kernel._show_netdev
+    monkeypatch.setattr(kernel, "_show_netdev", lambda pf, vf, _: show(pf, vf, MAC))
+    assert reason(reconcile(kernel, wanted(by_kernel(1)))) is Reason.MAC_NOT_TAKEN
 
 
 def test_somebody_who_undoes_it_each_time() -> None:

@@ -333,6 +333,8 @@ async def test_the_nodes_uplink_is_never_touched(how: str, tmp_path: Path) -> No
     kernel = Kernel(pf)
     if how == "address":
         kernel.node_addresses = [(pf.netdev.index, "192.0.2.1")]
+    elif how == "API server":
+        kernel.routed["192.0.2.9"] = pf.netdev.index
     else:
         kernel.default_route = pf.netdev.index
     addresses = NodeAddresses(frozenset({"192.0.2.1"}), frozenset({"192.0.2.9"}))

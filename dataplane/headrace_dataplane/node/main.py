@@ -11,7 +11,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 from headrace_api import Json
-from headrace_api.device_policy import VfDriver
+from headrace_api.device_policy import VfDriver, VfLinkState
 from headrace_api.node_facts import NodeFacts
 from headrace_dataplane import logs
 from headrace_dataplane.follow import follow_one
@@ -96,7 +96,8 @@ class _Machine:
         return found, node_addresses(found.kubelet, self._addresses)
 
     def fault(self, address: str, want: VF, *, used: bool) -> str:
-        return self._health.fault(address, want.driver or VfDriver.VFIO, used=used)
+        driver, forced = want.driver or VfDriver.VFIO, want.link_state is VfLinkState.ENABLE
+        return self._health.fault(address, driver, used=used, forced=forced)
 
 
 class _Parts:

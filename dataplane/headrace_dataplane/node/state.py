@@ -391,7 +391,6 @@ class NodeStateAgent:
             for each in every
             # A machine is about to open its own.
             if each.well and each.want.driver is not None and not self._is_kept(each)
-            # Whose link is forced does without the port's.
             if (fault := self._machine.fault(each.vf.address, each.want, used=bool(each.vf.users)))
         }
 

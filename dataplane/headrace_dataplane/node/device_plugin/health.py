@@ -50,10 +50,11 @@ class Health:
         self._open = open_device or _open
         self._seen: dict[str, _Seen] = {}
 
-    def fault(self, address: str, driver: VfDriver, *, used: bool) -> str:
+    def fault(self, address: str, driver: VfDriver, *, used: bool, forced: bool = False) -> str:
         """Return what is wrong with a function, "" when nothing is.
 
-        `used` says that a pod has it: then it is not opened, for that pod is about to.
+        `used` says that a pod has it: then it is not opened, for that pod is about to. `forced`
+        says that its link is up whatever its port's is.
         """
         if not self._tree.has(f"{_DEVICES}/{address}"):
             self._seen.pop(address, None)
@@ -63,7 +64,7 @@ class Health:
         return (
             self._wrong_driver(address, driver)
             or self._without_files(address)
-            or self._unlinked(address, seen, now)
+            or ("" if forced else self._unlinked(address, seen, now))
             or ("" if used else self._closed(address, driver, seen, now))
         )
 
