@@ -162,6 +162,22 @@ def test_decapsulated_larger_than_the_endpoint_takes(lab: Lab, family: int) -> N
     check_error(got[IPv6].payload, large, kind, code, mtu=1300, ttl=63)
 
 
+@FAMILIES
+def test_decapsulated_and_too_large_for_whom_nobody_knows_yet(lab: Lab, family: int) -> None:
+    """What waited is not delivered either; the next one's sender is told."""
+    site = Site(lab, A, SMALL.with_(mac=False))
+    header = 28 if family == 4 else 48
+    outer = Ether(src=REMOTE_MAC, dst=site.uplink_mac) / IPv6(src=REMOTE, dst=B.underlay)
+    large = frames.udp(remote(family), B.address(family), b"l" * (1301 - header))
+    fits = frames.udp(remote(family), B.address(family), b"f" * (1300 - header))
+    site.up.send(outer / large, drop="mtu")
+    site.up.send(outer / fits)
+    assert bytes(lab.receive(site.b, frames.has(UDP)).payload) == bytes(fits)
+    site.up.send(outer / large, drop="mtu")
+    lab.receive(site.up, lambda f: is_error(f) and f.haslayer(IPv6))
+    lab.quiet(site.b, frames.has(UDP))
+
+
 NO_ERROR = [
     pytest.param(IP(src=A.address4, dst=NOWHERE[4]) / ICMP(type=3), id="about-unreachable"),
     pytest.param(IP(src=A.address4, dst=NOWHERE[4]) / ICMP(type=11), id="about-time-exceeded"),
