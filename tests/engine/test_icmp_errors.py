@@ -224,6 +224,16 @@ def test_gateway_of_the_other_family_only(lab: Lab) -> None:
     assert lab.receive(site.a, is_error)[IP].src == "192.0.0.8"
 
 
+def test_a_link_local_gateway_does_not_speak_beyond_its_link(lab: Lab) -> None:
+    """RFC 3927 2.7: an error with its address would not arrive."""
+    site = Site(lab, SMALL.with_(gateways=("169.254.1.1",)))
+    large = frames.udp(remote(4), B.address4, b"l" * 1300)
+    outer = IPv6(src=REMOTE, dst=B.underlay)
+    site.up.send(Ether(src=REMOTE_MAC, dst=site.uplink_mac) / outer / large, drop="mtu")
+    got = lab.receive(site.up, lambda f: is_error(f) and f.haslayer(IPv6))
+    assert (got[IP].src, got[IP].dst) == ("192.0.0.8", remote(4))
+
+
 def test_link_local_gateway_alone(lab: Lab) -> None:
     site = Site(lab, A.with_(gateways=("fe80::1",)))
     packet = frames.udp(A.address6, NOWHERE[6])
