@@ -314,7 +314,7 @@ def test_lists(site: Site) -> None:
     assert (up.port, up.state, up.addresses) == ("up", "up", (UPLINK_ADDRESS,))
     assert (up.on_link, up.gateway, up.mtu) == ((ON_LINK,), None, 1500)
     port = lab.item(Port, name="a")
-    assert (port.state, port.driver, port.mtu) == ("up", "net_tap", 1500)
+    assert (port.state, port.driver, port.mtu, port.burst) == ("up", "net_tap", 1500, 64)
     assert [queue.queue for queue in port.rx_queues] == [0]
 
 

@@ -190,7 +190,8 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 		if (++worker->cursor >= rxqs->n)
 			worker->cursor = 0;
 		port = rxqs->q[worker->cursor].port;
-		n = rte_eth_rx_burst(port, rxqs->q[worker->cursor].queue, pkts, burst);
+		n = rte_eth_rx_burst(port, rxqs->q[worker->cursor].queue, pkts,
+				RTE_MAX(burst, rxqs->q[worker->cursor].least_burst));
 	}
 	if (n == 0)
 		return 0;
