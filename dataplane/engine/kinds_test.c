@@ -221,6 +221,8 @@ test_accepted_listed_and_counted(void)
 			"{'name':'a','network':'t/n','number':4,'puts':1},"
 			"{'name':'b','network':'t/n','number':5,'puts':1}");
 	expect_list("toy", "'name':'b'", "{'name':'b','network':'t/n','number':5,'puts':1}");
+	expect_refused(call("{'op':'list','kind':'toy','filter':{'nmae':'b'}}"), "", "",
+			"filter.nmae", "UnknownField");
 	expect_refused(call("{'op':'list','kind':'box'}"), "", "", "kind", "InvalidField");
 	expect_figures(2, 9, 1);
 

@@ -71,7 +71,7 @@ struct hr_prefix {
 	X(IP4_HEADER, "ip4_header", "bad IPv4 version, header length or total length")             \
 	X(IP4_CHECKSUM, "ip4_checksum", "bad IPv4 header checksum")                                \
 	X(IP6_HEADER, "ip6_header", "bad IPv6 version or payload length")                          \
-	X(SOURCE, "source", "source address is not one of the Interface's")                        \
+	X(SOURCE, "source", "source is not one of the Interface's, or may not leave its link")     \
 	X(SOURCE_MAC, "source_mac", "source MAC address is not the Interface's")                   \
 	X(TTL, "ttl", "TTL or hop limit exceeded")                                                 \
 	X(NO_ROUTE, "no_route", "no route to the destination")                                     \

@@ -67,6 +67,7 @@ struct hr_rxqs {
 	uint16_t n;
 	struct {
 		uint16_t port, queue;
+		uint16_t least_burst; /**< Its driver is to be asked for so many packets. */
 	} q[HR_MAX_PORTS * 16];
 };
 

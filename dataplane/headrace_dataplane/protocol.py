@@ -183,13 +183,15 @@ class Port(_OnDevice):
     """A DPDK port: `state` is up, down or gone.
 
     `multicast` is how it hears neighbours: groups, all, promiscuous or none; `groups` are the MAC
-    addresses that it has to hear. `losses` counts how often its device went away.
+    addresses that it has to hear. `losses` counts how often its device went away. `burst` is how
+    many packets are taken in at once, at most: as in the settings, or as its driver needs.
     """
 
     kind = "port"
     name: str
     state: str
     losses: int = 0
+    burst: int = 0
     multicast: str = ""
     groups: tuple[str, ...] = ()
     mac: str = ""

@@ -18,6 +18,8 @@ from headrace_dataplane.protocol import (
     Delete,
     EngineClient,
     Interface,
+    Item,
+    Neighbor,
     Network,
     Port,
     Put,
@@ -312,7 +314,7 @@ def test_lists(site: Site) -> None:
     assert (up.port, up.state, up.addresses) == ("up", "up", (UPLINK_ADDRESS,))
     assert (up.on_link, up.gateway, up.mtu) == ((ON_LINK,), None, 1500)
     port = lab.item(Port, name="a")
-    assert (port.state, port.driver, port.mtu) == ("up", "net_tap", 1500)
+    assert (port.state, port.driver, port.mtu, port.burst) == ("up", "net_tap", 1500, 64)
     assert [queue.queue for queue in port.rx_queues] == [0]
 
 
@@ -337,6 +339,26 @@ def test_route_lists(site: Site) -> None:
     assert match.prefix == "10.8.0.0/16"
     (host,) = lab.engine.client.items(Route, {"network": BLUE, "match": B.address6})
     assert host.prefix == f"{B.address6}/128"
+
+
+@pytest.mark.parametrize(
+    ("kind", "filters"),
+    [
+        (Port, {"port": "a"}),
+        (Interface, {"network": BLUE}),
+        (Neighbor, {"interface": "t/a"}),
+        (Route, {"destination": "10.8.0.0/16"}),
+    ],
+)
+def test_filters_that_a_list_does_not_have(
+    site: Site, kind: type[Item], filters: dict[str, str]
+) -> None:
+    """Passed over, they would give everything for a part of it."""
+    (name,) = filters
+    with pytest.raises(RefusedError) as caught:
+        list(site.lab.engine.client.items(kind, filters))
+    (refusal,) = caught.value.refusals
+    assert (refusal.field, refusal.reason) == (f"filter.{name}", "UnknownField")
 
 
 def test_pages(lab: Lab) -> None:

@@ -179,10 +179,12 @@ def test_duplicate_address_detection_of_the_gateway(site: Site) -> None:
 
 @pytest.mark.parametrize("target", [B.address6, REMOTE6])
 def test_solicitation_for_what_lies_behind_the_gateway(site: Site, target: str) -> None:
-    """RFC 4389."""
+    """RFC 4389. A proxy does not override who has the address (RFC 4861 7.2.8)."""
     site.a.send(frames.solicitation(A.hardware, A.address6, target))
     got = site.lab.receive(site.a, frames.has(ICMPv6ND_NA))
-    assert (got[IPv6].src, got[ICMPv6ND_NA].tgt) == (target, target)
+    advertised = got[ICMPv6ND_NA]
+    assert (got[IPv6].src, advertised.tgt) == (target, target)
+    assert (advertised.R, advertised.S, advertised.O) == (1, 1, 0)
     assert got[ICMPv6NDOptDstLLAddr].lladdr == frames.GATEWAY_MAC
     for wire in site.lab.wires.values():
         site.lab.quiet(wire)

@@ -162,6 +162,22 @@ def test_decapsulated_larger_than_the_endpoint_takes(lab: Lab, family: int) -> N
     check_error(got[IPv6].payload, large, kind, code, mtu=1300, ttl=63)
 
 
+@FAMILIES
+def test_decapsulated_and_too_large_for_whom_nobody_knows_yet(lab: Lab, family: int) -> None:
+    """What waited is not delivered either; the next one's sender is told."""
+    site = Site(lab, A, SMALL.with_(mac=False))
+    header = 28 if family == 4 else 48
+    outer = Ether(src=REMOTE_MAC, dst=site.uplink_mac) / IPv6(src=REMOTE, dst=B.underlay)
+    large = frames.udp(remote(family), B.address(family), b"l" * (1301 - header))
+    fits = frames.udp(remote(family), B.address(family), b"f" * (1300 - header))
+    site.up.send(outer / large, drop="mtu")
+    site.up.send(outer / fits)
+    assert bytes(lab.receive(site.b, frames.has(UDP)).payload) == bytes(fits)
+    site.up.send(outer / large, drop="mtu")
+    lab.receive(site.up, lambda f: is_error(f) and f.haslayer(IPv6))
+    lab.quiet(site.b, frames.has(UDP))
+
+
 NO_ERROR = [
     pytest.param(IP(src=A.address4, dst=NOWHERE[4]) / ICMP(type=3), id="about-unreachable"),
     pytest.param(IP(src=A.address4, dst=NOWHERE[4]) / ICMP(type=11), id="about-time-exceeded"),
@@ -206,6 +222,16 @@ def test_gateway_of_the_other_family_only(lab: Lab) -> None:
     packet = frames.udp(A.address4, NOWHERE[4])
     site.a.send(frames.frame(A.hardware, packet), drop="no_route")
     assert lab.receive(site.a, is_error)[IP].src == "192.0.0.8"
+
+
+def test_a_link_local_gateway_does_not_speak_beyond_its_link(lab: Lab) -> None:
+    """RFC 3927 2.7: an error with its address would not arrive."""
+    site = Site(lab, SMALL.with_(gateways=("169.254.1.1",)))
+    large = frames.udp(remote(4), B.address4, b"l" * 1300)
+    outer = IPv6(src=REMOTE, dst=B.underlay)
+    site.up.send(Ether(src=REMOTE_MAC, dst=site.uplink_mac) / outer / large, drop="mtu")
+    got = lab.receive(site.up, lambda f: is_error(f) and f.haslayer(IPv6))
+    assert (got[IP].src, got[IP].dst) == ("192.0.0.8", remote(4))
 
 
 def test_link_local_gateway_alone(lab: Lab) -> None:

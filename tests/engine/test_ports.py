@@ -22,7 +22,9 @@ from tests.engine.site import (
     GATEWAYS,
     GREEN,
     REMOTE,
+    REMOTE_GREEN,
     REMOTE_MAC,
+    VNI,
     A,
     B,
     C,
@@ -165,6 +167,58 @@ def test_a_kernel_device_that_goes_and_comes_back(veths: Lab, namespace: Namespa
     until(lambda: lab.item(Interface, name="t/f").mac == F.hardware, "the endpoint is known again")
     e.send(frames.frame(E.hardware, frames.udp(E.address4, F.address4)))
     assert lab.receive(wire, frames.has(UDP)).dst == F.hardware
+
+
+SMALL_MTU = 1300
+
+
+@FAMILIES
+@pytest.mark.parametrize("size", [0, SMALL_MTU])
+def test_packets_for_an_interface_whose_device_never_was(
+    lab: Lab, tmp_path: Path, family: int, size: int
+) -> None:
+    """They end there, and no other tenant hears of them: not the one who has port id 0 either."""
+    site = Site(lab, A)
+    memif = f"net_memif_d,socket={tmp_path / 'memif.sock'},socket-abstract=no,role=client"
+    lab.commit(
+        put("port", "d", devargs=memif, rxQueues=1, mtu=1500),
+        D.with_(mtu=SMALL_MTU).interface(),
+        routes("d", GREEN, *host_routes(D)),
+    )
+    assert lab.item(Interface, name=D.key).state == "gone"
+    inner = frames.udp(remote(family), D.address(family), b"d" * size)
+    outer = IPv6(src=REMOTE_GREEN, dst=D.underlay)
+    site.up.send(Ether(src=REMOTE_MAC, dst=site.uplink_mac) / outer / inner, drop="unresolved")
+    lab.quiet(site.up)
+    lab.quiet(site.a)
+
+
+@FAMILIES
+def test_packets_for_an_interface_whose_port_id_another_has(
+    veths: Lab, namespace: Namespace, family: int
+) -> None:
+    lab = veths
+    connect_veths(lab)
+    lab.commit(F.with_(mtu=SMALL_MTU).interface(), network(GREEN, VNI[GREEN]))
+    u, mac = lab.wires["u"], lab.item(Port, name="u").mac
+    lab.settle()
+    lab.disconnect("f")
+    lab.rebase()
+    namespace.ip("link del f-engine")
+    until(lambda: lab.item(Interface, name="t/f").state == "gone", "the Interface is gone")
+    try:
+        lab.commit(tap("c"))
+        c = lab.connect("c", "c", C.hardware, ("interface", C.key))
+        u.hosts[REMOTE_GREEN] = REMOTE_MAC
+        green = [["10.1.0.0/16", REMOTE_GREEN], ["2001:db8:1::/48", REMOTE_GREEN]]
+        lab.commit(C.interface(), routes("green", GREEN, *host_routes(C), *green))
+        inner = frames.udp(remote(family), F.address(family), b"f" * SMALL_MTU)
+        outer = IPv6(src=REMOTE, dst=F.underlay)
+        u.send(Ether(src=REMOTE_MAC, dst=mac) / outer / inner, drop="unresolved")
+        lab.quiet(u)
+        lab.quiet(c)
+    finally:
+        namespace.veth("f-engine", "f-test")
 
 
 def test_an_uplink_s_device_that_goes_and_comes_back(veths: Lab, namespace: Namespace) -> None:

@@ -5,7 +5,7 @@ import random
 from ipaddress import ip_address, ip_network
 
 import pytest
-from scapy.layers.inet import IP, TCP, UDP, IPOption_NOP, IPOption_RR
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, IPOption_RR
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
@@ -25,6 +25,7 @@ from tests.engine.site import (
     Site,
     host_routes,
     network,
+    remote,
     routes,
     tap,
 )
@@ -273,6 +274,42 @@ def test_source_check_disabled(lab: Lab, family: int) -> None:
     site.lab.commit(A.interface())
     site.a.send(packet, drop="source")
     site.lab.quiet(site.b, frames.has(UDP))
+
+
+LINK_LOCAL = ["169.254.0.0", "169.254.255.255", "fe80::7", "febf:ffff::7", "::"]
+LETS_THROUGH = {
+    "unchecked": A.with_(source_check=False),
+    "all": A.with_(extra={"addresses": [], "prefixes": ["0.0.0.0/0", "::/0"]}),
+    "half": A.with_(extra={"addresses": [], "prefixes": ["128.0.0.0/1", "fe00::/8", "::/1"]}),
+    "its-own": A.with_(extra={"addresses": ["169.254.0.0", "fe80::7"]}),
+}
+
+
+@pytest.mark.parametrize("name", LETS_THROUGH)
+@pytest.mark.parametrize("source", LINK_LOCAL)
+def test_link_local_sources_stay_on_their_link(lab: Lab, name: str, source: str) -> None:
+    """Whatever the source check lets through: RFC 3927 2.7, RFC 4291 2.5.2 and 2.5.6."""
+    site = Site(lab, LETS_THROUGH[name], B)
+    family = 6 if ":" in source else 4
+    for target in (B.address(family), remote(family)):
+        site.a.send(frames.frame(A.hardware, frames.udp(source, target)), drop="source")
+        last = frames.udp(source, target, ttl=1)
+        site.a.send(frames.frame(A.hardware, last), drop="source")
+    for wire in lab.wires.values():
+        lab.quiet(wire, frames.has(UDP))
+
+
+@pytest.mark.parametrize("source", ["169.253.255.255", "169.255.0.0", "fe7f::7", "fec0::7"])
+def test_sources_beside_the_link_local_ones(lab: Lab, source: str) -> None:
+    site = Site(lab, LETS_THROUGH["all"], B)
+    site.a.send(frames.frame(A.hardware, frames.udp(source, B.address(6 if ":" in source else 4))))
+    assert lab.receive(site.b, frames.has(UDP))
+
+
+def test_a_link_local_source_may_ask_the_gateway(lab: Lab) -> None:
+    site = Site(lab, LETS_THROUGH["unchecked"])
+    site.a.send(frames.frame(A.hardware, frames.echo("169.254.7.7", GATEWAYS[0])))
+    assert lab.receive(site.a, frames.has(ICMP))[IP].dst == "169.254.7.7"
 
 
 @FAMILIES

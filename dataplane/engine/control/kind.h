@@ -74,7 +74,8 @@ typedef const struct hr_port *hr_port_fn(const struct hr_object *object);
 /**
  * One page of items.
  *
- * @param filter object of the request, NULL when there was none; unknown fields are an error
+ * @param filter object of the request, NULL when there was none; its fields are strings, and among
+ * those of struct hr_list
  * @param cursor 0 at first, then what *next was
  * @param limit most items, 1..HR_LIST_LIMIT_MAX
  * @param next where the next page starts; left at 0 when this is the last
@@ -86,6 +87,7 @@ typedef json_t *hr_list_fn(const json_t *filter, size_t cursor, size_t limit, si
 struct hr_list {
 	const char *name;
 	hr_list_fn *fn;
+	const char *filters[HR_KIND_ITEMS]; /**< Fields that a filter may have. */
 };
 
 /**

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "reader.h"
 #include "store.h"
 
 bool
@@ -37,13 +38,13 @@ list_objects(const struct hr_kind *kind, const json_t *filter, size_t cursor, si
 }
 
 /** The list of a name that is no kind's, or NULL. */
-static hr_list_fn *
+static const struct hr_list *
 find(const char *name)
 {
 	for (unsigned i = 0; i < hr_n_kinds; i++) {
 		for (const struct hr_list *list = hr_kinds[i]->lists; list->name != NULL; list++) {
 			if (strcmp(list->name, name) == 0)
-				return list->fn;
+				return list;
 		}
 	}
 	return NULL;
@@ -57,13 +58,32 @@ hr_list_exists(const char *name)
 	return (kind != NULL && kind->describe != NULL) || find(name) != NULL;
 }
 
+/** Whether a filter has only strings, of these names. @return 0, or -EINVAL with errors added */
+static int
+check_filter(const json_t *filter, const char *const *names, struct hr_errors *errors)
+{
+	struct hr_reader reader;
+
+	if (filter == NULL)
+		return 0;
+	hr_read_begin(&reader, filter, "filter", errors);
+	for (; *names != NULL; names++)
+		if (hr_read_has(&reader, *names))
+			hr_read_string(&reader, *names, HR_NAME_MAX);
+	return hr_read_end(&reader);
+}
+
 json_t *
 hr_list(const char *name, const json_t *filter, size_t cursor, size_t limit, size_t *next,
 		struct hr_errors *errors)
 {
+	static const char *const of_objects[] = {"name", NULL};
 	const struct hr_kind *kind = hr_kind_find(name);
+	const bool is_kind = kind != NULL && kind->describe != NULL;
+	const struct hr_list *list = is_kind ? NULL : find(name);
 
-	if (kind != NULL && kind->describe != NULL)
-		return list_objects(kind, filter, cursor, limit, next);
-	return find(name)(filter, cursor, limit, next, errors);
+	if (check_filter(filter, is_kind ? of_objects : list->filters, errors) != 0)
+		return NULL;
+	return is_kind ? list_objects(kind, filter, cursor, limit, next)
+		       : list->fn(filter, cursor, limit, next, errors);
 }

@@ -105,14 +105,15 @@ decap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint1
 		m->data_len -= HR_UNDERLAY_OVERHEAD;
 		m->pkt_len -= HR_UNDERLAY_OVERHEAD;
 		hr_trim(m, length);
-		if (unlikely(length > adj->mtu)) {
-			m->port = adj->port; /* whose network the error is routed in */
-			hr_except_mtu(graph, node, m, adj->mtu);
-			continue;
-		}
+		/* Before anything else of it is read: its device may be gone, its port another's. */
 		if (unlikely(adj->op != HR_OP_ETH)) {
 			hr_adj_mark(m, index);
 			rte_node_enqueue_x1(graph, node, HR_EDGE_RESOLVE, m);
+			continue;
+		}
+		if (unlikely(length > adj->mtu)) {
+			m->port = adj->port; /* whose network the error is routed in */
+			hr_except_mtu(graph, node, m, adj->mtu);
 			continue;
 		}
 		hr_rewrite_eth(m, adj,

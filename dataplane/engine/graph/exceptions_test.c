@@ -187,9 +187,9 @@ is_to(const struct rte_mbuf *m, const struct hr_port_ctx *in, const struct rte_e
 
 #define RECEIVED_LEN 60
 
-/** What the port's driver has. */
+/** What the port's driver has, and of how many it must be asked for. */
 static struct rte_mbuf *arriving[HR_BURST];
-static uint16_t n_arriving;
+static uint16_t n_arriving, least_burst;
 
 static uint16_t
 receive_burst(void *queue, struct rte_mbuf **pkts, uint16_t n)
@@ -197,6 +197,8 @@ receive_burst(void *queue, struct rte_mbuf **pkts, uint16_t n)
 	const uint16_t found = n_arriving;
 
 	RTE_SET_USED(queue);
+	if (n < least_burst)
+		return 0;
 	CHECK(found <= n);
 	memcpy(pkts, arriving, found * sizeof(*pkts));
 	n_arriving = 0;
@@ -224,6 +226,7 @@ receives(const struct hr_port_ctx *in, const void *frame, const void *good, enum
 	driver->rxq.data = &queue;
 	driver->rxq.clbk = (void *)&no_callback;
 	rxqs.q[0].port = in->port;
+	rxqs.q[0].least_burst = least_burst;
 	worker.rxqs = &rxqs;
 	worker.in = in;
 	for (unsigned n = 1; n <= 12; n++) {
@@ -241,6 +244,21 @@ receives(const struct hr_port_ctx *in, const void *frame, const void *good, enum
 			return false;
 	}
 	return true;
+}
+
+/** Of a driver that takes in nothing when it is asked for less, as vector drivers do. */
+static void
+test_least_burst(void)
+{
+	const uint16_t burst = hr_worker_settings.burst;
+	uint8_t frame[RECEIVED_LEN] = {0};
+
+	hr_write_ether(frame, gateway_mac, vm_mac, RTE_ETHER_TYPE_IPV4);
+	hr_worker_settings.burst = 1;
+	least_burst = 12;
+	CHECK(receives(&vm, frame, frame, HR_EDGE_IP4, HR_DROP_COUNT));
+	least_burst = 0;
+	hr_worker_settings.burst = burst;
 }
 
 static void
@@ -958,6 +976,7 @@ main(void)
 	free_buffers = rte_mempool_avail_count(hr_pool);
 
 	test_receive();
+	test_least_burst();
 	test_arp();
 	test_nd_of_an_interface();
 	test_nd_of_an_uplink();

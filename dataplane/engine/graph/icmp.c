@@ -10,6 +10,7 @@
 #include <netinet/ip_icmp.h>
 
 #include "../packet/icmp.h"
+#include "../packet/ip.h"
 #include "../packet/ip6.h"
 #include "nodes.h"
 
@@ -22,7 +23,7 @@
 /** Extension headers looked through for an ICMPv6 error (RFC 4443 2.4 e.1). */
 #define EXTENSIONS_MAX 8
 
-/** What speaks IPv4 here when no gateway does: RFC 7600 4.8's dummy address. */
+/** What speaks IPv4 here when no gateway does that is routed: RFC 7600 4.8's dummy address. */
 #define DUMMY4 RTE_BE32(0xc0000008)
 
 /** As marked by hr_icmp_error_mark(). */
@@ -148,8 +149,10 @@ write4(struct rte_mbuf *reply, const struct rte_mbuf *m, const struct error *err
 			.dst_addr = about->src_addr,
 	};
 	for (uint16_t i = 0; i < error->ctx->n_own; i++) {
-		if (error->ctx->own[i].family == 4) {
-			ip->src_addr = error->ctx->own[i].ip4;
+		const struct hr_addr *own = &error->ctx->own[i];
+
+		if (own->family == 4 && !hr_ip4_is_link_local(own->ip4)) {
+			ip->src_addr = own->ip4;
 			break;
 		}
 	}

@@ -39,6 +39,7 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 {
 	const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
 	const unsigned header = (ip[0] & 0xf) * 4;
+	bool own_link;
 	uint32_t adj;
 
 	if (ip[0] >> 4 != 4 || header < sizeof(struct rte_ipv4_hdr) ||
@@ -56,10 +57,14 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 		hr_drop(worker, m, HR_DROP_SOURCE);
 		return true;
 	}
-	if (ip[8] <= 1) {
+	/* RFC 3927 2.7: what has a link-local source stays on its link, where the gateway is. */
+	own_link = hr_ip4_is_link_local(hr_load32(ip + 12));
+	if (own_link || ip[8] <= 1) {
 		adj = hr_vrf_lookup(worker->in->vrf, ip);
 		if (hr_adjs[adj].op == HR_OP_LOCAL)
 			hr_except(graph, node, worker, m, adj);
+		else if (own_link)
+			hr_drop(worker, m, HR_DROP_SOURCE);
 		else
 			hr_except_ttl(graph, node, m);
 		return true;
@@ -74,6 +79,7 @@ struct filter {
 	 * the Interface's first source entry; other sources are unusual().
 	 */
 	hr_bytes16 value, mask;
+	bool wide; /**< Sources match that must not leave their link. */
 };
 
 /** The filter of a burst: without a check all sources match, without any source none does. */
@@ -81,7 +87,8 @@ static inline struct filter
 filter_of(const struct hr_worker *worker)
 {
 	const struct hr_port_ctx *in = worker->in;
-	struct filter filter = {.value = {0x45}, .mask = {0xff}};
+	const struct hr_source4 *first = &in->source4[0];
+	struct filter filter = {.value = {0x45}, .mask = {0xff}, .wide = true};
 
 	if (!in->source_check || worker->trusted)
 		return filter;
@@ -89,8 +96,10 @@ filter_of(const struct hr_worker *worker)
 		filter.value[0] = 0; /* Never so: all packets are unusual. */
 		return filter;
 	}
-	memcpy((uint8_t *)&filter.value + 12, &in->source4[0].addr, sizeof(rte_be32_t));
-	memcpy((uint8_t *)&filter.mask + 12, &in->source4[0].mask, sizeof(rte_be32_t));
+	memcpy((uint8_t *)&filter.value + 12, &first->addr, sizeof(first->addr));
+	memcpy((uint8_t *)&filter.mask + 12, &first->mask, sizeof(first->mask));
+	filter.wide = hr_ip4_is_link_local((first->addr & first->mask) |
+			(HR_LINK_LOCAL4 & ~first->mask));
 	return filter;
 }
 
@@ -107,6 +116,8 @@ inspect(const struct rte_mbuf *m, const uint8_t *ip, const struct filter *filter
 	memcpy(&header, ip, sizeof(header));
 	oddity->bytes |= ((header ^ filter->value) & filter->mask) | (hr_bytes16)(header < least);
 	oddity->rest |= hr_length4(ip) - (uint32_t)sizeof(struct rte_ipv4_hdr) > room;
+	if (filter->wide)
+		oddity->rest |= hr_ip4_is_link_local(hr_load32(ip + 12));
 	oddity->rest |= !checksum_is_good(hr_load64(ip), hr_load64(ip + 8), hr_load32(ip + 16));
 }
 

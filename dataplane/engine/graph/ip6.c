@@ -31,6 +31,14 @@ is_link_local(const uint8_t *addr)
 	return addr[0] == 0xfe && (addr[1] & 0xc0) == 0x80;
 }
 
+/** Whether some link-local source matches. */
+static inline bool
+matches_link_local(const struct hr_source6 *entry)
+{
+	return (((entry->addr.b[0] ^ 0xfe) & entry->mask.b[0]) |
+			       ((entry->addr.b[1] ^ 0x80) & entry->mask.b[1] & 0xc0)) == 0;
+}
+
 static inline bool
 is_unspecified(const uint8_t *addr)
 {
@@ -82,27 +90,25 @@ struct filter {
 	 * Interface's first source entry; other sources are unusual().
 	 */
 	hr_bytes16 value[2], mask[2];
-	bool check; /**< Without, every source is good that may leave its link. */
+	bool wide; /**< Sources match that must not leave their link. */
 };
 
 static inline struct filter
 filter_of(const struct hr_worker *worker)
 {
 	const struct hr_port_ctx *in = worker->in;
-	struct filter filter = {
-			.value = {{0x60}},
-			.mask = {{0xf0}},
-			.check = in->source_check && !worker->trusted,
-	};
+	const struct hr_source6 *first = &in->source6[0];
+	struct filter filter = {.value = {{0x60}}, .mask = {{0xf0}}, .wide = true};
 
-	if (!filter.check)
+	if (!in->source_check || worker->trusted)
 		return filter;
 	if (in->n_source6 == 0) {
 		filter.value[0][0] = 0; /* Never so: all packets are unusual. */
 		return filter;
 	}
-	memcpy((uint8_t *)filter.value + 8, &in->source6[0].addr, sizeof(struct hr_ip6));
-	memcpy((uint8_t *)filter.mask + 8, &in->source6[0].mask, sizeof(struct hr_ip6));
+	memcpy((uint8_t *)filter.value + 8, &first->addr, sizeof(first->addr));
+	memcpy((uint8_t *)filter.mask + 8, &first->mask, sizeof(first->mask));
+	filter.wide = matches_link_local(first) || is_unspecified(first->addr.b);
 	return filter;
 }
 
@@ -121,7 +127,7 @@ inspect(const struct rte_mbuf *m, const uint8_t *ip, const struct filter *filter
 			(hr_bytes16)(first < least);
 	oddity->rest |= m->data_len < SHORTEST;
 	oddity->rest |= m->pkt_len < HR_L2_LEN + hr_length6(ip);
-	if (!filter->check)
+	if (filter->wide)
 		oddity->rest |= is_link_local(ip + 8) || is_unspecified(ip + 8);
 }
 

@@ -140,7 +140,7 @@ answer(const struct hr_port_ctx *in, struct rte_mbuf *m, const struct question *
 	const bool unspecified = hr_ip6_is_unspecified(&q->src);
 	const struct hr_ip6 *dst = unspecified ? &hr_ip6_all_nodes : &q->src;
 	void *frame = rte_pktmbuf_mtod(m, void *);
-	rte_be32_t flags = ND_NA_FLAG_OVERRIDE | (interface ? ND_NA_FLAG_ROUTER : 0);
+	rte_be32_t flags = interface ? ND_NA_FLAG_ROUTER : 0;
 	struct rte_ether_addr dst_mac = q->from;
 
 	if (q->type == ND_ROUTER_SOLICIT) {
@@ -149,8 +149,10 @@ answer(const struct hr_port_ctx *in, struct rte_mbuf *m, const struct question *
 		hr_write_router(frame, dst_mac, in->mac, *dst, in->mtu);
 		return true;
 	}
-	if (!hr_owns6(in, &q->target) && !hr_locals_has(in, &q->target) &&
-			(unspecified || !hr_proxies6(in, &q->target)))
+	/* Who has the address speaks for it: a proxy overrides nobody (RFC 4861 7.2.8). */
+	if (hr_owns6(in, &q->target) || hr_locals_has(in, &q->target))
+		flags |= ND_NA_FLAG_OVERRIDE;
+	else if (unspecified || !hr_proxies6(in, &q->target))
 		return false;
 	if (!hr_resize(m, HR_ND_FRAME_LEN))
 		return false;

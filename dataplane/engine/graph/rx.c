@@ -114,6 +114,8 @@ injected(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worke
 	struct rte_mbuf *m;
 	const uint8_t *ip;
 	const struct hr_adj *adj;
+	uint32_t length;
+	uint8_t op;
 
 	if (rte_ring_sc_dequeue(worker->inject, (void **)&m) != 0)
 		return 0;
@@ -135,18 +137,21 @@ injected(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worke
 		break;
 	default:
 		adj = &hr_adjs[m->hash.fdir.lo];
-		if (!hr_adj_mark_holds(m)) {
+		op = adj->op;
+		length = m->pkt_len - HR_L2_LEN;
+		if (!hr_adj_mark_holds(m) || (op != HR_OP_ETH && op != HR_OP_ENCAP)) {
 			hr_drop(worker, m, HR_DROP_UNRESOLVED);
-		} else if (adj->op == HR_OP_ETH) {
+		} else if (length > adj->mtu) {
+			/* Not known, or another, when it began to wait. */
+			hr_drop(worker, m, HR_DROP_MTU);
+		} else if (op == HR_OP_ETH) {
 			hr_rewrite_eth(m, adj, (ip[0] >> 4) == 4 ? IP4 : IP6);
 			rte_node_enqueue_x1(graph, node, HR_EDGE_TX, m);
-		} else if (adj->op == HR_OP_ENCAP) {
-			hr_rewrite_encap(m, adj, m->pkt_len - HR_L2_LEN,
+		} else {
+			hr_rewrite_encap(m, adj, length,
 					(ip[0] >> 4) == 4 ? IPPROTO_IPIP : IPPROTO_IPV6,
 					hr_flow_hash(ip));
 			rte_node_enqueue_x1(graph, node, HR_EDGE_TX, m);
-		} else {
-			hr_drop(worker, m, HR_DROP_UNRESOLVED);
 		}
 	}
 	return 1;
@@ -185,7 +190,8 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 		if (++worker->cursor >= rxqs->n)
 			worker->cursor = 0;
 		port = rxqs->q[worker->cursor].port;
-		n = rte_eth_rx_burst(port, rxqs->q[worker->cursor].queue, pkts, burst);
+		n = rte_eth_rx_burst(port, rxqs->q[worker->cursor].queue, pkts,
+				RTE_MAX(burst, rxqs->q[worker->cursor].least_burst));
 	}
 	if (n == 0)
 		return 0;

@@ -314,9 +314,14 @@ test_list(void)
 			"InvalidField");
 	expect_refused(call("{'op':'list','kind':'port','filter':[]}"), "", "", "filter",
 			"InvalidField");
-	expect_refused(call("{'op':'list','kind':'port','filter':{'nonsense':1}}"), "", "",
+	expect_refused(call("{'op':'list','kind':'port','filter':{'nonsense':'1'}}"), "", "",
 			"filter.nonsense", "UnknownField");
-	expect_refused(call("{'op':'list','kind':'port','filter':{'huge':1}}"), "", "", "",
+	expect_refused(call("{'op':'list','kind':'port','filter':{'name':1}}"), "", "",
+			"filter.name", "InvalidField");
+	expect_refused(call("{'op':'list','kind':'route','filter':{'name':'a'}}"), "", "",
+			"filter.name", "UnknownField");
+	expect_ok(call("{'op':'list','kind':'route','filter':{'slice':'a','network':'b'}}"));
+	expect_refused(call("{'op':'list','kind':'port','filter':{'huge':'1'}}"), "", "", "",
 			"TooLarge");
 	expect_ok(call("{'op':'hello'}"));
 }

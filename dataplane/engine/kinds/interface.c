@@ -81,7 +81,7 @@ struct hr_kind hr_interface_kind = {
 		.apply = hr_interface_apply,
 		.remove = hr_interface_remove,
 		.describe = hr_interface_describe,
-		.lists = {{"neighbor", hr_list_neighbor}},
+		.lists = {{"neighbor", hr_list_neighbor, {"port", "address"}}},
 		.port = hr_interface_port,
 };
 HR_KIND_REGISTER(hr_interface_kind);

@@ -217,6 +217,6 @@ struct hr_kind hr_routes_kind = {
 		.apply = hr_routes_apply,
 		.remove = hr_routes_remove,
 		.describe = hr_routes_describe,
-		.lists = {{"route", hr_list_route}},
+		.lists = {{"route", hr_list_route, {"network", "slice", "prefix", "match"}}},
 };
 HR_KIND_REGISTER(hr_routes_kind);

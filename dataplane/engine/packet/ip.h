@@ -10,6 +10,14 @@
 
 #include "load.h"
 
+#define HR_LINK_LOCAL4 RTE_BE32(0xa9fe0000) /**< 169.254/16 (RFC 3927). */
+
+static inline bool
+hr_ip4_is_link_local(rte_be32_t addr)
+{
+	return (addr & RTE_BE32(0xffff0000)) == HR_LINK_LOCAL4;
+}
+
 /** Length of an IPv4 packet as its header says, bytes. */
 static inline uint32_t
 hr_length4(const uint8_t *ip)

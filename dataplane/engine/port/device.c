@@ -106,6 +106,18 @@ hr_device_mtu_set(struct hr_device *device, uint16_t wanted, uint16_t mtu)
 				"%u of the %u wanted: the device allows no more", mtu, wanted);
 }
 
+void
+hr_device_ask_burst(struct hr_device *device)
+{
+	struct rte_eth_burst_mode mode;
+
+	device->least_burst = 1;
+	for (uint16_t queue = 0; queue < device->n_rx; queue++)
+		if (rte_eth_rx_burst_mode_get(device->id, queue, &mode) != 0 ||
+				strstr(mode.info, "Vector") != NULL)
+			device->least_burst = HR_VECTOR_BURST;
+}
+
 int
 hr_device_restart_with_mtu(struct hr_device *device, uint16_t mtu)
 {
@@ -114,7 +126,10 @@ hr_device_restart_with_mtu(struct hr_device *device, uint16_t mtu)
 	if (error != 0)
 		return error;
 	hr_device_set_mtu(device, mtu);
-	return rte_eth_dev_start(device->id);
+	error = rte_eth_dev_start(device->id);
+	if (error == 0)
+		hr_device_ask_burst(device); /* It may have chosen another way to receive. */
+	return error;
 }
 
 int

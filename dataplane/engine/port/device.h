@@ -15,6 +15,9 @@
 
 #define HR_PORT_QUEUES 16 /**< Receive queues of one port, at most. */
 
+/** A vector driver that is asked for less than its loop takes, 4 or 8, takes nothing. */
+#define HR_VECTOR_BURST 8
+
 /** By what a device receives multicast. */
 enum hr_multicast {
 	HR_MULTICAST_NONE,
@@ -36,10 +39,12 @@ struct hr_device {
 	uint16_t id;         /**< DPDK port id; HR_PORT_NO_ID while closed. */
 	uint16_t n_rx, n_tx; /**< Queues set up. */
 	uint16_t mtu;        /**< L3 MTU in force, bytes. */
-	bool virtual;        /**< A vdev: takes any unicast address for its own. */
-	bool client;         /**< Of memif or vhost-user: does not connect again by itself. */
-	unsigned kernel;     /**< Index of the kernel device that is the wire; 0 for none. */
-	unsigned netdev;     /**< Index of the kernel device to watch; 0 for none. */
+	/** Packets to ask a receive queue for, at least: 1..HR_VECTOR_BURST. */
+	uint16_t least_burst;
+	bool virtual;    /**< A vdev: takes any unicast address for its own. */
+	bool client;     /**< Of memif or vhost-user: does not connect again by itself. */
+	unsigned kernel; /**< Index of the kernel device that is the wire; 0 for none. */
+	unsigned netdev; /**< Index of the kernel device to watch; 0 for none. */
 	char driver[32];
 	struct rte_device *handle; /**< DPDK's. */
 	bool mac_set;              /**< Not the one with which it was found. */
@@ -90,6 +95,9 @@ void hr_device_refused(struct hr_device *device, enum hr_refusal what, const cha
 void hr_device_granted(struct hr_device *device, enum hr_refusal what);
 /** "mac", "mtu", "rxQueues", "promiscuous": the field of the spec. */
 const char *hr_refusal_name(enum hr_refusal what);
+
+/** Find out least_burst of a device that was started. Who does not say is asked for more. */
+void hr_device_ask_burst(struct hr_device *device);
 
 bool hr_device_link_up(const struct hr_device *device);
 

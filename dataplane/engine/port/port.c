@@ -566,6 +566,8 @@ hr_port_describe(const struct hr_object *object)
 	for (unsigned i = 0; i < RTE_MIN(device->n_groups, (unsigned)HR_GROUPS_MAX); i++)
 		json_array_append_new(groups, json_string(hr_mac_format(&device->groups[i], mac)));
 	json_object_set_new(item, "groups", groups);
+	json_object_set_new(item, "burst",
+			json_integer(RTE_MAX(hr_worker_settings.burst, device->least_burst)));
 	hr_port_describe_device(port, item);
 	return item;
 }

@@ -286,6 +286,53 @@ on_change(struct hr_port *port, void *user)
 	}
 }
 
+/** What a driver says of how it receives; NULL: it does not. Stands in for DPDK's function. */
+static const char *burst_mode;
+
+int
+rte_eth_rx_burst_mode_get(uint16_t id, uint16_t queue, struct rte_eth_burst_mode *mode)
+{
+	RTE_SET_USED(id);
+	RTE_SET_USED(queue);
+	if (burst_mode == NULL)
+		return -ENOTSUP;
+	*mode = (struct rte_eth_burst_mode){0};
+	snprintf(mode->info, sizeof(mode->info), "%s", burst_mode);
+	return 0;
+}
+
+/** Vector drivers take in nothing when they are asked for few packets. */
+static void
+test_burst(void)
+{
+	static const struct {
+		const char *mode;
+		uint16_t wanted, least, in_force;
+	} cases[] = {
+			{"Vector AVX2", 1, 8, 8},
+			{"Vector AVX2", 64, 8, 64},
+			{"Offload Vector Neon Scattered", 7, 8, 8},
+			{"Scalar Bulk Alloc", 1, 1, 1},
+			{NULL, 3, 8, 8},
+	};
+	const uint16_t before = hr_worker_settings.burst;
+
+	for (unsigned i = 0; i < RTE_DIM(cases); i++) {
+		json_t *items, *item;
+
+		burst_mode = cases[i].mode;
+		hr_worker_settings.burst = cases[i].wanted;
+		CHECK(strcmp(put("null", "net_null0"), "") == 0);
+		CHECK(hr_workers[0]->rxqs->q[0].least_burst == cases[i].least);
+		item = listed("null", &items);
+		CHECK(json_integer_value(json_object_get(item, "burst")) == cases[i].in_force);
+		json_decref(items);
+		delete ("null");
+	}
+	burst_mode = NULL;
+	hr_worker_settings.burst = before;
+}
+
 static void
 test_null(void)
 {
@@ -811,6 +858,7 @@ main(void)
 	set_up();
 	free_buffers = rte_mempool_avail_count(hr_pool);
 	test_null();
+	test_burst();
 	test_change();
 	test_removal();
 	test_pci();

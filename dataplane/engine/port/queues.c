@@ -16,6 +16,7 @@ const struct hr_tx_shared *hr_tx_shared = &nothing_shared;
 /** Where each receive queue is polled. */
 static struct {
 	uint16_t n;
+	uint16_t least_burst;
 	uint16_t worker[HR_PORT_QUEUES];
 } placed[HR_MAX_PORTS];
 
@@ -47,6 +48,7 @@ publish_rxqs(uint16_t worker)
 				continue;
 			now->q[now->n].port = port;
 			now->q[now->n].queue = queue;
+			now->q[now->n].least_burst = placed[port].least_burst;
 			now->n++;
 		}
 	}
@@ -100,6 +102,7 @@ hr_queues_attach(const struct hr_device *device)
 	for (uint16_t worker = 0; worker < hr_n_workers; worker++)
 		hr_publish(hr_workers[worker]->txq[id],
 				worker < device->n_tx ? worker : HR_TXQ_NONE);
+	placed[id].least_burst = device->least_burst;
 	for (placed[id].n = 0; placed[id].n < device->n_rx;) {
 		const uint16_t worker = least_loaded();
 

@@ -166,6 +166,7 @@ hr_device_setup(struct hr_device *device, const struct hr_port_spec *spec,
 		hr_device_refused(device, HR_REFUSED_QUEUES,
 				"%u of the %u wanted: the device has no more", device->n_rx,
 				spec->rx_queues);
+	hr_device_ask_burst(device);
 	*step = "make a transmit ring for";
 	error = create_tx_ring(device);
 	if (error != 0)

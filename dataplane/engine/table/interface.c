@@ -107,11 +107,11 @@ refresh(struct hr_port *port, void *user)
 				rte_is_zero_ether_addr(&interface->learned) ? NULL
 									    : &interface->learned);
 		publish(interface);
-		hr_rcu_barrier();
-		hr_interface_rewrite(interface, adj);
-		if (interface->neigh != NULL)
-			hr_neigh_bind(interface->neigh, interface->adj);
 	}
+	hr_rcu_barrier();
+	hr_interface_rewrite(interface, adj);
+	if (interface->neigh != NULL)
+		hr_neigh_bind(interface->neigh, interface->adj);
 	hr_path_refresh(interface->underlay, interface->n_underlay);
 	if (old != NULL)
 		hr_neigh_put(old);

@@ -28,7 +28,10 @@ struct hr_interface {
 /** The local Interface with this underlay address, or NULL. */
 const struct hr_interface *hr_interface_by_underlay(const struct hr_ip6 *underlay);
 
-/** Write an adjacency that delivers to the endpoint, but for what its neighbour writes. */
+/**
+ * Write an adjacency that delivers to the endpoint, but for what its neighbour writes. No worker may
+ * be using it. While the device is gone its port is HR_PORT_NO_ID.
+ */
 void hr_interface_rewrite(const struct hr_interface *interface, struct hr_adj *adj);
 
 /** Make room for as many as there can be underlay addresses. 0, or -ENOMEM. */

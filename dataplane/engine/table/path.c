@@ -92,7 +92,10 @@ static void
 fill_local(struct hr_adj *adj, const struct hr_interface *interface)
 {
 	hr_interface_rewrite(interface, adj);
-	hr_neigh_bind(interface->neigh, adj - hr_adjs);
+	if (interface->neigh != NULL)
+		hr_neigh_bind(interface->neigh, adj - hr_adjs);
+	else
+		hr_adj_set_op(adj, HR_OP_RESOLVE); /* its device is gone */
 }
 
 /** Byte of an adjacency's rewrite at which the outer source begins, and its VNI. */
@@ -163,10 +166,8 @@ fill(struct path *path)
 		fill_remote(path, &hr_adjs[path->adj]);
 	else if (is_foreign(path, interface))
 		hr_adj_set_op(&hr_adjs[path->adj], HR_OP_FOREIGN);
-	else if (interface->neigh != NULL)
-		fill_local(&hr_adjs[path->adj], interface);
 	else
-		hr_adj_set_op(&hr_adjs[path->adj], HR_OP_RESOLVE); /* its device is gone */
+		fill_local(&hr_adjs[path->adj], interface);
 }
 
 /** Keep packets waiting while the adjacency is written. */
