@@ -335,7 +335,7 @@ async def test_the_nodes_uplink_is_never_touched(how: str, tmp_path: Path) -> No
         kernel.node_addresses = [(pf.netdev.index, "192.0.2.1")]
     else:
         kernel.default_route = pf.netdev.index
-    addresses = NodeAddresses(frozenset({"192.0.2.1"}), frozenset({"192.0.2.9"}))
+    addresses = NodeAddresses(frozenset({"192.0.2.1"}), ("192.0.2.9",))
     async with running(node(kernel, tmp_path, addresses=addresses)) as here:
         here.api.put(policy())
         await here.until_policy("NodeUplink")
