@@ -210,7 +210,8 @@ class Kubelet(StatusModel):
     addresses: tuple[Address, ...] = Field(default=(), max_length=8)
     """Addresses of the node that the kubelet was told, at most 8."""
     api_servers: tuple[Address, ...] = Field(default=(), max_length=16)
-    """Addresses of API servers that it asks, at most 16; those given by name are not among them."""
+    """Addresses of API servers that it asks, at most 16; of those given by name, the ones that it
+    is connected to."""
 
 
 class Iommu(StatusModel):

@@ -25,12 +25,17 @@ NODE = "sys/devices/system/node"
 CLOCK = "sys/devices/system/clocksource/clocksource0"
 PODS = "sys/fs/cgroup/kubepods.slice"
 KUBELET_CONFIG = "var/lib/kubelet/config.yaml"
+KUBECONFIG = "etc/kubernetes/kubelet.conf"
 KUBELET_FLAGS = (
     "/usr/bin/kubelet",
     "--config=/var/lib/kubelet/config.yaml",
     "--kubeconfig",
     "/etc/kubernetes/kubelet.conf",
     "--node-ip=192.0.2.10",
+)
+SOCKETS = (
+    "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt"
+    "   uid  timeout inode"
 )
 ARGUMENTS = "isolcpus=managed_irq,domain,1-3,5-7,9-11,13-15 nohz_full=1-3,5-7,9-11,13-15"
 _CAPABILITIES_OF_A_USER = "0000000000000000"
@@ -164,7 +169,6 @@ def pages(node: int, total: int) -> Files:
 
 
 def _kubelet() -> Files:
-    server = {"clusters": [{"name": "k", "cluster": {"server": "https://192.0.2.1:6443"}}]}
     state = {"policyName": "static", "defaultCpuSet": "0-15", "entries": {}, "checksum": 1}
     return {
         **process(900, "kubelet"),
@@ -172,10 +176,29 @@ def _kubelet() -> Files:
         KUBELET_CONFIG: kubelet_config(),
         "var/lib/kubelet/cpu_manager_state": json.dumps(state),
         "var/lib/kubelet/memory_manager_state": json.dumps({"policyName": "Static"}),
-        "etc/kubernetes/kubelet.conf": json.dumps(server),
+        KUBECONFIG: kubeconfig("https://k8s.example.org:6443"),
+        "proc/900/fd/0": "-> /dev/null",
+        "proc/900/fd/7": "-> socket:[4711]",
+        "proc/900/net/tcp": f"{SOCKETS}\n{connection('010200C0', 6443, 4711)}\n",
         f"{PODS}/hugetlb.2MB.max": str(2 * _PAGES << 21),
         f"{PODS}/hugetlb.1GB.max": "0",
     }
+
+
+def kubeconfig(*servers: str) -> str:
+    """Return a kubeconfig with a cluster for each."""
+    return json.dumps(
+        {"clusters": [{"name": "k", "cluster": {"server": each}} for each in servers]}
+    )
+
+
+def connection(address: str, port: int, inode: int, state: str = "01") -> str:
+    """Return a line of /proc/net/tcp or tcp6; the remote address is as it is written there."""
+    own = "0" * len(address)
+    return (
+        f"   0: {own}:B171 {address}:{port:04X} {state} 00000000:00000000 02:00000A2B 00000000"
+        f"     0        0 {inode} 2 0000000074d2bccb 20 4 30 10 -1"
+    )
 
 
 def kubelet_config(**changes: object) -> str:

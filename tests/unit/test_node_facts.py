@@ -3,6 +3,7 @@
 
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from headrace_api import HugepageSize
 from headrace_api.node_facts import (
+    Kubelet,
     LinkState,
     MemoryLock,
     NodeFacts,
@@ -22,22 +24,29 @@ from headrace_api.node_facts import (
     cpu_set,
 )
 from headrace_dataplane.node.checks import Memory, Threads, Wanted, checks
-from headrace_dataplane.node.facts import read
+from headrace_dataplane.node.facts import node_addresses, read
+from headrace_dataplane.node.facts.sockets import connected
 from headrace_dataplane.node.reach import reach
+from headrace_dataplane.node.traffic import NodeAddresses
+from headrace_dataplane.node.tree import Tree
 from tests.unit.node_tree import (
     CPU,
     INTEL,
     INTEL_VFS,
+    KUBECONFIG,
     KUBELET_CONFIG,
     KUBELET_FLAGS,
     MELLANOX,
     OWN,
     PCI,
     PODS,
+    SOCKETS,
     FakeNetwork,
     Files,
+    connection,
     function,
     good_node,
+    kubeconfig,
     kubelet_config,
     without,
     write,
@@ -167,6 +176,109 @@ def test_a_kubelet_of_another_network_namespace_is_not_the_machines(tmp_path: Pa
     facts = facts_of(tmp_path, files)
     assert facts.kubelet is None
     assert facts.memory_locks[0].process == "containerd"
+
+
+@pytest.mark.parametrize(
+    ("servers", "expected"),
+    [
+        (["https://k8s.example.org:6443"], ("192.0.2.1", "2001:db8::1", "192.0.2.3")),
+        (["https://k8s.example.org"], ("198.51.100.1",)),
+        (["https://192.0.2.9:6443"], ("192.0.2.9",)),
+        (["https://[2001:db8::9]:6443", "https://k8s"], ("2001:db8::9", "198.51.100.1")),
+        (["https://k8s:99999", "https://k8s:x", "https://:6443", "k8s:6443", "https://["], ()),
+    ],
+)
+def test_to_which_api_servers_the_kubelet_is_connected(
+    servers: list[str], expected: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Of servers given by name; other states, ports and processes do not count."""
+    lines = [
+        SOCKETS,
+        connection("010200C0", 6443, 11),
+        connection("010200C0", 6443, 12),
+        connection("020200C0", 6443, 13, state="06"),
+        connection("020200C0", 6443, 99),
+        connection("020200C0", 6444, 14),
+        connection("016433C6", 443, 15),
+        connection("00000000", 0, 16, state="0A"),
+    ]
+    lines6 = [
+        SOCKETS,
+        connection("B80D0120000000000000000001000000", 6443, 21),
+        connection("0000000000000000FFFF0000030200C0", 6443, 22),
+        connection("B80D0120000000000000000002000000", 6443, 23, state="08"),
+    ]
+    files = {
+        **without(good_node(), "proc/900/fd"),
+        KUBECONFIG: kubeconfig(*servers),
+        **{f"proc/900/fd/{each}": f"-> socket:[{each}]" for each in (*range(11, 17), 21, 22, 23)},
+        "proc/900/fd/3": "-> anon_inode:[eventpoll]",
+        "proc/900/net/tcp": "\n".join(lines),
+        "proc/900/net/tcp6": "\n".join(lines6),
+        "proc/700/fd/3": "-> socket:[99]",
+    }
+    kubelet = facts_of(tmp_path, files).kubelet
+    assert kubelet is not None
+    assert kubelet.api_servers == expected
+
+
+def test_connections_that_are_nonsense_cost_no_other(tmp_path: Path) -> None:
+    good = connection("010200C0", 6443, 4711)
+    lines = [
+        *(SOCKETS, "", "\0", ":", "0: 1 2 01 3", good[:40], good[: good.index("4711") + 2]),
+        *(good.replace("010200C0", each) for each in ("010200C", "010200C00", "01G200C0", "")),
+        *(good.replace("192B", "192B0"), good.replace(" 01 ", " 1 "), good.replace("4711", "x")),
+        *(good.replace("4711", "9" * 5000), good.replace("   0:", " " * 5000), "0" * 5000),
+        connection("020200C0", 6443, 4711),
+    ]
+    files = good_node() | {"proc/900/net/tcp": "\n".join(lines)}
+    kubelet = facts_of(tmp_path, files).kubelet
+    assert kubelet is not None
+    assert kubelet.api_servers == ("192.0.2.2",)
+
+
+def test_more_connections_than_are_told(tmp_path: Path) -> None:
+    lines = (connection(f"{last:02X}0200C0", 6443, 4711) for last in range(1, 100))
+    kubelet = facts_of(tmp_path, good_node() | {"proc/900/net/tcp": "\n".join(lines)}).kubelet
+    assert kubelet is not None
+    assert kubelet.api_servers == tuple(f"192.0.2.{last}" for last in range(1, 17))
+
+
+def test_what_was_known_of_the_node_stays_known(tmp_path: Path) -> None:
+    """While the kubelet is between two connections, or not there at all; not without end."""
+    network = FakeNetwork(default=4, own={}, reached={"192.0.2.1": 3})
+    root = write(tmp_path, good_node())
+    known = node_addresses(read(root, network).kubelet, NodeAddresses(frozenset({"192.0.2.7"})))
+    assert known == NodeAddresses(frozenset({"192.0.2.7", "192.0.2.10"}), ("192.0.2.1",))
+    for gone in ("proc/900/net", "proc/900"):
+        shutil.rmtree(root / gone)
+        facts = read(root, network, known=known)
+        _, intel, _ = facts.nics or ()
+        assert intel.node_traffic == (NodeTraffic.API_SERVER,)
+        assert node_addresses(facts.kubelet, known) == known
+    for other in range(100):
+        servers = (f"198.51.100.{other}",)
+        known = node_addresses(Kubelet(api_servers=servers), known)
+        assert known.api_servers[:1] == servers
+    assert len(known.api_servers) < 50
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "asked"),
+    [
+        (socket.AF_INET, "127.0.0.1", "127.0.0.1"),
+        (socket.AF_INET, "127.0.0.1", "::ffff:127.0.0.1"),
+        (socket.AF_INET6, "::1", "::1"),
+    ],
+)
+def test_connections_of_this_process(
+    family: socket.AddressFamily, address: str, asked: str
+) -> None:
+    with socket.create_server((address, 0), family=family) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection((asked, port)):
+            assert (address, port) in connected(Tree(Path("/")), "proc/self")
+        assert (address, port) not in connected(Tree(Path("/")), "proc/self")
 
 
 def test_version_1_of_control_groups(tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ def test_what_the_nodes_own_traffic_takes() -> None:
     }
     kernel.default_route = 10
     kernel.node_addresses = [(4, "192.0.2.1"), (5, "192.0.2.2")]
-    node = NodeAddresses(frozenset({"192.0.2.1"}), frozenset({"192.0.2.9"}))
+    node = NodeAddresses(frozenset({"192.0.2.1"}), ("192.0.2.9",))
     found = node_traffic(kernel, links, node)
     assert set(found) == {"br0", "bond0.5", "bond0", "eth0", "eth1", "eth2"}
     route = found["eth0"][NodeTraffic.DEFAULT_ROUTE]

@@ -337,7 +337,7 @@ async def test_the_nodes_uplink_is_never_touched(how: str, tmp_path: Path) -> No
         kernel.routed["192.0.2.9"] = pf.netdev.index
     else:
         kernel.default_route = pf.netdev.index
-    addresses = NodeAddresses(frozenset({"192.0.2.1"}), frozenset({"192.0.2.9"}))
+    addresses = NodeAddresses(frozenset({"192.0.2.1"}), ("192.0.2.9",))
     async with running(node(kernel, tmp_path, addresses=addresses)) as here:
         here.api.put(policy())
         await here.until_policy("NodeUplink")

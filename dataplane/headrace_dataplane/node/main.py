@@ -81,7 +81,7 @@ class _Machine:
 
     def __init__(self, addresses: tuple[str, ...]) -> None:
         """`addresses` are the node's."""
-        self._addresses = addresses
+        self._known = NodeAddresses(frozenset(addresses))
         self._health = Health()
         self._pods = PodUsers(PodResources())
         self.sysfs = FileSysfs()
@@ -92,8 +92,10 @@ class _Machine:
         return await self._pods.ask()
 
     def read(self) -> tuple[NodeFacts, NodeAddresses]:
-        found = facts.read(netlink=self.netlink, users=self.users, addresses=self._addresses)
-        return found, node_addresses(found.kubelet, self._addresses)
+        found = facts.read(netlink=self.netlink, users=self.users, known=self._known)
+        # Kept: at the next look the kubelet may be away, or between two connections.
+        self._known = node_addresses(found.kubelet, self._known)
+        return found, self._known
 
     def fault(self, address: str, want: VF, *, used: bool) -> str:
         driver, forced = want.driver or VfDriver.VFIO, want.link_state is VfLinkState.ENABLE

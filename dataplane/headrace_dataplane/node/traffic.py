@@ -17,7 +17,8 @@ class NodeAddresses:
 
     own: frozenset[str] = frozenset()
     """Those by which Kubernetes and people know it."""
-    api_servers: frozenset[str] = frozenset()
+    api_servers: tuple[str, ...] = ()
+    """Those known last come first."""
 
 
 def node_traffic(

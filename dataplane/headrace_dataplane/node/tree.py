@@ -42,7 +42,7 @@ class Tree:
         """What a file has, without white space around it."""
         try:
             with (self._root / path).open("rb", buffering=0) as file:
-                data = b""
+                data = bytearray()
                 while (piece := file.read(_PIECE_BYTES)) and len(data) < _MOST_BYTES:
                     data += piece
                 return data.decode(errors="replace").strip()

@@ -4,7 +4,6 @@
 Nothing here raises: what is missing or cannot be read is absent from the facts.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from headrace_api.node_facts import Kubelet, NodeFacts
@@ -15,21 +14,24 @@ from headrace_dataplane.node.traffic import NodeAddresses
 from headrace_dataplane.node.tree import Tree, fitting
 from headrace_dataplane.node.users import Users, nobody
 
+#: The kubelet's probes of pods at the API servers' port look the same: those are not to pile up.
+_MOST_KNOWN = 32
+
 
 def read(
     root: Path = Path("/"),
     netlink: Netlink | None = None,
     users: Users = nobody,
-    addresses: Iterable[str] = (),
+    known: NodeAddresses = NodeAddresses(),  # noqa: B008  # frozen
 ) -> NodeFacts:
     """Return the facts of the machine whose /proc, /sys, /etc and /var are below `root`.
 
-    `addresses` are the node's, beside those that its kubelet was told; `users` are those of VFs.
+    `known` are addresses beside those that its kubelet tells; `users` are those of VFs.
     """
     tree = Tree(root)
     running = processes(tree)
     agent = kubelet.read(tree, running)
-    node = node_addresses(agent, addresses)
+    node = node_addresses(agent, known)
     fields = {
         "nics": nics.read(tree.below("sys"), netlink or KernelNetlink(), node, users),
         "hugepages": hugepages.read(tree),
@@ -44,7 +46,8 @@ def read(
     return fitting(NodeFacts, {**fields, "unreadable": tree.denied[:64]}) or NodeFacts()
 
 
-def node_addresses(agent: Kubelet | None, addresses: Iterable[str] = ()) -> NodeAddresses:
-    """By which addresses the node is known."""
+def node_addresses(agent: Kubelet | None, known: NodeAddresses) -> NodeAddresses:
+    """Return what the kubelet tells, with what is known beside."""
     told = agent or Kubelet()
-    return NodeAddresses(frozenset((*told.addresses, *addresses)), frozenset(told.api_servers))
+    servers = [*dict.fromkeys((*told.api_servers, *known.api_servers))]
+    return NodeAddresses(known.own | {*told.addresses}, tuple(servers[:_MOST_KNOWN]))

@@ -3,13 +3,14 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 import yaml
 
 from headrace_api.node_facts import Kubelet, KubeletHugepages
 from headrace_dataplane.node.facts.processes import options, started_at
+from headrace_dataplane.node.facts.sockets import connected
 from headrace_dataplane.node.tree import Tree, fitting, number
 
 _ROOT = "/var/lib/kubelet"
@@ -22,6 +23,8 @@ _POD_GROUPS = (
 )
 _GROUP_SIZES = {"2Mi": "2MB", "1Gi": "1GB"}
 _ADDRESS = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9a-fA-F]*:[0-9a-fA-F:.]*")
+_PORTS = {"http": 80, "https": 443}
+_MOST_API_SERVERS = 16
 #: Version 1 says so that there is no limit: this, less what does not fill a page.
 _NO_LIMIT = (1 << 63) - 1
 
@@ -34,7 +37,7 @@ def read(tree: Tree, processes: Mapping[str, str]) -> Kubelet | None:
     flags = options(tree, process) if process is not None else {}
     root = flags.get("root-dir", _ROOT).strip("/")
     started = started_at(tree, process) if process is not None else None
-    seen = f"{process or 'proc/1'}/root"
+    machine, seen = tree, f"{process or 'proc/1'}/root"
     if tree.has(seen):
         # Its files as it sees them: who looks may be in a container.
         tree = tree.below(seen)
@@ -69,7 +72,7 @@ def read(tree: Tree, processes: Mapping[str, str]) -> Kubelet | None:
         or ("None" if known else None),
         "hugepages": _hugepages(tree),
         "addresses": [a for a in flags.get("node-ip", "").split(",") if _ADDRESS.fullmatch(a)],
-        "api_servers": [*_api_servers(tree, flags)],
+        "api_servers": _api_servers(machine, process, [*_servers(tree, flags)]),
     }
     return fitting(Kubelet, fields)
 
@@ -104,18 +107,31 @@ def _hugepages(tree: Tree) -> list[KubeletHugepages] | None:
     return None
 
 
-def _api_servers(tree: Tree, flags: Mapping[str, str]) -> Iterator[str]:
-    """Addresses of the API servers in the kubelet's kubeconfig."""
+def _api_servers(tree: Tree, process: str | None, servers: Iterable[tuple[str, int]]) -> list[str]:
+    """Addresses of API servers: of those given by name, the ones that the kubelet is connected to.
+
+    Nobody is asked for the name: the answer may be another than the kubelet was given.
+    """
+    found = [host for host, _ in servers if _ADDRESS.fullmatch(host)]
+    ports = {port for host, port in servers if not _ADDRESS.fullmatch(host)}
+    if ports and process is not None:
+        found += [address for address, port in connected(tree, process) if port in ports]
+    return [*dict.fromkeys(found)][:_MOST_API_SERVERS]
+
+
+def _servers(tree: Tree, flags: Mapping[str, str]) -> Iterator[tuple[str, int]]:
+    """Host and port of the API servers in the kubelet's kubeconfig."""
     path = flags.get("kubeconfig", "/etc/kubernetes/kubelet.conf").lstrip("/")
     clusters = _mapping(_yaml(tree.text(path))).get("clusters")
     for each in clusters if isinstance(clusters, list) else ():
         server = _mapping(_mapping(each).get("cluster")).get("server")
         try:
-            host = urlsplit(str(server)).hostname or ""
+            url = urlsplit(str(server))
+            host, port = url.hostname, url.port or _PORTS.get(url.scheme)
         except ValueError:
             continue
-        if _ADDRESS.fullmatch(host):
-            yield host
+        if host and port:
+            yield host, port
 
 
 def _pairs(text: str | None) -> dict[str, str]:
