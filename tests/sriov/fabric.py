@@ -8,8 +8,6 @@ from tests.e2e.conftest import VM1, VM2, VM3
 from tests.sriov.machine import Machine
 
 _SWITCH = "fabric"
-_VLANS = {"blue-vm2": 100, "blue-vm3": 200}
-"""Of its ports with one; the others have none."""
 
 
 def plug(site: Site, machine: Machine) -> None:
@@ -17,7 +15,7 @@ def plug(site: Site, machine: Machine) -> None:
     cluster = site.cluster
     (node,) = cluster.nodes
     root = cluster.sandbox.root
-    root.ip(f"link add {_SWITCH} type bridge mcast_snooping 0 vlan_filtering 1")
+    root.ip(f"link add {_SWITCH} type bridge mcast_snooping 0")
     _silent(root, _SWITCH)
     cable(node.namespace, "uplink0", root, "uplink")
     site.machines |= {
@@ -28,10 +26,6 @@ def plug(site: Site, machine: Machine) -> None:
     for device in (machine.wire.device, "uplink", "blue-vm2", "blue-vm3"):
         _silent(root, device)
         root.ip(f"link set {device} master {_SWITCH}")
-    for device, vlan in _VLANS.items():
-        root.command("bridge", *f"vlan del dev {device} vid 1".split())
-        root.command("bridge", *f"vlan add dev {device} vid {vlan} pvid untagged".split())
-        root.command("bridge", *f"vlan add dev {machine.wire.device} vid {vlan}".split())
     root.ip(f"link set {_SWITCH} up")
 
 
