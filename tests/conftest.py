@@ -16,9 +16,11 @@ LANES = (
     ("orders", "pods", "kind_demo", "images", "device_plugin", "harness"),
     ("connectivity", "site", "node_death", "sockets", "multus", "cli"),
 )
-"""Tests of the cluster with nodes, test_NAME.py, by the worker that runs them: a cluster costs its
-start and a part of a CPU for as long as it runs, so there are two, each started once."""
-_LANES = {f"test_{name}.py": f"lane {n}" for n, names in enumerate(LANES) for name in names}
+"""Tests of the cluster with nodes, cluster/test_NAME.py, by the worker that runs them: a cluster
+costs its start and a part of a CPU for as long as it runs, so there are two, each started once."""
+_LANES = {
+    ("cluster", f"test_{name}.py"): f"lane {n}" for n, names in enumerate(LANES) for name in names
+}
 _SAID = "said"
 _FOLDERS = ("sriov", "cluster", "engine", "e2e", "unit")
 
@@ -28,7 +30,11 @@ class Scheduling(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return _LANES.get(Path(file).name, file)
+        return _LANES.get(_place(Path(file)), file)
+
+
+def _place(file: Path) -> tuple[str, str]:
+    return file.parent.name, file.name
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -59,7 +65,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first."""
 
     def place(item: pytest.Item) -> tuple[bool, int]:
-        return item.path.name not in _LANES, _FOLDERS.index(item.path.parent.name)
+        return _place(item.path) not in _LANES, _FOLDERS.index(item.path.parent.name)
 
     items.sort(key=place)
 
