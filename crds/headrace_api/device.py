@@ -2,7 +2,7 @@
 """Device: what of a node Interfaces may name, and in which namespaces."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Self
 
@@ -32,6 +32,12 @@ def vlan_range(text: str) -> tuple[int, int]:
     """First and last of a VlanRange."""
     first, _, last = text.partition("-")
     return int(first), int(last or first)
+
+
+def vlans_of(ranges: Iterable[str]) -> frozenset[int]:
+    """VLANs of several of them."""
+    bounds = map(vlan_range, ranges)
+    return frozenset(vlan for first, last in bounds for vlan in range(first, last + 1))
 
 
 #: A VLAN, or several: 100, 200-299.
@@ -179,15 +185,9 @@ class Device(ApiModel):
 
     def has_vlan(self, vlan: int | None) -> bool:
         """Whether a function of the entry may be in a VLAN of the fabric; None: in none."""
-        return not self.tagged if vlan is None else vlan in _vlans(self.vlans)
-
-    def fabric(self) -> Iterator[int]:
-        """VLANs of the fabric."""
-        return _vlans(self.vlans)
-
-    def endpoints(self) -> Iterator[int]:
-        """VLANs for endpoints on the node."""
-        return _vlans(self.endpoint_vlans)
+        if vlan is None:
+            return not self.tagged
+        return any(first <= vlan <= last for first, last in map(vlan_range, self.vlans or ()))
 
     def has(self, name: str) -> bool:
         """Whether the kernel device, PCI address, resource or file is one of the entry's."""
@@ -210,11 +210,6 @@ class Device(ApiModel):
 DEFAULT_DEVICES = (
     Device(name="pods", type=AttachmentType.POD, namespace_selector=LabelSelector()),
 )
-
-
-def _vlans(ranges: tuple[str, ...] | None) -> Iterator[int]:
-    for first, last in map(vlan_range, ranges or ()):
-        yield from range(first, last + 1)
 
 
 def is_pod_end(device: str) -> bool:

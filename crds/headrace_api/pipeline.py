@@ -22,7 +22,7 @@ from .base import (
     list_map,
     refuse_duplicates,
 )
-from .device import Device
+from .device import Device, vlans_of
 from .selector import LabelKey, LabelSelector, LabelValue
 from .sockets import SOCKET_NAMES
 from .types import (
@@ -428,9 +428,11 @@ class PipelineSpec(ApiModel):
         for index, name in enumerate(entries):
             if name in entries[:index]:
                 raise field_error(f"devices[{index}].name", f"{name} is used twice")
-        fabric = {vlan: each.name for each in self.devices or () for vlan in each.fabric()}
+        fabric = {
+            vlan: each.name for each in self.devices or () for vlan in vlans_of(each.vlans or ())
+        }
         for index, entry in enumerate(self.devices or ()):
-            if both := sorted(vlan for vlan in entry.endpoints() if vlan in fabric):
+            if both := sorted(vlans_of(entry.endpoint_vlans or ()) & fabric.keys()):
                 message = f"VLAN {both[0]} is one of the fabric by vlans of entry {fabric[both[0]]}"
                 raise field_error(f"devices[{index}].endpointVLANs", message)
         if self.node_classes and self.node_class_label is None:

@@ -9,7 +9,7 @@ machine's one that no pod has, and none gets. Whoever had one keeps it, so does 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from headrace_api.device import vlan_range
+from headrace_api.device import vlans_of
 from headrace_api.node_state import NodeFunction, NodePeer
 from headrace_dataplane.node.policies import Problem
 from headrace_dataplane.node.sriov.desired import Desired
@@ -317,12 +317,6 @@ def kept(
     return frozenset(
         each for each, tag in tags.items() if tag.interface in waiting and each not in paired
     )
-
-
-def vlans_of(ranges: Iterable[str]) -> frozenset[int]:
-    """Return the VLANs of ranges."""
-    bounds = map(vlan_range, ranges)
-    return frozenset(vlan for first, last in bounds for vlan in range(first, last + 1))
 
 
 def _exhausted(function: NodeFunction, engine: _VF) -> Problem:

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 from pydantic import ValidationError
 
 from headrace_api import Json
+from headrace_api.device import vlans_of
 from headrace_api.node_facts import NodeFacts
 from headrace_api.node_state import (
     FunctionState,
@@ -325,7 +326,7 @@ class NodeStateAgent:
 
         Of `unknown` it is not known who has them now.
         """
-        fabric = peers.vlans_of(each for of in spec.dataplanes for each in of.vlans)
+        fabric = vlans_of(each for of in spec.dataplanes for each in of.vlans)
         foreign = frozenset(
             name for name, each in self._plugins.problems.items() if each.reason == RESOURCE_TAKEN
         )
