@@ -559,6 +559,8 @@ class Cluster(Api):
             "--leader-elect=false",
             # A node that dies is missed soon.
             f"--node-monitor-grace-period={NODE_SECONDS}s",
+            # One that never was is not: tests make nodes that no kubelet keeps.
+            "--node-startup-grace-period=1h",
             log="kube-controller-manager",
         )
         if self.nodes:
