@@ -8,8 +8,9 @@ five times the memory of dicts and its watch loses its place, so requests are ma
 import asyncio
 import json
 import os
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Literal, Self, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
+from weakref import WeakSet
 
 import aiohttp
 from kubernetes.aio.client import Configuration
@@ -35,6 +37,8 @@ _CHUNK = 500
 # The API server ends a watch after the seconds asked for; one that stays silent for longer than
 # this beyond them is dead.
 _WATCH_GRACE = 10.0
+_CLOSE_SECONDS = 1.0
+_CLOSE_POLL_SECONDS = 0.005
 _REFUSALS = frozenset(
     {HTTPStatus.BAD_REQUEST, HTTPStatus.FORBIDDEN, HTTPStatus.UNPROCESSABLE_ENTITY}
 )
@@ -107,7 +111,7 @@ class Kube:
         self._configuration = configuration
         # It would look for a proxy, and a .netrc, at each request, and in threads.
         configuration.client_session_kwargs = {"trust_env": False, "proxy": _proxy(configuration)}
-        self._rest = RESTClientObject(configuration)
+        self._rest = _Rest(configuration)
         self._session: aiohttp.ClientSession = self._rest._create_pool_manager()
 
     @classmethod
@@ -146,8 +150,7 @@ class Kube:
     async def close(self) -> None:
         """End every connection."""
         await self._session.close()
-        # TLS connections are closed by callbacks of the next turn.
-        await asyncio.sleep(0)
+        await self._rest.closed()
 
     async def get(self, kind: Kind, name: str, namespace: str = "") -> Json:
         """Return one object. Raises KubeError."""
@@ -371,6 +374,35 @@ class Kube:
         if token:
             headers["Authorization"] = token
         return headers
+
+
+class _Rest(RESTClientObject):  # type: ignore[misc]
+    """Knows its sockets, as aiohttp forgets a connection whose request was given up.
+
+    TLS ends when the API server has answered, and a loop that is gone by then leaves it open.
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        super().__init__(configuration)
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+
+    async def closed(self) -> None:
+        """Wait until no socket is open; not for long, as the API server may be gone."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                while any(each.fileno() >= 0 for each in self._sockets):
+                    await asyncio.sleep(_CLOSE_POLL_SECONDS)
+
+    def _create_connector(self) -> aiohttp.TCPConnector:
+        return aiohttp.TCPConnector(
+            limit=self.maxsize, ssl=self.ssl_context, socket_factory=self._socket
+        )
+
+    def _socket(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, *_ = address
+        made = socket.socket(family, kind, protocol)
+        self._sockets.add(made)
+        return made
 
 
 def _proxy(configuration: Configuration) -> str | None:

@@ -5,7 +5,6 @@ import asyncio
 import contextlib
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import AsyncIterator
 from http import HTTPStatus
@@ -17,6 +16,7 @@ import pytest
 from headrace_dataplane.http import HTTPServer, Protection
 from headrace_dataplane.state import AgentState
 from headrace_http import Certificate, Guard, Reply, Server, Shared, parse_address, server, text
+from tests.unit.tls import certificate
 
 REQUEST = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -217,26 +217,6 @@ def test_one_scrape_serves_all_who_ask_meanwhile() -> None:
         now += seconds
 
     asyncio.run(run())
-
-
-def certificate(folder: Path) -> None:
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *(
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                "/CN=metrics",
-                "-addext",
-                "subjectAltName=DNS:metrics",
-            ),
-            *("-keyout", folder / "tls.key", "-out", folder / "tls.crt"),
-        ],
-        check=True,
-        capture_output=True,
-    )
 
 
 def test_tls_keeps_out_whom_the_guard_does_not_know(tmp_path: Path) -> None:
