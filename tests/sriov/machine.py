@@ -103,7 +103,11 @@ class Machine:
         until(lambda: self._registered(boot), f"{self.name} is Ready since its start", SECONDS)
 
     def reboot(self) -> None:
-        """Lose power, and start again with what is on the disks; wait for `ready` elsewhere."""
+        """Lose power, and start again with what is on the disks; wait for `ready` elsewhere.
+
+        All is on the disks: container runtimes unpack images without asking for that.
+        """
+        self.run("sync")
         self.qemu.stop()
         self._root.path(f"{self._home}/ssh").unlink(missing_ok=True)
         self.qemu.start()

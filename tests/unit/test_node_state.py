@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import errno
 import functools
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -536,6 +537,35 @@ async def test_another_wish_interrupts_what_is_being_done(tmp_path: Path) -> Non
         await here.until(lambda: here.api.status.observed_generation == 2)
         await here.until(lambda: not here.agent._by_address)
         assert len(pf.vfs) == 2
+
+
+@asynchronous
+async def test_nothing_is_said_of_a_wish_that_came_while_it_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = node(Kernel(make_pf(Igb())), tmp_path, pace=NEVER_AGAIN)
+    async with running(here):
+        here.api.put(policy())
+        assert (await here.until_policy("")).vfs == 2
+        said: list[NodeStateStatus] = []
+        monkeypatch.setattr(here.agent._writer, "report", said.append)
+        looks, seen = threading.Event(), threading.Event()
+
+        def fault(*_: object, **__: object) -> str:
+            looks.set()
+            assert seen.wait(20)
+            return ""
+
+        monkeypatch.setattr(here.machine, "fault", fault)
+        here.agent.changed()
+        await here.until(looks.is_set)
+        here.api.put(policy(vfs=3, generation=2))
+        await here.until(lambda: here.agent._state and here.agent._state.metadata.generation == 2)
+        seen.set()
+        await here.until(lambda: said and said[-1].policies[0].vfs == 3)
+    found = [(each.observed_generation, each.policies[0]) for each in said]
+    ready = [(whole, each.observed_generation, each.vfs) for whole, each in found if each.ready]
+    assert ready == [(1, 1, 2), (2, 2, 3)]
 
 
 @asynchronous

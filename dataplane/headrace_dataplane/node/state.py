@@ -146,6 +146,8 @@ class NodeStateAgent:
         self._faults: Mapping[str, str] = {}
         """What is wrong with a VF, by its PCI address."""
         self._resolved = Resolved({}, {}, {})
+        # Who wanted that: another may have come since, of which nothing can be said yet.
+        self._resolved_of: NodeState | None = None
         self._tagged: vlans.Tags = {}
         """VFs that were put into a VLAN for an Interface."""
         self._lent = vlans.Lent()
@@ -271,6 +273,7 @@ class NodeStateAgent:
         lent, users = await self._lend(state.spec, resolved)
         more = vlans.wanted(lent, self._tagged, users)
         self._resolved = lend(resolved, more, frozenset(lent.endpoints()))
+        self._resolved_of = state
         for address in [*self._by_address]:
             if address not in self._resolved.desired:
                 del self._by_address[address]
@@ -480,9 +483,11 @@ class NodeStateAgent:
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
-        state = self._state
-        if state is None:
+        state, newest = self._resolved_of, self._state
+        if state is None or newest is None:
             return
+        if state.spec == newest.spec:
+            state = newest
         found = self._give()
         policies = state.spec.policies
         self._writer.report(
