@@ -76,7 +76,10 @@ class NextHop(ApiModel):
     endpoint_ref: ObjectRef | None = None
     """An UnderlayEndpoint, outside the cluster, that admits this network."""
     network_ref: ObjectRef | None = None
-    """Another VirtualNetwork of the namespace, in which the destination is looked up again."""
+    """Another VirtualNetwork of the namespace, in which the destination is looked up again.
+
+    A packet is led on so four times at most.
+    """
     weight: int = Field(default=1, ge=1, le=100)
     """Share of the flows among the next hops of the route, 1 to 100. Default 1."""
 

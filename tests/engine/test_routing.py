@@ -3,6 +3,7 @@
 
 import random
 from ipaddress import ip_address, ip_network
+from itertools import pairwise
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, IPOption_RR
@@ -10,6 +11,7 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
+from headrace_dataplane.protocol import Put
 from tests.engine import frames
 from tests.engine.lab import Lab, Match, put
 from tests.engine.site import (
@@ -369,6 +371,29 @@ def test_networks_in_a_loop(lab: Lab, family: int) -> None:
     site.a.send(
         frames.frame(A.hardware, frames.udp(A.address(family), target)), drop="network_loop"
     )
+    site.lab.quiet(site.d, frames.has(UDP))
+
+
+@FAMILIES
+def test_four_networks_lead_on_and_no_more(lab: Lab, family: int) -> None:
+    site = Site(lab, A, D)
+    address = D.address(family)
+    prefix = f"{address}/{32 if family == 4 else 128}"
+    chain = [BLUE, "t/n1", "t/n2", "t/n3", GREEN]
+    networks = [network(key, 300 + n) for n, key in enumerate(chain[1:-1])]
+
+    def lead(*keys: str) -> list[Put]:
+        return [
+            routes(f"from-{n}", here, [prefix, {"network": there, "weight": 1}])
+            for n, (here, there) in enumerate(pairwise(keys))
+        ]
+
+    packet = frames.frame(A.hardware, frames.udp(A.address(family), address))
+    site.lab.commit(*networks, *lead(*chain))
+    site.a.send(packet)
+    site.lab.receive(site.d, frames.has(UDP))
+    site.lab.commit(network("t/n4", 310), *lead(*chain[:-1], "t/n4", GREEN))
+    site.a.send(packet, drop="network_loop")
     site.lab.quiet(site.d, frames.has(UDP))
 
 

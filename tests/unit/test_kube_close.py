@@ -64,6 +64,11 @@ def test_a_request_that_was_given_up_leaves_no_connection(
 def _peers() -> Iterator[int]:
     """The port at the other end of each TCP connection of this process."""
     for entry in os.listdir("/proc/self/fd"):
-        with suppress(OSError), socket.socket(fileno=os.dup(int(entry))) as found:
-            if found.family == socket.AF_INET:
-                yield found.getpeername()[1]
+        with (
+            suppress(OSError),
+            socket.fromfd(int(entry), socket.AF_INET, socket.SOCK_STREAM) as found,
+        ):
+            peer = found.getpeername()
+            # It may be of another family, or no socket at all.
+            if isinstance(peer, tuple):
+                yield peer[1]

@@ -9,7 +9,7 @@
 #include "../table/vrf.h"
 #include "nodes.h"
 
-/** Networks one packet may pass through by HR_OP_NETWORK. */
+/** Networks that a packet may be led to, one by another, from its own. */
 #define NETWORK_HOPS 4
 
 static bool
@@ -95,7 +95,7 @@ hr_except(struct rte_graph *graph, struct rte_node *node, struct hr_worker *work
 static uint32_t
 follow(uint32_t adj, const uint8_t *ip)
 {
-	for (unsigned hops = 0; hops < NETWORK_HOPS; hops++) {
+	for (unsigned hops = 0;; hops++) {
 		const struct hr_adj *a = &hr_adjs[adj];
 
 		if (a->op == HR_OP_ECMP) {
@@ -104,11 +104,12 @@ follow(uint32_t adj, const uint8_t *ip)
 		}
 		if (a->op != HR_OP_NETWORK)
 			return adj;
+		if (hops == NETWORK_HOPS)
+			return HR_ADJ_MAX;
 		adj = hr_vrf_lookup(a->vrf, ip);
 		if (hr_adjs[adj].op == HR_OP_LOCAL)
 			return HR_ADJ_MARTIAN;
 	}
-	return HR_ADJ_MAX;
 }
 
 const struct hr_adj *
