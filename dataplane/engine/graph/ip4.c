@@ -7,13 +7,14 @@
 #include "forward.h"
 #include "oddity.h"
 
-static inline bool
-source_is_allowed(const struct hr_port_ctx *in, rte_be32_t source)
+/** The Interface's first source entry that a source address matches; NULL: it is not allowed. */
+static inline const struct hr_source4 *
+allowed(const struct hr_port_ctx *in, rte_be32_t source)
 {
 	for (uint16_t i = 0; i < in->n_source4; i++)
 		if ((source & in->source4[i].mask) == in->source4[i].addr)
-			return true;
-	return false;
+			return &in->source4[i];
+	return NULL;
 }
 
 /**
@@ -53,7 +54,7 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 		return true;
 	}
 	if (!worker->trusted && worker->in->source_check &&
-			!source_is_allowed(worker->in, hr_load32(ip + 12))) {
+			allowed(worker->in, hr_load32(ip + 12)) == NULL) {
 		hr_drop(worker, m, HR_DROP_SOURCE);
 		return true;
 	}
@@ -76,7 +77,7 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 struct filter {
 	/**
 	 * (header ^ value) & mask is zero for a header without options whose source address matches
-	 * the Interface's first source entry; other sources are unusual().
+	 * the source entry that the burst's first packet does; other sources are unusual().
 	 */
 	hr_bytes16 value, mask;
 	bool wide; /**< Sources match that must not leave their link. */
@@ -84,22 +85,24 @@ struct filter {
 
 /** The filter of a burst: without a check all sources match, without any source none does. */
 static inline struct filter
-filter_of(const struct hr_worker *worker)
+filter_of(const struct hr_worker *worker, const struct rte_mbuf *first)
 {
+	const uint8_t *ip = rte_pktmbuf_mtod_offset(first, const uint8_t *, HR_L2_LEN);
 	const struct hr_port_ctx *in = worker->in;
-	const struct hr_source4 *first = &in->source4[0];
 	struct filter filter = {.value = {0x45}, .mask = {0xff}, .wide = true};
+	const struct hr_source4 *source;
 
 	if (!in->source_check || worker->trusted)
 		return filter;
-	if (in->n_source4 == 0) {
+	source = allowed(in, hr_load32(ip + 12));
+	if (source == NULL) {
 		filter.value[0] = 0; /* Never so: all packets are unusual. */
 		return filter;
 	}
-	memcpy((uint8_t *)&filter.value + 12, &first->addr, sizeof(first->addr));
-	memcpy((uint8_t *)&filter.mask + 12, &first->mask, sizeof(first->mask));
-	filter.wide = hr_ip4_is_link_local((first->addr & first->mask) |
-			(HR_LINK_LOCAL4 & ~first->mask));
+	memcpy((uint8_t *)&filter.value + 12, &source->addr, sizeof(source->addr));
+	memcpy((uint8_t *)&filter.mask + 12, &source->mask, sizeof(source->mask));
+	filter.wide = hr_ip4_is_link_local((source->addr & source->mask) |
+			(HR_LINK_LOCAL4 & ~source->mask));
 	return filter;
 }
 
@@ -146,8 +149,8 @@ ip4_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_
 {
 	struct hr_worker *worker = hr_node_worker(node);
 	const struct hr_vrf *vrf = worker->in->vrf;
-	const struct filter filter = filter_of(worker);
 	struct rte_mbuf **pkts = (struct rte_mbuf **)objs;
+	const struct filter filter = filter_of(worker, pkts[0]);
 	rte_be32_t dst[HR_BURST];
 	uint32_t next_hop[HR_BURST];
 	struct hr_oddity oddity = {0};

@@ -16,13 +16,14 @@ matches(const struct hr_source6 *entry, uint64_t high, uint64_t low)
 			((low & entry->mask.q[1]) == entry->addr.q[1]);
 }
 
-static inline bool
-source_is_allowed(const struct hr_port_ctx *in, uint64_t high, uint64_t low)
+/** The Interface's first source entry that a source address matches; NULL: it is not allowed. */
+static inline const struct hr_source6 *
+allowed(const struct hr_port_ctx *in, uint64_t high, uint64_t low)
 {
 	for (uint16_t i = 0; i < in->n_source6; i++)
 		if (matches(&in->source6[i], high, low))
-			return true;
-	return false;
+			return &in->source6[i];
+	return NULL;
 }
 
 static inline bool
@@ -67,8 +68,8 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 	}
 	if (own_link ||
 			(!worker->trusted && worker->in->source_check &&
-					!source_is_allowed(worker->in, hr_load64(source),
-							hr_load64(source + 8)))) {
+					allowed(worker->in, hr_load64(source),
+							hr_load64(source + 8)) == NULL)) {
 		hr_drop(worker, m, HR_DROP_SOURCE);
 		return true;
 	}
@@ -87,28 +88,30 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 struct filter {
 	/**
 	 * (header ^ value) & mask is zero for version 6 and a source address that matches the
-	 * Interface's first source entry; other sources are unusual().
+	 * source entry that the burst's first packet does; other sources are unusual().
 	 */
 	hr_bytes16 value[2], mask[2];
 	bool wide; /**< Sources match that must not leave their link. */
 };
 
 static inline struct filter
-filter_of(const struct hr_worker *worker)
+filter_of(const struct hr_worker *worker, const struct rte_mbuf *first)
 {
+	const uint8_t *ip = rte_pktmbuf_mtod_offset(first, const uint8_t *, HR_L2_LEN);
 	const struct hr_port_ctx *in = worker->in;
-	const struct hr_source6 *first = &in->source6[0];
 	struct filter filter = {.value = {{0x60}}, .mask = {{0xf0}}, .wide = true};
+	const struct hr_source6 *source;
 
 	if (!in->source_check || worker->trusted)
 		return filter;
-	if (in->n_source6 == 0) {
+	source = allowed(in, hr_load64(ip + 8), hr_load64(ip + 16));
+	if (source == NULL) {
 		filter.value[0][0] = 0; /* Never so: all packets are unusual. */
 		return filter;
 	}
-	memcpy((uint8_t *)filter.value + 8, &first->addr, sizeof(first->addr));
-	memcpy((uint8_t *)filter.mask + 8, &first->mask, sizeof(first->mask));
-	filter.wide = matches_link_local(first) || is_unspecified(first->addr.b);
+	memcpy((uint8_t *)filter.value + 8, &source->addr, sizeof(source->addr));
+	memcpy((uint8_t *)filter.mask + 8, &source->mask, sizeof(source->mask));
+	filter.wide = matches_link_local(source) || is_unspecified(source->addr.b);
 	return filter;
 }
 
@@ -157,8 +160,8 @@ ip6_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_
 {
 	struct hr_worker *worker = hr_node_worker(node);
 	const struct hr_vrf *vrf = worker->in->vrf;
-	const struct filter filter = filter_of(worker);
 	struct rte_mbuf **pkts = (struct rte_mbuf **)objs;
+	const struct filter filter = filter_of(worker, pkts[0]);
 	const struct hr_ip6 *dst[HR_BURST];
 	uint32_t next_hop[HR_BURST];
 	struct hr_oddity oddity = {0};
