@@ -88,13 +88,16 @@ def measure(case: Case, programs: list[Program], rounds: int, setting: Setting) 
             "cycles": round(median(m.cycles for m in found), 1),
             "of_testpmd": ratio(rate[name], rate.get("testpmd")),
             "of_grout": ratio(rate[name], rate.get("grout")),
-            "nodes": {
-                node: round(median(m.nodes.get(node, 0.0) for m in found), 1)
-                for node in found[0].nodes
-            },
+            "nodes": medians([m.nodes for m in found], 1),
+            "latency_us": medians([m.latency for m in found], 2),
         }
         for name, found in results.items()
     ]
+
+
+def medians(found: list[dict[str, float]], digits: int) -> dict[str, float]:
+    """Return the median of each name's values, of those that the first has."""
+    return {name: round(median(each.get(name, 0.0) for each in found), digits) for name in found[0]}
 
 
 def ratio(rate: float, other: float | None) -> float | None:
@@ -121,16 +124,22 @@ def measure_compiler() -> dict[str, float]:
 def table(rows: list[Row]) -> str:
     """Return the rows for people."""
     columns = ("case", "program", "mpps", "cycles", "of_testpmd", "of_grout", "of_plain")
-    lines = [[*columns, "cycles by node"]]
+    lines = [[*columns, "latency, us", "cycles by node"]]
     for row in rows:
-        nodes = row["nodes"]
-        text = "  ".join(f"{k} {v:g}" for k, v in nodes.items()) if isinstance(nodes, dict) else ""
-        lines.append([*("" if row.get(c) is None else str(row[c]) for c in columns), text])
+        texts = (named(row["latency_us"]), named(row["nodes"]))
+        lines.append([*("" if row.get(c) is None else str(row[c]) for c in columns), *texts])
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def named(values: object) -> str:
+    """Return values with their names."""
+    if not isinstance(values, dict):
+        return ""
+    return "  ".join(f"{name} {value:g}" for name, value in values.items())
 
 
 def machine() -> dict[str, str | float]:

@@ -26,11 +26,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class Measurement:
-    """Packets of one worker: millions a second, TSC cycles a packet, in all and by node."""
+    """Packets of one worker: millions a second, TSC cycles a packet, in all and by node.
+
+    Latency is how many microseconds it had half of the packets, 99 %, 99.9 %, at most; none where a
+    program does not say.
+    """
 
     mpps: float
     cycles: float
     nodes: dict[str, float] = field(default_factory=dict)
+    latency: dict[str, float] = field(default_factory=dict)
 
 
 class Program(Protocol):

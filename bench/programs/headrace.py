@@ -4,8 +4,10 @@
 import itertools
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 
 from bench import captures
@@ -198,7 +200,31 @@ def sample(telemetry: TelemetryClient, out: str) -> Measurement:
         if isinstance(now, dict) and isinstance(then, dict) and now["objs"] != then["objs"]:
             by_node[name] = (number(now["cycles"]) - number(then["cycles"])) / packets
     busy = number(after["busy_cycles"]) - number(before["busy_cycles"])
-    return Measurement(sent / seconds / 1e6, busy / packets, by_node)
+    counts = [now - then for now, then in zip(latency(after), latency(before), strict=True)]
+    bounds = [*numbers(after["latency_bounds_ns"]), float("inf")]
+    return Measurement(sent / seconds / 1e6, busy / packets, by_node, quantiles(bounds, counts))
+
+
+def latency(worker: JSONObject) -> list[int]:
+    """Return how many packets each bucket has."""
+    return numbers(worker["latency_packets"])
+
+
+def quantiles(bounds: Sequence[float], counts: Sequence[int]) -> dict[str, float]:
+    """Return by percentage the bound in microseconds below which so many packets are."""
+    found = {}
+    for percent in (50, 99, 99.9):
+        reached = list(accumulate(counts))
+        at = bisect_left(reached, reached[-1] * percent / 100)
+        found[f"p{percent}"] = bounds[at] / 1000
+    return found
+
+
+def numbers(value: object) -> list[int]:
+    """Return a list of counters."""
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is no list")
+    return [number(each) for each in value]
 
 
 def number(value: object) -> int:

@@ -100,6 +100,28 @@ workers(const char *cmd, const char *params, struct rte_tel_data *data)
 }
 
 static int
+add_latency(struct rte_tel_data *data, const struct hr_latency *latency)
+{
+	struct rte_tel_data *bounds = rte_tel_data_alloc(), *packets = rte_tel_data_alloc();
+
+	if (bounds == NULL || packets == NULL) {
+		rte_tel_data_free(bounds);
+		rte_tel_data_free(packets);
+		return -ENOMEM;
+	}
+	rte_tel_data_start_array(bounds, RTE_TEL_UINT_VAL);
+	rte_tel_data_start_array(packets, RTE_TEL_UINT_VAL);
+	for (unsigned i = 0; i < HR_LATENCY_BUCKETS; i++) {
+		if (i < HR_LATENCY_BUCKETS - 1)
+			rte_tel_data_add_array_uint(bounds, hr_latency_bound_ns(i));
+		rte_tel_data_add_array_uint(packets, hr_count(latency->packets[i]));
+	}
+	rte_tel_data_add_dict_container(data, "latency_bounds_ns", bounds, 0);
+	rte_tel_data_add_dict_container(data, "latency_packets", packets, 0);
+	return rte_tel_data_add_dict_uint(data, "latency_ns", hr_count(latency->ns));
+}
+
+static int
 worker(const char *cmd, const char *params, struct rte_tel_data *data)
 {
 	static const char *const fill[] = {
@@ -122,7 +144,7 @@ worker(const char *cmd, const char *params, struct rte_tel_data *data)
 	rte_tel_data_add_dict_uint(data, "packets", hr_count(w->packets));
 	for (unsigned i = 0; i < RTE_DIM(fill); i++)
 		rte_tel_data_add_dict_uint(data, fill[i], hr_count(w->fill[i]));
-	return 0;
+	return add_latency(data, &w->latency);
 }
 
 /** A node's name as telemetry takes names: "headrace-icmp-error" is "icmp_error". */

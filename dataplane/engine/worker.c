@@ -96,6 +96,18 @@ note_gap(struct hr_worker *worker, uint64_t cycles)
 		__atomic_store_n(&worker->gap, cycles, __ATOMIC_RELAXED);
 }
 
+/** A walk that took in packets took so many cycles. */
+static inline void
+note_latency(struct hr_worker *worker, uint64_t cycles)
+{
+	const uint64_t hz = rte_get_tsc_hz();
+
+	if (likely(worker->walks % HR_LATENCY_SAMPLE != 0) || worker->injected)
+		return;
+	/* Of what took longer than a second it is enough to know that. */
+	hr_latency_note(&worker->latency, RTE_MIN(cycles, hz) * NS_PER_S / hz, worker->received);
+}
+
 /** One sleep of an idle worker. @return how long the next one may be, nanoseconds */
 static long
 idle_sleep(struct hr_worker *worker, long ns)
@@ -137,6 +149,7 @@ run(void *arg)
 		note_gap(worker, now - last);
 		if (worker->received > 0) {
 			worker->busy_cycles += now - last;
+			note_latency(worker, now - last);
 			empty = 0;
 			sleep_ns = SLEEP_MIN_NS;
 		} else {

@@ -15,6 +15,7 @@
 #include <rte_graph_worker.h>
 #include <rte_ring.h>
 
+#include "latency.h"
 #include "rcu.h"
 #include "types.h"
 
@@ -118,6 +119,7 @@ struct hr_worker {
 	uint64_t busy_cycles, idle_cycles, sleep_cycles, walks, bursts, packets;
 	uint64_t gap;     /**< Longest since the control thread took it; see gap.h. */
 	uint64_t fill[5]; /**< Bursts of 1, 2..7, 8..31, 32..63, 64 packets. */
+	struct hr_latency latency;
 	struct hr_port_counters ports[HR_MAX_PORTS];
 } __rte_cache_aligned;
 

@@ -196,6 +196,13 @@ METRICS: tuple[Description, ...] = (
         "Packets in a received burst: mostly full bursts mean that the worker is near its limit.",
     ),
     Description(
+        "worker_latency_seconds",
+        "histogram",
+        ("worker",),
+        "How long the worker had a packet, from when it asked the device for it until it was sent "
+        "or dropped; of one walk in 31. Not how long it waited in the device before.",
+    ),
+    Description(
         "worker_dropped_packets_total",
         "counter",
         ("worker", "reason"),
@@ -347,6 +354,7 @@ def _workers(families: _Families, telemetry: TelemetryClient) -> None:
         bounds = (bound for _, bound in BURST_BUCKETS)
         buckets = [(bound, float(count)) for bound, count in zip(bounds, counts, strict=True)]
         families.add_histogram("worker_burst_packets", buckets, _int(own, "packets"), worker)
+        _latency(families, own, worker)
         for reason, count in telemetry.object("/headrace/drops", worker).items():
             families.add("worker_dropped_packets_total", count, worker, reason)
         for node, counters in telemetry.object("/headrace/nodes", worker).items():
@@ -357,6 +365,15 @@ def _workers(families: _Families, telemetry: TelemetryClient) -> None:
                 families.add("node_seconds_total", seconds, worker, node)
     if hertz:
         families.add("tsc_hertz", hertz)
+
+
+def _latency(families: _Families, own: JSONObject, worker: str) -> None:
+    if "latency_ns" not in own:  # An engine before 0.4.0 does not say.
+        return
+    bounds = [f"{ns / 1e9:.3g}" for ns in _ints(own, "latency_bounds_ns")]
+    counts = accumulate(_ints(own, "latency_packets"))
+    buckets = [(le, float(n)) for le, n in zip([*bounds, "+Inf"], counts, strict=True)]
+    families.add_histogram("worker_latency_seconds", buckets, _int(own, "latency_ns") / 1e9, worker)
 
 
 def _endpoints(families: _Families, telemetry: TelemetryClient) -> None:
@@ -415,6 +432,11 @@ def _memory(families: _Families, telemetry: TelemetryClient) -> None:
 def _int(values: JSONObject, name: str) -> int:
     value = values.get(name)
     return value if isinstance(value, int) else 0
+
+
+def _ints(values: JSONObject, name: str) -> list[int]:
+    found = values.get(name)
+    return [each for each in found if isinstance(each, int)] if isinstance(found, list) else []
 
 
 def _seconds(cycles: int, hertz: int) -> float:

@@ -16,6 +16,15 @@ def _spent(state: str, by: str = "worker") -> str:
     return _rate(f"headrace_worker_{state}_seconds_total", by)
 
 
+def _latency() -> list[Query]:
+    buckets = _rate("headrace_worker_latency_seconds_bucket", "le")
+    none = f"or on () 0 * sum(headrace_worker_busy_seconds_total{{{_ON}}})"
+    return [
+        Query(f"histogram_quantile({part}, {buckets}) >= 0 {none}", name)
+        for part, name in ((0.5, "median"), (0.99, "99%"), (0.999, "99.9%"))
+    ]
+
+
 def _share(state: str) -> str:
     everything = f"({_spent('busy')} + {_spent('idle')} + {_spent('sleep')})"
     return f"{_spent(state)} / {everything}"
@@ -145,7 +154,7 @@ _WORKERS = Row(
             unit="percentunit",
             maximum=1,
             steps=Steps(warn=0.75, bad=0.9),
-            span=8,
+            span=12,
         ),
         graph(
             "Asleep",
@@ -154,7 +163,7 @@ _WORKERS = Row(
             "asleep polls in vain: its core burns for lower latency. Always 0 with Poll.",
             unit="percentunit",
             maximum=1,
-            span=8,
+            span=12,
         ),
         graph(
             "Packets in a burst",
@@ -170,7 +179,16 @@ _WORKERS = Row(
             "more than it can take: it is at its limit, whatever Busy says.",
             unit="short",
             steps=Steps(warn=48),
-            span=8,
+            span=12,
+        ),
+        graph(
+            "Latency",
+            _latency(),
+            "How long workers had packets, from when they asked the device for them until they "
+            "were sent. Grows with the burst under load; without load long ones are interruptions: "
+            "compare headrace_worker_longest_gap_seconds, and look for others on the CPU.",
+            unit="s",
+            span=12,
         ),
     ),
 )

@@ -39,6 +39,12 @@ def number(reply: JSONObject, name: str) -> int:
     return value
 
 
+def integers(reply: JSONObject, name: str) -> list[int]:
+    value = reply[name]
+    assert isinstance(value, list), name
+    return [each for each in value if isinstance(each, int)]
+
+
 def test_commands(site: Site) -> None:
     commands = site.lab.engine.telemetry.names("/")
     assert {
@@ -230,6 +236,23 @@ def test_a_gap_of_a_worker_is_seen(site: Site) -> None:
             return number(reply, "longest_gap_cycles") >= away * number(reply, "tsc_hz")
 
         until(seen, f"worker {worker} was away")
+
+
+def test_latencies_are_counted(site: Site) -> None:
+    """Of some walks, all packets of each."""
+    lab = site.lab
+    packet = bytes(frames.frame(A.hardware, frames.udp(A.address4, B.address4)))
+
+    def counted() -> bool:
+        lab.send_all(site.a, [packet] * 100)
+        reply = ask(lab, "/headrace/worker", 0)
+        bounds, packets = (integers(reply, f"latency_{of}") for of in ("bounds_ns", "packets"))
+        assert (bounds[0], len(bounds)) == (256, len(packets) - 1)
+        assert bounds == sorted(bounds)
+        assert sum(packets) <= number(reply, "packets")
+        return sum(packets) > 0 and number(reply, "latency_ns") > 0
+
+    until(counted, "latencies are counted")
 
 
 def test_nodes_are_measured(site: Site) -> None:
