@@ -97,7 +97,7 @@ rebuild(struct hr_fib *fib, unsigned root_bits)
 {
 	struct hr_ip6 key = {0};
 	unsigned skip = fib->family == 6 && root_bits != 0 ? shared_bytes(fib->rib, &key) : 0;
-	struct hr_trie *trie = hr_trie_create(fib->family, root_bits, skip, &key);
+	struct hr_trie *trie = hr_trie_create(fib->family, root_bits, skip, &key), *old;
 	struct hr_route route;
 
 	if (trie == NULL)
@@ -108,8 +108,9 @@ rebuild(struct hr_fib *fib, unsigned root_bits)
 			return -ENOMEM;
 		}
 	}
-	hr_defer(reclaim_trie, fib->trie);
+	old = fib->trie;
 	hr_publish(fib->trie, trie);
+	hr_defer(reclaim_trie, old);
 	return 0;
 }
 
@@ -124,7 +125,9 @@ hr_fib_insert(struct hr_fib *fib, const struct hr_addr *addr, uint8_t len, uint3
 
 	if (rc != 0)
 		return rc;
-	if (!replaces && root_bits_for(fib->rib->count) > fib->trie->root_bits &&
+	if (replaces) {
+		hr_trie_replace(fib->trie, &route.key, len, value);
+	} else if (root_bits_for(fib->rib->count) > fib->trie->root_bits &&
 			rebuild(fib, root_bits_for(fib->rib->count)) == 0) {
 		/* The new one has it. */
 	} else {
@@ -133,10 +136,7 @@ hr_fib_insert(struct hr_fib *fib, const struct hr_addr *addr, uint8_t len, uint3
 		else
 			rc = rebuild(fib, fib->trie->root_bits);
 		if (rc != 0) {
-			if (replaces)
-				(void)hr_rib_put(fib->rib, &old);
-			else
-				hr_rib_remove(fib->rib, &route.key, len);
+			hr_rib_remove(fib->rib, &route.key, len);
 			return rc;
 		}
 	}
@@ -180,6 +180,15 @@ hr_fib_get(const struct hr_fib *fib, const struct hr_addr *addr, uint8_t len, ui
 	if (owner != NULL)
 		*owner = route.owner;
 	return 0;
+}
+
+uint32_t
+hr_fib_cover(const struct hr_fib *fib, const struct hr_addr *addr, uint8_t len)
+{
+	struct hr_ip6 key = key_of(addr);
+	struct hr_route cover;
+
+	return hr_rib_cover(fib->rib, &key, len, &cover) ? cover.value : 0;
 }
 
 void

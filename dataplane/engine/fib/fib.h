@@ -26,11 +26,11 @@ struct hr_fib *hr_fib_create(uint8_t family);
 void hr_fib_destroy(struct hr_fib *fib);
 
 /**
- * Insert a route, or replace its value and owner.
+ * Insert a route, or replace its value and owner. Nothing that replaces fails, as no delete does.
  *
  * @param addr prefix address, network byte order, host bits zero; its family is the table's
  * @param len 0..32 or 0..128
- * @param value what lookups return: 1..2^22-1
+ * @param value what lookups return: 0..2^22-1
  * @param owner who put it: any number; kept for hr_fib_delete() and hr_fib_get()
  * @param old_value where the replaced value goes, 0 when the route is new; may be NULL
  * @return 0, or -ENOMEM with the table unchanged
@@ -50,6 +50,9 @@ int hr_fib_delete(struct hr_fib *fib, const struct hr_addr *addr, uint8_t len, u
 /** The route of exactly this prefix: 0 and *value, *owner (each may be NULL), or -ENOENT. */
 int hr_fib_get(const struct hr_fib *fib, const struct hr_addr *addr, uint8_t len, uint32_t *value,
 		uint32_t *owner);
+
+/** What lookups of a prefix's addresses would return without it and what is in it; 0 for none. */
+uint32_t hr_fib_cover(const struct hr_fib *fib, const struct hr_addr *addr, uint8_t len);
 
 /** Visit every route, in no order. Stops early when the visitor returns true; it may not insert
  * or delete. */

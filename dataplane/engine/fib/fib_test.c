@@ -10,6 +10,7 @@
 
 #include "../rcu.h"
 #include "../tests/check.h"
+#include "../tests/memory.h"
 #include "fib_oracle.h"
 #include "fib_private.h"
 
@@ -292,7 +293,7 @@ test_memory(void)
 	destroy(fib);
 }
 
-/** Without room in a pool an insert fails and changes nothing. */
+/** Without room in a pool an insert fails and changes nothing; what is there can be replaced. */
 static void
 test_full(uint8_t family)
 {
@@ -308,13 +309,12 @@ test_full(uint8_t family)
 	CHECK(hr_fib_insert(fib, &addr, 24, 1, 0, NULL) == 0);
 	bytes = hr_fib_bytes(fib);
 	hr_blocks.capacity = hr_blocks.used;
-	CHECK(hr_fib_insert(fib, &addr, 24, 2, 5, &old) == -ENOMEM);
 	CHECK(hr_fib_insert(fib, &addr, 8, 2, 0, &old) == -ENOMEM);
 	CHECK(hr_fib_bytes(fib) == bytes);
 	check_all_edges(fib, &oracle);
 	check_walk(fib, &oracle);
-	hr_blocks.capacity = capacity;
 	CHECK(hr_fib_insert(fib, &addr, 24, 2, 5, &old) == 0 && old == 1);
+	hr_blocks.capacity = capacity;
 	CHECK(hr_fib_delete(fib, &addr, 24, 5, &old) == 0 && old == 2);
 	destroy(fib);
 }
@@ -452,6 +452,130 @@ test_race(uint8_t family, uint64_t seed, unsigned operations)
 	destroy(race.fib);
 }
 
+void __real_hr_defer(void (*fn)(void *arg), void *arg);
+void __wrap_hr_defer(void (*fn)(void *arg), void *arg);
+
+/** What a reader may see while memory is freed at once; NULL: it is freed later. */
+static struct {
+	const struct hr_fib *fib;
+	const struct oracle *before, *after;
+} freed_at_once;
+
+/** Without memory hr_defer() waits and frees before it returns: what it frees no reader may reach. */
+void
+__wrap_hr_defer(void (*fn)(void *arg), void *arg)
+{
+	const struct oracle *before = freed_at_once.before, *after = freed_at_once.after;
+
+	if (freed_at_once.fib == NULL) {
+		__real_hr_defer(fn, arg);
+		return;
+	}
+	fn(arg);
+	for (unsigned i = 0; i < before->count; i++) {
+		struct hr_ip6 edges[4];
+		uint32_t values[4];
+
+		oracle_edges(before->family, &before->routes[i].key, before->routes[i].len, edges);
+		oracle_fib_lookup(freed_at_once.fib, before->family, edges, values, 4);
+		for (unsigned j = 0; j < 4; j++)
+			CHECK(values[j] == oracle_lookup(before, &edges[j]) ||
+					values[j] == oracle_lookup(after, &edges[j]));
+	}
+}
+
+/**
+ * Memory that ends anywhere: an insert has failed and changed nothing, or it is done; a delete or a
+ * replacement is done. What is freed nobody reads.
+ */
+static void
+test_out_of_memory(uint8_t family, uint64_t seed, unsigned steps)
+{
+	enum { ROUTES = 64 };
+	struct oracle_route before_routes[ROUTES], after_routes[ROUTES];
+	struct oracle before = {.family = family, .capacity = ROUTES, .routes = before_routes};
+	struct oracle after = {.family = family, .capacity = ROUTES, .routes = after_routes};
+	unsigned bits = family == 4 ? 32 : 128, failed = 0;
+	struct hr_fib *fib = hr_fib_create(family);
+	struct hr_ip6 bases[3];
+
+	state = seed;
+	for (unsigned i = 0; i < RTE_DIM(bases); i++)
+		bases[i] = random_address(family);
+	for (unsigned step = 0; step < steps; step++) {
+		struct oracle_route route = {
+				.key = clustered_address(family, bases, RTE_DIM(bases)),
+				.len = rnd(3) == 0 ? bits : rnd(bits + 1),
+				.value = 1 + rnd(1000),
+		};
+		struct hr_addr addr;
+		bool present;
+		int rc;
+
+		if (before.count == ROUTES || (before.count > 0 && rnd(2) == 0)) {
+			const struct oracle_route *old = &before.routes[rnd(before.count)];
+
+			route.key = old->key;
+			route.len = old->len;
+		}
+		clear_host_bits(&route.key, route.len);
+		addr = oracle_addr(family, &route.key);
+		memcpy(after_routes, before_routes, sizeof(after_routes));
+		after.count = before.count;
+		present = oracle_get(&after, &route.key, route.len) != NULL;
+		freed_at_once.fib = fib;
+		freed_at_once.before = &before;
+		freed_at_once.after = &after;
+		if (present && rnd(3) > 0) {
+			oracle_delete(&after, oracle_get(&after, &route.key, route.len));
+			memory_fail(1, true);
+			rc = hr_fib_delete(fib, &addr, route.len, 0, NULL);
+			CHECK(rc == 0);
+		} else {
+			CHECK(oracle_insert(&after, &route));
+			memory_fail(1 + rnd(3), rnd(2) == 0);
+			rc = hr_fib_insert(fib, &addr, route.len, route.value, 0, NULL);
+			CHECK(rc == 0 || (rc == -ENOMEM && !present && memory_failed > 0));
+		}
+		memory_fail(0, false);
+		freed_at_once.fib = NULL;
+		if (rc == 0) {
+			memcpy(before_routes, after_routes, sizeof(before_routes));
+			before.count = after.count;
+		}
+		failed += rc != 0;
+		if (rc != 0 || step % 16 == 0) {
+			check_all_edges(fib, &before);
+			check_walk(fib, &before);
+		}
+	}
+	CHECK(failed > 0);
+	destroy(fib);
+}
+
+/** What a prefix's addresses get without it. */
+static void
+test_cover(void)
+{
+	struct hr_fib *fib = hr_fib_create(4);
+	struct hr_addr addr = {.family = 4, .ip4 = RTE_BE32(0x0a000000)};
+	rte_be32_t in = RTE_BE32(0x0a000001);
+	uint32_t value;
+
+	CHECK(hr_fib_cover(fib, &addr, 8) == 0);
+	/* Led where they are led already, and so no other way than before. */
+	CHECK(hr_fib_insert(fib, &addr, 0, 0, 1, NULL) == 0 && hr_fib_count(fib) == 1);
+	hr_fib4_lookup(fib, &in, &value, 1);
+	CHECK(value == 0 && hr_fib_get(fib, &addr, 0, &value, NULL) == 0 && value == 0);
+	CHECK(hr_fib_insert(fib, &addr, 8, 7, 1, NULL) == 0);
+	CHECK(hr_fib_cover(fib, &addr, 8) == 0 && hr_fib_cover(fib, &addr, 24) == 7);
+	CHECK(hr_fib_insert(fib, &addr, 24, 7, 1, NULL) == 0);
+	CHECK(hr_fib_delete(fib, &addr, 8, 1, NULL) == 0);
+	hr_fib4_lookup(fib, &in, &value, 1);
+	CHECK(value == 7);
+	destroy(fib);
+}
+
 static unsigned called;
 
 static void
@@ -507,15 +631,18 @@ main(void)
 		test_random(family, 2, 200, 20000);
 		test_race(family, 3, 100000);
 		test_race(family, 4, 100000);
+		test_out_of_memory(family, 9, 2000);
 		hr_fib_root16_routes = 24;
 		test_lengths(family);
 		test_random(family, 5, 200, 20000);
 		test_race(family, 6, 100000);
+		test_out_of_memory(family, 8, 2000);
 		hr_fib_root16_routes = 20;
 		hr_fib_root24_routes = 120;
 		test_random(family, 7, 200, 2000);
 	}
 	test_memory();
+	test_cover();
 	puts("ok");
 	return 0;
 }

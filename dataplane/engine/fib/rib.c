@@ -8,7 +8,7 @@
 #include "key.h"
 #include "memory.h"
 
-/* A slot: length << VALUE_BITS | value, owner, key words. Values are not 0: 0 is an empty slot. */
+/* A slot: (length + 1) << VALUE_BITS | value, owner, key words. 0 is an empty slot. */
 enum { SLOT_ROUTE, SLOT_OWNER, SLOT_KEY };
 #define VALUE_BITS 22
 
@@ -83,7 +83,7 @@ slot_at(const struct hr_rib *rib, size_t i)
 static uint8_t
 slot_len(const uint32_t *slot)
 {
-	return slot[SLOT_ROUTE] >> VALUE_BITS;
+	return (slot[SLOT_ROUTE] >> VALUE_BITS) - 1;
 }
 
 /** The slot that holds the prefix, or the empty one where it would go. There is one. */
@@ -180,22 +180,22 @@ int
 hr_rib_put(struct hr_rib *rib, const struct hr_route *route)
 {
 	uint64_t room = rib->size_bits == 0 ? 0 : 3 * ((uint64_t)1 << rib->size_bits) / 4;
+	uint32_t *slot = rib->count == 0 ? NULL : slot_at(rib, find(rib, &route->key, route->len));
 
-	if (rib->count >= room) {
-		uint8_t size_bits = rib->size_bits == 0 ? MIN_SIZE_BITS : rib->size_bits + 1;
-		int rc = resize(rib, size_bits);
+	if (slot == NULL || slot[SLOT_ROUTE] == 0) {
+		if (rib->count >= room) {
+			uint8_t size_bits =
+					rib->size_bits == 0 ? MIN_SIZE_BITS : rib->size_bits + 1;
+			int rc = resize(rib, size_bits);
 
-		if (rc != 0)
-			return rc;
-	}
-
-	uint32_t *slot = slot_at(rib, find(rib, &route->key, route->len));
-
-	if (slot[SLOT_ROUTE] == 0) {
+			if (rc != 0)
+				return rc;
+		}
+		slot = slot_at(rib, find(rib, &route->key, route->len));
 		rib->count++;
 		rib->by_length[route->len]++;
 	}
-	slot[SLOT_ROUTE] = (uint32_t)route->len << VALUE_BITS | route->value;
+	slot[SLOT_ROUTE] = (route->len + 1u) << VALUE_BITS | route->value;
 	slot[SLOT_OWNER] = route->owner;
 	memcpy(slot + SLOT_KEY, route->key.w, (rib->slot_words - SLOT_KEY) * sizeof(uint32_t));
 	return 0;

@@ -35,7 +35,7 @@ bool hr_rib_get(const struct hr_rib *rib, const struct hr_ip6 *key, uint8_t len,
 /** The longest route that is shorter than len and holds the key. */
 bool hr_rib_cover(const struct hr_rib *rib, const struct hr_ip6 *key, uint8_t len,
 		struct hr_route *route);
-/** Add a route, or replace its value and owner. 0, or -ENOMEM with nothing changed. */
+/** Add a route, or replace its value and owner, which cannot fail. 0, or -ENOMEM, nothing changed. */
 int hr_rib_put(struct hr_rib *rib, const struct hr_route *route);
 /** Remove a route that is there. */
 void hr_rib_remove(struct hr_rib *rib, const struct hr_ip6 *key, uint8_t len);

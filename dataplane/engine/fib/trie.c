@@ -156,7 +156,10 @@ reclaim_guard6(void *index)
 	hr_pool_free(&hr_guards6, (uintptr_t)index);
 }
 
-/** Free the block or guard itself, which no slot names any more, when no reader can hold it. */
+/**
+ * Free the block or guard itself, which no slot names any more, when no reader can hold it. Without
+ * the memory to remember it by, that is before this returns.
+ */
 static void
 retire(struct hr_trie *trie, uint32_t entry)
 {
@@ -320,20 +323,33 @@ insert_at(struct hr_trie *trie, uint32_t *slot, unsigned depth, const struct hr_
 	}
 }
 
-int
-hr_trie_insert(struct hr_trie *trie, const struct hr_ip6 *key, unsigned len, uint32_t value)
+/** Takes nothing from the pools for a route that is there: it has its slots. */
+static void
+put(struct hr_trie *trie, const struct hr_ip6 *key, unsigned len, uint32_t value)
 {
 	unsigned depth = 8 * trie->skip + trie->root_bits;
 	uint32_t result = hr_entry(HR_RESULT, len, value);
 
-	if (!hr_pool_has(&hr_blocks, INSERT_BLOCKS) ||
-			!hr_pool_has(trie->family == 4 ? &hr_guards4 : &hr_guards6, INSERT_GUARDS))
-		return -ENOMEM;
 	if (len <= depth)
 		paint_root(trie, key, len, 0, result);
 	else
 		insert_at(trie, root_slot(trie, key), depth, key, len, result);
+}
+
+int
+hr_trie_insert(struct hr_trie *trie, const struct hr_ip6 *key, unsigned len, uint32_t value)
+{
+	if (!hr_pool_has(&hr_blocks, INSERT_BLOCKS) ||
+			!hr_pool_has(trie->family == 4 ? &hr_guards4 : &hr_guards6, INSERT_GUARDS))
+		return -ENOMEM;
+	put(trie, key, len, value);
 	return 0;
+}
+
+void
+hr_trie_replace(struct hr_trie *trie, const struct hr_ip6 *key, unsigned len, uint32_t value)
+{
+	put(trie, key, len, value);
 }
 
 /** What a block holds beside the result of the route around it. */
@@ -428,21 +444,19 @@ simplify(struct hr_trie *trie, uint32_t *slot, const struct hr_ip6 *key)
 
 	struct hr_guard *guard = guard_of(trie, entry);
 	uint32_t hit = guard->hit;
+	bool stays;
 
-	if (hr_entry_type(hit) == HR_BLOCK) {
-		if (!simplify_block(trie, hit, key, &guard->miss, &simple))
-			return false;
-		retire(trie, hit);
-	} else {
+	if (hr_entry_type(hit) != HR_BLOCK)
 		simple = hit;
-	}
-	if (hr_entry_type(simple) == HR_RESULT && simple != guard->miss) {
-		store(&guard->hit, simple);
+	else if (!simplify_block(trie, hit, key, &guard->miss, &simple))
 		return false;
-	}
-	store(slot, simple);
-	retire(trie, entry);
-	return true;
+	stays = hr_entry_type(simple) == HR_RESULT && simple != guard->miss;
+	store(stays ? &guard->hit : slot, simple);
+	if (hr_entry_type(hit) == HR_BLOCK)
+		retire(trie, hit);
+	if (!stays)
+		retire(trie, entry);
+	return !stays;
 }
 
 void

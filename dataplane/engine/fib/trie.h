@@ -105,8 +105,10 @@ void hr_trie_destroy(struct hr_trie *trie);
 
 /** Does the root leave room for this prefix? Else the trie must be built anew with less skip. */
 bool hr_trie_fits(const struct hr_trie *trie, const struct hr_ip6 *key, unsigned len);
-/** Insert or replace a route that fits. 0, or -ENOMEM with nothing changed. */
+/** Insert a route that fits. 0, or -ENOMEM with nothing changed. */
 int hr_trie_insert(struct hr_trie *trie, const struct hr_ip6 *key, unsigned len, uint32_t value);
+/** Replace the value of a route that is there. */
+void hr_trie_replace(struct hr_trie *trie, const struct hr_ip6 *key, unsigned len, uint32_t value);
 /**
  * Delete a route that is there.
  *
