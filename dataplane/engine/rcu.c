@@ -116,3 +116,19 @@ hr_rcu_barrier(void)
 		run_closed();
 	} while (fifo.count > 0);
 }
+
+unsigned
+hr_twin_begin(const struct hr_twin *twin)
+{
+	const unsigned place = !twin->read;
+
+	rte_rcu_qsbr_check(hr_qsbr, twin->retired[place], true);
+	return place;
+}
+
+void
+hr_twin_end(struct hr_twin *twin)
+{
+	twin->retired[twin->read] = rte_rcu_qsbr_start(hr_qsbr);
+	twin->read = !twin->read;
+}

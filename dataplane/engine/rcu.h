@@ -26,6 +26,20 @@ void hr_rcu_reclaim(void);
 /** Wait for a grace period and run all deferred calls. For port removal and shutdown. */
 void hr_rcu_barrier(void);
 
+/**
+ * Two places, of which workers read one while the other is written: what is replaced often, by commits
+ * too, which may not fail for want of memory. Zero-initialised: place 0 is read, if any.
+ */
+struct hr_twin {
+	uint64_t retired[2]; /**< Grace period after which no worker reads the place. */
+	uint8_t read;
+};
+
+/** The place to write now. Waits for a grace period where it was read a moment ago. */
+unsigned hr_twin_begin(const struct hr_twin *twin);
+/** That place was published, or nothing of either is any more. */
+void hr_twin_end(struct hr_twin *twin);
+
 /** Publish a pointer: what it points to is complete before a worker can see it. */
 #define hr_publish(where, pointer) __atomic_store_n(&(where), (pointer), __ATOMIC_RELEASE)
 /** Read a published pointer on a worker. */

@@ -36,8 +36,8 @@ enum hr_role {
 };
 
 /**
- * What workers must know of a port. Immutable once published in hr_port_ctx[]; replaced by
- * pointer swap, freed after a grace period.
+ * What workers must know of a port. Immutable while it is published in hr_port_ctx[], and for a
+ * grace period after; replaced by pointer swap.
  */
 struct hr_port_ctx {
 	uint16_t port;

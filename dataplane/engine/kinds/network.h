@@ -11,6 +11,8 @@
 #define HR_NETWORK_GATEWAYS_MAX 64 /**< Of one network: two for each of its 32 subnets. */
 #define HR_VNI_MAX 0xffffff
 
+struct hr_vrf;
+
 extern struct hr_kind hr_network_kind;
 
 struct hr_network_spec {
@@ -28,6 +30,8 @@ hr_abort_fn hr_network_abort;
 hr_apply_fn hr_network_apply;
 hr_remove_fn hr_network_remove;
 hr_describe_fn hr_network_describe;
+/** The VRF of a network that there will be after a commit. */
+struct hr_vrf *hr_network_vrf_after(const struct hr_txn *txn, const char *name);
 /** Routes, and bytes of FIBs, of all networks. */
 uint64_t hr_network_routes(void);
 uint64_t hr_network_fib_bytes(void);

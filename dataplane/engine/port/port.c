@@ -46,6 +46,11 @@ struct hr_port {
 const struct hr_port_ctx *hr_port_ctx[HR_MAX_PORTS];
 /** Contexts of ports that belong to nothing: all but the number is zero. */
 static struct hr_port_ctx no_role[HR_MAX_PORTS];
+/** Those of the others. */
+static struct {
+	struct hr_twin twin;
+	struct hr_port_ctx ctx[2];
+} contexts[HR_MAX_PORTS];
 /** What was counted under an id before it became that of its present device. */
 static struct hr_port_counters former[HR_MAX_PORTS];
 
@@ -62,11 +67,18 @@ hr_ports_init(void)
 void
 hr_port_ctx_set(uint16_t id, const struct hr_port_ctx *ctx)
 {
-	const struct hr_port_ctx *old = hr_port_ctx[id];
+	struct hr_port_ctx *copy;
 
-	hr_publish(hr_port_ctx[id], ctx != NULL ? ctx : &no_role[id]);
-	if (old != &no_role[id])
-		hr_defer(free, (void *)(uintptr_t)old);
+	if (ctx != NULL) {
+		copy = &contexts[id].ctx[hr_twin_begin(&contexts[id].twin)];
+		*copy = *ctx;
+		hr_publish(hr_port_ctx[id], copy);
+	} else if (hr_port_ctx[id] != &no_role[id]) {
+		hr_publish(hr_port_ctx[id], &no_role[id]);
+	} else {
+		return;
+	}
+	hr_twin_end(&contexts[id].twin);
 }
 
 static const struct hr_port_spec *

@@ -88,9 +88,9 @@ void hr_ports_tick(uint64_t now_ms);
 void hr_ports_close(void);
 
 /**
- * What workers know of a port from now on; the old context is freed after a grace period.
+ * What workers know of a port from now on.
  *
- * @param ctx from malloc(); NULL: the port belongs to nothing, its packets drop as NO_INTERFACE
+ * @param ctx copied; NULL: the port belongs to nothing, its packets drop as NO_INTERFACE
  */
 void hr_port_ctx_set(uint16_t port, const struct hr_port_ctx *ctx);
 

@@ -336,7 +336,7 @@ test_burst(void)
 static void
 test_null(void)
 {
-	struct hr_port_ctx *ctx = calloc(1, sizeof(*ctx));
+	struct hr_port_ctx ctx = {.role = HR_ROLE_INTERFACE};
 	struct hr_port_counters counters;
 	struct rte_ether_addr mac;
 	json_t *items, *item;
@@ -359,9 +359,8 @@ test_null(void)
 	json_decref(items);
 
 	/* A user's context goes with the device. What was counted stays counted, but not as its. */
-	ctx->port = id;
-	ctx->role = HR_ROLE_INTERFACE;
-	hr_port_ctx_set(id, ctx);
+	ctx.port = id;
+	hr_port_ctx_set(id, &ctx);
 	hr_workers[1]->ports[id].rx_packets = 7;
 	hr_workers[1]->ports[id].drops[HR_DROP_ARP] = 1;
 	hr_control_drops[id][HR_DROP_ARP] = 7;

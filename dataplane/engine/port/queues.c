@@ -2,19 +2,17 @@
 #include "queues.h"
 
 #include <assert.h>
-#include <stdlib.h>
-
-#include <rte_debug.h>
 
 #include "../rcu.h"
 #include "../worker.h"
 
 struct rte_ring *hr_tx_ring[HR_MAX_PORTS];
-static const struct hr_tx_shared nothing_shared;
-const struct hr_tx_shared *hr_tx_shared = &nothing_shared;
+static struct hr_tx_shared shared[2];
+static struct hr_twin shared_twin;
+const struct hr_tx_shared *hr_tx_shared = &shared[0];
 
 /** Where each receive queue is polled. */
-static struct {
+static struct placement {
 	uint16_t n;
 	uint16_t least_burst;
 	uint16_t worker[HR_PORT_QUEUES];
@@ -23,25 +21,18 @@ static struct {
 static_assert(HR_MAX_PORTS * HR_PORT_QUEUES <= RTE_DIM(((struct hr_rxqs *)0)->q),
 		"one worker can poll every queue");
 
-/* What is published, when it is from the heap. */
-static struct hr_rxqs *rxqs[HR_MAX_WORKERS];
-static struct hr_tx_shared *shared;
-
-static void *
-allocate(size_t size)
-{
-	void *memory = calloc(1, size);
-
-	if (memory == NULL)
-		rte_panic("out of memory\n");
-	return memory;
-}
+static struct {
+	struct hr_twin twin;
+	struct hr_rxqs rxqs[2];
+} polled[HR_MAX_WORKERS];
 
 static void
 publish_rxqs(uint16_t worker)
 {
-	struct hr_rxqs *now = allocate(sizeof(*now));
+	struct hr_twin *twin = &polled[worker].twin;
+	struct hr_rxqs *now = &polled[worker].rxqs[hr_twin_begin(twin)];
 
+	now->n = 0;
 	for (uint16_t port = 0; port < HR_MAX_PORTS; port++) {
 		for (uint16_t queue = 0; queue < placed[port].n; queue++) {
 			if (placed[port].worker[queue] != worker)
@@ -53,24 +44,35 @@ publish_rxqs(uint16_t worker)
 		}
 	}
 	hr_publish(hr_workers[worker]->rxqs, now);
-	if (rxqs[worker] != NULL)
-		hr_defer(free, rxqs[worker]);
-	rxqs[worker] = now;
+	hr_twin_end(twin);
+}
+
+/** Once for each worker of a port: the second time would wait for a grace period. */
+static void
+publish_rxqs_of(const struct placement *port)
+{
+	for (uint16_t worker = 0; worker < hr_n_workers; worker++) {
+		uint16_t queue = 0;
+
+		while (queue < port->n && port->worker[queue] != worker)
+			queue++;
+		if (queue < port->n)
+			publish_rxqs(worker);
+	}
 }
 
 static void
 publish_shared(void)
 {
-	struct hr_tx_shared *now = allocate(sizeof(*now));
+	struct hr_tx_shared *now = &shared[hr_twin_begin(&shared_twin)];
 
+	now->n = 0;
 	for (uint16_t port = 0; port < HR_MAX_PORTS; port++) {
 		if (hr_tx_ring[port] != NULL)
 			now->port[now->n++] = port;
 	}
 	hr_publish(hr_tx_shared, now);
-	if (shared != NULL)
-		hr_defer(free, shared);
-	shared = now;
+	hr_twin_end(&shared_twin);
 }
 
 static uint16_t
@@ -108,19 +110,17 @@ hr_queues_attach(const struct hr_device *device)
 
 		placed[id].worker[placed[id].n++] = worker;
 	}
-	for (uint16_t queue = 0; queue < placed[id].n; queue++)
-		publish_rxqs(placed[id].worker[queue]);
+	publish_rxqs_of(&placed[id]);
 }
 
 void
 hr_queues_detach(const struct hr_device *device)
 {
 	const uint16_t id = device->id;
-	const uint16_t n = placed[id].n;
+	const struct placement before = placed[id];
 
 	placed[id].n = 0;
-	for (uint16_t queue = 0; queue < n; queue++)
-		publish_rxqs(placed[id].worker[queue]);
+	publish_rxqs_of(&before);
 	for (uint16_t worker = 0; worker < hr_n_workers; worker++)
 		hr_publish(hr_workers[worker]->txq[id], (uint16_t)HR_TXQ_NONE);
 	if (hr_tx_ring[id] != NULL) {

@@ -9,9 +9,9 @@
 
 struct hr_adj *hr_adjs;
 
-/** Indexes to use again, a stack; grows by doubling. */
-static uint32_t *released;
-static uint32_t n_released, max_released;
+/** Indexes to use again: the first of a list through hr_adj.next_released; 0: none. */
+static uint32_t released;
+static uint32_t n_released;
 static uint32_t next_fresh = HR_ADJ_LOCAL + 1;
 
 int
@@ -33,9 +33,14 @@ hr_adj_init(void)
 uint32_t
 hr_adj_alloc(void)
 {
-	if (n_released > 0)
-		return released[--n_released];
-	return next_fresh < HR_ADJ_MAX ? next_fresh++ : 0;
+	const uint32_t index = released;
+
+	if (index == 0)
+		return next_fresh < HR_ADJ_MAX ? next_fresh++ : 0;
+	released = hr_adjs[index].next_released;
+	hr_adjs[index].next_released = 0;
+	n_released--;
+	return index;
 }
 
 static void
@@ -45,17 +50,12 @@ release(void *arg)
 
 	if (hr_adjs[index].op == HR_OP_ECMP)
 		free((void *)(uintptr_t)hr_adjs[index].ecmp);
-	hr_adjs[index] = (struct hr_adj){.serial = hr_adjs[index].serial + 1};
-	if (n_released == max_released) {
-		const uint32_t more = max_released == 0 ? 1024 : max_released * 2;
-		uint32_t *grown = realloc(released, more * sizeof(*grown));
-
-		if (grown == NULL)
-			return; /* The index is lost, nothing else. */
-		released = grown;
-		max_released = more;
-	}
-	released[n_released++] = index;
+	hr_adjs[index] = (struct hr_adj){
+			.serial = hr_adjs[index].serial + 1,
+			.next_released = released,
+	};
+	released = index;
+	n_released++;
 }
 
 void

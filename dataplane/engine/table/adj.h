@@ -56,6 +56,7 @@ struct hr_adj {
 		uint64_t dst_mac_word;      /**< Bytes 0..7: what an in-place MAC change stores. */
 		const struct hr_ecmp *ecmp; /**< HR_OP_ECMP. */
 		const struct hr_vrf *vrf;   /**< HR_OP_NETWORK. */
+		uint32_t next_released;     /**< While it is free. */
 	};
 	uint16_t port;    /**< DPDK port out. */
 	uint8_t op;       /**< enum hr_op, now. */

@@ -46,26 +46,25 @@ static void
 publish(const struct hr_interface *interface)
 {
 	const struct hr_interface_spec *spec = interface->object->spec;
-	struct hr_port_ctx *ctx = calloc(1, sizeof(*ctx));
+	struct hr_port_ctx ctx = {
+			.port = interface->port_id,
+			.role = HR_ROLE_INTERFACE,
+			.source_check = spec->source_check,
+			.mtu = RTE_MIN(spec->mtu, hr_port_mtu(interface->port)),
+			.mac = interface->gateway_mac,
+			.vrf = hr_network_vrf(spec->network),
+			.adj = interface->adj,
+	};
 
-	if (ctx == NULL)
-		return;
-	ctx->port = interface->port_id;
-	ctx->role = HR_ROLE_INTERFACE;
-	ctx->source_check = spec->source_check;
-	ctx->mtu = RTE_MIN(spec->mtu, hr_port_mtu(interface->port));
-	ctx->mac = interface->gateway_mac;
 	if (spec->source_check && spec->has_mac)
-		ctx->source_mac = spec->mac;
-	ctx->vrf = hr_network_vrf(spec->network);
-	ctx->adj = interface->adj;
+		ctx.source_mac = spec->mac;
 	for (uint16_t i = 0; i < spec->n_addresses; i++)
-		add_source(ctx, &spec->addresses[i], spec->addresses[i].family == 4 ? 32 : 128);
+		add_source(&ctx, &spec->addresses[i], spec->addresses[i].family == 4 ? 32 : 128);
 	for (uint16_t i = 0; i < spec->n_prefixes; i++)
-		add_source(ctx, &spec->prefixes[i].addr, spec->prefixes[i].len);
+		add_source(&ctx, &spec->prefixes[i].addr, spec->prefixes[i].len);
 	for (uint16_t i = 0; i < spec->n_gateways; i++)
-		ctx->own[ctx->n_own++] = spec->gateways[i];
-	hr_port_ctx_set(interface->port_id, ctx);
+		ctx.own[ctx.n_own++] = spec->gateways[i];
+	hr_port_ctx_set(interface->port_id, &ctx);
 	hr_groups_changed();
 }
 
@@ -98,6 +97,9 @@ refresh(struct hr_port *port, void *user)
 	interface->neigh = NULL;
 	hr_neigh_unbind(interface->adj);
 	hr_adj_set_op(adj, HR_OP_RESOLVE);
+	/* Before there is another: memory is reserved for one. */
+	if (old != NULL)
+		hr_neigh_put(old);
 	if (interface->port_id != HR_PORT_NO_ID) {
 		set_gateway_mac(interface);
 		interface->neigh = hr_neigh_endpoint(interface->port_id, interface->object->key,
@@ -113,8 +115,6 @@ refresh(struct hr_port *port, void *user)
 	if (interface->neigh != NULL)
 		hr_neigh_bind(interface->neigh, interface->adj);
 	hr_path_refresh(interface->underlay, interface->n_underlay);
-	if (old != NULL)
-		hr_neigh_put(old);
 }
 
 int
@@ -131,13 +131,16 @@ hr_interface_prepare(struct hr_txn *txn, const char *key, const struct hr_object
 	if (old != NULL)
 		return 0;
 	interface = calloc(1, sizeof(*interface));
-	if (interface == NULL)
+	if (interface == NULL || hr_neigh_reserve(true) != 0) {
+		free(interface);
 		goto fail;
+	}
 	interface->adj = hr_adj_alloc();
 	if (interface->adj != 0) {
 		*state = interface;
 		return 0;
 	}
+	hr_neigh_unreserve(true);
 	free(interface);
 fail:
 	hr_error(errors, "", HR_OUT_OF_MEMORY, "no memory for the interface");
@@ -152,6 +155,7 @@ hr_interface_abort(void *state)
 	if (interface == NULL)
 		return;
 	hr_adj_free(interface->adj);
+	hr_neigh_unreserve(true);
 	free(interface);
 }
 
@@ -256,6 +260,7 @@ hr_interface_remove(struct hr_object *object)
 	hr_neigh_unbind(interface->adj);
 	if (interface->neigh != NULL)
 		hr_neigh_put(interface->neigh);
+	hr_neigh_unreserve(true);
 	hr_adj_free(interface->adj);
 	object->state = NULL;
 	free(interface);

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "locals.h"
 
-#include <stdlib.h>
-
 #include "../control/addr.h"
 #include "../control/store.h"
 #include "../kinds/interface.h"
@@ -10,8 +8,9 @@
 #include "interface_state.h"
 #include "underlay.h"
 
-static const struct hr_locals nothing;
-const struct hr_locals *hr_locals = &nothing;
+static struct hr_locals tables[2];
+static struct hr_twin twin;
+const struct hr_locals *hr_locals = &tables[0];
 
 bool
 hr_locals_admit(const struct hr_locals *locals, const struct hr_ip6 *src, const struct hr_ip6 *dst)
@@ -85,22 +84,15 @@ hr_locals_rebuild(const struct hr_object *except)
 {
 	const struct hr_interface *interfaces[HR_MAX_PORTS];
 	const unsigned n = present(except, interfaces);
-	const struct hr_locals *old = hr_locals;
-	struct hr_locals *locals;
+	struct hr_locals *locals = &tables[hr_twin_begin(&twin)];
 	uint16_t n_endpoints = 0;
 
-	for (unsigned i = 0; i < n; i++)
-		n_endpoints += network_of(interfaces[i])->n_endpoints;
-	locals = calloc(1, sizeof(*locals) + n_endpoints * sizeof(locals->endpoints[0]));
-	if (locals == NULL)
-		return; /* The table as it was: what is gone has no adjacency to leave by. */
+	memset(locals, 0, sizeof(*locals));
 	locals->source_mask = hr_underlay_source_mask();
 	locals->n_prefixes = hr_underlay.n_prefixes;
 	memcpy(locals->prefixes, hr_underlay.prefixes, sizeof(locals->prefixes));
-	n_endpoints = 0;
 	for (unsigned i = 0; i < n; i++)
 		n_endpoints = insert_all(locals, interfaces[i], n_endpoints);
 	hr_publish(hr_locals, locals);
-	if (old != &nothing)
-		hr_defer(free, (void *)(uintptr_t)old);
+	hr_twin_end(&twin);
 }

@@ -28,7 +28,7 @@ struct hr_locals {
 	uint16_t n_prefixes;
 	struct hr_prefix prefixes[HR_UNDERLAY_PREFIXES_MAX];
 	struct hr_local slot[HR_LOCALS_SLOTS];
-	struct hr_ip6 endpoints[];
+	struct hr_ip6 endpoints[HR_MAX_PORTS * HR_MAX_ENDPOINTS];
 };
 static_assert(HR_MAX_PORTS * (1 + HR_MAX_FORMER) * 2 <= HR_LOCALS_SLOTS,
 		"room for one Interface per port");

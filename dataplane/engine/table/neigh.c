@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "neigh.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "adj.h"
@@ -11,9 +13,89 @@
 #include "neigh_state.h"
 #include "neigh_table.h"
 
+TAILQ_HEAD(neigh_list, hr_neigh);
+
+/** Memory for neighbours of one kind, all of one size. */
+struct stock {
+	unsigned n_target, n_source, name_size; /**< Room in each. */
+	unsigned reserved;
+	unsigned n;               /**< Neighbours, those to come among them. */
+	struct neigh_list spare;  /**< To come. */
+	struct neigh_list unused; /**< There, but nothing refers to them. */
+};
+
+static struct stock endpoints = {
+		.n_target = HR_MAX_ADDRESSES,
+		.n_source = HR_MAX_GATEWAYS,
+		.name_size = HR_NAME_MAX,
+		.spare = TAILQ_HEAD_INITIALIZER(endpoints.spare),
+		.unused = TAILQ_HEAD_INITIALIZER(endpoints.unused),
+};
+static struct stock next_hops = {
+		.n_target = 1,
+		.n_source = 1,
+		.spare = TAILQ_HEAD_INITIALIZER(next_hops.spare),
+		.unused = TAILQ_HEAD_INITIALIZER(next_hops.unused),
+};
+
+static struct stock *
+stock_of(bool endpoint)
+{
+	return endpoint ? &endpoints : &next_hops;
+}
+
+static size_t
+size_of(const struct stock *stock)
+{
+	return sizeof(struct hr_neigh) +
+			(stock->n_target + stock->n_source) * sizeof(struct hr_addr) +
+			stock->name_size;
+}
+
+int
+hr_neigh_reserve(bool endpoint)
+{
+	struct stock *stock = stock_of(endpoint);
+
+	if (stock->n <= stock->reserved) {
+		struct hr_neigh *neigh = malloc(size_of(stock));
+
+		if (neigh == NULL)
+			return -ENOMEM;
+		TAILQ_INSERT_TAIL(&stock->spare, neigh, all);
+		stock->n++;
+	}
+	stock->reserved++;
+	return 0;
+}
+
+/** Free what is there to come beyond what is reserved. */
+static void
+trim(struct stock *stock)
+{
+	struct hr_neigh *neigh;
+
+	while (stock->n > stock->reserved && (neigh = TAILQ_FIRST(&stock->spare)) != NULL) {
+		TAILQ_REMOVE(&stock->spare, neigh, all);
+		stock->n--;
+		free(neigh);
+	}
+}
+
+void
+hr_neigh_unreserve(bool endpoint)
+{
+	struct stock *stock = stock_of(endpoint);
+
+	stock->reserved--;
+	trim(stock);
+}
+
 static void
 destroy(struct hr_neigh *neigh)
 {
+	struct stock *stock = stock_of(neigh->endpoint);
+
 	while (neigh->adj != 0) {
 		const uint32_t adj = neigh->adj;
 
@@ -24,9 +106,10 @@ destroy(struct hr_neigh *neigh)
 	hr_neigh_timer_stop(&neigh->timer);
 	hr_neigh_timer_stop(&neigh->another);
 	hr_neigh_remove(neigh);
-	free(neigh->source);
-	free(neigh->name);
-	free(neigh);
+	if (neigh->refs == 0 && !neigh->endpoint)
+		TAILQ_REMOVE(&stock->unused, neigh, unused);
+	TAILQ_INSERT_TAIL(&stock->spare, neigh, all);
+	trim(stock);
 }
 
 static void
@@ -36,22 +119,43 @@ unreferenced(struct hr_neigh *neigh)
 		destroy(neigh);
 }
 
+/** Memory for a neighbour; of one that is on its way out when there is no other. */
+static struct hr_neigh *
+take(struct stock *stock)
+{
+	struct hr_neigh *neigh = TAILQ_FIRST(&stock->spare);
+
+	if (neigh == NULL) {
+		neigh = malloc(size_of(stock));
+		if (neigh != NULL) {
+			stock->n++;
+			return neigh;
+		}
+		while ((neigh = TAILQ_FIRST(&stock->spare)) == NULL) {
+			if (TAILQ_EMPTY(&stock->unused))
+				return NULL;
+			destroy(TAILQ_FIRST(&stock->unused));
+		}
+	}
+	TAILQ_REMOVE(&stock->spare, neigh, all);
+	return neigh;
+}
+
 static struct hr_neigh *
 create(uint16_t port, const char *name, const struct hr_addr *target, unsigned n_target,
 		const struct hr_addr *source, unsigned n_source,
 		const struct rte_ether_addr *own_mac)
 {
-	struct hr_neigh *neigh = calloc(1, sizeof(*neigh) + n_target * sizeof(*target));
+	struct stock *stock = stock_of(name != NULL);
+	struct hr_neigh *neigh = take(stock);
 
 	if (neigh == NULL)
 		return NULL;
-	neigh->source = calloc(RTE_MAX(n_source, 1u), sizeof(*source));
-	neigh->name = name != NULL ? strdup(name) : NULL;
-	if (neigh->source == NULL || (name != NULL && neigh->name == NULL)) {
-		free(neigh->source);
-		free(neigh->name);
-		free(neigh);
-		return NULL;
+	memset(neigh, 0, size_of(stock));
+	neigh->source = neigh->target + stock->n_target;
+	if (name != NULL) {
+		neigh->name = (char *)(neigh->source + stock->n_source);
+		snprintf(neigh->name, stock->name_size, "%s", name);
 	}
 	neigh->port = port;
 	neigh->endpoint = name != NULL;
@@ -103,7 +207,8 @@ hr_neigh_next_hop(uint16_t port, const struct hr_ip6 *target, const struct hr_ip
 	struct hr_neigh *neigh = hr_neigh_find_next_hop(port, target);
 
 	if (neigh != NULL) {
-		neigh->refs++;
+		if (neigh->refs++ == 0)
+			TAILQ_REMOVE(&next_hops.unused, neigh, unused);
 		neigh->source[0] = from;
 		if (!rte_is_same_ether_addr(&neigh->own_mac, own_mac)) {
 			neigh->own_mac = *own_mac;
@@ -126,10 +231,12 @@ hr_neigh_put(struct hr_neigh *neigh)
 {
 	if (--neigh->refs > 0)
 		return;
-	if (neigh->endpoint)
+	if (neigh->endpoint) {
 		destroy(neigh);
-	else
+	} else {
+		TAILQ_INSERT_TAIL(&next_hops.unused, neigh, unused);
 		hr_neigh_timer_start(&neigh->another, 0);
+	}
 }
 
 enum hr_neigh_state

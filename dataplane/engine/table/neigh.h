@@ -18,16 +18,25 @@
 struct hr_neigh;
 
 /**
+ * Have memory for one more endpoint, or next hop: whoever has one at a time and has reserved it gets
+ * it. 0, or -ENOMEM.
+ */
+int hr_neigh_reserve(bool endpoint);
+/** What was reserved is not needed any more. */
+void hr_neigh_unreserve(bool endpoint);
+
+/**
  * The endpoint of an Interface; the latest on a port is the one that learns. It is asked for at
  * the next tick, so the port's context may be published after this call.
  *
  * @param name the Interface's key, for lists
- * @param target its addresses: what is asked for
+ * @param target its addresses: what is asked for; at most HR_MAX_ADDRESSES
  * @param source our addresses on that port, to ask from: ARP asks from the one that is most like
- * the target and not at all without an IPv4 address; ND asks from fe80::1, when it is one of them
+ * the target and not at all without an IPv4 address; ND asks from fe80::1, when it is one of them.
+ * At most HR_MAX_GATEWAYS
  * @param fixed its MAC address when configured, else NULL
  * @param learned a MAC address known from before (a replaced configuration), else NULL
- * @return NULL when there is no memory
+ * @return NULL when there is no memory, nor was any reserved
  */
 struct hr_neigh *hr_neigh_endpoint(uint16_t port, const char *name, const struct hr_addr *target,
 		unsigned n_target, const struct hr_addr *source, unsigned n_source,
@@ -39,7 +48,7 @@ struct hr_neigh *hr_neigh_endpoint(uint16_t port, const char *name, const struct
  * With another own_mac than before it is another link, and what was known is forgotten.
  *
  * @param fixed its MAC address when configured, else NULL
- * @return NULL when there is no memory
+ * @return NULL when there is no memory, nor was any reserved
  */
 struct hr_neigh *hr_neigh_next_hop(uint16_t port, const struct hr_ip6 *target,
 		const struct hr_ip6 *source, const struct rte_ether_addr *own_mac,

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "neigh_adj.h"
 
-#include <stdlib.h>
-
-#include <rte_debug.h>
-
 #include "adj.h"
 #include "neigh_private.h"
 
-/** What an adjacency is bound to: a list through this table, by adjacency index. */
+/**
+ * What an adjacency is bound to: a list through this table, by adjacency index. Pages of it that were
+ * never touched cost nothing.
+ */
 struct binding {
 	struct hr_neigh *neigh;
 	uint32_t next, previous;
@@ -17,13 +16,8 @@ struct binding {
 static struct binding *
 binding_of(uint32_t adj)
 {
-	static struct binding *bindings;
+	static struct binding bindings[HR_ADJ_MAX];
 
-	/* Memory follows use: untouched pages of so large a block cost nothing. */
-	if (bindings == NULL)
-		bindings = calloc(HR_ADJ_MAX, sizeof(*bindings));
-	if (bindings == NULL)
-		rte_panic("no address space for neighbours' adjacencies\n");
 	return &bindings[adj];
 }
 

@@ -17,6 +17,7 @@
 struct hr_neigh {
 	TAILQ_ENTRY(hr_neigh) all;
 	LIST_ENTRY(hr_neigh) same_hash; /**< Next hops. */
+	TAILQ_ENTRY(hr_neigh) unused;   /**< Next hops that nothing refers to. */
 	uint16_t port;
 	bool endpoint;
 	enum hr_neigh_state state;
@@ -33,8 +34,8 @@ struct hr_neigh {
 	struct hr_neigh_waiting *queue; /**< HR_NEIGH_QUEUE packets; NULL unless INCOMPLETE. */
 	uint16_t queued, oldest;
 	unsigned n_source, n_target;
-	struct hr_addr *source;
-	char *name;
+	struct hr_addr *source; /**< Behind the targets. */
+	char *name;             /**< Behind those; NULL for a next hop. */
 	struct hr_addr target[];
 };
 

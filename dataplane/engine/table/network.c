@@ -3,23 +3,28 @@
  * @file
  * Networks: a VRF (vrf.h), its gateway addresses, and what no network routes. Control thread.
  */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "../control/addr.h"
 #include "../control/json.h"
 #include "../control/store.h"
+#include "../control/txn.h"
 #include "../kinds/network.h"
 #include "../rcu.h"
 #include "adj.h"
 #include "locals.h"
 #include "path.h"
-#include "vrf.h"
+#include "place.h"
 
-static struct hr_fib *
-fib_of(struct hr_vrf *vrf, const struct hr_addr *addr)
-{
-	return addr->family == 4 ? vrf->fib4 : vrf->fib6;
-}
+/** A network as a commit will have it: the places of its gateways are held. */
+struct change {
+	struct hr_vrf *vrf;
+	bool is_new;
+	const struct hr_network_spec *spec;
+	uint16_t held; /**< Gateways, the first ones. */
+	uint32_t former[HR_NETWORK_GATEWAYS_MAX];
+};
 
 static void
 destroy(void *arg)
@@ -51,12 +56,54 @@ insert_reserved(struct hr_vrf *vrf)
 	};
 
 	for (size_t i = 0; i < RTE_DIM(reserved); i++) {
-		int error = hr_fib_insert(fib_of(vrf, &reserved[i].prefix.addr),
-				&reserved[i].prefix.addr, reserved[i].prefix.len, reserved[i].adj,
-				vrf->owner, NULL);
+		const struct hr_prefix *prefix = &reserved[i].prefix;
+		uint32_t former;
+		int error = hr_place_hold(vrf, prefix, vrf->owner, vrf->owner, &former);
 
 		if (error != 0)
 			return error;
+		hr_place_put(vrf, prefix, vrf->owner, reserved[i].adj);
+	}
+	return 0;
+}
+
+/** A VRF without gateways. NULL: out of memory. */
+static struct hr_vrf *
+create(const struct hr_network_spec *spec)
+{
+	struct hr_vrf *vrf = calloc(1, sizeof(*vrf));
+
+	if (vrf == NULL)
+		return NULL;
+	vrf->vni = spec->vni;
+	vrf->owner = hr_route_owner();
+	vrf->fib4 = hr_fib_create(4);
+	vrf->fib6 = hr_fib_create(6);
+	if (vrf->fib4 == NULL || vrf->fib6 == NULL || insert_reserved(vrf) != 0) {
+		destroy(vrf);
+		return NULL;
+	}
+	LIST_INSERT_HEAD(&hr_vrfs, vrf, entry);
+	return vrf;
+}
+
+static struct hr_prefix
+host(const struct hr_addr *addr)
+{
+	return (struct hr_prefix){.addr = *addr, .len = addr->family == 4 ? 32 : 128};
+}
+
+static int
+hold_gateways(struct change *change)
+{
+	struct hr_vrf *vrf = change->vrf;
+
+	for (; change->held < change->spec->n_gateways; change->held++) {
+		const struct hr_prefix prefix = host(&change->spec->gateways[change->held]);
+
+		if (hr_place_hold(vrf, &prefix, vrf->owner, vrf->owner,
+				    &change->former[change->held]) != 0)
+			return -ENOMEM;
 	}
 	return 0;
 }
@@ -65,23 +112,19 @@ int
 hr_network_prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
 		void **state, struct hr_errors *errors)
 {
-	struct hr_vrf *vrf;
+	struct change *change = calloc(1, sizeof(*change));
 
 	RTE_SET_USED(txn);
 	RTE_SET_USED(key);
-	RTE_SET_USED(new_spec);
-	if (old != NULL)
-		return 0;
-	vrf = calloc(1, sizeof(*vrf));
-	if (vrf != NULL) {
-		vrf->owner = hr_route_owner();
-		vrf->fib4 = hr_fib_create(4);
-		vrf->fib6 = hr_fib_create(6);
-		if (vrf->fib4 != NULL && vrf->fib6 != NULL && insert_reserved(vrf) == 0) {
-			*state = vrf;
+	if (change != NULL) {
+		change->is_new = old == NULL;
+		change->spec = new_spec;
+		change->vrf = change->is_new ? create(new_spec) : old->state;
+		if (change->vrf != NULL && hold_gateways(change) == 0) {
+			*state = change;
 			return 0;
 		}
-		destroy(vrf);
+		hr_network_abort(change);
 	}
 	hr_error(errors, "", HR_OUT_OF_MEMORY, "no memory for the network's routing tables");
 	return -1;
@@ -90,14 +133,28 @@ hr_network_prepare(struct hr_txn *txn, const char *key, const struct hr_object *
 void
 hr_network_abort(void *state)
 {
-	if (state != NULL)
-		destroy(state);
+	struct change *change = state;
+	struct hr_vrf *vrf = change->vrf;
+
+	while (change->held-- > 0) {
+		const struct hr_prefix prefix = host(&change->spec->gateways[change->held]);
+
+		hr_place_release(vrf, &prefix, vrf->owner, vrf->owner,
+				change->former[change->held]);
+	}
+	if (change->is_new && vrf != NULL) {
+		LIST_REMOVE(vrf, entry);
+		destroy(vrf);
+	}
+	free(change);
 }
 
-static uint8_t
-host_len(const struct hr_addr *addr)
+struct hr_vrf *
+hr_network_vrf_after(const struct hr_txn *txn, const char *name)
 {
-	return addr->family == 4 ? 32 : 128;
+	const struct change *change = hr_txn_prepared(txn, &hr_network_kind, name);
+
+	return change != NULL ? change->vrf : hr_network_vrf(name);
 }
 
 static bool
@@ -113,11 +170,11 @@ void
 hr_network_apply(struct hr_object *object, void *old_spec, void *prepared)
 {
 	const struct hr_network_spec *spec = object->spec, *old = old_spec;
-	struct hr_vrf *vrf;
+	struct hr_vrf *vrf = ((struct change *)prepared)->vrf;
 
-	if (prepared != NULL)
-		object->state = prepared;
-	vrf = object->state;
+	free(prepared);
+	object->state = vrf;
+	vrf->name = object->key;
 	vrf->vni = spec->vni;
 	if (old != NULL && old->vni != spec->vni)
 		hr_path_update_sources();
@@ -127,23 +184,25 @@ hr_network_apply(struct hr_object *object, void *old_spec, void *prepared)
 							sizeof(old->endpoints)) != 0))
 		hr_locals_rebuild(NULL);
 	for (uint16_t i = 0; i < spec->n_gateways; i++) {
-		const struct hr_addr *addr = &spec->gateways[i];
+		const struct hr_prefix prefix = host(&spec->gateways[i]);
 
-		hr_fib_insert(fib_of(vrf, addr), addr, host_len(addr), HR_ADJ_LOCAL, vrf->owner,
-				NULL);
+		hr_place_put(vrf, &prefix, vrf->owner, HR_ADJ_LOCAL);
 	}
 	for (uint16_t i = 0; old != NULL && i < old->n_gateways; i++) {
-		const struct hr_addr *addr = &old->gateways[i];
+		const struct hr_prefix prefix = host(&old->gateways[i]);
 
-		if (!has_gateway(spec, addr))
-			hr_fib_delete(fib_of(vrf, addr), addr, host_len(addr), vrf->owner, NULL);
+		if (!has_gateway(spec, &old->gateways[i]))
+			hr_place_delete(vrf, &prefix, vrf->owner);
 	}
 }
 
 void
 hr_network_remove(struct hr_object *object)
 {
-	hr_defer(destroy, object->state);
+	struct hr_vrf *vrf = object->state;
+
+	LIST_REMOVE(vrf, entry);
+	hr_defer(destroy, vrf);
 }
 
 json_t *

@@ -2,13 +2,11 @@
 #include "path.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "../control/addr.h"
 #include "../control/map.h"
 #include "../control/store.h"
 #include "../kinds/interface.h"
-#include "../kinds/network.h"
 #include "../packet/frame.h"
 #include "../rcu.h"
 #include "adj.h"
@@ -42,7 +40,6 @@ struct path {
 	struct hr_neigh *next_hop;      /**< Ours to put; NULL as well then. */
 	/* PATH_NETWORK */
 	const struct hr_vrf *vrf;
-	const char *network;
 	/* PATH_GROUP */
 	unsigned n;
 	struct hr_path_member members[];
@@ -50,20 +47,12 @@ struct path {
 
 static struct hr_map by_underlay, by_vrf, by_members;
 
-/** By adjacency index: reserved address space, like the adjacencies. */
+/** By adjacency index. Pages of it that were never touched cost nothing. */
 static struct path **
 path_slot(uint32_t adj)
 {
-	static struct path **paths;
+	static struct path *paths[HR_ADJ_MAX];
 
-	if (paths == NULL) {
-		void *memory = mmap(NULL, HR_ADJ_MAX * sizeof(*paths), PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-		if (memory == MAP_FAILED)
-			abort();
-		paths = memory;
-	}
 	return &paths[adj];
 }
 
@@ -74,9 +63,15 @@ path_new(enum path_type type, unsigned n_members, struct hr_map *map)
 
 	if (path == NULL || hr_map_reserve(map, map->count + 1) != 0)
 		goto fail;
-	path->adj = hr_adj_alloc();
-	if (path->adj == 0)
+	/* Whatever becomes of uplinks: one next hop at a time is what it can need. */
+	if (type == PATH_UNDERLAY && hr_neigh_reserve(false) != 0)
 		goto fail;
+	path->adj = hr_adj_alloc();
+	if (path->adj == 0) {
+		if (type == PATH_UNDERLAY)
+			hr_neigh_unreserve(false);
+		goto fail;
+	}
 	path->type = type;
 	path->refs = 1;
 	path->n = n_members;
@@ -136,10 +131,7 @@ fill_remote(struct path *path, struct hr_adj *adj)
 	adj->ready_op = HR_OP_ENCAP;
 	path->next_hop = hr_neigh_next_hop(uplink->port_id, &next_hop, &uplink->link_local,
 			&uplink->mac, hr_uplink_fixed_mac(uplink, &next_hop));
-	if (path->next_hop == NULL)
-		hr_adj_set_op(adj, HR_OP_NO_ROUTE);
-	else
-		hr_neigh_bind(path->next_hop, path->adj);
+	hr_neigh_bind(path->next_hop, path->adj);
 }
 
 /** The local Interface that has the path's address, or NULL. */
@@ -209,7 +201,7 @@ hr_path_underlay(const struct hr_ip6 *underlay, const struct hr_vrf *vrf)
 }
 
 uint32_t
-hr_path_network(const struct hr_vrf *vrf, const char *name)
+hr_path_network(const struct hr_vrf *vrf)
 {
 	struct path *path = hr_map_get(&by_vrf, &vrf, sizeof(vrf));
 
@@ -221,7 +213,6 @@ hr_path_network(const struct hr_vrf *vrf, const char *name)
 	if (path == NULL)
 		return 0;
 	path->vrf = vrf;
-	path->network = name;
 	hr_map_put(&by_vrf, &path->vrf, sizeof(path->vrf), path);
 	hr_adjs[path->adj].vrf = vrf;
 	hr_adj_set_op(&hr_adjs[path->adj], HR_OP_NETWORK);
@@ -291,6 +282,13 @@ hr_path_group(const struct hr_path_member *members, unsigned n)
 }
 
 void
+hr_path_get(uint32_t adj)
+{
+	if (adj > HR_ADJ_LOCAL)
+		(*path_slot(adj))->refs++;
+}
+
+void
 hr_path_put(uint32_t adj)
 {
 	struct path *path = adj <= HR_ADJ_LOCAL ? NULL : *path_slot(adj);
@@ -303,6 +301,7 @@ hr_path_put(uint32_t adj)
 		hr_neigh_unbind(adj);
 		if (path->next_hop != NULL)
 			hr_neigh_put(path->next_hop);
+		hr_neigh_unreserve(false);
 		break;
 	case PATH_NETWORK:
 		hr_map_remove(&by_vrf, &path->vrf, sizeof(path->vrf));
@@ -322,13 +321,12 @@ hr_path_put(uint32_t adj)
 static unsigned
 for_each(const struct hr_ip6 *underlay, unsigned n, void (*call)(struct path *path))
 {
+	const struct hr_vrf *vrf;
 	unsigned found = 0;
 
-	for (size_t i = 0; i < hr_store_count(&hr_network_kind); i++) {
-		const struct hr_object *network = hr_store_at(&hr_network_kind, i);
-
+	LIST_FOREACH(vrf, &hr_vrfs, entry) {
 		for (unsigned j = 0; j < n; j++) {
-			struct path *path = find_underlay(&underlay[j], network->state);
+			struct path *path = find_underlay(&underlay[j], vrf);
 
 			if (path == NULL)
 				continue;
@@ -414,7 +412,7 @@ describe_member(const struct path *path, uint16_t weight)
 	json_t *hop;
 
 	if (path->type == PATH_NETWORK)
-		return json_pack("{s:s, s:i}", "network", path->network, "weight", weight);
+		return json_pack("{s:s, s:i}", "network", path->vrf->name, "weight", weight);
 	hop = json_pack("{s:s, s:i}", "underlay", hr_ip6_format(&path->underlay.address, text),
 			"weight", weight);
 	interface = local_of(path);

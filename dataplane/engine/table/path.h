@@ -26,16 +26,18 @@ struct hr_path_member {
 
 /**
  * The adjacency to an underlay address, for packets of a network; counted.
- * @return 0 when there are no more adjacencies
+ * @return 0 when there is no memory, or are no more adjacencies
  */
 uint32_t hr_path_underlay(const struct hr_ip6 *underlay, const struct hr_vrf *vrf);
 /** The adjacency that looks up again in another network; counted. 0 as above. */
-uint32_t hr_path_network(const struct hr_vrf *vrf, const char *name);
+uint32_t hr_path_network(const struct hr_vrf *vrf);
 /**
  * The adjacency that spreads flows over members by weight; counted. Takes over the callers'
  * counts of the members. A single member is its own group. 0 as above, members then put.
  */
 uint32_t hr_path_group(const struct hr_path_member *members, unsigned n);
+/** Count once more. Fixed adjacencies need no count. */
+void hr_path_get(uint32_t adj);
 /** Give one count back. Fixed adjacencies may be put any number of times. */
 void hr_path_put(uint32_t adj);
 

@@ -3,6 +3,7 @@
  * @file
  * Routes: slices of a network's routing table, as paths in its FIBs. Control thread.
  */
+#include <errno.h>
 #include <stdlib.h>
 
 #include "../control/addr.h"
@@ -13,7 +14,7 @@
 #include "../kinds/routes.h"
 #include "adj.h"
 #include "path.h"
-#include "vrf.h"
+#include "place.h"
 
 struct slice {
 	uint32_t owner; /**< Changes with each spec, so that what a new spec kept is not deleted. */
@@ -25,57 +26,130 @@ static struct hr_map by_owner;
 /** Slices prepared and neither applied nor aborted: each has room in by_owner. */
 static size_t n_prepared;
 
-static struct hr_fib *
-fib_of(struct hr_vrf *vrf, const struct hr_route_spec *route)
-{
-	return route->family == 4 ? vrf->fib4 : vrf->fib6;
-}
+/** A slice as a commit will have it: the paths of its routes are counted, and their places held. */
+struct change {
+	struct slice *slice;
+	bool is_new;
+	uint32_t owner; /**< To be. */
+	uint32_t own;   /**< Of the routes that are the slice's already. */
+	struct hr_vrf *vrf;
+	const struct hr_routes_spec *spec;
+	uint32_t held; /**< Routes, the first ones. */
+	struct {
+		uint32_t adj;
+		uint32_t former;
+	} routes[];
+};
 
 static uint32_t
-path_of(const struct hr_routes_spec *spec, const struct hr_next_hop *hop)
+path_of(const struct hr_txn *txn, const struct change *change, const struct hr_next_hop *hop)
 {
 	if (hop->type == HR_NH_UNDERLAY)
-		return hr_path_underlay(&hop->underlay, hr_network_vrf(spec->network));
-	return hr_path_network(hr_network_vrf(spec->networks[hop->network]),
-			hr_store_get(&hr_network_kind, spec->networks[hop->network])->key);
+		return hr_path_underlay(&hop->underlay, change->vrf);
+	return hr_path_network(hr_network_vrf_after(txn, change->spec->networks[hop->network]));
 }
 
-/** The adjacency a route leads to, counted. Without room for one it leads nowhere. */
+/** The adjacency a route leads to, counted; 0 when there is no room for it. */
 static uint32_t
-adj_of(const struct hr_routes_spec *spec, const struct hr_route_spec *route)
+adj_of(const struct hr_txn *txn, const struct change *change, const struct hr_route_spec *route)
 {
 	struct hr_path_member members[HR_MAX_NEXT_HOPS];
-	uint32_t adj;
-	unsigned n = 0;
 
 	if (route->n == 0)
 		return HR_ADJ_BLACKHOLE;
 	for (unsigned i = 0; i < route->n; i++) {
-		const struct hr_next_hop *hop = &spec->next_hops[route->first + i];
+		const struct hr_next_hop *hop = &change->spec->next_hops[route->first + i];
 
-		members[n].adj = path_of(spec, hop);
-		members[n].weight = hop->weight;
-		if (members[n].adj != 0)
-			n++;
+		members[i].adj = path_of(txn, change, hop);
+		members[i].weight = hop->weight;
+		if (members[i].adj == 0) {
+			while (i-- > 0)
+				hr_path_put(members[i].adj);
+			return 0;
+		}
 	}
-	adj = n == 0 ? 0 : hr_path_group(members, n);
-	return adj == 0 ? HR_ADJ_BLACKHOLE : adj;
+	return hr_path_group(members, route->n);
+}
+
+static int
+hold_all(const struct hr_txn *txn, struct change *change)
+{
+	for (; change->held < change->spec->n_routes; change->held++) {
+		const struct hr_route_spec *route = &change->spec->routes[change->held];
+		const struct hr_prefix prefix = hr_route_prefix(route);
+		const uint32_t adj = adj_of(txn, change, route);
+
+		if (adj == 0)
+			return -ENOMEM;
+		if (hr_place_hold(change->vrf, &prefix, change->owner, change->own,
+				    &change->routes[change->held].former) != 0) {
+			hr_path_put(adj);
+			return -ENOMEM;
+		}
+		change->routes[change->held].adj = adj;
+	}
+	return 0;
+}
+
+static void
+release_all(struct change *change)
+{
+	while (change->held > 0) {
+		const struct hr_prefix prefix =
+				hr_route_prefix(&change->spec->routes[--change->held]);
+
+		hr_place_release(change->vrf, &prefix, change->owner, change->own,
+				change->routes[change->held].former);
+		hr_path_put(change->routes[change->held].adj);
+	}
+}
+
+/** @return NULL: out of memory */
+static struct change *
+change_new(const struct hr_txn *txn, const struct hr_object *old, const struct hr_routes_spec *spec)
+{
+	struct change *change =
+			calloc(1, sizeof(*change) + spec->n_routes * sizeof(change->routes[0]));
+
+	if (change == NULL)
+		return NULL;
+	change->is_new = old == NULL;
+	change->slice = change->is_new ? calloc(1, sizeof(*change->slice)) : old->state;
+	if (change->slice == NULL) {
+		free(change);
+		return NULL;
+	}
+	change->owner = hr_route_owner();
+	change->own = change->is_new ? change->owner : change->slice->owner;
+	change->vrf = hr_network_vrf_after(txn, spec->network);
+	change->spec = spec;
+	return change;
+}
+
+static void
+change_free(struct change *change)
+{
+	release_all(change);
+	if (change->is_new)
+		free(change->slice);
+	free(change);
 }
 
 int
 hr_routes_prepare(struct hr_txn *txn, const char *key, const struct hr_object *old, void *new_spec,
 		void **state, struct hr_errors *errors)
 {
-	RTE_SET_USED(txn);
+	struct change *change = change_new(txn, old, new_spec);
+
 	RTE_SET_USED(key);
-	RTE_SET_USED(new_spec);
-	*state = old == NULL ? calloc(1, sizeof(struct slice)) : old->state;
-	if (*state != NULL && hr_map_reserve(&by_owner, by_owner.count + n_prepared + 1) == 0) {
+	if (change != NULL && hold_all(txn, change) == 0 &&
+			hr_map_reserve(&by_owner, by_owner.count + n_prepared + 1) == 0) {
 		n_prepared++;
+		*state = change;
 		return 0;
 	}
-	if (old == NULL)
-		free(*state);
+	if (change != NULL)
+		change_free(change);
 	hr_error(errors, "", HR_OUT_OF_MEMORY, "no memory for the routes");
 	return -1;
 }
@@ -83,29 +157,8 @@ hr_routes_prepare(struct hr_txn *txn, const char *key, const struct hr_object *o
 void
 hr_routes_abort(void *state)
 {
-	struct slice *slice = state;
-
 	n_prepared--;
-	if (slice->object == NULL)
-		free(slice);
-}
-
-static void
-insert_all(const struct hr_routes_spec *spec, struct slice *slice)
-{
-	struct hr_vrf *vrf = hr_network_vrf(spec->network);
-
-	for (uint32_t i = 0; i < spec->n_routes; i++) {
-		const struct hr_prefix prefix = hr_route_prefix(&spec->routes[i]);
-		const uint32_t adj = adj_of(spec, &spec->routes[i]);
-		uint32_t replaced;
-
-		if (hr_fib_insert(fib_of(vrf, &spec->routes[i]), &prefix.addr, prefix.len, adj,
-				    slice->owner, &replaced) != 0)
-			hr_path_put(adj);
-		else
-			hr_path_put(replaced);
-	}
+	change_free(state);
 }
 
 static void
@@ -115,32 +168,33 @@ delete_all(const struct hr_routes_spec *spec, uint32_t owner)
 
 	for (uint32_t i = 0; i < spec->n_routes; i++) {
 		const struct hr_prefix prefix = hr_route_prefix(&spec->routes[i]);
-		uint32_t adj;
 
-		if (hr_fib_delete(fib_of(vrf, &spec->routes[i]), &prefix.addr, prefix.len, owner,
-				    &adj) == 0)
-			hr_path_put(adj);
+		hr_place_delete(vrf, &prefix, owner);
 	}
 }
 
 void
 hr_routes_apply(struct hr_object *object, void *old_spec, void *prepared)
 {
-	struct slice *slice = prepared;
-	const uint32_t old_owner = slice->owner;
+	const struct hr_routes_spec *spec = object->spec;
+	struct change *change = prepared;
+	struct slice *slice = change->slice;
 
 	n_prepared--;
-	if (old_spec == object->spec)
-		return;
+	for (uint32_t i = 0; i < spec->n_routes; i++) {
+		const struct hr_prefix prefix = hr_route_prefix(&spec->routes[i]);
+
+		hr_place_put(change->vrf, &prefix, change->owner, change->routes[i].adj);
+	}
+	if (old_spec != NULL) {
+		delete_all(old_spec, slice->owner);
+		hr_map_remove(&by_owner, &slice->owner, sizeof(slice->owner));
+	}
 	object->state = slice;
 	slice->object = object;
-	if (old_spec != NULL)
-		hr_map_remove(&by_owner, &slice->owner, sizeof(slice->owner));
-	slice->owner = hr_route_owner();
-	insert_all(object->spec, slice);
-	if (old_spec != NULL)
-		delete_all(old_spec, old_owner);
+	slice->owner = change->owner;
 	hr_map_put(&by_owner, &slice->owner, sizeof(slice->owner), slice);
+	free(change);
 }
 
 void

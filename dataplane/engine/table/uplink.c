@@ -30,23 +30,22 @@ static void
 publish(struct hr_uplink *uplink)
 {
 	const struct hr_uplink_spec *spec = uplink->object->spec;
-	struct hr_port_ctx *ctx = calloc(1, sizeof(*ctx));
+	struct hr_port_ctx ctx = {
+			.port = uplink->port_id,
+			.role = HR_ROLE_UPLINK,
+			.mtu = uplink->mtu,
+			.mac = uplink->mac,
+	};
 
-	if (ctx == NULL)
-		return;
-	ctx->port = uplink->port_id;
-	ctx->role = HR_ROLE_UPLINK;
-	ctx->mtu = uplink->mtu;
-	ctx->mac = uplink->mac;
 	for (uint16_t i = 0; i < spec->n_addresses; i++)
-		ctx->own[ctx->n_own++] = (struct hr_addr){
+		ctx.own[ctx.n_own++] = (struct hr_addr){
 				.family = 6,
 				.ip6 = spec->addresses[i],
 		};
-	ctx->own[ctx->n_own++] = (struct hr_addr){.family = 6, .ip6 = uplink->link_local};
+	ctx.own[ctx.n_own++] = (struct hr_addr){.family = 6, .ip6 = uplink->link_local};
 	if (hr_underlay_has(&spec->addresses[0]))
-		ctx->own_free = HR_VNI_BITS;
-	hr_port_ctx_set(uplink->port_id, ctx);
+		ctx.own_free = HR_VNI_BITS;
+	hr_port_ctx_set(uplink->port_id, &ctx);
 	hr_groups_changed();
 }
 

@@ -4,6 +4,8 @@
 #include "../control/store.h"
 #include "../kinds/network.h"
 
+struct hr_vrfs hr_vrfs = LIST_HEAD_INITIALIZER(hr_vrfs);
+
 uint32_t
 hr_route_owner(void)
 {

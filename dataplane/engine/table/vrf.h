@@ -6,14 +6,22 @@
 #ifndef HR_VRF_H
 #define HR_VRF_H
 
+#include <sys/queue.h>
+
 #include "../fib/fib.h"
 #include "../packet/load.h"
 
 struct hr_vrf {
 	struct hr_fib *fib4, *fib6;
 	uint32_t vni;
-	uint32_t owner; /**< Owner number of its own routes (gateways, multicast) in the FIBs. */
+	uint32_t owner;   /**< Owner number of its own routes (gateways, multicast) in the FIBs. */
+	const char *name; /**< Of the network; NULL while it is only prepared. */
+	LIST_ENTRY(hr_vrf) entry; /**< Of hr_vrfs. */
 };
+
+/** All VRFs, those of networks that are only prepared among them. Control thread. */
+LIST_HEAD(hr_vrfs, hr_vrf);
+extern struct hr_vrfs hr_vrfs;
 
 /** Adjacency of one address, for exceptions; bursts use the bulk lookups. */
 static inline uint32_t
@@ -35,7 +43,7 @@ hr_vrf_lookup(const struct hr_vrf *vrf, const uint8_t *ip)
 
 /** The VRF of a network, NULL when there is none of this key. Control thread. */
 struct hr_vrf *hr_network_vrf(const char *name);
-/** A number no other owner of routes has. Control thread. */
+/** A number no other owner of routes has; never 0. Control thread. */
 uint32_t hr_route_owner(void);
 
 #endif
