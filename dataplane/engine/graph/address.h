@@ -39,7 +39,7 @@ hr_owns6(const struct hr_port_ctx *in, const struct hr_ip6 *addr)
 static inline bool
 hr_leads_away(const struct hr_port_ctx *in, uint32_t adj)
 {
-	switch (hr_adjs[adj].op) {
+	switch (hr_adj_op(&hr_adjs[adj])) {
 	case HR_OP_ETH:
 	case HR_OP_ENCAP:
 	case HR_OP_RESOLVE:

@@ -106,7 +106,7 @@ decap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint1
 		m->pkt_len -= HR_UNDERLAY_OVERHEAD;
 		hr_trim(m, length);
 		/* Before anything else of it is read: its device may be gone, its port another's. */
-		if (unlikely(adj->op != HR_OP_ETH)) {
+		if (unlikely(hr_adj_op(adj) != HR_OP_ETH)) {
 			hr_adj_mark(m, index);
 			rte_node_enqueue_x1(graph, node, HR_EDGE_RESOLVE, m);
 			continue;

@@ -52,7 +52,7 @@ hr_except(struct rte_graph *graph, struct rte_node *node, struct hr_worker *work
 {
 	uint8_t *ip = rte_pktmbuf_mtod_offset(m, uint8_t *, HR_L2_LEN);
 
-	switch (hr_adjs[adj].op) {
+	switch (hr_adj_op(&hr_adjs[adj])) {
 	case HR_OP_NO_ROUTE:
 		if (is_ip4(ip))
 			error(graph, node, m, ICMP_DEST_UNREACH, ICMP_NET_UNREACH, 0,
@@ -98,16 +98,16 @@ follow(uint32_t adj, const uint8_t *ip)
 	for (unsigned hops = 0;; hops++) {
 		const struct hr_adj *a = &hr_adjs[adj];
 
-		if (a->op == HR_OP_ECMP) {
+		if (hr_adj_op(a) == HR_OP_ECMP) {
 			adj = a->ecmp->bucket[hr_flow_hash(ip) % HR_ECMP_BUCKETS];
 			a = &hr_adjs[adj];
 		}
-		if (a->op != HR_OP_NETWORK)
+		if (hr_adj_op(a) != HR_OP_NETWORK)
 			return adj;
 		if (hops == NETWORK_HOPS)
 			return HR_ADJ_MAX;
 		adj = hr_vrf_lookup(a->vrf, ip);
-		if (hr_adjs[adj].op == HR_OP_LOCAL)
+		if (hr_adj_op(&hr_adjs[adj]) == HR_OP_LOCAL)
 			return HR_ADJ_MARTIAN;
 	}
 }
@@ -118,6 +118,7 @@ hr_divert(struct rte_graph *graph, struct rte_node *node, struct hr_worker *work
 {
 	const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
 	const struct hr_adj *adj;
+	uint8_t op;
 
 	index = follow(index, ip);
 	if (index == HR_ADJ_MAX) {
@@ -125,7 +126,8 @@ hr_divert(struct rte_graph *graph, struct rte_node *node, struct hr_worker *work
 		return NULL;
 	}
 	adj = &hr_adjs[index];
-	if (adj->op == HR_OP_ETH || adj->op == HR_OP_ENCAP)
+	op = hr_adj_op(adj);
+	if (op == HR_OP_ETH || op == HR_OP_ENCAP)
 		return adj;
 	hr_except(graph, node, worker, m, index);
 	return NULL;

@@ -28,9 +28,10 @@ hr_forward(struct rte_graph *graph, struct rte_node *node, struct hr_worker *wor
 		uint8_t *ip = rte_pktmbuf_mtod_offset(m, uint8_t *, HR_L2_LEN);
 		const uint32_t length = family == 4 ? hr_length4(ip) : hr_length6(ip);
 		const struct hr_adj *adj = &hr_adjs[next_hop[i]];
+		const uint8_t op = hr_adj_op(adj);
 
 		hr_trim(m, length);
-		if (unlikely(adj->op != HR_OP_ETH && adj->op != HR_OP_ENCAP)) {
+		if (unlikely(op != HR_OP_ETH && op != HR_OP_ENCAP)) {
 			adj = hr_divert(graph, node, worker, m, next_hop[i]);
 			if (adj == NULL)
 				continue;

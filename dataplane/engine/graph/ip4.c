@@ -62,7 +62,7 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 	own_link = hr_ip4_is_link_local(hr_load32(ip + 12));
 	if (own_link || ip[8] <= 1) {
 		adj = hr_vrf_lookup(worker->in->vrf, ip);
-		if (hr_adjs[adj].op == HR_OP_LOCAL)
+		if (hr_adj_op(&hr_adjs[adj]) == HR_OP_LOCAL)
 			hr_except(graph, node, worker, m, adj);
 		else if (own_link)
 			hr_drop(worker, m, HR_DROP_SOURCE);

@@ -75,7 +75,7 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 	}
 	if (ip[7] <= 1) {
 		adj = hr_vrf_lookup(worker->in->vrf, ip);
-		if (hr_adjs[adj].op == HR_OP_LOCAL)
+		if (hr_adj_op(&hr_adjs[adj]) == HR_OP_LOCAL)
 			hr_except(graph, node, worker, m, adj);
 		else
 			hr_except_ttl(graph, node, m);

@@ -137,7 +137,7 @@ injected(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worke
 		break;
 	default:
 		adj = &hr_adjs[m->hash.fdir.lo];
-		op = adj->op;
+		op = hr_adj_op(adj);
 		length = m->pkt_len - HR_L2_LEN;
 		if (!hr_adj_mark_holds(m) || (op != HR_OP_ETH && op != HR_OP_ENCAP)) {
 			hr_drop(worker, m, HR_DROP_UNRESOLVED);

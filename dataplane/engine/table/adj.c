@@ -43,17 +43,24 @@ hr_adj_alloc(void)
 	return index;
 }
 
+/** What was marked until now leaves by this adjacency no more. */
+static void
+next_serial(struct hr_adj *adj)
+{
+	__atomic_store_n(&adj->serial, adj->serial + 1, __ATOMIC_RELAXED);
+}
+
 static void
 release(void *arg)
 {
 	const uint32_t index = (uintptr_t)arg;
+	struct hr_adj *adj = &hr_adjs[index];
 
-	if (hr_adjs[index].op == HR_OP_ECMP)
-		free((void *)(uintptr_t)hr_adjs[index].ecmp);
-	hr_adjs[index] = (struct hr_adj){
-			.serial = hr_adjs[index].serial + 1,
-			.next_released = released,
-	};
+	if (adj->op == HR_OP_ECMP)
+		free((void *)(uintptr_t)adj->ecmp);
+	memset(adj, 0, offsetof(struct hr_adj, serial));
+	next_serial(adj);
+	adj->next_released = released;
 	released = index;
 	n_released++;
 }
@@ -61,6 +68,11 @@ release(void *arg)
 void
 hr_adj_free(uint32_t adj)
 {
+	/*
+	 * Now, for a worker that takes up such a packet after the grace period would read what is
+	 * becoming another's; and again then, for what is marked meanwhile.
+	 */
+	next_serial(&hr_adjs[adj]);
 	hr_defer(release, (void *)(uintptr_t)adj);
 }
 

@@ -61,7 +61,7 @@ struct hr_adj {
 	uint16_t port;    /**< DPDK port out. */
 	uint8_t op;       /**< enum hr_op, now. */
 	uint8_t ready_op; /**< What op becomes when the neighbour is resolved. */
-	uint32_t serial;  /**< Counts the uses of this index: see hr_adj_mark(). */
+	uint32_t serial;  /**< Another with each use of this index: see hr_adj_mark(). */
 } __rte_aligned(64);
 static_assert(sizeof(struct hr_adj) == 64, "one cache line");
 
@@ -89,6 +89,13 @@ hr_adj_set_mac(struct hr_adj *adj, const struct rte_ether_addr *mac)
 	__atomic_store_n(&adj->dst_mac_word, word, __ATOMIC_RELEASE);
 }
 
+/** What happens to packets, on a worker: what else is read of the adjacency is at least as new. */
+static inline uint8_t
+hr_adj_op(const struct hr_adj *adj)
+{
+	return __atomic_load_n(&adj->op, __ATOMIC_ACQUIRE);
+}
+
 /** Set what happens to packets. Follows hr_adj_set_mac() when a neighbour becomes known. */
 static inline void
 hr_adj_set_op(struct hr_adj *adj, enum hr_op op)
@@ -104,14 +111,16 @@ static inline void
 hr_adj_mark(struct rte_mbuf *m, uint32_t adj)
 {
 	m->hash.fdir.lo = adj;
-	m->hash.fdir.hi = hr_adjs[adj].serial << 8;
+	m->hash.fdir.hi = __atomic_load_n(&hr_adjs[adj].serial, __ATOMIC_RELAXED) << 8;
 }
 
 /** Whether a packet's adjacency still is the one that hr_adj_mark() marked. */
 static inline bool
 hr_adj_mark_holds(const struct rte_mbuf *m)
 {
-	return ((hr_adjs[m->hash.fdir.lo].serial ^ (m->hash.fdir.hi >> 8)) & 0xffffff) == 0;
+	const uint32_t serial = __atomic_load_n(&hr_adjs[m->hash.fdir.lo].serial, __ATOMIC_ACQUIRE);
+
+	return ((serial ^ (m->hash.fdir.hi >> 8)) & 0xffffff) == 0;
 }
 
 #endif
