@@ -12,6 +12,7 @@
 #include <rte_cycles.h>
 #include <rte_eal.h>
 
+#include "../port/queues.h"
 #include "../table/underlay.h"
 #include "../tests/check.h"
 #include "arp.c"
@@ -304,6 +305,58 @@ test_receive(void)
 		}
 	}
 	vm.source_mac = any;
+}
+
+/* Transmit */
+
+static uint16_t n_takes;
+
+/** A driver that takes so many packets. */
+static uint16_t
+transmit(void *queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	const uint16_t taken = RTE_MIN(n, n_takes);
+
+	RTE_SET_USED(queue);
+	rte_pktmbuf_free_bulk(pkts, taken);
+	return taken;
+}
+
+/** What a worker hands over for want of a queue counts as sent once it is: no counter steps back. */
+static void
+test_handed_over(void)
+{
+	static void *queue, *no_callback;
+	static struct hr_tx_shared shared = {.n = 1, .port = {UPLINK}};
+	struct rte_node *node = rte_graph_node_get_by_name("test", "headrace-tx");
+	struct hr_port_counters *counters = &worker.ports[UPLINK];
+	struct rte_eth_fp_ops *driver = &rte_eth_fp_ops[UPLINK];
+	const uint8_t frame[RECEIVED_LEN] = {0};
+	void *pkts[5];
+
+	hr_tx_ring[UPLINK] = rte_ring_create("tx", 4, SOCKET_ID_ANY, RING_F_SC_DEQ);
+	CHECK(hr_tx_ring[UPLINK] != NULL);
+	hr_tx_shared = &shared;
+	driver->tx_pkt_burst = transmit;
+	driver->txq.data = &queue;
+	driver->txq.clbk = (void *)&no_callback;
+	worker.in = &uplink;
+	worker.txq[UPLINK] = HR_TXQ_NONE;
+	for (unsigned i = 0; i < RTE_DIM(pkts); i++)
+		pkts[i] = new_packet(frame, sizeof(frame));
+	/* The ring has room for 3. */
+	CHECK(node->process(rte_graph_lookup("test"), node, pkts, 5) == 5);
+	CHECK(counters->tx_packets == 0 && counters->tx_bytes == 0);
+	CHECK(counters->drops[HR_DROP_TX_FULL] == 2);
+	n_takes = 2;
+	hr_tx_drain(&worker);
+	CHECK(counters->tx_packets == 2 && counters->tx_bytes == 2 * RECEIVED_LEN);
+	CHECK(counters->drops[HR_DROP_TX_FULL] == 3);
+	hr_tx_drain(&worker);
+	CHECK(counters->tx_packets == 2 && counters->drops[HR_DROP_TX_FULL] == 3);
+	rte_ring_free(hr_tx_ring[UPLINK]);
+	hr_tx_ring[UPLINK] = NULL;
+	shared.n = 0;
 }
 
 /* ARP */
@@ -977,6 +1030,7 @@ main(void)
 
 	test_receive();
 	test_least_burst();
+	test_handed_over();
 	test_arp();
 	test_nd_of_an_interface();
 	test_nd_of_an_uplink();

@@ -25,6 +25,9 @@ send_burst(struct hr_worker *worker, uint16_t port, struct rte_mbuf **pkts, uint
 			return;
 		}
 		sent = rte_ring_mp_enqueue_burst(ring, (void **)pkts, n, NULL);
+		for (uint16_t i = sent; i < n; i++)
+			hr_drop(worker, pkts[i], HR_DROP_TX_FULL);
+		return; /* Whether the rest is sent worker 0 knows, and counts. */
 	}
 	for (uint16_t i = sent; i < n; i++) {
 		bytes -= pkts[i]->pkt_len;
@@ -42,22 +45,26 @@ hr_tx_drain(struct hr_worker *worker)
 	for (uint16_t i = 0; i < shared->n; i++) {
 		const uint16_t port = shared->port[i];
 		struct rte_ring *ring = hr_read(hr_tx_ring[port]);
+		struct hr_port_counters *counters = &worker->ports[port];
 		struct rte_mbuf *pkts[HR_BURST];
+		uint64_t bytes = 0;
 		unsigned n, sent;
 
 		if (ring == NULL)
 			continue;
 		n = rte_ring_sc_dequeue_burst(ring, (void **)pkts, HR_BURST, NULL);
-		sent = n == 0 ? 0 : rte_eth_tx_burst(port, 0, pkts, n);
-		if (n > 0)
-			worker->received = n; /* busy: no sleep now */
-		for (; sent < n; sent++) {
-			/* Counted as sent by who handed it over. */
-			worker->ports[port].tx_packets--;
-			worker->ports[port].tx_bytes -= pkts[sent]->pkt_len;
-			worker->ports[port].drops[HR_DROP_TX_FULL]++;
-			rte_pktmbuf_free(pkts[sent]);
-		}
+		if (n == 0)
+			continue;
+		for (unsigned j = 0; j < n; j++)
+			bytes += pkts[j]->pkt_len;
+		sent = rte_eth_tx_burst(port, 0, pkts, n);
+		for (unsigned j = sent; j < n; j++)
+			bytes -= pkts[j]->pkt_len;
+		rte_pktmbuf_free_bulk(pkts + sent, n - sent);
+		worker->received = n; /* busy: no sleep now */
+		counters->tx_packets += sent;
+		counters->tx_bytes += bytes;
+		counters->drops[HR_DROP_TX_FULL] += n - sent;
 	}
 }
 

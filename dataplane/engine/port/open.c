@@ -10,6 +10,7 @@
 #include <rte_log.h>
 #include <rte_mbuf.h>
 
+#include "../worker.h"
 #include "event.h"
 #include "probe.h"
 #include "setup.h"
@@ -96,9 +97,10 @@ hr_device_open(struct hr_device *device, const struct hr_port_spec *spec, uint16
 void
 hr_device_close(struct hr_device *device)
 {
+	const uint16_t id = device->id;
 	struct rte_mbuf *m;
 
-	if (device->id == HR_PORT_NO_ID)
+	if (id == HR_PORT_NO_ID)
 		return;
 	hr_device_events_stop(device->id);
 	/* The kernel's device outlives ours and must be as it was. */
@@ -109,7 +111,7 @@ hr_device_close(struct hr_device *device)
 	if (device->handle != NULL && rte_dev_remove(device->handle) != 0)
 		RTE_LOG(WARNING, USER1, "port id %u: device not removed\n", device->id);
 	while (device->tx_ring != NULL && rte_ring_dequeue(device->tx_ring, (void **)&m) == 0)
-		rte_pktmbuf_free(m);
+		hr_control_drop(id, m, HR_DROP_PORT_DOWN);
 	rte_ring_free(device->tx_ring);
 	*device = (struct hr_device){.id = HR_PORT_NO_ID};
 }

@@ -600,6 +600,7 @@ test_refusals(void)
 static void
 test_pcap(void)
 {
+	struct hr_port_counters before, after;
 	char devargs[128];
 	uint16_t id;
 
@@ -611,8 +612,11 @@ test_pcap(void)
 	CHECK(hr_tx_shared->n == 1 && hr_tx_shared->port[0] == id);
 	CHECK(send_as(0, id, 1) == 1);
 	CHECK(send_as(1, id, 2) == 1 && drain(id) == 1);
-	CHECK(send_as(1, id, 3) == 1); /* Freed with the ring. */
+	CHECK(send_as(1, id, 3) == 1); /* Freed with the ring, and counted. */
+	hr_port_id_counters(id, &before);
 	delete ("out");
+	hr_port_id_counters(id, &after);
+	CHECK(after.drops[HR_DROP_PORT_DOWN] == before.drops[HR_DROP_PORT_DOWN] + 1);
 	CHECK(unused(id));
 
 	snprintf(devargs, sizeof(devargs), "net_pcap0,rx_pcap=%s/frames", directory);
