@@ -74,7 +74,9 @@ hr_bucket_take(struct hr_bucket *bucket, uint64_t now, uint64_t rate, uint64_t b
 bool
 hr_inject(struct hr_worker *worker, struct rte_mbuf *m, enum hr_inject_mode mode)
 {
-	/* The low byte is the mode's; above it stands what hr_adj_mark() wrote. */
+	/* The low byte is the mode's; above it stands what hr_adj_mark() wrote, or whose port it is. */
+	if (mode != HR_INJECT_ADJ)
+		m->hash.fdir.hi = hr_port_generation_now(m->port) << 8;
 	m->hash.fdir.hi = (m->hash.fdir.hi & ~0xffu) | mode;
 	return rte_ring_mp_enqueue(worker->inject, m) == 0;
 }

@@ -63,6 +63,18 @@ struct hr_port_ctx {
 /** By DPDK port id; never NULL. Read with hr_read(). */
 extern const struct hr_port_ctx *hr_port_ctx[HR_MAX_PORTS];
 
+/**
+ * By DPDK port id: another with each device that the id is given to. No worker is in a walk with a
+ * packet of the one before by then, so what a ring still has of that one is known by it.
+ */
+extern uint32_t hr_port_generation[HR_MAX_PORTS];
+
+static inline uint32_t
+hr_port_generation_now(uint16_t port)
+{
+	return __atomic_load_n(&hr_port_generation[port], __ATOMIC_RELAXED);
+}
+
 /** Receive queues of one worker, published by pointer swap. */
 struct hr_rxqs {
 	uint16_t n;
@@ -193,7 +205,8 @@ enum hr_inject_mode {
 };
 
 /**
- * Give a packet to a worker's next walk; any thread. Counts nothing.
+ * Give a packet to a worker's next walk; any thread. Counts nothing. What is sent or routed drops as
+ * PORT_DOWN when its port id is another device's by then.
  * @return false when the ring is full: the packet is still the caller's
  */
 bool hr_inject(struct hr_worker *worker, struct rte_mbuf *m, enum hr_inject_mode mode);

@@ -307,6 +307,57 @@ test_receive(void)
 	vm.source_mac = any;
 }
 
+/** Have the receive node take what was injected. @return what left by `edge` */
+static struct rte_mbuf *
+inject(enum hr_inject_mode mode, bool late, enum hr_edge edge)
+{
+	struct rte_node *node = rte_graph_node_get_by_name("test", "headrace-rx");
+	struct rte_node *next = rte_graph_node_get_by_name("test", edges[edge]);
+	const uint8_t frame[RECEIVED_LEN] = {[HR_L2_LEN] = 0x45};
+	struct rte_mbuf *m;
+
+	worker.in = &vm;
+	worker.injected = false;
+	m = new_packet(frame, sizeof(frame));
+	CHECK(hr_inject(&worker, m, mode));
+	hr_port_generation[VM] += late;
+	CHECK(node->process(rte_graph_lookup("test"), node, NULL, 0) == 1);
+	m = next->idx == 1 ? next->objs[0] : NULL;
+	next->idx = 0;
+	worker.trusted = false;
+	return m;
+}
+
+/** What was injected for a device does not go to the next one of its port id, nor to its network. */
+static void
+test_injected(void)
+{
+	const uint64_t *drops = &worker.ports[VM].drops[HR_DROP_PORT_DOWN];
+	struct rte_mbuf *m;
+
+	m = inject(HR_INJECT_SEND, false, HR_EDGE_TX);
+	CHECK(m != NULL);
+	rte_pktmbuf_free(m);
+	m = inject(HR_INJECT_ROUTE, false, HR_EDGE_IP4);
+	CHECK(m != NULL && *drops == 0);
+	rte_pktmbuf_free(m);
+	CHECK(inject(HR_INJECT_SEND, true, HR_EDGE_TX) == NULL && *drops == 1);
+	CHECK(inject(HR_INJECT_ROUTE, true, HR_EDGE_IP4) == NULL && *drops == 2);
+	m = inject(HR_INJECT_ROUTE, false, HR_EDGE_IP4);
+	CHECK(m != NULL);
+	rte_pktmbuf_free(m);
+	/* An adjacency that is free is none to leave by, before anyone has it again. */
+	m = new_packet((uint8_t[RECEIVED_LEN]){0}, RECEIVED_LEN);
+	hr_adj_mark(m, hr_adj_alloc());
+	CHECK(hr_adj_mark_holds(m));
+	hr_adj_free(m->hash.fdir.lo);
+	CHECK(!hr_adj_mark_holds(m));
+	hr_adj_mark(m, m->hash.fdir.lo);
+	hr_rcu_barrier();
+	CHECK(!hr_adj_mark_holds(m));
+	rte_pktmbuf_free(m);
+}
+
 /* Transmit */
 
 static uint16_t n_takes;
@@ -1030,6 +1081,7 @@ main(void)
 
 	test_receive();
 	test_least_burst();
+	test_injected();
 	test_handed_over();
 	test_arp();
 	test_nd_of_an_interface();

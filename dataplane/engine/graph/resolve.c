@@ -17,6 +17,7 @@ resolve_process(struct rte_graph *graph, struct rte_node *node, void **objs, uin
 		const struct hr_event event = {
 				.type = HR_EVENT_RESOLVE,
 				.port = worker->in->port,
+				.generation = hr_port_generation_now(worker->in->port),
 				.packet = m,
 		};
 

@@ -107,6 +107,14 @@ classify(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worke
 	rte_node_enqueue_x1(graph, node, edge, m);
 }
 
+/** Whether a packet of the inject ring is of a device whose port id another has now. */
+static bool
+is_late(const struct rte_mbuf *m)
+{
+	return (m->hash.fdir.hi & 0xff) != HR_INJECT_ADJ &&
+			((m->hash.fdir.hi >> 8) ^ hr_port_generation_now(m->port)) & 0xffffff;
+}
+
 /** One packet from the inject ring. */
 static uint16_t
 injected(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker)
@@ -124,6 +132,10 @@ injected(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worke
 	worker->trusted = true;
 	worker->in = hr_read(hr_port_ctx[m->port]);
 	ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
+	if (is_late(m)) {
+		hr_drop(worker, m, HR_DROP_PORT_DOWN);
+		return 1;
+	}
 	switch (m->hash.fdir.hi & 0xff) {
 	case HR_INJECT_SEND:
 		rte_node_enqueue_x1(graph, node, HR_EDGE_TX, m);

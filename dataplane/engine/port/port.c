@@ -44,6 +44,7 @@ struct hr_port {
 };
 
 const struct hr_port_ctx *hr_port_ctx[HR_MAX_PORTS];
+uint32_t hr_port_generation[HR_MAX_PORTS];
 /** Contexts of ports that belong to nothing: all but the number is zero. */
 static struct hr_port_ctx no_role[HR_MAX_PORTS];
 /** Those of the others. */
@@ -286,6 +287,7 @@ use_device(struct hr_port *port)
 		 */
 		rte_eth_random_addr(port->mac.addr_bytes);
 	hr_port_id_counters(port->device.id, &former[port->device.id]);
+	__atomic_fetch_add(&hr_port_generation[port->device.id], 1, __ATOMIC_RELAXED);
 	hr_queues_attach(&port->device);
 	port->why.text[0] = '\0';
 	port->down_ms = 0;

@@ -340,6 +340,7 @@ test_null(void)
 	struct hr_port_counters counters;
 	struct rte_ether_addr mac;
 	json_t *items, *item;
+	uint32_t generation;
 	uint16_t id;
 
 	CHECK(strcmp(put_spec("null", spec("net_null0", 3)), "") == 0);
@@ -370,8 +371,9 @@ test_null(void)
 	CHECK(unused(id));
 	CHECK(rte_eth_dev_count_avail() == 0);
 	hr_workers[0]->ports[id].drops[HR_DROP_ARP]++; /* A packet that was still on its way. */
+	generation = hr_port_generation[id];
 	CHECK(strcmp(put("next", "net_null0"), "") == 0);
-	CHECK(id_of("next") == id);
+	CHECK(id_of("next") == id && hr_port_generation[id] != generation);
 	hr_port_counters(hr_port_get("next"), &counters);
 	CHECK(counters.rx_packets == 0 && counters.drops[HR_DROP_ARP] == 0);
 	hr_workers[1]->ports[id].rx_packets++;

@@ -18,6 +18,7 @@ struct hr_event {
 	bool solicited; /**< SEEN: an answer to a probe of ours, or an ARP reply. */
 	bool override;  /**< SEEN: a new MAC address replaces the known one (RFC 4861 7.2.5). */
 	uint16_t port;
+	uint32_t generation;       /**< Of the port. */
 	struct rte_ether_addr mac; /**< SEEN: zero when the sender did not say. */
 	struct hr_addr addr;
 	struct rte_mbuf *packet; /**< As hr_adj_mark() marked it; its port is where it came from. */
@@ -58,6 +59,7 @@ hr_event_seen(struct hr_worker *worker, const struct hr_addr *addr,
 			.solicited = solicited,
 			.override = override,
 			.port = in->port,
+			.generation = hr_port_generation_now(in->port),
 			.mac = *mac,
 			.addr = *addr,
 	};

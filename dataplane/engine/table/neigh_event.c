@@ -44,6 +44,20 @@ resolve(struct rte_mbuf *m)
 	}
 }
 
+static void
+take(const struct hr_event *event)
+{
+	/* Of a device that is gone: its port id is another's now. */
+	const bool late = event->generation != hr_port_generation_now(event->port);
+
+	if (event->type == HR_EVENT_RESOLVE && late)
+		hr_control_drop(event->port, event->packet, HR_DROP_PORT_DOWN);
+	else if (event->type == HR_EVENT_RESOLVE)
+		resolve(event->packet);
+	else if (!late)
+		seen(event);
+}
+
 void
 hr_events_poll(uint64_t now_ms)
 {
@@ -53,12 +67,8 @@ hr_events_poll(uint64_t now_ms)
 	hr_neigh_now = now_ms;
 	do {
 		n = hr_events_take(events, EVENTS_BURST);
-		for (unsigned i = 0; i < n; i++) {
-			if (events[i].type == HR_EVENT_SEEN)
-				seen(&events[i]);
-			else
-				resolve(events[i].packet);
-		}
+		for (unsigned i = 0; i < n; i++)
+			take(&events[i]);
 		taken += n;
 	} while (n == EVENTS_BURST && taken < EVENTS_MAX);
 }

@@ -720,6 +720,35 @@ test_the_list(void)
 	advance(0);
 }
 
+/** What a ring still has of a device is nothing to the next one of its port id. */
+static void
+test_port_given_to_another(void)
+{
+	struct hr_neigh *vm = endpoint(NULL, NULL);
+	const uint64_t drops = dropped(HR_DROP_PORT_DOWN);
+	const struct hr_event said = {
+			.type = HR_EVENT_SEEN,
+			.port = PORT,
+			.generation = hr_port_generation[PORT],
+			.addr = ip4(10, 1, 2, 5),
+			.mac = mac_a,
+	};
+	const uint32_t adj = new_adj(HR_OP_ETH);
+
+	hr_neigh_bind(vm, adj);
+	CHECK(hr_event_post(&said));
+	hr_port_generation[PORT]++;
+	packet(adj, 1); /* Of the generation before: packets say none. */
+	CHECK(hr_neigh_state(vm, NULL) == HR_NEIGH_UNRESOLVED);
+	CHECK(dropped(HR_DROP_PORT_DOWN) == drops + 1);
+	hr_port_generation[PORT] = 0;
+	seen(ip4(10, 1, 2, 5), mac_a, false, true);
+	CHECK(leads_to(adj, &mac_a));
+	hr_neigh_unbind(adj);
+	hr_neigh_put(vm);
+	discard();
+}
+
 int
 main(void)
 {
@@ -754,6 +783,7 @@ main(void)
 	test_a_next_hop_outlives_a_change_that_still_leads_there();
 	test_ten_thousand_next_hops();
 	test_packets_leave_room_for_learning();
+	test_port_given_to_another();
 	test_the_list();
 
 	CHECK(rte_mempool_avail_count(hr_pool) == free_buffers);
