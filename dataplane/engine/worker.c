@@ -74,6 +74,10 @@ hr_bucket_take(struct hr_bucket *bucket, uint64_t now, uint64_t rate, uint64_t b
 bool
 hr_inject(struct hr_worker *worker, struct rte_mbuf *m, enum hr_inject_mode mode)
 {
+	/* What workers have to say leaves half to what the control thread asks and sends on. */
+	if (mode == HR_INJECT_ROUTE &&
+			rte_ring_count(worker->inject) >= rte_ring_get_capacity(worker->inject) / 2)
+		return false;
 	/* The low byte is the mode's; above it stands what hr_adj_mark() wrote. */
 	m->hash.fdir.hi = (m->hash.fdir.hi & ~0xffu) | mode;
 	return rte_ring_mp_enqueue(worker->inject, m) == 0;

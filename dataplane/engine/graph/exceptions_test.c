@@ -22,6 +22,7 @@
 #include "rx.c"
 
 #define VM 3     /**< The port of an Interface. */
+#define OTHER 4  /**< The port of another. */
 #define UPLINK 5 /**< The port of an uplink. */
 
 #define STAND_IN(id, node_name)                                                                    \
@@ -65,6 +66,8 @@ static const struct hr_ip6 neighbour6 = {.b = {0xfd, [7] = 2, [15] = 1}};
 #define FAR4 RTE_BE32(RTE_IPV4(10, 9, 9, 9))
 
 static struct hr_worker worker;
+/** Cycles between one packet and the next: enough to fill all buckets, unless a test says none. */
+static uint64_t interval;
 static struct hr_locals locals;
 /** One other address is routed, in each family: PEER4 and peer6. */
 static struct hr_vrf vrf;
@@ -131,8 +134,7 @@ pass(struct rte_mbuf *m, enum hr_edge to, enum hr_edge edge)
 	struct rte_mbuf *out = NULL;
 	void *objs[] = {m};
 
-	/* Full buckets: as long after the last packet as it takes. */
-	worker.now += rte_get_tsc_hz();
+	worker.now += interval;
 	CHECK(node->process(rte_graph_lookup("test"), node, objs, 1) == 1);
 	for (unsigned i = 0; i < HR_EDGE_COUNT; i++) {
 		struct rte_node *next = rte_graph_node_get_by_name("test", edges[i]);
@@ -668,7 +670,6 @@ test_echo(void)
 	CHECK(drops(frame, length, HR_EDGE_LOCAL, HR_DROP_LOCAL));
 	ip4->fragment_offset = 0;
 	hr_worker_settings.icmp_per_second = 0;
-	worker.icmp.tokens = 0;
 	CHECK(drops(frame, length, HR_EDGE_LOCAL, HR_DROP_ICMP_RATE));
 	hr_worker_settings.icmp_per_second = 1000;
 
@@ -763,7 +764,6 @@ test_errors_about_ip4(void)
 
 	/* Over the rate: dropped for the same reason. */
 	hr_worker_settings.icmp_per_second = 0;
-	worker.icmp.tokens = 0;
 	CHECK(fails(new_packet(frame, length), 11, 0, 0, HR_DROP_TTL) == NULL);
 	hr_worker_settings.icmp_per_second = 1000;
 	worker.trusted = true;
@@ -842,6 +842,94 @@ test_errors_about_ip6(void)
 	CHECK((m->hash.fdir.hi & 0xff) == HR_INJECT_ROUTE && m->port == VM);
 	error = rte_pktmbuf_mtod_offset(m, const struct rte_ipv6_hdr *, HR_L2_LEN);
 	CHECK(memcmp(&error->dst_addr, &far6, 16) == 0);
+	rte_pktmbuf_free(m);
+}
+
+/* Limits */
+
+/** Ping the gateway once. @return whether it answers */
+static bool
+pings(const struct hr_port_ctx *from)
+{
+	uint8_t frame[100];
+	const uint16_t length = make_ip4(frame, VM4, GATEWAY4, IPPROTO_ICMP, 50);
+	struct rte_mbuf *m;
+
+	worker.in = from;
+	frame[HR_L2_LEN + 20] = ICMP_ECHO;
+	m = pass(new_packet(frame, length), HR_EDGE_LOCAL, HR_EDGE_TX);
+	rte_pktmbuf_free(m);
+	return m != NULL;
+}
+
+/** Send a packet that is too big for its way out. @return whether the sender is told */
+static bool
+is_told(const struct hr_port_ctx *from)
+{
+	uint8_t frame[100];
+	const uint16_t length = make_ip4(frame, VM4, FAR4, IPPROTO_UDP, 50);
+	struct rte_mbuf *m;
+
+	worker.in = from;
+	m = fails(new_packet(frame, length), ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, 60, HR_DROP_MTU);
+	rte_pktmbuf_free(m);
+	return m != NULL;
+}
+
+/** Have a packet come by the uplink that is too big. @return whether the sender is told */
+static bool
+is_told_beyond(const struct hr_port_ctx *to)
+{
+	uint8_t frame[100];
+	const uint16_t length = make_ip4(frame, FAR4, VM4, IPPROTO_UDP, 50);
+	struct rte_mbuf *m;
+	void *error;
+
+	worker.in = &uplink;
+	m = new_packet(frame, length);
+	m->port = to->port;
+	CHECK(fails(m, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, 60, HR_DROP_MTU) == NULL);
+	if (rte_ring_sc_dequeue(worker.inject, &error) != 0)
+		return false;
+	rte_pktmbuf_free(error);
+	return true;
+}
+
+/** Whatever is used up at one Interface: nothing else there falls silent, and nothing elsewhere. */
+static void
+test_icmp_limits(void)
+{
+	bool (*const uses[])(const struct hr_port_ctx *) = {pings, is_told, is_told_beyond};
+	const uint64_t usual = interval;
+	struct hr_port_ctx other = vm;
+
+	other.port = OTHER;
+	hr_port_ctx[OTHER] = &other;
+	for (unsigned used = 0; used < RTE_DIM(uses); used++) {
+		worker.now += usual;
+		interval = 0;
+		while (uses[used](&vm))
+			;
+		for (unsigned i = 0; i < RTE_DIM(uses); i++)
+			CHECK(uses[i](&other) && (i == used || uses[i](&vm)));
+		interval = usual;
+	}
+	hr_port_ctx[OTHER] = &uplink;
+}
+
+/** Errors on their way to be routed leave room for what the control thread asks and sends on. */
+static void
+test_errors_leave_room_for_the_control_thread(void)
+{
+	struct rte_mbuf *m = rte_pktmbuf_alloc(hr_pool);
+	void *taken;
+
+	CHECK(m != NULL);
+	while (hr_inject(&worker, m, HR_INJECT_ROUTE))
+		;
+	CHECK(hr_inject(&worker, m, HR_INJECT_SEND) && hr_inject(&worker, m, HR_INJECT_ADJ));
+	while (rte_ring_sc_dequeue(worker.inject, &taken) == 0)
+		;
 	rte_pktmbuf_free(m);
 }
 
@@ -974,6 +1062,7 @@ main(void)
 		hr_port_ctx[i] = &uplink;
 	hr_port_ctx[VM] = &vm;
 	free_buffers = rte_mempool_avail_count(hr_pool);
+	interval = rte_get_tsc_hz();
 
 	test_receive();
 	test_least_burst();
@@ -983,6 +1072,8 @@ main(void)
 	test_echo();
 	test_errors_about_ip4();
 	test_errors_about_ip6();
+	test_icmp_limits();
+	test_errors_leave_room_for_the_control_thread();
 	test_resolve();
 	test_bent_frames();
 
