@@ -120,7 +120,9 @@ struct hr_worker {
 	struct rte_graph *graph;
 	struct rte_ring *inject; /**< Packets from the control thread or to be routed again. */
 	struct hr_bucket icmp[HR_MAX_PORTS][HR_ICMP_USES];
-	struct hr_bucket events[HR_MAX_PORTS]; /**< Learning events. */
+	struct hr_bucket events[HR_MAX_PORTS];  /**< Learning events. */
+	struct hr_bucket crowded[HR_MAX_PORTS]; /**< Packets to neighbours with too many waiting. */
+	uint32_t given[HR_MAX_PORTS];           /**< Packets given to the control thread. */
 	uint16_t txq[HR_MAX_PORTS];
 	struct hr_tx_buffer tx[HR_MAX_PORTS];
 	/* Counters: written by this worker only. */

@@ -997,13 +997,44 @@ test_bent_frames(void)
 	}
 }
 
+/**
+ * Have a packet wait for its adjacency's neighbour.
+ *
+ * @param reason that it drops for if it does not; HR_DROP_COUNT: it does
+ * @return whether it was given to the control thread
+ */
+static bool
+waits(const struct hr_port_ctx *in, uint32_t adj, enum hr_drop reason)
+{
+	uint8_t frame[100];
+	const uint16_t length = make_ip4(frame, VM4, FAR4, IPPROTO_UDP, 50);
+	const unsigned before = rte_mempool_avail_count(hr_pool);
+	uint64_t drops[HR_DROP_COUNT];
+	struct rte_mbuf *m;
+
+	memcpy(drops, worker.ports[in->port].drops, sizeof(drops));
+	worker.in = in;
+	m = new_packet(frame, length);
+	hr_adj_mark(m, adj);
+	CHECK(pass(m, HR_EDGE_RESOLVE, HR_EDGE_TX) == NULL);
+	if (memcmp(drops, worker.ports[in->port].drops, sizeof(drops)) == 0)
+		return true;
+	CHECK(reason != HR_DROP_COUNT);
+	CHECK(worker.ports[in->port].drops[reason] == drops[reason] + 1);
+	CHECK(rte_mempool_avail_count(hr_pool) == before);
+	return false;
+}
+
 static void
 test_resolve(void)
 {
 	uint8_t frame[100];
 	const uint16_t length = make_ip4(frame, VM4, FAR4, IPPROTO_UDP, 50);
+	const uint32_t other = hr_adj_alloc();
 	struct rte_mbuf *m;
 	struct hr_event e;
+
+	hr_adjs[other] = (struct hr_adj){.op = HR_OP_RESOLVE, .port = OTHER};
 
 	worker.in = &uplink;
 	m = new_packet(frame, length);
@@ -1012,15 +1043,44 @@ test_resolve(void)
 	CHECK(pass(m, HR_EDGE_RESOLVE, HR_EDGE_TX) == NULL);
 	CHECK(event(&e) && e.type == HR_EVENT_RESOLVE && e.packet == m);
 	CHECK(m->port == UPLINK && m->hash.fdir.lo == vm.adj);
+	/* Of the ring it takes the receiver's share alone. */
+	CHECK(e.port == VM);
 	rte_pktmbuf_free(m);
-	e = (struct hr_event){.type = HR_EVENT_RESOLVE};
-	while (hr_event_post(&e))
+	e = (struct hr_event){.type = HR_EVENT_RESOLVE, .port = VM};
+	while (hr_event_post(&worker, &e))
 		;
-	m = new_packet(frame, length);
-	CHECK(pass(m, HR_EDGE_RESOLVE, HR_EDGE_TX) == NULL);
-	CHECK(worker.ports[UPLINK].drops[HR_DROP_CONTROL_FULL] == 1);
+	CHECK(!waits(&uplink, vm.adj, HR_DROP_CONTROL_FULL));
+	CHECK(!waits(&vm, vm.adj, HR_DROP_CONTROL_FULL));
+	CHECK(waits(&uplink, other, HR_DROP_COUNT));
 	while (hr_events_take(&e, 1) == 1)
-		;
+		rte_pktmbuf_free(e.packet);
+}
+
+/** What the control thread has no use for, the worker drops. */
+static void
+test_resolve_in_vain(void)
+{
+	const uint64_t usual = interval;
+	struct hr_port_ctx other = vm;
+	unsigned n = 0;
+
+	other.port = OTHER;
+	hr_adjs[vm.adj].op = HR_OP_UNREACHABLE;
+	CHECK(!waits(&vm, vm.adj, HR_DROP_UNRESOLVED));
+	CHECK(!waits(&uplink, vm.adj, HR_DROP_UNRESOLVED));
+	/* Too many wait for it. Who floods keeps nobody else from getting a place. */
+	hr_adjs[vm.adj].op = HR_OP_CROWDED;
+	worker.now += usual;
+	interval = 0;
+	while (waits(&vm, vm.adj, HR_DROP_RESOLVE_QUEUE))
+		n++;
+	CHECK(n == HR_CROWDED_BURST);
+	CHECK(waits(&other, vm.adj, HR_DROP_COUNT));
+	interval = usual;
+	CHECK(waits(&vm, vm.adj, HR_DROP_COUNT));
+	hr_adjs[vm.adj].op = HR_OP_RESOLVE;
+	for (struct hr_event e; hr_events_take(&e, 1) == 1;)
+		rte_pktmbuf_free(e.packet);
 }
 
 int
@@ -1075,6 +1135,7 @@ main(void)
 	test_icmp_limits();
 	test_errors_leave_room_for_the_control_thread();
 	test_resolve();
+	test_resolve_in_vain();
 	test_bent_frames();
 
 	CHECK(rte_mempool_avail_count(hr_pool) == free_buffers);

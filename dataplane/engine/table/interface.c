@@ -88,7 +88,6 @@ refresh(struct hr_port *port, void *user)
 {
 	struct hr_interface *interface = user;
 	const struct hr_interface_spec *spec = interface->object->spec;
-	struct hr_adj *adj = &hr_adjs[interface->adj];
 	struct hr_neigh *old = interface->neigh;
 
 	if (old != NULL)
@@ -97,7 +96,7 @@ refresh(struct hr_port *port, void *user)
 	interface->port_id = hr_port_id(port);
 	interface->neigh = NULL;
 	hr_neigh_unbind(interface->adj);
-	hr_adj_set_op(adj, HR_OP_RESOLVE);
+	hr_adj_set_op(&hr_adjs[interface->adj], HR_OP_RESOLVE);
 	if (interface->port_id != HR_PORT_NO_ID) {
 		set_gateway_mac(interface);
 		interface->neigh = hr_neigh_endpoint(interface->port_id, interface->object->key,
@@ -109,9 +108,7 @@ refresh(struct hr_port *port, void *user)
 		publish(interface);
 	}
 	hr_rcu_barrier();
-	hr_interface_rewrite(interface, adj);
-	if (interface->neigh != NULL)
-		hr_neigh_bind(interface->neigh, interface->adj);
+	hr_interface_deliver(interface, interface->adj);
 	hr_path_refresh(interface->underlay, interface->n_underlay);
 	if (old != NULL)
 		hr_neigh_put(old);

@@ -94,9 +94,10 @@ give_way(struct hr_neigh *neigh, struct payer *newcomer)
 	pay_back(victim.payer);
 }
 
-void
+bool
 hr_neigh_enqueue(struct hr_neigh *neigh, struct rte_mbuf *m, const struct hr_neigh *sender)
 {
+	const bool full = neigh->queued == HR_NEIGH_QUEUE;
 	struct payer *payer;
 
 	if (neigh->queue == NULL)
@@ -104,12 +105,13 @@ hr_neigh_enqueue(struct hr_neigh *neigh, struct rte_mbuf *m, const struct hr_nei
 	payer = neigh->queue != NULL ? payer_of(neigh, sender) : NULL;
 	if (payer == NULL || payer->n >= hr_neigh_waiting_max) {
 		hr_control_drop(m->port, m, HR_DROP_RESOLVE_QUEUE);
-		return;
+		return false;
 	}
 	payer->n++;
-	if (neigh->queued == HR_NEIGH_QUEUE)
+	if (full)
 		give_way(neigh, payer);
 	*place(neigh, neigh->queued++) = (struct hr_neigh_waiting){.packet = m, .payer = payer};
+	return !full;
 }
 
 void
