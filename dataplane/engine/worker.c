@@ -35,6 +35,7 @@ struct hr_worker_settings hr_worker_settings = {
 };
 uint64_t hr_control_drops[HR_MAX_PORTS][HR_DROP_COUNT];
 struct rte_mempool *hr_pool;
+unsigned hr_pool_waiting;
 
 static atomic_bool stopping;
 /** The worker whose graph is being created: rte_graph gives node inits no argument. */

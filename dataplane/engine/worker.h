@@ -215,5 +215,10 @@ bool hr_inject(struct hr_worker *worker, struct rte_mbuf *m, enum hr_inject_mode
 
 /** The pool all packets come from. */
 extern struct rte_mempool *hr_pool;
+/**
+ * Of the pool, how many packets may wait for neighbours, and as many be on their way to the control
+ * thread: the rest is there to receive with. Set where the pool is made.
+ */
+extern unsigned hr_pool_waiting;
 
 #endif

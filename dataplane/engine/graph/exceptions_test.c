@@ -1121,6 +1121,7 @@ main(void)
 	for (unsigned i = 0; i < HR_MAX_PORTS; i++)
 		hr_port_ctx[i] = &uplink;
 	hr_port_ctx[VM] = &vm;
+	hr_pool_waiting = UINT32_MAX;
 	free_buffers = rte_mempool_avail_count(hr_pool);
 	interval = rte_get_tsc_hz();
 

@@ -28,9 +28,10 @@ hr_events_init(void)
 static unsigned
 room_for_packets(void)
 {
-	const unsigned free = rte_ring_free_count(ring);
+	const unsigned used = RECORDS - rte_ring_free_count(ring);
+	const unsigned most = RTE_MIN(RECORDS - RECORDS_FOR_LEARNING, hr_pool_waiting);
 
-	return free > RECORDS_FOR_LEARNING ? free - RECORDS_FOR_LEARNING : 0;
+	return used < most ? most - used : 0;
 }
 
 /** Packets of a worker's port that the control thread has yet to take. */

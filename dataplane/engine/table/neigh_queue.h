@@ -15,7 +15,8 @@ struct hr_neigh;
 
 /**
  * Most packets of one namespace that wait, for all neighbours together. A namespace is what an
- * Interface's key begins with, up to "/". What waits stays when it is lowered.
+ * Interface's key begins with, up to "/". What waits stays when it is lowered. Of none more wait
+ * than there still is room for in hr_pool_waiting.
  */
 extern unsigned hr_neigh_waiting_max;
 

@@ -429,6 +429,52 @@ test_a_namespace_has_so_many_packets_wait_and_no_more(void)
 	discard();
 }
 
+/** Whatever each may have wait, together it is a share of the buffers, and each gets some. */
+static void
+test_all_namespaces_leave_buffers_to_receive_with(void)
+{
+	enum { FIRST = 10, NAMESPACES = 4, EACH = 4, SHARE = 256 };
+	struct hr_neigh *senders[NAMESPACES], *neighs[NAMESPACES * EACH];
+	const unsigned free_buffers = rte_mempool_avail_count(hr_pool);
+	uint32_t adjs[NAMESPACES * EACH];
+	char name[] = "a/vm";
+	unsigned left;
+
+	hr_neigh_waiting_max = 65536;
+	hr_pool_waiting = SHARE;
+	next_hops(neighs, adjs, RTE_DIM(neighs));
+	for (unsigned i = 0; i < NAMESPACES; i++, name[0]++) {
+		const uint16_t port = FIRST + i;
+		const uint64_t before = dropped_from(port, HR_DROP_RESOLVE_QUEUE);
+
+		senders[i] = sender(port, name);
+		for (uint16_t id = 0; id < EACH * HR_NEIGH_QUEUE; id++)
+			packet_from(port, adjs[i * EACH + id / HR_NEIGH_QUEUE], id);
+		/* Half of what the ones before it left. */
+		CHECK(dropped_from(port, HR_DROP_RESOLVE_QUEUE) ==
+				before + EACH * HR_NEIGH_QUEUE - (SHARE >> (i + 1)));
+		/* All are asked for, also those that nothing may wait for. */
+		CHECK(discard() == EACH);
+	}
+	CHECK(rte_mempool_avail_count(hr_pool) >= free_buffers - SHARE);
+	/* What no longer waits leaves room to all. */
+	for (unsigned i = 0; i < EACH; i++)
+		hr_neigh_put(neighs[i]);
+	advance(0);
+	CHECK(rte_mempool_avail_count(hr_pool) >= free_buffers - SHARE / 2);
+	left = rte_mempool_avail_count(hr_pool);
+	packet_from(FIRST + NAMESPACES - 1, adjs[RTE_DIM(adjs) - 1], 0);
+	CHECK(rte_mempool_avail_count(hr_pool) == left - 1);
+	hr_neigh_waiting_max = HR_NEIGH_WAITING_MAX;
+	hr_pool_waiting = UINT32_MAX;
+	for (unsigned i = EACH; i < RTE_DIM(neighs); i++)
+		hr_neigh_put(neighs[i]);
+	for (unsigned i = 0; i < NAMESPACES; i++)
+		hr_neigh_put(senders[i]);
+	advance(0);
+	discard();
+}
+
 /** Who floods a neighbour that all wait for displaces itself. */
 static void
 test_who_has_most_of_a_full_queue_gives_way(void)
@@ -809,6 +855,7 @@ main(void)
 	hr_workers[0] = &worker;
 	hr_n_workers = 1;
 	hr_port_ctx[PORT] = &ctx;
+	hr_pool_waiting = UINT32_MAX;
 	free_buffers = rte_mempool_avail_count(hr_pool);
 
 	test_a_new_endpoint_is_asked_for_and_told_its_router();
@@ -816,6 +863,7 @@ main(void)
 	test_no_answer_drops_what_waits_and_holds();
 	test_the_queue_drops_its_oldest();
 	test_a_namespace_has_so_many_packets_wait_and_no_more();
+	test_all_namespaces_leave_buffers_to_receive_with();
 	test_who_has_most_of_a_full_queue_gives_way();
 	test_a_packet_of_another_use_of_its_adjacency_is_dropped();
 	test_an_endpoint_is_probed_where_it_was_seen();
