@@ -36,6 +36,9 @@
 /** How long the control loop may be away from the workers' events, milliseconds. */
 #define TICK_MS 1
 
+/** One in so many packet buffers may hold a packet that waits for a neighbour. */
+#define WAITING_SHARE 8
+
 static volatile sig_atomic_t ending;
 static struct hr_options options;
 static char telemetry_path[512];
@@ -205,6 +208,7 @@ create(void)
 		die("%u packet buffers of %u bytes do not fit into %u MiB: give --memory more or "
 		    "--mbufs less",
 				options.mbufs, room, options.memory_mib);
+	hr_pool_waiting = options.mbufs / WAITING_SHARE;
 	error = hr_rcu_init(options.workers);
 	error = error != 0 ? error : hr_adj_init();
 	error = error != 0 ? error : hr_events_init();

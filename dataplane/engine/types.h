@@ -93,7 +93,7 @@ struct hr_prefix {
 	X(NO_INTERFACE, "no_interface", "the port belongs to no Interface or uplink")              \
 	X(PORT_DOWN, "port_down", "the port out is gone or down")                                  \
 	X(TX_FULL, "tx_full", "the transmit queue did not take it")                                \
-	X(CONTROL_FULL, "control_full", "the control thread's ring is full")                       \
+	X(CONTROL_FULL, "control_full", "the control thread's ring, or the share in it, is full")  \
 	X(NO_MBUF, "no_mbuf", "no buffer to answer with")
 
 /* clang-format off */

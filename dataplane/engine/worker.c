@@ -35,6 +35,7 @@ struct hr_worker_settings hr_worker_settings = {
 };
 uint64_t hr_control_drops[HR_MAX_PORTS][HR_DROP_COUNT];
 struct rte_mempool *hr_pool;
+unsigned hr_pool_waiting;
 
 static atomic_bool stopping;
 /** The worker whose graph is being created: rte_graph gives node inits no argument. */
@@ -74,6 +75,10 @@ hr_bucket_take(struct hr_bucket *bucket, uint64_t now, uint64_t rate, uint64_t b
 bool
 hr_inject(struct hr_worker *worker, struct rte_mbuf *m, enum hr_inject_mode mode)
 {
+	/* What workers have to say leaves half to what the control thread asks and sends on. */
+	if (mode == HR_INJECT_ROUTE &&
+			rte_ring_count(worker->inject) >= rte_ring_get_capacity(worker->inject) / 2)
+		return false;
 	/* The low byte is the mode's; above it stands what hr_adj_mark() wrote, or whose port it is. */
 	if (mode != HR_INJECT_ADJ)
 		m->hash.fdir.hi = hr_port_generation_now(m->port) << 8;

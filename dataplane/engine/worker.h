@@ -108,6 +108,14 @@ struct hr_bucket {
 	uint64_t tokens, last_tsc;
 };
 
+/** What an Interface or uplink has the engine say by ICMP: each within limits of its own. */
+enum hr_icmp_use {
+	HR_ICMP_ECHO,   /**< Replies to pings. */
+	HR_ICMP_SENT,   /**< Errors to the endpoint, about what it sent. */
+	HR_ICMP_COMING, /**< Errors to others, about what came for the endpoint by an uplink. */
+	HR_ICMP_USES
+};
+
 struct hr_worker {
 	/* Of the walk under way. */
 	const struct hr_port_ctx *in; /**< Where this walk's burst came from. */
@@ -123,8 +131,10 @@ struct hr_worker {
 	int cpu;
 	struct rte_graph *graph;
 	struct rte_ring *inject; /**< Packets from the control thread or to be routed again. */
-	struct hr_bucket icmp;   /**< ICMP replies and errors. */
-	struct hr_bucket events[HR_MAX_PORTS]; /**< Learning events. */
+	struct hr_bucket icmp[HR_MAX_PORTS][HR_ICMP_USES];
+	struct hr_bucket events[HR_MAX_PORTS];  /**< Learning events. */
+	struct hr_bucket crowded[HR_MAX_PORTS]; /**< Packets to neighbours with too many waiting. */
+	uint32_t given[HR_MAX_PORTS];           /**< Packets given to the control thread. */
 	uint16_t txq[HR_MAX_PORTS];
 	struct hr_tx_buffer tx[HR_MAX_PORTS];
 	/* Counters: written by this worker only. */
@@ -142,7 +152,7 @@ extern unsigned hr_n_workers;
 struct hr_worker_settings {
 	uint16_t burst;           /**< 1..HR_BURST */
 	bool adaptive;            /**< Sleep while nothing comes. */
-	uint32_t icmp_per_second; /**< Per worker. */
+	uint32_t icmp_per_second; /**< Per worker, port and use. */
 };
 extern struct hr_worker_settings hr_worker_settings;
 
@@ -185,13 +195,17 @@ extern uint64_t hr_control_drops[HR_MAX_PORTS][HR_DROP_COUNT];
 /** Take one token of at most `burst`, refilled at `rate` a second. */
 bool hr_bucket_take(struct hr_bucket *bucket, uint64_t now, uint64_t rate, uint64_t burst);
 
-/** One token for an ICMP reply or error of this worker; a second's worth at once. */
+/** Most ICMP messages of one port and use at once. */
+#define HR_ICMP_BURST 64u
+
+/** One token for an ICMP reply or error that a port's Interface or uplink has this worker send. */
 static inline bool
-hr_icmp_take(struct hr_worker *worker)
+hr_icmp_take(struct hr_worker *worker, uint16_t port, enum hr_icmp_use use)
 {
 	const uint32_t rate = hr_worker_settings.icmp_per_second;
 
-	return hr_bucket_take(&worker->icmp, worker->now, rate, rate);
+	return hr_bucket_take(&worker->icmp[port][use], worker->now, rate,
+			RTE_MIN(rate, HR_ICMP_BURST));
 }
 
 /* Packets that enter a graph other than from a port. */
@@ -207,11 +221,17 @@ enum hr_inject_mode {
 /**
  * Give a packet to a worker's next walk; any thread. Counts nothing. What is sent or routed drops as
  * PORT_DOWN when its port id is another device's by then.
- * @return false when the ring is full: the packet is still the caller's
+ * @return false when the ring is full, of HR_INJECT_ROUTE half full: the packet is still the
+ * caller's
  */
 bool hr_inject(struct hr_worker *worker, struct rte_mbuf *m, enum hr_inject_mode mode);
 
 /** The pool all packets come from. */
 extern struct rte_mempool *hr_pool;
+/**
+ * Of the pool, how many packets may wait for neighbours, and as many be on their way to the control
+ * thread: the rest is there to receive with. Set where the pool is made.
+ */
+extern unsigned hr_pool_waiting;
 
 #endif

@@ -152,6 +152,26 @@ def test_a_namespace_that_has_many_packets_wait_takes_no_others_place(lab: Lab) 
     assert sorted(got) == [*range(1000, 1008), 2000, 2001]
 
 
+def test_a_flood_to_a_next_hop_leaves_place_for_another(site: Site) -> None:
+    """Most of a flood drops where it came in; who has none waiting there still gets a place."""
+    site.up.hosts = {}
+
+    def flood(wire: Wire, endpoint: Endpoint, ports: range, drop: str | None = None) -> None:
+        packets = (frames.udp(endpoint.address4, remote(4), sport=port) for port in ports)
+        sent = [bytes(frames.frame(endpoint.hardware, packet)) for packet in packets]
+        site.lab.send_all(wire, sent, drop)
+
+    flood(site.a, A, range(1000, 1064))
+    flood(site.a, A, range(1064, 1400), drop="resolve_queue")
+    flood(site.b, B, range(2000, 2005))
+    site.a.drops["resolve_queue"] += 5
+    question = site.lab.receive(site.up, asks_for(REMOTE))
+    site.up.send(frames.advertisement(question, REMOTE_MAC), learned=True)
+    site.lab.settle()
+    got = [frame[UDP].sport for data in site.up.inbox if UDP in (frame := Ether(data))]
+    assert (len(got), got[-5:]) == (64, [*range(2000, 2005)])
+
+
 def test_unresolved(site: Site) -> None:
     """Three questions, a second apart, then what waited drops; then, for a while, all does."""
     site.up.hosts = {}

@@ -51,7 +51,7 @@ arp_one(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 
 		sender.ip4 = data.arp_sip;
 		learned = true;
-		if (!request || hr_adj_op(adj) == HR_OP_RESOLVE ||
+		if (!request || hr_adj_op(adj) != HR_OP_ETH ||
 				memcmp(adj->rewrite, &data.arp_sha, RTE_ETHER_ADDR_LEN) != 0)
 			learned = hr_event_seen(worker, &sender, &data.arp_sha, !request, true);
 	}

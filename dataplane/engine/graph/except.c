@@ -73,7 +73,7 @@ hr_except(struct rte_graph *graph, struct rte_node *node, struct hr_worker *work
 	case HR_OP_FOREIGN:
 		hr_drop(worker, m, HR_DROP_UNDERLAY_SOURCE);
 		return;
-	default: /* HR_OP_RESOLVE, or resolved between two looks: either way it waits its turn. */
+	default: /* No way to the neighbour, or one since the last look: it waits its turn, if any. */
 		/* A held adjacency may have no MTU yet. */
 		if (hr_adjs[adj].mtu != 0 && m->pkt_len - HR_L2_LEN > hr_adjs[adj].mtu) {
 			hr_except_mtu(graph, node, m, hr_adjs[adj].mtu);

@@ -23,6 +23,7 @@
 #include "rx.c"
 
 #define VM 3     /**< The port of an Interface. */
+#define OTHER 4  /**< The port of another. */
 #define UPLINK 5 /**< The port of an uplink. */
 
 #define STAND_IN(id, node_name)                                                                    \
@@ -66,6 +67,8 @@ static const struct hr_ip6 neighbour6 = {.b = {0xfd, [7] = 2, [15] = 1}};
 #define FAR4 RTE_BE32(RTE_IPV4(10, 9, 9, 9))
 
 static struct hr_worker worker;
+/** Cycles between one packet and the next: enough to fill all buckets, unless a test says none. */
+static uint64_t interval;
 static struct hr_locals locals;
 /** One other address is routed, in each family: PEER4 and peer6. */
 static struct hr_vrf vrf;
@@ -132,8 +135,7 @@ pass(struct rte_mbuf *m, enum hr_edge to, enum hr_edge edge)
 	struct rte_mbuf *out = NULL;
 	void *objs[] = {m};
 
-	/* Full buckets: as long after the last packet as it takes. */
-	worker.now += rte_get_tsc_hz();
+	worker.now += interval;
 	CHECK(node->process(rte_graph_lookup("test"), node, objs, 1) == 1);
 	for (unsigned i = 0; i < HR_EDGE_COUNT; i++) {
 		struct rte_node *next = rte_graph_node_get_by_name("test", edges[i]);
@@ -772,7 +774,6 @@ test_echo(void)
 	CHECK(drops(frame, length, HR_EDGE_LOCAL, HR_DROP_LOCAL));
 	ip4->fragment_offset = 0;
 	hr_worker_settings.icmp_per_second = 0;
-	worker.icmp.tokens = 0;
 	CHECK(drops(frame, length, HR_EDGE_LOCAL, HR_DROP_ICMP_RATE));
 	hr_worker_settings.icmp_per_second = 1000;
 
@@ -867,7 +868,6 @@ test_errors_about_ip4(void)
 
 	/* Over the rate: dropped for the same reason. */
 	hr_worker_settings.icmp_per_second = 0;
-	worker.icmp.tokens = 0;
 	CHECK(fails(new_packet(frame, length), 11, 0, 0, HR_DROP_TTL) == NULL);
 	hr_worker_settings.icmp_per_second = 1000;
 	worker.trusted = true;
@@ -949,6 +949,94 @@ test_errors_about_ip6(void)
 	rte_pktmbuf_free(m);
 }
 
+/* Limits */
+
+/** Ping the gateway once. @return whether it answers */
+static bool
+pings(const struct hr_port_ctx *from)
+{
+	uint8_t frame[100];
+	const uint16_t length = make_ip4(frame, VM4, GATEWAY4, IPPROTO_ICMP, 50);
+	struct rte_mbuf *m;
+
+	worker.in = from;
+	frame[HR_L2_LEN + 20] = ICMP_ECHO;
+	m = pass(new_packet(frame, length), HR_EDGE_LOCAL, HR_EDGE_TX);
+	rte_pktmbuf_free(m);
+	return m != NULL;
+}
+
+/** Send a packet that is too big for its way out. @return whether the sender is told */
+static bool
+is_told(const struct hr_port_ctx *from)
+{
+	uint8_t frame[100];
+	const uint16_t length = make_ip4(frame, VM4, FAR4, IPPROTO_UDP, 50);
+	struct rte_mbuf *m;
+
+	worker.in = from;
+	m = fails(new_packet(frame, length), ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, 60, HR_DROP_MTU);
+	rte_pktmbuf_free(m);
+	return m != NULL;
+}
+
+/** Have a packet come by the uplink that is too big. @return whether the sender is told */
+static bool
+is_told_beyond(const struct hr_port_ctx *to)
+{
+	uint8_t frame[100];
+	const uint16_t length = make_ip4(frame, FAR4, VM4, IPPROTO_UDP, 50);
+	struct rte_mbuf *m;
+	void *error;
+
+	worker.in = &uplink;
+	m = new_packet(frame, length);
+	m->port = to->port;
+	CHECK(fails(m, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, 60, HR_DROP_MTU) == NULL);
+	if (rte_ring_sc_dequeue(worker.inject, &error) != 0)
+		return false;
+	rte_pktmbuf_free(error);
+	return true;
+}
+
+/** Whatever is used up at one Interface: nothing else there falls silent, and nothing elsewhere. */
+static void
+test_icmp_limits(void)
+{
+	bool (*const uses[])(const struct hr_port_ctx *) = {pings, is_told, is_told_beyond};
+	const uint64_t usual = interval;
+	struct hr_port_ctx other = vm;
+
+	other.port = OTHER;
+	hr_port_ctx[OTHER] = &other;
+	for (unsigned used = 0; used < RTE_DIM(uses); used++) {
+		worker.now += usual;
+		interval = 0;
+		while (uses[used](&vm))
+			;
+		for (unsigned i = 0; i < RTE_DIM(uses); i++)
+			CHECK(uses[i](&other) && (i == used || uses[i](&vm)));
+		interval = usual;
+	}
+	hr_port_ctx[OTHER] = &uplink;
+}
+
+/** Errors on their way to be routed leave room for what the control thread asks and sends on. */
+static void
+test_errors_leave_room_for_the_control_thread(void)
+{
+	struct rte_mbuf *m = rte_pktmbuf_alloc(hr_pool);
+	void *taken;
+
+	CHECK(m != NULL);
+	while (hr_inject(&worker, m, HR_INJECT_ROUTE))
+		;
+	CHECK(hr_inject(&worker, m, HR_INJECT_SEND) && hr_inject(&worker, m, HR_INJECT_ADJ));
+	while (rte_ring_sc_dequeue(worker.inject, &taken) == 0)
+		;
+	rte_pktmbuf_free(m);
+}
+
 /** Frames bent at random: whatever they are, each leaves by some edge or counts as a drop. */
 static void
 test_bent_frames(void)
@@ -1013,13 +1101,44 @@ test_bent_frames(void)
 	}
 }
 
+/**
+ * Have a packet wait for its adjacency's neighbour.
+ *
+ * @param reason that it drops for if it does not; HR_DROP_COUNT: it does
+ * @return whether it was given to the control thread
+ */
+static bool
+waits(const struct hr_port_ctx *in, uint32_t adj, enum hr_drop reason)
+{
+	uint8_t frame[100];
+	const uint16_t length = make_ip4(frame, VM4, FAR4, IPPROTO_UDP, 50);
+	const unsigned before = rte_mempool_avail_count(hr_pool);
+	uint64_t drops[HR_DROP_COUNT];
+	struct rte_mbuf *m;
+
+	memcpy(drops, worker.ports[in->port].drops, sizeof(drops));
+	worker.in = in;
+	m = new_packet(frame, length);
+	hr_adj_mark(m, adj);
+	CHECK(pass(m, HR_EDGE_RESOLVE, HR_EDGE_TX) == NULL);
+	if (memcmp(drops, worker.ports[in->port].drops, sizeof(drops)) == 0)
+		return true;
+	CHECK(reason != HR_DROP_COUNT);
+	CHECK(worker.ports[in->port].drops[reason] == drops[reason] + 1);
+	CHECK(rte_mempool_avail_count(hr_pool) == before);
+	return false;
+}
+
 static void
 test_resolve(void)
 {
 	uint8_t frame[100];
 	const uint16_t length = make_ip4(frame, VM4, FAR4, IPPROTO_UDP, 50);
+	const uint32_t other = hr_adj_alloc();
 	struct rte_mbuf *m;
 	struct hr_event e;
+
+	hr_adjs[other] = (struct hr_adj){.op = HR_OP_RESOLVE, .port = OTHER};
 
 	worker.in = &uplink;
 	m = new_packet(frame, length);
@@ -1028,15 +1147,44 @@ test_resolve(void)
 	CHECK(pass(m, HR_EDGE_RESOLVE, HR_EDGE_TX) == NULL);
 	CHECK(event(&e) && e.type == HR_EVENT_RESOLVE && e.packet == m);
 	CHECK(m->port == UPLINK && m->hash.fdir.lo == vm.adj);
+	/* Of the ring it takes the receiver's share alone. */
+	CHECK(e.port == UPLINK && e.share == VM);
 	rte_pktmbuf_free(m);
-	e = (struct hr_event){.type = HR_EVENT_RESOLVE};
-	while (hr_event_post(&e))
+	e = (struct hr_event){.type = HR_EVENT_RESOLVE, .share = VM};
+	while (hr_event_post(&worker, &e))
 		;
-	m = new_packet(frame, length);
-	CHECK(pass(m, HR_EDGE_RESOLVE, HR_EDGE_TX) == NULL);
-	CHECK(worker.ports[UPLINK].drops[HR_DROP_CONTROL_FULL] == 1);
+	CHECK(!waits(&uplink, vm.adj, HR_DROP_CONTROL_FULL));
+	CHECK(!waits(&vm, vm.adj, HR_DROP_CONTROL_FULL));
+	CHECK(waits(&uplink, other, HR_DROP_COUNT));
 	while (hr_events_take(&e, 1) == 1)
-		;
+		rte_pktmbuf_free(e.packet);
+}
+
+/** What the control thread has no use for, the worker drops. */
+static void
+test_resolve_in_vain(void)
+{
+	const uint64_t usual = interval;
+	struct hr_port_ctx other = vm;
+	unsigned n = 0;
+
+	other.port = OTHER;
+	hr_adjs[vm.adj].op = HR_OP_UNREACHABLE;
+	CHECK(!waits(&vm, vm.adj, HR_DROP_UNRESOLVED));
+	CHECK(!waits(&uplink, vm.adj, HR_DROP_UNRESOLVED));
+	/* Too many wait for it. Who floods keeps nobody else from getting a place. */
+	hr_adjs[vm.adj].op = HR_OP_CROWDED;
+	worker.now += usual;
+	interval = 0;
+	while (waits(&vm, vm.adj, HR_DROP_RESOLVE_QUEUE))
+		n++;
+	CHECK(n == HR_CROWDED_BURST);
+	CHECK(waits(&other, vm.adj, HR_DROP_COUNT));
+	interval = usual;
+	CHECK(waits(&vm, vm.adj, HR_DROP_COUNT));
+	hr_adjs[vm.adj].op = HR_OP_RESOLVE;
+	for (struct hr_event e; hr_events_take(&e, 1) == 1;)
+		rte_pktmbuf_free(e.packet);
 }
 
 int
@@ -1077,7 +1225,9 @@ main(void)
 	for (unsigned i = 0; i < HR_MAX_PORTS; i++)
 		hr_port_ctx[i] = &uplink;
 	hr_port_ctx[VM] = &vm;
+	hr_pool_waiting = UINT32_MAX;
 	free_buffers = rte_mempool_avail_count(hr_pool);
+	interval = rte_get_tsc_hz();
 
 	test_receive();
 	test_least_burst();
@@ -1089,7 +1239,10 @@ main(void)
 	test_echo();
 	test_errors_about_ip4();
 	test_errors_about_ip6();
+	test_icmp_limits();
+	test_errors_leave_room_for_the_control_thread();
 	test_resolve();
+	test_resolve_in_vain();
 	test_bent_frames();
 
 	CHECK(rte_mempool_avail_count(hr_pool) == free_buffers);

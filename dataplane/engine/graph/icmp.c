@@ -224,7 +224,7 @@ tell(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
 		return;
 	if (is4 ? !may_answer4(m) : !may_answer6(m, error.type))
 		return;
-	if (!hr_icmp_take(worker))
+	if (!hr_icmp_take(worker, error.ctx->port, decapsulated ? HR_ICMP_COMING : HR_ICMP_SENT))
 		return;
 	reply = rte_pktmbuf_alloc(hr_pool);
 	if (reply == NULL)

@@ -64,7 +64,7 @@ local4(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
 		hr_drop(worker, m, HR_DROP_LOCAL);
 		return;
 	}
-	if (!hr_icmp_take(worker)) {
+	if (!hr_icmp_take(worker, in->port, HR_ICMP_ECHO)) {
 		hr_drop(worker, m, HR_DROP_ICMP_RATE);
 		return;
 	}
@@ -104,7 +104,7 @@ local6(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
 		hr_drop(worker, m, HR_DROP_LOCAL);
 		return;
 	}
-	if (!hr_icmp_take(worker)) {
+	if (!hr_icmp_take(worker, in->port, HR_ICMP_ECHO)) {
 		hr_drop(worker, m, HR_DROP_ICMP_RATE);
 		return;
 	}

@@ -127,7 +127,7 @@ learn_source(struct hr_worker *worker, const struct question *q)
 
 	if (rte_is_zero_ether_addr(&q->mac) || !identifies(in, &q->src))
 		return;
-	if (in->role == HR_ROLE_UPLINK || hr_adj_op(adj) == HR_OP_RESOLVE ||
+	if (in->role == HR_ROLE_UPLINK || hr_adj_op(adj) != HR_OP_ETH ||
 			memcmp(adj->rewrite, &q->mac, RTE_ETHER_ADDR_LEN) != 0)
 		hr_event_seen(worker, &addr, &q->mac, false, true);
 }

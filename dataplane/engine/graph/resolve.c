@@ -1,10 +1,46 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * @file
- * headrace-resolve: packets whose neighbour has no known MAC address, to the control thread.
+ * headrace-resolve: packets whose neighbour has no known MAC address, to the control thread. When
+ * that is of no use it says so in the adjacency; what comes to it until that is read, it drops.
  */
+#include "../table/adj.h"
 #include "../table/event.h"
 #include "nodes.h"
+
+/** Whose a packet is: of the Interface that sent it, or of whom it is for if by an uplink. */
+static uint16_t
+owner(const struct hr_port_ctx *in, const struct hr_adj *adj)
+{
+	const uint16_t port = in->role == HR_ROLE_UPLINK ? adj->port : in->port;
+
+	return port < HR_MAX_PORTS ? port : in->port; /* its device is gone */
+}
+
+static void
+resolve_one(struct hr_worker *worker, struct rte_mbuf *m)
+{
+	const struct hr_adj *adj = &hr_adjs[m->hash.fdir.lo];
+	const uint8_t op = hr_adj_op(adj);
+	const struct hr_event event = {
+			.type = HR_EVENT_RESOLVE,
+			.port = worker->in->port,
+			.share = owner(worker->in, adj),
+			.generation = hr_port_generation_now(worker->in->port),
+			.packet = m,
+	};
+
+	/* Whom a drop counts under, also after it has waited. */
+	m->port = worker->in->port;
+	if (op == HR_OP_UNREACHABLE)
+		hr_drop(worker, m, HR_DROP_UNRESOLVED);
+	else if (op == HR_OP_CROWDED &&
+			!hr_bucket_take(&worker->crowded[event.share], worker->now, HR_CROWDED_RATE,
+					HR_CROWDED_BURST))
+		hr_drop(worker, m, HR_DROP_RESOLVE_QUEUE);
+	else if (!hr_event_post(worker, &event))
+		hr_drop(worker, m, HR_DROP_CONTROL_FULL);
+}
 
 static uint16_t
 resolve_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb)
@@ -12,20 +48,8 @@ resolve_process(struct rte_graph *graph, struct rte_node *node, void **objs, uin
 	struct hr_worker *worker = hr_node_worker(node);
 
 	RTE_SET_USED(graph);
-	for (uint16_t i = 0; i < nb; i++) {
-		struct rte_mbuf *m = objs[i];
-		const struct hr_event event = {
-				.type = HR_EVENT_RESOLVE,
-				.port = worker->in->port,
-				.generation = hr_port_generation_now(worker->in->port),
-				.packet = m,
-		};
-
-		/* Whom a drop counts under, also after it has waited. */
-		m->port = worker->in->port;
-		if (!hr_event_post(&event))
-			hr_drop(worker, m, HR_DROP_CONTROL_FULL);
-	}
+	for (uint16_t i = 0; i < nb; i++)
+		resolve_one(worker, objs[i]);
 	return nb;
 }
 

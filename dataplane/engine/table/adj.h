@@ -18,9 +18,11 @@ enum hr_op {
 	HR_OP_ETH,          /**< Rewrite the Ethernet header, send. */
 	HR_OP_ENCAP,        /**< Prepend Ethernet and IPv6, send. */
 	/* Below: exceptions, which leave the burst one by one. */
-	HR_OP_RESOLVE, /**< The neighbour's MAC address is not known yet. */
-	HR_OP_ECMP,    /**< Choose a member by flow hash. */
-	HR_OP_NETWORK, /**< Look up again in another network. */
+	HR_OP_RESOLVE,     /**< The neighbour's MAC address is not known yet: packets wait. */
+	HR_OP_CROWDED,     /**< The same, and too many wait: few more are looked at. */
+	HR_OP_UNREACHABLE, /**< The neighbour does not answer, or has no device: packets drop. */
+	HR_OP_ECMP,        /**< Choose a member by flow hash. */
+	HR_OP_NETWORK,     /**< Look up again in another network. */
 	HR_OP_BLACKHOLE,
 	HR_OP_MARTIAN,
 	HR_OP_LOCAL,   /**< For the gateway itself, multicast included. */

@@ -87,7 +87,6 @@ refresh(struct hr_port *port, void *user)
 {
 	struct hr_interface *interface = user;
 	const struct hr_interface_spec *spec = interface->object->spec;
-	struct hr_adj *adj = &hr_adjs[interface->adj];
 	struct hr_neigh *old = interface->neigh;
 
 	if (old != NULL)
@@ -96,7 +95,7 @@ refresh(struct hr_port *port, void *user)
 	interface->port_id = hr_port_id(port);
 	interface->neigh = NULL;
 	hr_neigh_unbind(interface->adj);
-	hr_adj_set_op(adj, HR_OP_RESOLVE);
+	hr_adj_set_op(&hr_adjs[interface->adj], HR_OP_RESOLVE);
 	/* Before there is another: memory is reserved for one. */
 	if (old != NULL)
 		hr_neigh_put(old);
@@ -111,9 +110,7 @@ refresh(struct hr_port *port, void *user)
 		publish(interface);
 	}
 	hr_rcu_barrier();
-	hr_interface_rewrite(interface, adj);
-	if (interface->neigh != NULL)
-		hr_neigh_bind(interface->neigh, interface->adj);
+	hr_interface_deliver(interface, interface->adj);
 	hr_path_refresh(interface->underlay, interface->n_underlay);
 }
 

@@ -100,7 +100,7 @@ destroy(struct hr_neigh *neigh)
 		const uint32_t adj = neigh->adj;
 
 		hr_neigh_unbind(adj);
-		hr_adj_set_op(&hr_adjs[adj], HR_OP_RESOLVE);
+		hr_adj_set_op(&hr_adjs[adj], HR_OP_UNREACHABLE);
 	}
 	hr_neigh_flush(neigh, false);
 	hr_neigh_timer_stop(&neigh->timer);
@@ -160,6 +160,7 @@ create(uint16_t port, const char *name, const struct hr_addr *target, unsigned n
 	neigh->port = port;
 	neigh->endpoint = name != NULL;
 	neigh->refs = 1;
+	neigh->unusable_op = HR_OP_RESOLVE;
 	neigh->own_mac = *own_mac;
 	neigh->confirmed_ms = hr_neigh_now;
 	neigh->n_target = n_target;
@@ -253,6 +254,7 @@ hr_neigh_state_name(enum hr_neigh_state state)
 	static const char *const names[] = {
 			[HR_NEIGH_UNRESOLVED] = "unresolved",
 			[HR_NEIGH_INCOMPLETE] = "incomplete",
+			[HR_NEIGH_FAILED] = "unresolved",
 			[HR_NEIGH_REACHABLE] = "reachable",
 			[HR_NEIGH_STALE] = "stale",
 			[HR_NEIGH_PROBE] = "probe",

@@ -6,7 +6,7 @@
  * Two kinds. An Interface's endpoint: one MAC address, asked for by any of the Interface's
  * addresses (ARP, ND), learned from what it sends, aged. An uplink's next hop: one IPv6 address
  * (RFC 4861). Adjacencies are bound to a neighbour (neigh_adj.h); the neighbour keeps their MAC
- * address and op (ready_op, or HR_OP_RESOLVE) in step with its state. An Interface with an IPv6
+ * address and op (ready_op, or why not) in step with its state. An Interface with an IPv6
  * gateway also gets router advertisements, here because here are the timers.
  */
 #ifndef HR_NEIGH_H

@@ -30,7 +30,7 @@ tell_adj(const struct hr_neigh *neigh, uint32_t index)
 		hr_adj_set_mac(adj, &neigh->mac);
 		hr_adj_set_op(adj, adj->ready_op);
 	} else {
-		hr_adj_set_op(adj, HR_OP_RESOLVE);
+		hr_adj_set_op(adj, neigh->unusable_op);
 	}
 }
 

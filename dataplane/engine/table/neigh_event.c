@@ -35,12 +35,14 @@ resolve(struct rte_mbuf *m)
 		hr_control_drop(m->port, m, HR_DROP_UNRESOLVED);
 	} else if (hr_neigh_is_usable(neigh)) {
 		hr_neigh_forward(m);
-	} else if (neigh->state == HR_NEIGH_UNRESOLVED && hr_neigh_now < neigh->hold_until_ms) {
+	} else if (neigh->state == HR_NEIGH_FAILED) {
+		/* On its way here before workers knew. */
 		hr_control_drop(m->port, m, HR_DROP_UNRESOLVED);
 	} else {
-		hr_neigh_enqueue(neigh, m, hr_neigh_find_endpoint(m->port));
 		if (neigh->state == HR_NEIGH_UNRESOLVED)
 			hr_neigh_enter(neigh, HR_NEIGH_INCOMPLETE);
+		if (!hr_neigh_enqueue(neigh, m, hr_neigh_find_endpoint(m->port)))
+			hr_neigh_crowded(neigh);
 	}
 }
 

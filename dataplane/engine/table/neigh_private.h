@@ -22,12 +22,12 @@ struct hr_neigh {
 	bool endpoint;
 	enum hr_neigh_state state;
 	uint8_t tries;
+	uint8_t unusable_op; /**< Of its adjacencies, while it is not usable. */
 	unsigned refs;
 	struct rte_ether_addr own_mac;
-	struct rte_ether_addr mac; /**< Zero when not known. */
-	uint32_t adj;              /**< First bound adjacency; 0: none. */
-	uint64_t confirmed_ms;     /**< When `mac` was last heard of, or the start. */
-	uint64_t hold_until_ms;
+	struct rte_ether_addr mac;      /**< Zero when not known. */
+	uint32_t adj;                   /**< First bound adjacency; 0: none. */
+	uint64_t confirmed_ms;          /**< When `mac` was last heard of, or the start. */
 	struct hr_addr seen;            /**< The address that was last heard of; family 0: none. */
 	struct hr_neigh_timer timer;    /**< Of the state. */
 	struct hr_neigh_timer another;  /**< Endpoint: router advertisements; next hop: its end. */

@@ -25,6 +25,9 @@ static LIST_HEAD(, payer) payers[PAYER_SLOTS];
 
 unsigned hr_neigh_waiting_max = HR_NEIGH_WAITING_MAX;
 
+/** How many packets wait, for all neighbours and of all namespaces. */
+static unsigned n_waiting;
+
 /**
  * Who has a packet wait: the namespace of whoever sent it, or of whom it is for when it came by an
  * uplink; "" when it is neither's. NULL when there is no memory.
@@ -57,6 +60,7 @@ payer_of(const struct hr_neigh *neigh, const struct hr_neigh *sender)
 static void
 pay_back(struct payer *payer)
 {
+	n_waiting--;
 	if (--payer->n > 0)
 		return;
 	LIST_REMOVE(payer, entry);
@@ -94,22 +98,26 @@ give_way(struct hr_neigh *neigh, struct payer *newcomer)
 	pay_back(victim.payer);
 }
 
-void
+bool
 hr_neigh_enqueue(struct hr_neigh *neigh, struct rte_mbuf *m, const struct hr_neigh *sender)
 {
+	const bool full = neigh->queued == HR_NEIGH_QUEUE;
+	const unsigned room = hr_pool_waiting - RTE_MIN(n_waiting, hr_pool_waiting);
 	struct payer *payer;
 
 	if (neigh->queue == NULL)
 		neigh->queue = calloc(HR_NEIGH_QUEUE, sizeof(*neigh->queue));
-	payer = neigh->queue != NULL ? payer_of(neigh, sender) : NULL;
-	if (payer == NULL || payer->n >= hr_neigh_waiting_max) {
+	payer = neigh->queue != NULL && room > 0 ? payer_of(neigh, sender) : NULL;
+	if (payer == NULL || payer->n >= RTE_MIN(hr_neigh_waiting_max, room)) {
 		hr_control_drop(m->port, m, HR_DROP_RESOLVE_QUEUE);
-		return;
+		return false;
 	}
+	n_waiting++;
 	payer->n++;
-	if (neigh->queued == HR_NEIGH_QUEUE)
+	if (full)
 		give_way(neigh, payer);
 	*place(neigh, neigh->queued++) = (struct hr_neigh_waiting){.packet = m, .payer = payer};
+	return !full;
 }
 
 void

@@ -15,7 +15,8 @@ struct hr_neigh;
 
 /**
  * Most packets of one namespace that wait, for all neighbours together. A namespace is what an
- * Interface's key begins with, up to "/". What waits stays when it is lowered.
+ * Interface's key begins with, up to "/". What waits stays when it is lowered. Of none more wait
+ * than there still is room for in hr_pool_waiting.
  */
 extern unsigned hr_neigh_waiting_max;
 
@@ -23,8 +24,9 @@ extern unsigned hr_neigh_waiting_max;
  * Have a packet wait, or drop it.
  *
  * @param sender the endpoint that sent it; NULL when it came by an uplink
+ * @return false when that was one too many: it, or another in its stead, was dropped
  */
-void hr_neigh_enqueue(struct hr_neigh *neigh, struct rte_mbuf *m, const struct hr_neigh *sender);
+bool hr_neigh_enqueue(struct hr_neigh *neigh, struct rte_mbuf *m, const struct hr_neigh *sender);
 /** Send what waited, or drop it. */
 void hr_neigh_flush(struct hr_neigh *neigh, bool resolved);
 /** Send a packet by the adjacency that it is marked with. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "neigh_state.h"
 
+#include "adj.h"
 #include "neigh_adj.h"
 #include "neigh_ask.h"
 #include "neigh_private.h"
@@ -10,12 +11,14 @@ void
 hr_neigh_enter(struct hr_neigh *neigh, enum hr_neigh_state state)
 {
 	const bool was_usable = hr_neigh_is_usable(neigh);
+	const uint8_t was = neigh->unusable_op;
 
 	neigh->state = state;
 	neigh->tries = 0;
+	neigh->unusable_op = state == HR_NEIGH_FAILED ? HR_OP_UNREACHABLE : HR_OP_RESOLVE;
 	if (!hr_neigh_is_usable(neigh))
 		memset(&neigh->mac, 0, sizeof(neigh->mac));
-	if (hr_neigh_is_usable(neigh) != was_usable)
+	if (hr_neigh_is_usable(neigh) != was_usable || (!was_usable && neigh->unusable_op != was))
 		hr_neigh_tell_adjs(neigh);
 	switch (state) {
 	case HR_NEIGH_REACHABLE:
@@ -31,12 +34,24 @@ hr_neigh_enter(struct hr_neigh *neigh, enum hr_neigh_state state)
 		hr_neigh_ask(neigh, state == HR_NEIGH_PROBE);
 		hr_neigh_timer_start(&neigh->timer, HR_NEIGH_RETRY_MS);
 		return;
+	case HR_NEIGH_FAILED:
+		hr_neigh_timer_start(&neigh->timer, HR_NEIGH_HOLD_MS);
+		break;
 	case HR_NEIGH_UNRESOLVED:
 	case HR_NEIGH_STATIC:
 		hr_neigh_timer_stop(&neigh->timer);
 		break;
 	}
 	hr_neigh_flush(neigh, hr_neigh_is_usable(neigh));
+}
+
+void
+hr_neigh_crowded(struct hr_neigh *neigh)
+{
+	if (neigh->unusable_op == HR_OP_CROWDED)
+		return;
+	neigh->unusable_op = HR_OP_CROWDED;
+	hr_neigh_tell_adjs(neigh);
 }
 
 void
@@ -55,8 +70,11 @@ hr_neigh_expired(struct hr_neigh *neigh)
 			break;
 		}
 		/* One that was there is asked for again by the next packet. */
-		if (neigh->state == HR_NEIGH_INCOMPLETE)
-			neigh->hold_until_ms = hr_neigh_now + HR_NEIGH_HOLD_MS;
+		hr_neigh_enter(neigh,
+				neigh->state == HR_NEIGH_INCOMPLETE ? HR_NEIGH_FAILED
+								    : HR_NEIGH_UNRESOLVED);
+		break;
+	case HR_NEIGH_FAILED:
 		hr_neigh_enter(neigh, HR_NEIGH_UNRESOLVED);
 		break;
 	case HR_NEIGH_UNRESOLVED: /* A new endpoint: ask before any packet has to wait. */

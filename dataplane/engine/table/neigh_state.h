@@ -13,6 +13,8 @@ struct hr_neigh;
 
 /** Enter a state, with what follows from it for adjacencies, packets and timers. */
 void hr_neigh_enter(struct hr_neigh *neigh, enum hr_neigh_state state);
+/** One that is asked for has had a packet too many wait: workers hold back, until it is over. */
+void hr_neigh_crowded(struct hr_neigh *neigh);
 /** Take a MAC address as the neighbour's. */
 void hr_neigh_learn(struct hr_neigh *neigh, const struct rte_ether_addr *mac,
 		enum hr_neigh_state state);

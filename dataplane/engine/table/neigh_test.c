@@ -107,14 +107,14 @@ new_adj(enum hr_op ready_op)
 static void
 packet_from(uint16_t port, uint32_t adj, uint16_t id)
 {
-	struct hr_event event = {.type = HR_EVENT_RESOLVE, .port = port};
+	struct hr_event event = {.type = HR_EVENT_RESOLVE, .port = port, .share = port};
 
 	event.packet = rte_pktmbuf_alloc(hr_pool);
 	CHECK(event.packet != NULL);
 	event.packet->port = port;
 	event.packet->vlan_tci = id;
 	hr_adj_mark(event.packet, adj);
-	CHECK(hr_event_post(&event));
+	CHECK(hr_event_post(&worker, &event));
 	hr_events_poll(now_ms);
 }
 
@@ -136,7 +136,7 @@ seen(struct hr_addr addr, struct rte_ether_addr mac, bool solicited, bool overri
 			.override = override,
 	};
 
-	CHECK(hr_event_post(&event));
+	CHECK(hr_event_post(&worker, &event));
 	hr_events_poll(now_ms);
 }
 
@@ -333,7 +333,7 @@ test_packets_wait_in_order_until_the_endpoint_speaks(void)
 	seen(ip4(10, 1, 2, 5), mac_b, false, true);
 	CHECK(leads_to(adj, &mac_b) && leads_to(other, &mac_a));
 	hr_neigh_put(neigh);
-	CHECK(hr_adjs[adj].op == HR_OP_RESOLVE);
+	CHECK(hr_adjs[adj].op == HR_OP_UNREACHABLE);
 }
 
 static void
@@ -350,11 +350,15 @@ test_no_answer_drops_what_waits_and_holds(void)
 	advance(HR_NEIGH_TRIES * HR_NEIGH_RETRY_MS - 10);
 	CHECK(discard() == HR_NEIGH_TRIES && dropped(HR_DROP_UNRESOLVED) == before);
 	advance(10);
-	CHECK(hr_neigh_state(neigh, NULL) == HR_NEIGH_UNRESOLVED);
+	CHECK(hr_neigh_state(neigh, NULL) == HR_NEIGH_FAILED);
 	CHECK(dropped(HR_DROP_UNRESOLVED) == before + 1);
+	/* Workers drop now, but for what was on its way. */
+	CHECK(hr_adjs[adj].op == HR_OP_UNREACHABLE);
 	packet(adj, 2);
 	CHECK(dropped(HR_DROP_UNRESOLVED) == before + 2 && injected() == NULL);
+	/* Nor does a packet have to come for them to try again. */
 	advance(HR_NEIGH_HOLD_MS);
+	CHECK(hr_adjs[adj].op == HR_OP_RESOLVE && injected() == NULL);
 	packet(adj, 3);
 	CHECK(dropped(HR_DROP_UNRESOLVED) == before + 2 && discard() == 1);
 	hr_neigh_put(neigh);
@@ -425,6 +429,52 @@ test_a_namespace_has_so_many_packets_wait_and_no_more(void)
 	discard();
 }
 
+/** Whatever each may have wait, together it is a share of the buffers, and each gets some. */
+static void
+test_all_namespaces_leave_buffers_to_receive_with(void)
+{
+	enum { FIRST = 10, NAMESPACES = 4, EACH = 4, SHARE = 256 };
+	struct hr_neigh *senders[NAMESPACES], *neighs[NAMESPACES * EACH];
+	const unsigned free_buffers = rte_mempool_avail_count(hr_pool);
+	uint32_t adjs[NAMESPACES * EACH];
+	char name[] = "a/vm";
+	unsigned left;
+
+	hr_neigh_waiting_max = 65536;
+	hr_pool_waiting = SHARE;
+	next_hops(neighs, adjs, RTE_DIM(neighs));
+	for (unsigned i = 0; i < NAMESPACES; i++, name[0]++) {
+		const uint16_t port = FIRST + i;
+		const uint64_t before = dropped_from(port, HR_DROP_RESOLVE_QUEUE);
+
+		senders[i] = sender(port, name);
+		for (uint16_t id = 0; id < EACH * HR_NEIGH_QUEUE; id++)
+			packet_from(port, adjs[i * EACH + id / HR_NEIGH_QUEUE], id);
+		/* Half of what the ones before it left. */
+		CHECK(dropped_from(port, HR_DROP_RESOLVE_QUEUE) ==
+				before + EACH * HR_NEIGH_QUEUE - (SHARE >> (i + 1)));
+		/* All are asked for, also those that nothing may wait for. */
+		CHECK(discard() == EACH);
+	}
+	CHECK(rte_mempool_avail_count(hr_pool) >= free_buffers - SHARE);
+	/* What no longer waits leaves room to all. */
+	for (unsigned i = 0; i < EACH; i++)
+		hr_neigh_put(neighs[i]);
+	advance(0);
+	CHECK(rte_mempool_avail_count(hr_pool) >= free_buffers - SHARE / 2);
+	left = rte_mempool_avail_count(hr_pool);
+	packet_from(FIRST + NAMESPACES - 1, adjs[RTE_DIM(adjs) - 1], 0);
+	CHECK(rte_mempool_avail_count(hr_pool) == left - 1);
+	hr_neigh_waiting_max = HR_NEIGH_WAITING_MAX;
+	hr_pool_waiting = UINT32_MAX;
+	for (unsigned i = EACH; i < RTE_DIM(neighs); i++)
+		hr_neigh_put(neighs[i]);
+	for (unsigned i = 0; i < NAMESPACES; i++)
+		hr_neigh_put(senders[i]);
+	advance(0);
+	discard();
+}
+
 /** Who floods a neighbour that all wait for displaces itself. */
 static void
 test_who_has_most_of_a_full_queue_gives_way(void)
@@ -476,7 +526,7 @@ test_a_packet_of_another_use_of_its_adjacency_is_dropped(void)
 	event.packet->port = PORT;
 	hr_adj_mark(event.packet, adj);
 	hr_adjs[adj].serial++;
-	CHECK(hr_event_post(&event));
+	CHECK(hr_event_post(&worker, &event));
 	hr_events_poll(now_ms);
 	CHECK(dropped(HR_DROP_UNRESOLVED) == before + 1 && injected() == NULL);
 	hr_neigh_put(neigh);
@@ -569,7 +619,7 @@ test_next_hops_follow_rfc4861(void)
 		CHECK(leads_to(adj, rules[i].then));
 		hr_neigh_put(neigh);
 		advance(0);
-		CHECK(hr_adjs[adj].op == HR_OP_RESOLVE);
+		CHECK(hr_adjs[adj].op == HR_OP_UNREACHABLE);
 	}
 }
 
@@ -670,23 +720,90 @@ test_ten_thousand_next_hops(void)
 	}
 	advance(0);
 	for (unsigned i = 0; i < COUNT; i++)
-		CHECK(hr_adjs[adj[i]].op == HR_OP_RESOLVE);
+		CHECK(hr_adjs[adj[i]].op == HR_OP_UNREACHABLE);
+}
+
+/** Give the control thread packets while there is room. @return how many */
+static unsigned
+flood(struct hr_worker *from, uint16_t port)
+{
+	const struct hr_event event = {.type = HR_EVENT_RESOLVE, .share = port};
+	unsigned n = 0;
+
+	while (hr_event_post(from, &event))
+		n++;
+	return n;
 }
 
 static void
-test_packets_leave_room_for_learning(void)
+test_a_flood_leaves_room_for_others_and_for_learning(void)
 {
-	struct hr_event event = {.type = HR_EVENT_RESOLVE};
+	static struct hr_worker another = {.index = 1};
+	struct hr_event event;
 	unsigned packets = 0, taken = 0, n;
 
-	while (hr_event_post(&event))
-		packets++;
-	CHECK(packets > 1000);
-	event.type = HR_EVENT_SEEN;
-	CHECK(hr_event_post(&event));
-	while ((n = hr_events_take(&event, 1)) == 1)
+	for (unsigned i = 0; i < 3; i++) {
+		packets += n = flood(&worker, PORT);
+		CHECK(n > 1000);
+		/* Another floods too, and records go as they came. */
+		for (unsigned j = 0; j < 20000; j++) {
+			taken += hr_events_take(&event, 1);
+			packets += flood(&worker, PORT);
+			packets += flood(&worker, PORT + 1);
+		}
+		/* Who comes now finds room, by another port or at another worker. */
+		packets += n = flood(&worker, PORT + 2);
+		CHECK(n > 500);
+		packets += n = flood(&another, PORT);
+		CHECK(n > 250);
+		while (hr_events_take(&event, 1) == 1)
+			taken++;
+		CHECK(taken == packets);
+	}
+	for (uint16_t port = 0; port < HR_MAX_PORTS; port++) {
+		packets += flood(&worker, port);
+		packets += flood(&another, port);
+	}
+	event = (struct hr_event){.type = HR_EVENT_SEEN};
+	CHECK(hr_event_post(&worker, &event));
+	while (hr_events_take(&event, 1) == 1)
 		taken++;
 	CHECK(taken == packets + 1 && event.type == HR_EVENT_SEEN);
+}
+
+/** Until there is an answer, or for too long none. */
+static void
+test_a_packet_too_many_has_workers_hold_back(void)
+{
+	const uint32_t adj = new_adj(HR_OP_ETH), late = new_adj(HR_OP_ETH);
+	struct hr_neigh *neigh = endpoint(NULL, NULL);
+
+	hr_neigh_bind(neigh, adj);
+	for (unsigned round = 0; round < 2; round++) {
+		for (uint16_t id = 0; id < HR_NEIGH_QUEUE; id++)
+			packet(adj, id);
+		CHECK(hr_adjs[adj].op == HR_OP_RESOLVE);
+		packet(adj, HR_NEIGH_QUEUE);
+		CHECK(hr_adjs[adj].op == HR_OP_CROWDED);
+		hr_neigh_bind(neigh, late);
+		CHECK(hr_adjs[late].op == HR_OP_CROWDED);
+		if (round == 0) {
+			advance(HR_NEIGH_TRIES * HR_NEIGH_RETRY_MS);
+			CHECK(hr_adjs[adj].op == HR_OP_UNREACHABLE);
+			advance(HR_NEIGH_HOLD_MS);
+			CHECK(hr_adjs[adj].op == HR_OP_RESOLVE);
+		} else {
+			seen(ip4(10, 1, 2, 5), mac_a, true, true);
+			CHECK(leads_to(adj, &mac_a));
+		}
+		CHECK(hr_adjs[late].op == hr_adjs[adj].op);
+		discard();
+	}
+	/* When it is gone once more, packets wait for it as ever. */
+	advance_to(neigh, HR_NEIGH_UNRESOLVED, 2 * HR_NEIGH_REACHABLE_MS);
+	CHECK(hr_adjs[adj].op == HR_OP_RESOLVE);
+	discard();
+	hr_neigh_put(neigh);
 }
 
 static void
@@ -736,7 +853,7 @@ test_port_given_to_another(void)
 	const uint32_t adj = new_adj(HR_OP_ETH);
 
 	hr_neigh_bind(vm, adj);
-	CHECK(hr_event_post(&said));
+	CHECK(hr_event_post(&worker, &said));
 	hr_port_generation[PORT]++;
 	packet(adj, 1); /* Of the generation before: packets say none. */
 	CHECK(hr_neigh_state(vm, NULL) == HR_NEIGH_UNRESOLVED);
@@ -767,6 +884,7 @@ main(void)
 	hr_workers[0] = &worker;
 	hr_n_workers = 1;
 	hr_port_ctx[PORT] = &ctx;
+	hr_pool_waiting = UINT32_MAX;
 	free_buffers = rte_mempool_avail_count(hr_pool);
 
 	test_a_new_endpoint_is_asked_for_and_told_its_router();
@@ -774,6 +892,7 @@ main(void)
 	test_no_answer_drops_what_waits_and_holds();
 	test_the_queue_drops_its_oldest();
 	test_a_namespace_has_so_many_packets_wait_and_no_more();
+	test_all_namespaces_leave_buffers_to_receive_with();
 	test_who_has_most_of_a_full_queue_gives_way();
 	test_a_packet_of_another_use_of_its_adjacency_is_dropped();
 	test_an_endpoint_is_probed_where_it_was_seen();
@@ -782,7 +901,8 @@ main(void)
 	test_a_solicitation_is_enough_to_answer_but_not_to_trust();
 	test_a_next_hop_outlives_a_change_that_still_leads_there();
 	test_ten_thousand_next_hops();
-	test_packets_leave_room_for_learning();
+	test_a_flood_leaves_room_for_others_and_for_learning();
+	test_a_packet_too_many_has_workers_hold_back();
 	test_port_given_to_another();
 	test_the_list();
 

@@ -14,8 +14,9 @@
 #define HR_NEIGH_ADVERTISE_MS 200000 /**< Between router advertisements, up to an eighth less. */
 
 enum hr_neigh_state {
-	HR_NEIGH_UNRESOLVED, /**< Unknown: nobody asked, or there was no answer. */
+	HR_NEIGH_UNRESOLVED, /**< Unknown: the next packet asks. */
 	HR_NEIGH_INCOMPLETE, /**< Asked, packets wait. */
+	HR_NEIGH_FAILED,     /**< There was no answer: for a while packets drop. */
 	HR_NEIGH_REACHABLE,
 	HR_NEIGH_STALE,  /**< Used, and to be confirmed. */
 	HR_NEIGH_PROBE,  /**< Used, and being asked. */

@@ -82,17 +82,6 @@ fail:
 	return NULL;
 }
 
-/** Deliver to the endpoint of a local Interface. */
-static void
-fill_local(struct hr_adj *adj, const struct hr_interface *interface)
-{
-	hr_interface_rewrite(interface, adj);
-	if (interface->neigh != NULL)
-		hr_neigh_bind(interface->neigh, adj - hr_adjs);
-	else
-		hr_adj_set_op(adj, HR_OP_RESOLVE); /* its device is gone */
-}
-
 /** Byte of an adjacency's rewrite at which the outer source begins, and its VNI. */
 #define SOURCE_AT (HR_L2_LEN + 8)
 #define SOURCE_VNI_AT (SOURCE_AT + 8)
@@ -159,7 +148,7 @@ fill(struct path *path)
 	else if (is_foreign(path, interface))
 		hr_adj_set_op(&hr_adjs[path->adj], HR_OP_FOREIGN);
 	else
-		fill_local(&hr_adjs[path->adj], interface);
+		hr_interface_deliver(interface, path->adj);
 }
 
 /** Keep packets waiting while the adjacency is written. */
