@@ -33,12 +33,20 @@ enum hr_op {
 #define HR_ADJ_MARTIAN 2u
 #define HR_ADJ_LOCAL 3u
 
-#define HR_ECMP_BUCKETS 256 /**< Buckets of one weighted group; a power of two. */
+#define HR_ECMP_BUCKETS 4096 /**< Buckets of one weighted group; a power of two. */
 
 /** The members of an ECMP adjacency, each in a share of the buckets that follows its weight. */
 struct hr_ecmp {
-	uint32_t bucket[HR_ECMP_BUCKETS]; /**< Adjacency indexes, never ECMP themselves. */
+	uint32_t adj[HR_MAX_NEXT_HOPS];  /**< Never ECMP themselves. */
+	uint8_t bucket[HR_ECMP_BUCKETS]; /**< Whose: index into adj[]. */
 };
+
+/** The member that a flow goes to. */
+static inline uint32_t
+hr_ecmp_choose(const struct hr_ecmp *ecmp, uint32_t flow_hash)
+{
+	return ecmp->adj[ecmp->bucket[flow_hash % HR_ECMP_BUCKETS]];
+}
 
 struct hr_vrf;
 

@@ -12,6 +12,7 @@
 #include "../packet/frame.h"
 #include "../rcu.h"
 #include "adj.h"
+#include "ecmp.h"
 #include "interface_state.h"
 #include "neigh.h"
 #include "neigh_adj.h"
@@ -228,29 +229,50 @@ hr_path_network(const struct hr_vrf *vrf, const char *name)
 	return path->adj;
 }
 
-/** Give each member its share of the buckets, within one bucket of its weight's. */
+/** What a member is called on every node, and when the engine has been started again. */
+static uint64_t
+identity_of(const struct path *path)
+{
+	if (path->type == PATH_NETWORK)
+		return hr_ecmp_identity(path->network, strlen(path->network));
+	return hr_ecmp_identity(&path->underlay.address, sizeof(path->underlay.address));
+}
+
 static struct hr_ecmp *
 spread(const struct hr_path_member *members, unsigned n)
 {
-	struct hr_ecmp *ecmp = malloc(sizeof(*ecmp));
-	uint32_t total = 0, seen = 0, bucket = 0;
+	struct hr_ecmp_member named[HR_MAX_NEXT_HOPS];
 
-	if (ecmp == NULL)
-		return NULL;
 	for (unsigned i = 0; i < n; i++)
-		total += members[i].weight;
-	for (unsigned i = 0; i < n; i++) {
-		seen += members[i].weight;
-		for (; bucket < (uint64_t)HR_ECMP_BUCKETS * seen / total; bucket++)
-			ecmp->bucket[bucket] = members[i].adj;
-	}
-	return ecmp;
+		named[i] = (struct hr_ecmp_member){
+				.identity = identity_of(*path_slot(members[i].adj)),
+				.weight = members[i].weight,
+				.adj = members[i].adj,
+		};
+	return hr_ecmp_new(named, n);
 }
 
 static int
 compare_members(const void *a, const void *b)
 {
 	return memcmp(a, b, sizeof(struct hr_path_member));
+}
+
+/** Make one of members that are there twice. @return how many there are */
+static unsigned
+merge(struct hr_path_member *sorted, unsigned n)
+{
+	unsigned last = 0;
+
+	for (unsigned i = 1; i < n; i++) {
+		if (sorted[i].adj != sorted[last].adj) {
+			sorted[++last] = sorted[i];
+			continue;
+		}
+		sorted[last].weight += sorted[i].weight;
+		hr_path_put(sorted[i].adj);
+	}
+	return last + 1;
 }
 
 uint32_t
@@ -260,19 +282,16 @@ hr_path_group(const struct hr_path_member *members, unsigned n)
 	struct hr_ecmp *ecmp;
 	struct path *path;
 
-	if (n == 1)
-		return members[0].adj;
-	memset(sorted, 0, sizeof(sorted)); /* padding too: these bytes are the key */
-	for (unsigned i = 0; i < n; i++) {
-		sorted[i].adj = members[i].adj;
-		sorted[i].weight = members[i].weight;
-	}
+	memcpy(sorted, members, n * sizeof(sorted[0]));
 	qsort(sorted, n, sizeof(sorted[0]), compare_members);
+	n = merge(sorted, n);
+	if (n == 1)
+		return sorted[0].adj;
 	path = hr_map_get(&by_members, sorted, n * sizeof(sorted[0]));
 	if (path != NULL) {
 		path->refs++;
 		for (unsigned i = 0; i < n; i++)
-			hr_path_put(members[i].adj); /* the group holds its own */
+			hr_path_put(sorted[i].adj); /* the group holds its own */
 		return path->adj;
 	}
 	ecmp = spread(sorted, n);
@@ -280,7 +299,7 @@ hr_path_group(const struct hr_path_member *members, unsigned n)
 	if (path == NULL) {
 		free(ecmp);
 		for (unsigned i = 0; i < n; i++)
-			hr_path_put(members[i].adj);
+			hr_path_put(sorted[i].adj);
 		return 0;
 	}
 	memcpy(path->members, sorted, n * sizeof(sorted[0]));
@@ -407,7 +426,7 @@ hr_path_update_sources(void)
 }
 
 static json_t *
-describe_member(const struct path *path, uint16_t weight)
+describe_member(const struct path *path, uint32_t weight)
 {
 	const struct hr_interface *interface;
 	char text[HR_ADDR_TEXT];

@@ -21,7 +21,7 @@ struct hr_vrf;
 /** One member of a group. */
 struct hr_path_member {
 	uint32_t adj;
-	uint16_t weight;
+	uint32_t weight;
 };
 
 /**
@@ -33,7 +33,8 @@ uint32_t hr_path_underlay(const struct hr_ip6 *underlay, const struct hr_vrf *vr
 uint32_t hr_path_network(const struct hr_vrf *vrf, const char *name);
 /**
  * The adjacency that spreads flows over members by weight; counted. Takes over the callers'
- * counts of the members. A single member is its own group. 0 as above, members then put.
+ * counts of the members. One that is there twice has both weights. A single member is its own
+ * group. 0 as above, members then put.
  */
 uint32_t hr_path_group(const struct hr_path_member *members, unsigned n);
 /** Give one count back. Fixed adjacencies may be put any number of times. */
