@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, IPOption_RR
-from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop
+from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
@@ -486,6 +486,27 @@ def test_ecmp_moves_only_flows_of_who_leaves_or_comes(site: Site, family: int) -
     assert {heavier[port] for port, hop in all_three.items() if heavier[port] != hop} == {HOPS[0]}
     # One that is there twice has both shares.
     assert by(HOPS[0], *HOPS) == heavier
+
+
+@FAMILIES
+def test_an_error_follows_the_flow_that_it_quotes(site: Site, family: int) -> None:
+    """What a server sent is refused: whoever serves the flow is told."""
+    for hop in HOPS:
+        site.up.hosts[hop] = "02:00:00:00:05:01"
+    prefix = {4: "10.8.0.0/16", 6: "2001:db8:8::/48"}[family]
+    target = {4: "10.8.0.1", 6: "2001:db8:8::1"}[family]
+    site.lab.commit(routes("ecmp", BLUE, [prefix, *HOPS]))
+    spread(site, family, range(1000, 1020))
+    ports = range(2000, 2064)
+    flows = spread(site, family, ports)
+    assert len(set(flows.values())) == len(HOPS)
+    kind = {4: ICMP(type=3, code=3), 6: ICMPv6DestUnreach(code=4)}[family]
+    for port in ports:
+        quoted = frames.udp(target, A.address(family), b"forwarded", sport=2000, dport=port)
+        packet = frames.ip(A.address(family), target) / kind / bytes(quoted)
+        site.a.send(frames.frame(A.hardware, packet))
+        got = site.lab.receive(site.up, lambda f: b"forwarded" in bytes(f))
+        assert got[IPv6].dst == flows[port], port
 
 
 @FAMILIES
