@@ -55,8 +55,9 @@ struct hr_adj {
 		struct {
 			/**
 			 * Ethernet header (14 bytes), for HR_OP_ENCAP followed by the outer IPv6
-			 * header (40). EtherType of HR_OP_ETH, and flow label, payload length and
-			 * next header of HR_OP_ENCAP are filled in per packet.
+			 * header (40). EtherType of HR_OP_ETH, and traffic class, flow label,
+			 * payload length and next header of HR_OP_ENCAP are filled in per packet.
+			 * See HR_ADJ_CLASS_MASK for what is in their place.
 			 */
 			uint8_t rewrite[54];
 			uint16_t mtu; /**< Largest L3 packet before encapsulation, bytes. */
@@ -94,6 +95,31 @@ hr_adj_set_mac(struct hr_adj *adj, const struct rte_ether_addr *mac)
 
 	memcpy(&word, mac->addr_bytes, RTE_ETHER_ADDR_LEN);
 	__atomic_store_n(&adj->dst_mac_word, word, __ATOMIC_RELEASE);
+}
+
+/**
+ * Bytes of an HR_OP_ENCAP rewrite that every packet's flow label goes over: which bits of the inner
+ * traffic class are those of the outer one, and what the rest of it is.
+ */
+#define HR_ADJ_CLASS_MASK 16
+#define HR_ADJ_CLASS_BITS 17
+
+/** The outer traffic class of a packet of this inner one. */
+static inline uint8_t
+hr_adj_class(const struct hr_adj *adj, uint8_t class)
+{
+	return (class & adj->rewrite[HR_ADJ_CLASS_MASK]) | adj->rewrite[HR_ADJ_CLASS_BITS];
+}
+
+/** Set both. A packet meanwhile may have none of the bits. */
+static inline void
+hr_adj_set_class(struct hr_adj *adj, uint8_t mask, uint8_t bits)
+{
+	if (adj->rewrite[HR_ADJ_CLASS_MASK] == mask && adj->rewrite[HR_ADJ_CLASS_BITS] == bits)
+		return;
+	__atomic_store_n(&adj->rewrite[HR_ADJ_CLASS_BITS], 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&adj->rewrite[HR_ADJ_CLASS_MASK], mask, __ATOMIC_RELEASE);
+	__atomic_store_n(&adj->rewrite[HR_ADJ_CLASS_BITS], bits, __ATOMIC_RELEASE);
 }
 
 /** Set what happens to packets. Follows hr_adj_set_mac() when a neighbour becomes known. */

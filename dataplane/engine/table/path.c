@@ -10,6 +10,7 @@
 #include "../kinds/interface.h"
 #include "../kinds/network.h"
 #include "../packet/frame.h"
+#include "../packet/traffic_class.h"
 #include "../rcu.h"
 #include "adj.h"
 #include "ecmp.h"
@@ -111,6 +112,18 @@ source_of(const struct path *path)
 			path->underlay.vrf->vni);
 }
 
+/** RFC 6040 4.1: ECN is copied always; RFC 2983: DSCP, or one for the network. */
+static void
+set_class(const struct path *path)
+{
+	const int8_t dscp = path->underlay.vrf->dscp;
+
+	if (dscp == HR_DSCP_COPIED)
+		hr_adj_set_class(&hr_adjs[path->adj], UINT8_MAX, 0);
+	else
+		hr_adj_set_class(&hr_adjs[path->adj], HR_ECN_MASK, dscp << HR_DSCP_SHIFT);
+}
+
 /** Encapsulate, by an uplink, to the next hop that leads to the underlay address. */
 static void
 fill_remote(struct path *path, struct hr_adj *adj)
@@ -132,6 +145,7 @@ fill_remote(struct path *path, struct hr_adj *adj)
 	memcpy(adj->rewrite + SOURCE_AT, source.b, sizeof(source.b));
 	memcpy(adj->rewrite + SOURCE_AT + sizeof(source.b), path->underlay.address.b,
 			sizeof(path->underlay.address.b));
+	set_class(path);
 	adj->mtu = uplink->mtu - HR_UNDERLAY_OVERHEAD;
 	adj->port = uplink->port_id;
 	adj->ready_op = HR_OP_ENCAP;
@@ -403,7 +417,7 @@ update_source(struct path *path)
 }
 
 void
-hr_path_update_sources(void)
+hr_path_update_outer(void)
 {
 	const uint32_t end = hr_adj_end();
 
@@ -414,9 +428,10 @@ hr_path_update_sources(void)
 		if (path == NULL || path->type != PATH_UNDERLAY)
 			continue;
 		interface = local_of(path);
-		if (path->uplink != NULL)
+		if (path->uplink != NULL) {
 			update_source(path);
-		else if (interface != NULL &&
+			set_class(path);
+		} else if (interface != NULL &&
 				is_foreign(path, interface) != (hr_adjs[adj].op == HR_OP_FOREIGN)) {
 			hold(path);
 			hr_rcu_barrier();

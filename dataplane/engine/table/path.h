@@ -44,8 +44,11 @@ void hr_path_put(uint32_t adj);
 void hr_path_refresh(const struct hr_ip6 *underlay, unsigned n);
 /** Choose again for every path: an uplink came, went or changed. */
 void hr_path_refresh_all(void);
-/** Bring outer sources up to date with settings and VNIs, and nothing else: no packet waits. */
-void hr_path_update_sources(void);
+/**
+ * Bring outer sources and traffic classes up to date with settings and networks, and nothing else:
+ * no packet waits.
+ */
+void hr_path_update_outer(void);
 
 /** The next hops of an adjacency, as in the `route` list; NULL for a blackhole. */
 json_t *hr_path_describe(uint32_t adj);
