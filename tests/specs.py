@@ -22,6 +22,7 @@ def slice_spec(network: str, *routes: object, vni: int = 100) -> Any:
 GOOD: dict[str, Json] = {
     "VirtualNetwork": {
         "vni": 100,
+        "dscp": 46,
         "subnets": [{"prefix": "10.0.0.0/24", "gateway": "10.0.0.1"}, {"prefix": "fd00:10::/64"}],
         "routes": [
             {"prefix": "192.0.2.0/24", "action": "Drop"},
@@ -152,6 +153,8 @@ BAD = [
     ("UnderlayEndpoint", "encapsulation/type", "Geneve", "spec.encapsulation.type.*IPInIPv6"),
     ("VirtualNetwork", "subnets/0/gateway", "10.0.1.1", r"spec.subnets\[0\].*gateway must be"),
     ("VirtualNetwork", "vni", 1 << 24, "spec.vni: .*16777215"),
+    ("VirtualNetwork", "dscp", 64, "spec.dscp: .*63"),
+    ("VirtualNetwork", "dscp", -1, "spec.dscp: .*0"),
     ("VirtualNetwork", "subnets/1/prefix", "10.0.0.0/24", r"spec.subnets\[1\]: Duplicate value"),
     ("VirtualNetwork", "routes/0/action", "Reject", r"spec.routes\[0\].action: .*supported values"),
     (

@@ -14,6 +14,7 @@ from .base import (
 from .canonical import canonical_json, digest
 from .dataplane_config import (
     AGENT_FEATURES,
+    DSCP_OF_NETWORKS,
     FEATURES,
     FUNCTIONS_OF_RESOURCE,
     NEW_FEATURES,
@@ -123,6 +124,7 @@ __all__ = [
     "AGENT_FEATURES",
     "API_VERSION",
     "CONFIG_LABEL",
+    "DSCP_OF_NETWORKS",
     "FEATURES",
     "FUNCTIONS_OF_RESOURCE",
     "GROUP",

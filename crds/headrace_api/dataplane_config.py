@@ -12,6 +12,7 @@ from .device import VlanRange
 from .interface import SourceCheck
 from .pipeline import UNDERLAY_PREFIXES, Hugepages, UplinkNeighbor, WaitingPackets, Workers
 from .types import (
+    Dscp,
     GatewayAddress,
     InterfaceKey,
     LinkAddress,
@@ -52,8 +53,15 @@ SEVERAL_UNDERLAY_PREFIXES: Feature = "SeveralUnderlayPrefixes"
 FUNCTIONS_OF_RESOURCE: Feature = "FunctionsOfResource"
 #: Functions are used once the node agent has put them into their VLANs.
 VLANS_OF_FUNCTIONS: Feature = "VLANsOfFunctions"
+#: Networks may have a DSCP of their own in the underlay.
+DSCP_OF_NETWORKS: Feature = "DSCPOfNetworks"
 #: What agents of the release before do not understand: they are sent none of it.
-NEW_FEATURES = (SEVERAL_UNDERLAY_PREFIXES, FUNCTIONS_OF_RESOURCE, VLANS_OF_FUNCTIONS)
+NEW_FEATURES = (
+    SEVERAL_UNDERLAY_PREFIXES,
+    FUNCTIONS_OF_RESOURCE,
+    VLANS_OF_FUNCTIONS,
+    DSCP_OF_NETWORKS,
+)
 #: What an agent understands alone: its engine need not know of it.
 AGENT_FEATURES = (FUNCTIONS_OF_RESOURCE, VLANS_OF_FUNCTIONS)
 #: All that an agent of this release understands; an operator of the release before asks for more.
@@ -118,6 +126,8 @@ class CompiledNetwork(ApiModel):
     """Names of the Slices that hold its routes."""
     endpoints: tuple[UnderlayAddress, ...] = Field(default=(), max_length=NETWORK_ENDPOINTS)
     """Addresses of the UnderlayEndpoints that may send into it, at most 64."""
+    dscp: Dscp | None = None
+    """DSCP of its packets in the underlay. Absent: each packet's own."""
 
 
 class CompiledInterface(ApiModel):

@@ -369,3 +369,5 @@ PodKey = Annotated[
 ]
 #: VXLAN network identifier of 24 bits (RFC 7348); 0 is not used.
 Vni = Annotated[int, Field(ge=1, le=0xFFFFFF)]
+#: Differentiated services codepoint (RFC 2474).
+Dscp = Annotated[int, Field(ge=0, le=63)]

@@ -11,6 +11,7 @@ from .attachment import ObjectRef
 from .base import ApiModel, ObjectStatus, Resource, Rule, cel, column, field_error, list_map
 from .pipeline import INT32
 from .types import (
+    Dscp,
     SubnetPrefix,
     TenantAddress,
     TenantPrefix,
@@ -143,6 +144,9 @@ class VirtualNetworkSpec(ApiModel):
     mtu: int | None = Field(default=None, ge=1280, le=9216)
     """Largest IP packet inside the network in bytes, 1280 to 9216. Default: what the underlay
     carries, less 40 bytes for the outer header."""
+    dscp: Dscp | None = None
+    """DSCP of the outer header, by which the underlay tells classes of traffic apart, 0 to 63.
+    Default: each packet's own. Inside, packets keep what they have either way."""
     routes: tuple[Route, ...] = Field(
         default=(), max_length=1024, json_schema_extra=list_map("prefix")
     )

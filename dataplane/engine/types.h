@@ -27,7 +27,9 @@
 #define HR_MAX_NEXT_HOPS 16     /**< Next hops of one route. */
 #define HR_NAME_MAX 256         /**< Object keys, with the terminating zero. */
 #define HR_UNDERLAY_OVERHEAD 40 /**< Bytes the overlay adds: one IPv6 header. */
-#define HR_MTU_MIN 1280         /**< RFC 8200 section 5. */
+#define HR_DSCP_MAX 63
+#define HR_DSCP_COPIED (-1) /**< In place of a DSCP: each packet's own. */
+#define HR_MTU_MIN 1280     /**< RFC 8200 section 5. */
 #define HR_MTU_MAX 9216
 #define HR_UNDERLAY_PREFIXES_MAX 8 /**< Of one Pipeline. */
 #define HR_MAX_FORMER 4            /**< Former underlay addresses of one Interface. */
@@ -81,6 +83,7 @@ struct hr_prefix {
 	X(UNKNOWN_UNDERLAY, "unknown_underlay", "outer destination is no local Interface")         \
 	X(UNDERLAY_SOURCE, "underlay_source", "outer source may not send into that network")       \
 	X(UNDERLAY_PROTOCOL, "underlay_protocol", "outer next header is not IPv4 or IPv6")         \
+	X(ECN, "ecn", "congestion was marked on a packet whose flow does not know such marks")     \
 	X(INNER_HEADER, "inner_header", "bad inner header after decapsulation")                    \
 	X(NETWORK_LOOP, "network_loop", "route leads through too many networks")                   \
 	X(UNRESOLVED, "unresolved", "next hop's or endpoint's MAC address not resolved in time")   \

@@ -222,13 +222,17 @@ class Interface(_OnDevice):
 
 
 class Network(Item):
-    """A virtual network's tables: route counts by family and their memory in bytes."""
+    """A virtual network's tables: route counts by family and their memory in bytes.
+
+    `dscp` is that of its outer headers; None: each packet's own.
+    """
 
     kind = "network"
     name: str
     vni: int
     gateways: tuple[str, ...] = ()
     endpoints: tuple[str, ...] = ()
+    dscp: int | None = None
     routes4: int = 0
     routes6: int = 0
     bytes: int = 0

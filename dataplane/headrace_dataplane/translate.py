@@ -365,6 +365,8 @@ def _network(network: CompiledNetwork) -> Put:
     spec: JSONObject = {"vni": network.vni, "gateways": list(network.gateways)}
     if network.endpoints:
         spec["endpoints"] = list(network.endpoints)
+    if network.dscp is not None:
+        spec["dscp"] = network.dscp
     return _put("network", f"{network.namespace}/{network.name}", spec)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from headrace_api import (
+    DSCP_OF_NETWORKS,
     PIPELINE_LABEL,
     DataplaneConfig,
     Json,
@@ -46,6 +47,8 @@ class Configs:
         self._beyond: dict[Owner, set[str]] = {}
         # Pipeline on a node -> networks whose entry there is as it was, by an unexpected exception.
         self._broken: dict[Owner, set[str]] = {}
+        # Pipeline on a node -> networks with a DSCP of which its agent does not know.
+        self._unmarked: dict[Owner, set[str]] = {}
 
     def snapshot(self) -> dict[str, Json]:
         """All by name, sorted by Pipeline and node."""
@@ -83,6 +86,7 @@ class Configs:
         if prefix is None or owner not in self._pipelines.running:
             self._present(owner, ())
             self._break(owner, {})
+            self._leave_unmarked(owner, ())
             return self._configs.get(owner) if prefix else None
         spec = self._pipelines.sized(owner)
         members = self._by_age(Interfaces.name, self._interfaces.members[owner])
@@ -124,7 +128,30 @@ class Configs:
                 broken[key] = self._core.failures.add(Owner(Networks.name, key), error)
                 entries += _networks_of(self._configs.get(owner), key)
         self._break(owner, broken)
+        self._leave_unmarked(owner, keys)
         return entries
+
+    def _leave_unmarked(self, owner: Owner, keys: Iterable[str]) -> None:
+        """Say of which networks the node cannot have the DSCP."""
+        unmarked = {key for key in keys if self._is_unmarked(owner, key)}
+        message = (
+            f"the dataplane of Pipeline {owner.key} on node {owner.node} is of a release that knows"
+            " no dscp, and sends without: have its pod replaced"
+        )
+        fault = Fault("spec.dscp", "AgentTooOld", message)
+        for key in unmarked | self._unmarked.pop(owner, set()):
+            where = f"dscp on {owner.key} on {owner.node}"
+            self._core.report((Networks.name, key), where, (fault,) if key in unmarked else ())
+        if unmarked:
+            self._unmarked[owner] = unmarked
+
+    def _is_unmarked(self, owner: Owner, key: str) -> bool:
+        spec = self._networks.spec(key)
+        return (
+            owner in self._pipelines.unaware[DSCP_OF_NETWORKS]
+            and spec is not None
+            and spec.dscp is not None
+        )
 
     def _break(self, owner: Owner, broken: Mapping[str, tuple[Fault, ...]]) -> None:
         """Note the networks whose entry there is as it was."""
@@ -140,7 +167,7 @@ class Configs:
         if spec is None:
             entries = self._carried.networks[key]
             return entries.get(owner) or next(iter(entries.values()))
-        return compiled_network(
+        entry = compiled_network(
             key,
             spec,
             self._networks.ready[key],
@@ -148,6 +175,9 @@ class Configs:
             pipeline,
             self._endpoints.addresses(key),
         )
+        if self._is_unmarked(owner, key):
+            del entry["dscp"]
+        return entry
 
 
 def compiled_network(
@@ -172,6 +202,8 @@ def compiled_network(
     }
     if endpoints:
         item["endpoints"] = [*endpoints]
+    if spec.dscp is not None:
+        item["dscp"] = spec.dscp
     return item
 
 

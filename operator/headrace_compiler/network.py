@@ -204,7 +204,10 @@ class Networks(Kind[VirtualNetworkSpec]):
 
 
 def _is_same_but_routes(spec: VirtualNetworkSpec, other: VirtualNetworkSpec) -> bool:
-    return (spec.vni, spec.subnets, spec.mtu) == (other.vni, other.subnets, other.mtu)
+    def but_routes(spec: VirtualNetworkSpec) -> tuple[object, ...]:
+        return spec.vni, spec.subnets, spec.mtu, spec.dscp
+
+    return but_routes(spec) == but_routes(other)
 
 
 def _claim_given(claims: Claims, owner: Owner, vni: int) -> tuple[Fault, ...]:

@@ -7,21 +7,27 @@ from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6, IPv6ExtHdrFragment
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
+from headrace_dataplane.protocol import Network
 from tests.engine import frames
 from tests.engine.lab import Lab
 from tests.engine.site import (
+    BLUE,
     REMOTE,
     REMOTE_GREEN,
     REMOTE_MAC,
     SOURCE,
     SOURCE_GREEN,
     UPLINK_ADDRESS,
+    VNI,
     A,
     B,
     C,
     D,
     Site,
+    network,
     remote,
+    routes,
+    underlay,
     uplink,
 )
 
@@ -98,6 +104,80 @@ def test_outer_destination_alone_decides(site: Site, family: int) -> None:
         site.lab.quiet(wire, frames.has(UDP))
 
 
+def marked(packet: Packet, tc: int) -> Packet:
+    """Return the packet with this traffic class, checksums filled in."""
+    changed = packet.copy()
+    if IP in packet:
+        changed[IP].tos = tc
+        del changed[IP].chksum
+    else:
+        changed.tc = tc
+    return type(packet)(bytes(changed))
+
+
+def traffic_class(packet: Packet) -> int:
+    tc: int = packet.tos if isinstance(packet, IP) else packet.tc
+    return tc
+
+
+@FAMILIES
+def test_traffic_class_is_seen_outside(site: Site, family: int) -> None:
+    """RFC 6040 4.1 and RFC 2983: ECN is copied always, DSCP where the network has none of its own.
+
+    While packets wait for a MAC address, too.
+    """
+    new = underlay(2, BLUE, 0x77)
+    hosts = {4: "10.1.9.9/32", 6: "2001:db8:1::99/128"}
+    site.lab.commit(routes("new", BLUE, [hosts[family], new]))
+    for dscp in (None, 0, 34):
+        given = {} if dscp is None else {"dscp": dscp}
+        site.lab.commit(network(BLUE, VNI[BLUE], **given))
+        assert site.lab.item(Network, name=BLUE).dscp == dscp
+        for tc in (0xB8, 0x00, 0x01, 0x02, 0x03, 0xFF):
+            packet = marked(frames.udp(A.address(family), remote(family)), tc)
+            site.a.send(frames.frame(A.hardware, packet))
+            outer = site.lab.receive(site.up, frames.has(UDP))[IPv6]
+            assert outer.tc == (tc if dscp is None else dscp << 2 | tc & 3)
+            assert outer.fl != 0
+            assert traffic_class(outer.payload) == tc
+            assert frames.is_intact(outer.payload)
+    waiting = marked(frames.udp(A.address(family), hosts[family].split("/")[0]), 0xFF)
+    site.a.send(frames.frame(A.hardware, waiting))
+    site.up.hosts[new] = REMOTE_MAC
+    assert site.lab.receive(site.up, frames.has(UDP))[IPv6].tc == 34 << 2 | 3
+
+
+NOT_ECT, ECT1, ECT0, CE = range(4)
+
+
+@FAMILIES
+@pytest.mark.parametrize("dscp", [0, 46])
+def test_marks_of_the_underlay_are_seen_inside(site: Site, family: int, dscp: int) -> None:
+    """RFC 6040 4.2; the DSCP is the endpoint's, whatever the underlay made of it."""
+    becomes = {(ECT0, ECT1): ECT1, (ECT0, CE): CE, (ECT1, CE): CE}
+    for inner in (NOT_ECT, ECT1, ECT0, CE):
+        packet = marked(frames.udp(remote(family), A.address(family)), dscp << 2 | inner)
+        for outer in (NOT_ECT, ECT1, ECT0, CE):
+            if (inner, outer) == (NOT_ECT, CE):
+                continue
+            site.up.send(encapsulated(site, A.underlay, packet, tc=10 << 2 | outer))
+            got = site.lab.receive(site.a, frames.has(UDP)).payload
+            expected = becomes.get((inner, outer), inner)
+            assert bytes(got) == bytes(marked(packet, dscp << 2 | expected)), (inner, outer)
+            assert frames.is_intact(got)
+    unaware = marked(frames.udp(remote(family), A.address(family)), dscp << 2)
+    site.up.send(encapsulated(site, A.underlay, unaware, tc=CE), drop="ecn")
+    site.lab.quiet(site.a, frames.has(UDP))
+
+
+def test_marks_do_not_let_anybody_in(site: Site) -> None:
+    """Whose packet it is comes first."""
+    inner = marked(frames.udp(remote(4), A.address4), ECT0)
+    site.up.send(encapsulated(site, A.underlay, inner, REMOTE_GREEN, tc=CE), drop="underlay_source")
+    site.up.send(encapsulated(site, "fd00:1:0:1::ffff", inner, tc=CE), drop="unknown_underlay")
+    site.lab.quiet(site.a, frames.has(UDP))
+
+
 @FAMILIES
 def test_networks_are_apart_on_the_wire(site: Site, family: int) -> None:
     """Case 15: same inner addresses in two networks, different nodes' addresses outside."""
@@ -109,7 +189,7 @@ def test_networks_are_apart_on_the_wire(site: Site, family: int) -> None:
 
 
 @FAMILIES
-@pytest.mark.parametrize("fields", [{"hlim": 1}, {"hlim": 255}, {"fl": 0xFFFFF}, {"tc": 0xFF}])
+@pytest.mark.parametrize("fields", [{"hlim": 1}, {"hlim": 255}, {"fl": 0xFFFFF}, {"tc": 0xFC}])
 def test_outer_fields_do_not_matter(site: Site, family: int, fields: dict[str, int]) -> None:
     inner = frames.udp(remote(family), A.address(family))
     site.up.send(encapsulated(site, A.underlay, inner, **fields))

@@ -8,8 +8,8 @@ from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
-from scapy.layers.inet import IP, UDP
-from scapy.layers.inet6 import ICMPv6ND_RA, IPv6
+from scapy.layers.inet import ICMP, IP, UDP
+from scapy.layers.inet6 import ICMPv6ND_RA, ICMPv6PacketTooBig, IPv6
 from scapy.layers.l2 import ARP, Ether
 from scapy.utils import PcapReader, PcapWriter
 
@@ -42,9 +42,9 @@ from tests.engine.site import (
 FAMILIES = pytest.mark.parametrize("family", [4, 6])
 
 
-def af_packet(name: str, device: str) -> Put:
+def af_packet(name: str, device: str, mtu: int = 1500) -> Put:
     return put(
-        "port", name, devargs=f"net_af_packet_{name},iface={device}", rxQueues=1, mtu=1500,
+        "port", name, devargs=f"net_af_packet_{name},iface={device}", rxQueues=1, mtu=mtu,
         netdev=device,
     )  # fmt: skip
 
@@ -72,6 +72,11 @@ F = Endpoint("f", BLUE, "10.0.0.6", "2001:db8::6", "fd00:1:0:1::f", "02:00:00:00
 
 def connect_veths(lab: Lab) -> None:
     lab.commit(*(af_packet(name, f"{name}-engine") for name in ("e", "f", "u")))
+    connect_interfaces(lab)
+
+
+def connect_interfaces(lab: Lab) -> None:
+    """All that has the ports."""
     for endpoint in (E, F):
         wire = lab.connect(
             endpoint.name, f"{endpoint.name}-test", endpoint.hardware,
@@ -108,6 +113,28 @@ def test_af_packet(veths: Lab, family: int) -> None:
     inner = frames.udp(remote(family), E.address(family))
     u.send(frames.frame(REMOTE_MAC, IPv6(src=REMOTE, dst=E.underlay) / inner, got.src))
     assert bytes(lab.receive(e, frames.has(UDP)).payload) == bytes(inner)
+
+
+@FAMILIES
+def test_who_sends_more_than_the_mtu_is_told(veths: Lab, family: int) -> None:
+    """An endpoint has the usual MTU, its Interface less: what is too large is heard."""
+    lab = veths
+    for name in ("e", "f", "u"):
+        lab.commit(af_packet(name, f"{name}-engine", mtu=1400))
+    connect_interfaces(lab)
+    e, f = lab.wires["e"], lab.wires["f"]
+    e.send(frames.frame(E.hardware, frames.udp(E.address(family), F.address(family))))
+    lab.receive(f, frames.has(UDP))
+    overhead = {4: 28, 6: 48}[family]
+    for length in (1401, 1404, 1405, 1500):
+        packet = frames.udp(E.address(family), F.address(family), bytes(length - overhead))
+        e.send(frames.frame(E.hardware, packet), drop="mtu")
+        told = lab.receive(e, frames.has({4: ICMP, 6: ICMPv6PacketTooBig}[family]))
+        if family == 4:
+            assert (told[ICMP].type, told[ICMP].code, told[ICMP].nexthopmtu) == (3, 4, 1400)
+        else:
+            assert told[ICMPv6PacketTooBig].mtu == 1400
+    lab.quiet(f, frames.has(UDP))
 
 
 def test_the_engine_does_not_hear_itself(veths: Lab) -> None:

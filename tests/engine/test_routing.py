@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, IPOption_RR
-from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop
+from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 
@@ -457,10 +457,56 @@ def test_ecmp_follows_weights_and_flows_stay(site: Site, family: int, weights: l
     for hop, weight in zip(hops, weights, strict=True):
         share = FLOWS * weight / sum(weights)
         count = sum(taken == hop for taken in first.values())
-        # Four standard deviations of a fair choice, and the grain of 256 buckets.
-        slack = 4 * (share * (1 - weight / sum(weights))) ** 0.5 + FLOWS / 256
+        # Four standard deviations of a fair choice of flows' buckets, and of buckets' hops.
+        slack = 4 * (share * (1 - weight / sum(weights)) * (1 + FLOWS / 4096)) ** 0.5
         assert abs(count - share) <= slack, (hop, count, share)
     assert spread(site, family, ports) == first
+
+
+@FAMILIES
+def test_ecmp_moves_only_flows_of_who_leaves_or_comes(site: Site, family: int) -> None:
+    for hop in HOPS:
+        site.up.hosts[hop] = "02:00:00:00:05:01"
+    prefix = {4: "10.8.0.0/16", 6: "2001:db8:8::/48"}[family]
+
+    def by(*hops: object) -> dict[int, str]:
+        site.lab.commit(routes("ecmp", BLUE, [prefix, *hops]))
+        spread(site, family, range(1000, 1020))
+        return spread(site, family, range(2000, 2400))
+
+    all_three = by(*HOPS)
+    without = by(*HOPS[:2])
+    moved = {port for port, hop in all_three.items() if without[port] != hop}
+    assert moved == {port for port, hop in all_three.items() if hop == HOPS[2]}
+    # Back, in another order, and once more when nothing of it was left.
+    assert by(*reversed(HOPS)) == all_three
+    by(REMOTE)
+    assert by(*HOPS) == all_three
+    heavier = by([HOPS[0], 2], *HOPS[1:])
+    assert {heavier[port] for port, hop in all_three.items() if heavier[port] != hop} == {HOPS[0]}
+    # One that is there twice has both shares.
+    assert by(HOPS[0], *HOPS) == heavier
+
+
+@FAMILIES
+def test_an_error_follows_the_flow_that_it_quotes(site: Site, family: int) -> None:
+    """What a server sent is refused: whoever serves the flow is told."""
+    for hop in HOPS:
+        site.up.hosts[hop] = "02:00:00:00:05:01"
+    prefix = {4: "10.8.0.0/16", 6: "2001:db8:8::/48"}[family]
+    target = {4: "10.8.0.1", 6: "2001:db8:8::1"}[family]
+    site.lab.commit(routes("ecmp", BLUE, [prefix, *HOPS]))
+    spread(site, family, range(1000, 1020))
+    ports = range(2000, 2064)
+    flows = spread(site, family, ports)
+    assert len(set(flows.values())) == len(HOPS)
+    kind = {4: ICMP(type=3, code=3), 6: ICMPv6DestUnreach(code=4)}[family]
+    for port in ports:
+        quoted = frames.udp(target, A.address(family), b"forwarded", sport=2000, dport=port)
+        packet = frames.ip(A.address(family), target) / kind / bytes(quoted)
+        site.a.send(frames.frame(A.hardware, packet))
+        got = site.lab.receive(site.up, lambda f: b"forwarded" in bytes(f))
+        assert got[IPv6].dst == flows[port], port
 
 
 @FAMILIES

@@ -157,7 +157,7 @@ def test_what_is_newer_than_the_first_release_is_translated_where_it_is_given() 
                 "pipelinePrefixes": ["fd00:1::/48"],
                 "underlaySourceCheck": "Enabled",
                 "waitingPacketsPerNamespace": 9,
-                "networks": [{**spec["networks"][0], "endpoints": ["fd09::1"]}],
+                "networks": [{**spec["networks"][0], "endpoints": ["fd09::1"], "dscp": 0}],
                 "interfaces": [
                     {**spec["interfaces"][0], "formerUnderlayAddresses": ["fd00:1:0:1::7"]},
                 ],
@@ -169,6 +169,7 @@ def test_what_is_newer_than_the_first_release_is_translated_where_it_is_given() 
     assert objects["settings"]["underlaySourceCheck"] is True
     assert objects["settings"]["waitingPacketsPerNamespace"] == 9
     assert objects["network"]["endpoints"] == ["fd09::1"]
+    assert objects["network"]["dscp"] == 0
     assert objects["interface"]["formerUnderlayAddresses"] == ["fd00:1:0:1::7"]
 
 

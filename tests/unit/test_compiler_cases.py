@@ -9,6 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from headrace_api import (
+    DSCP_OF_NETWORKS,
+    FEATURES,
     Interface,
     Namespace,
     Node,
@@ -468,6 +470,34 @@ def test_a_pipeline_may_get_more_prefixes() -> None:
     # An agent that knows one prefix takes the first, and is known to: see `reverted`.
     assert b["pipelinePrefixes"] == both
     assert compiler.unaware("SeveralUnderlayPrefixes", "router") == ("node-b",)
+
+
+def test_a_network_has_a_dscp_of_its_own_where_the_agent_knows_of_such() -> None:
+    compiler = Compiler()
+    for item in (network(), pipeline(), node("node-a"), node("node-b"), interface()):
+        compiler.upsert(item)
+    compiler.upsert(interface("vm2", nodeName="node-b"))
+    compiler.agent("router", "node-b", [each for each in FEATURES if each != DSCP_OF_NETWORKS])
+
+    def dscps() -> list[int | None]:
+        found = specs(compiler.snapshot())
+        return [found[f"router.{each}"]["networks"][0].get("dscp") for each in ("node-a", "node-b")]
+
+    compiler.flush()
+    assert dscps() == [None, None]
+    assert compiler.snapshot().problems == ()
+    compiler.upsert(network(dscp=0))
+    (problem,) = compiler.flush().problems["VirtualNetwork", "default/blue"]
+    assert (problem.field, problem.reason) == ("spec.dscp", "AgentTooOld")
+    assert "on node node-b" in problem.message
+    assert dscps() == [0, None]
+    compiler.agent("router", "node-b", FEATURES)
+    assert compiler.flush().problems["VirtualNetwork", "default/blue"] == ()
+    assert dscps() == [0, 0]
+    compiler.agent("router", "node-b", [])
+    assert len(compiler.flush().problems["VirtualNetwork", "default/blue"]) == 1
+    compiler.delete("Interface", "default/vm2")
+    assert compiler.flush().problems["VirtualNetwork", "default/blue"] == ()
 
 
 def test_a_conflict_ends_when_the_holder_goes() -> None:

@@ -5,6 +5,7 @@
  * lookup, strip, rewrite. Its network is in it, and in the outer source: one comparison.
  */
 #include "../packet/load.h"
+#include "../packet/traffic_class.h"
 #include "../table/locals.h"
 #include "address.h"
 #include "except.h"
@@ -41,32 +42,38 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 		hr_drop(worker, m, HR_DROP_UNKNOWN_UNDERLAY);
 }
 
-/**
- * Look again at a packet that is not for an Interface, or not from its network.
- * @return whether it is to be delivered by `index`; if not, it was disposed of
- */
-static bool __attribute__((noinline))
-admit(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
-		const struct hr_locals *locals, struct rte_mbuf *m, uint32_t index)
-{
-	const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
-
-	if (index == 0) {
-		unusual(graph, node, worker, m);
-		return false;
-	}
-	if (hr_locals_admit(locals, (const void *)(ip + 8), (const void *)(ip + 24)))
-		return true;
-	hr_drop(worker, m, HR_DROP_UNDERLAY_SOURCE);
-	return false;
-}
-
 /** Whether outer source and destination agree in these bits. */
 static inline bool
 outer_agree(const uint8_t *ip, struct hr_ip6 mask)
 {
 	return (((hr_load64(ip + 8) ^ hr_load64(ip + 24)) & mask.q[0]) |
 			       ((hr_load64(ip + 16) ^ hr_load64(ip + 32)) & mask.q[1])) == 0;
+}
+
+/**
+ * Look again at a packet that is not for an Interface, or not from its network, or marked.
+ * @return whether it is to be delivered by `index`; if not, it was disposed of
+ */
+static bool __attribute__((noinline))
+admit(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
+		const struct hr_locals *locals, struct rte_mbuf *m, uint32_t index)
+{
+	uint8_t *ip = rte_pktmbuf_mtod_offset(m, uint8_t *, HR_L2_LEN);
+
+	if (index == 0) {
+		unusual(graph, node, worker, m);
+		return false;
+	}
+	if (!outer_agree(ip, locals->source_mask) &&
+			!hr_locals_admit(locals, (const void *)(ip + 8), (const void *)(ip + 24))) {
+		hr_drop(worker, m, HR_DROP_UNDERLAY_SOURCE);
+		return false;
+	}
+	if (!hr_ecn_decapsulate(ip, ip + sizeof(struct rte_ipv6_hdr))) {
+		hr_drop(worker, m, HR_DROP_ECN);
+		return false;
+	}
+	return true;
 }
 
 static uint16_t
@@ -97,7 +104,7 @@ decap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint1
 		uint32_t index;
 
 		index = usual ? hr_locals_lookup(locals, (const void *)(ip + 24)) : 0;
-		if (unlikely((index == 0) | !outer_agree(ip, mask)) &&
+		if (unlikely((index == 0) | !outer_agree(ip, mask) | hr_ecn_is_marked(ip)) &&
 				!admit(graph, node, worker, locals, m, index))
 			continue;
 		adj = &hr_adjs[index];

@@ -99,7 +99,7 @@ follow(uint32_t adj, const uint8_t *ip)
 		const struct hr_adj *a = &hr_adjs[adj];
 
 		if (hr_adj_op(a) == HR_OP_ECMP) {
-			adj = a->ecmp->bucket[hr_flow_hash(ip) % HR_ECMP_BUCKETS];
+			adj = hr_ecmp_choose(a->ecmp, hr_flow_hash(ip));
 			a = &hr_adjs[adj];
 		}
 		if (hr_adj_op(a) != HR_OP_NETWORK)

@@ -8,6 +8,7 @@
 
 #include "../packet/flow_hash.h"
 #include "../packet/ip.h"
+#include "../packet/traffic_class.h"
 #include "except.h"
 #include "nodes.h"
 #include "rewrite.h"
@@ -49,9 +50,11 @@ hr_forward(struct rte_graph *graph, struct rte_node *node, struct hr_worker *wor
 					family == 4 ? RTE_BE16(RTE_ETHER_TYPE_IPV4)
 						    : RTE_BE16(RTE_ETHER_TYPE_IPV6));
 		else if (family == 4)
-			hr_rewrite_encap(m, adj, length, IPPROTO_IPIP, hr_flow_hash4(ip));
+			hr_rewrite_encap(m, adj, length, IPPROTO_IPIP, hr_traffic_class4(ip),
+					hr_flow_hash4(ip));
 		else
-			hr_rewrite_encap(m, adj, length, IPPROTO_IPV6, hr_flow_hash6(ip));
+			hr_rewrite_encap(m, adj, length, IPPROTO_IPV6, hr_traffic_class6(ip),
+					hr_flow_hash6(ip));
 		pkts[out++] = m;
 	}
 	if (likely(out > 0)) {

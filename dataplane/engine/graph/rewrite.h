@@ -30,13 +30,15 @@ hr_rewrite_eth(struct rte_mbuf *m, const struct hr_adj *adj, rte_be16_t ether_ty
  *
  * @param length of the inner packet, bytes
  * @param next_header IPPROTO_IPIP or IPPROTO_IPV6
+ * @param class traffic class of the inner packet
  * @param hash of the inner flow: its upper 20 bits become the flow label (RFC 6438)
  */
 static inline void
 hr_rewrite_encap(struct rte_mbuf *m, const struct hr_adj *adj, uint16_t length, uint8_t next_header,
-		uint32_t hash)
+		uint8_t class, uint32_t hash)
 {
-	const uint32_t first = rte_cpu_to_be_32(6u << 28 | hash >> 12);
+	const uint32_t first = rte_cpu_to_be_32(6u << 28 |
+			(uint32_t)hr_adj_class(adj, class) << 20 | hash >> 12);
 	const uint32_t second = rte_cpu_to_be_32((uint32_t)length << 16 |
 			(uint32_t)next_header << 8 | HR_UNDERLAY_HOP_LIMIT);
 	uint8_t *eth;

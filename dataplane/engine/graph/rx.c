@@ -4,6 +4,7 @@
  * headrace-rx: takes in one burst of one port and says what it is. Source of every walk.
  */
 #include "../packet/flow_hash.h"
+#include "../packet/traffic_class.h"
 #include "nodes.h"
 #include "rewrite.h"
 
@@ -162,7 +163,7 @@ injected(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worke
 		} else {
 			hr_rewrite_encap(m, adj, length,
 					(ip[0] >> 4) == 4 ? IPPROTO_IPIP : IPPROTO_IPV6,
-					hr_flow_hash(ip));
+					hr_traffic_class(ip), hr_flow_hash(ip));
 			rte_node_enqueue_x1(graph, node, HR_EDGE_TX, m);
 		}
 	}

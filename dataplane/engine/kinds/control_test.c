@@ -268,8 +268,9 @@ test_hello_and_digests(void)
 			1, "version", "0.0.0");
 	json_object_set_new(wanted, "kinds", json_loads(quote(kinds), 0, NULL));
 	json_object_set_new(wanted, "features",
-			json_pack("[s, s, s]", "UnderlaySourceCheck", "WaitingPacketsPerNamespace",
-					"SeveralUnderlayPrefixes"));
+			json_pack("[s, s, s, s]", "UnderlaySourceCheck",
+					"WaitingPacketsPerNamespace", "SeveralUnderlayPrefixes",
+					"DSCPOfNetworks"));
 	CHECK(json_equal(reply, wanted));
 	json_decref(wanted);
 	json_decref(reply);
@@ -431,6 +432,9 @@ static const struct spec_case spec_cases[] = {
 		{"network", "'vni':16777216,'gateways':[]", "vni", "InvalidField"},
 		{"network", "'vni':7", "gateways", "MissingField"},
 		{"network", "'vni':7,'gateways':'10.0.0.1'", "gateways", "InvalidField"},
+		{"network", "'vni':7,'gateways':[],'dscp':64", "dscp", "InvalidField"},
+		{"network", "'vni':7,'gateways':[],'dscp':-1", "dscp", "InvalidField"},
+		{"network", "'vni':7,'gateways':[],'dscp':null", "dscp", "InvalidField"},
 		{"network", "'vni':7,'gateways':['10.0.0.1','10.0.0.256']", "gateways[1]",
 				"InvalidField"},
 		{"network", "'vni':7,'gateways':['10.0.0.1','::1','10.0.0.2']", "gateways[1]",
@@ -600,7 +604,7 @@ test_specs_parsed(void)
 					"'promiscuous':true"),
 			PUT("network", "t/n", "2",
 					"'vni':16777215,'gateways':['10.0.0.1','fd01::1'],"
-					"'endpoints':['fd09::1','fd09::2']"),
+					"'endpoints':['fd09::1','fd09::2'],'dscp':63"),
 			PUT("uplink", "up", "2",
 					"'port':'u','mtu':1320,'addresses':['fd00::1','fd00::7'],"
 					"'onLink':['fd00::/48','::/0'],'gateway':'fe80::9'"),
@@ -634,7 +638,7 @@ test_specs_parsed(void)
 	network = hr_store_get(&hr_network_kind, "t/n")->spec;
 	CHECK(network->vni == HR_VNI_MAX && network->n_gateways == 2);
 	CHECK(strcmp(hr_addr_format(&network->gateways[1], buf), "fd01::1") == 0);
-	CHECK(network->n_endpoints == 2);
+	CHECK(network->n_endpoints == 2 && network->dscp == 63);
 	CHECK(strcmp(hr_ip6_format(&network->endpoints[1], buf), "fd09::2") == 0);
 
 	uplink = hr_store_get(&hr_uplink_kind, "up")->spec;

@@ -17,6 +17,9 @@ parse(const json_t *json, struct hr_errors *errors)
 	if (spec == NULL)
 		return NULL;
 	spec->vni = (uint32_t)hr_read_uint(&reader, "vni", 1, HR_VNI_MAX);
+	spec->dscp = HR_DSCP_COPIED;
+	if (hr_read_has(&reader, "dscp"))
+		spec->dscp = (int8_t)hr_read_uint(&reader, "dscp", 0, HR_DSCP_MAX);
 	spec->n_gateways = hr_read_values(&reader, "gateways", HR_NETWORK_GATEWAYS_MAX,
 			hr_parse_host, spec->gateways, sizeof(spec->gateways[0]));
 	spec->n_endpoints = hr_read_optional_values(&reader, "endpoints", HR_MAX_ENDPOINTS,
@@ -45,6 +48,7 @@ struct hr_kind hr_network_kind = {
 		.name = "network",
 		.plural = "networks",
 		.order = 20,
+		.features = {"DSCPOfNetworks"},
 		.parse = parse,
 		.free_spec = free,
 		.claim = claim,

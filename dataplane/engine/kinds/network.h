@@ -17,6 +17,7 @@ extern struct hr_kind hr_network_kind;
 
 struct hr_network_spec {
 	uint32_t vni; /**< 1..HR_VNI_MAX. */
+	int8_t dscp;  /**< Of outer headers, 0..HR_DSCP_MAX; HR_DSCP_COPIED. */
 	uint16_t n_gateways;
 	struct hr_addr gateways[HR_NETWORK_GATEWAYS_MAX];
 	uint16_t n_endpoints;

@@ -2,9 +2,14 @@
 /**
  * @file
  * Hash of a packet's flow: what flow labels and ECMP follow.
+ *
+ * A flow is addresses, protocol and, in unfragmented TCP, UDP and SCTP, ports. An ICMP error belongs
+ * to the flow that it reports of: it has the hash of what flows the way that it goes itself.
  */
 #ifndef HR_FLOW_HASH_H
 #define HR_FLOW_HASH_H
+
+#include <stdbool.h>
 
 #include <netinet/in.h>
 
@@ -20,29 +25,55 @@ hr_mix(uint64_t word)
 	return word >> 32;
 }
 
-/** Hash of a flow's addresses, protocol and, in unfragmented TCP, UDP and SCTP, ports. */
+/** @param ports protocol, and above it source and destination port as they are in the packet */
+static inline uint32_t
+hr_flow_hash_of4(uint64_t addresses, uint64_t ports)
+{
+	return hr_mix(addresses ^ ports * 0x9e3779b97f4a7c15ULL);
+}
+
+static inline uint32_t
+hr_flow_hash_of6(const uint8_t *src, const uint8_t *dst, uint64_t ports)
+{
+	uint64_t hash = hr_load64(src) ^ (hr_load64(src + 8) * 0x9e3779b97f4a7c15ULL);
+
+	hash ^= (hr_load64(dst) ^ (hash >> 29)) * 0xbf58476d1ce4e5b9ULL;
+	hash ^= hr_load64(dst + 8) * 0x94d049bb133111ebULL;
+	return hr_mix(hash ^ ports * 0x9e3779b97f4a7c15ULL);
+}
+
+static inline bool
+hr_has_ports(uint8_t protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
+}
+
+/** Of ICMP and ICMPv6: errors, and all the rest. */
+uint32_t hr_flow_hash_icmp4(const uint8_t *ip);
+uint32_t hr_flow_hash_icmp6(const uint8_t *ip);
+
 static inline uint32_t
 hr_flow_hash4(const uint8_t *ip)
 {
 	uint64_t ports = ip[9];
 
-	if ((ip[9] == IPPROTO_TCP || ip[9] == IPPROTO_UDP || ip[9] == IPPROTO_SCTP) &&
-			(ip[6] & 0x3f) == 0 && ip[7] == 0)
+	if (hr_has_ports(ip[9]) && (ip[6] & 0x3f) == 0 && ip[7] == 0)
 		ports |= (uint64_t)hr_load32(ip + 20) << 8;
-	return hr_mix(hr_load64(ip + 12) ^ ports * 0x9e3779b97f4a7c15ULL);
+	else if (ip[9] == IPPROTO_ICMP)
+		return hr_flow_hash_icmp4(ip);
+	return hr_flow_hash_of4(hr_load64(ip + 12), ports);
 }
 
 static inline uint32_t
 hr_flow_hash6(const uint8_t *ip)
 {
 	uint64_t ports = ip[6];
-	uint64_t hash = hr_load64(ip + 8) ^ (hr_load64(ip + 16) * 0x9e3779b97f4a7c15ULL);
 
-	if (ip[6] == IPPROTO_TCP || ip[6] == IPPROTO_UDP || ip[6] == IPPROTO_SCTP)
+	if (hr_has_ports(ip[6]))
 		ports |= (uint64_t)hr_load32(ip + 40) << 8;
-	hash ^= (hr_load64(ip + 24) ^ (hash >> 29)) * 0xbf58476d1ce4e5b9ULL;
-	hash ^= hr_load64(ip + 32) * 0x94d049bb133111ebULL;
-	return hr_mix(hash ^ ports * 0x9e3779b97f4a7c15ULL);
+	else if (ip[6] == IPPROTO_ICMPV6)
+		return hr_flow_hash_icmp6(ip);
+	return hr_flow_hash_of6(ip + 8, ip + 24, ports);
 }
 
 static inline uint32_t

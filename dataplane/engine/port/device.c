@@ -78,7 +78,14 @@ hr_device_set_mtu(struct hr_device *device, uint16_t mtu)
 	if (error != 0)
 		return error;
 	possible = hr_device_possible_mtu(&info, mtu);
-	error = rte_eth_dev_set_mtu(device->id, possible);
+	/*
+	 * A kernel device throws away what is larger than its MTU, unseen. One that came with a larger
+	 * one keeps it: who sends too large a packet is told.
+	 */
+	if (device->netdev != 0)
+		error = hr_netdev_set_mtu(device->netdev, RTE_MAX(possible, device->netdev_mtu));
+	else
+		error = rte_eth_dev_set_mtu(device->id, possible);
 	if (error == -ENOTSUP) { /* It does not care; only our buffers do. */
 		possible = RTE_MIN(mtu, buffer_mtu());
 		error = 0;

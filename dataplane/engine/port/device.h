@@ -41,10 +41,11 @@ struct hr_device {
 	uint16_t mtu;        /**< L3 MTU in force, bytes. */
 	/** Packets to ask a receive queue for, at least: 1..HR_VECTOR_BURST. */
 	uint16_t least_burst;
-	bool virtual;    /**< A vdev: takes any unicast address for its own. */
-	bool client;     /**< Of memif or vhost-user: does not connect again by itself. */
-	unsigned kernel; /**< Index of the kernel device that is the wire; 0 for none. */
-	unsigned netdev; /**< Index of the kernel device to watch; 0 for none. */
+	bool virtual;        /**< A vdev: takes any unicast address for its own. */
+	bool client;         /**< Of memif or vhost-user: does not connect again by itself. */
+	unsigned kernel;     /**< Index of the kernel device that is the wire; 0 for none. */
+	unsigned netdev;     /**< Index of the kernel device to watch; 0 for none. */
+	uint16_t netdev_mtu; /**< The MTU that it was found with. */
 	char driver[32];
 	struct rte_device *handle; /**< DPDK's. */
 	bool mac_set;              /**< Not the one with which it was found. */

@@ -6,7 +6,14 @@
 #ifndef HR_PORT_NETDEV_H
 #define HR_PORT_NETDEV_H
 
+#include <stdint.h>
+
 /** Get a kernel device's flags, or set some besides. @return the flags, or -errno */
 int hr_netdev_flags(const char *name, int set);
+
+/** The MTU of a kernel device, or -errno. */
+int hr_netdev_mtu(const char *name);
+/** 0, or -errno. */
+int hr_netdev_set_mtu(unsigned index, uint16_t mtu);
 
 #endif

@@ -12,6 +12,7 @@
 
 #include "../worker.h"
 #include "event.h"
+#include "netdev.h"
 #include "probe.h"
 #include "setup.h"
 
@@ -104,8 +105,11 @@ hr_device_close(struct hr_device *device)
 		return;
 	hr_device_events_stop(device->id);
 	/* The kernel's device outlives ours and must be as it was. */
-	if (device->netdev != 0)
+	if (device->netdev != 0) {
 		rte_eth_promiscuous_disable(device->id);
+		if (device->mtu > device->netdev_mtu)
+			hr_netdev_set_mtu(device->netdev, device->netdev_mtu);
+	}
 	rte_eth_dev_stop(device->id);
 	rte_eth_dev_close(device->id);
 	if (device->handle != NULL && rte_dev_remove(device->handle) != 0)

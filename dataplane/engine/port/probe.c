@@ -35,7 +35,7 @@ hr_device_probe(struct hr_device *device, const struct hr_port_spec *spec, const
 {
 	struct rte_devargs devargs = {0};
 	struct sockaddr_un address;
-	int error;
+	int error, mtu;
 
 	if (rte_eth_dev_count_avail() >= HR_MAX_PORTS) {
 		hr_why(why, NULL,
@@ -58,6 +58,8 @@ hr_device_probe(struct hr_device *device, const struct hr_port_spec *spec, const
 					spec->netdev);
 			return -ENODEV;
 		}
+		mtu = hr_netdev_mtu(spec->netdev);
+		device->netdev_mtu = mtu > 0 ? RTE_MIN(mtu, UINT16_MAX) : 0;
 		/* First: a socket bound to a device that is down fails its first transmission. */
 		hr_netdev_flags(spec->netdev, IFF_UP);
 	}

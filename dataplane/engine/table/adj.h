@@ -35,12 +35,20 @@ enum hr_op {
 #define HR_ADJ_MARTIAN 2u
 #define HR_ADJ_LOCAL 3u
 
-#define HR_ECMP_BUCKETS 256 /**< Buckets of one weighted group; a power of two. */
+#define HR_ECMP_BUCKETS 4096 /**< Buckets of one weighted group; a power of two. */
 
 /** The members of an ECMP adjacency, each in a share of the buckets that follows its weight. */
 struct hr_ecmp {
-	uint32_t bucket[HR_ECMP_BUCKETS]; /**< Adjacency indexes, never ECMP themselves. */
+	uint32_t adj[HR_MAX_NEXT_HOPS];  /**< Never ECMP themselves. */
+	uint8_t bucket[HR_ECMP_BUCKETS]; /**< Whose: index into adj[]. */
 };
+
+/** The member that a flow goes to. */
+static inline uint32_t
+hr_ecmp_choose(const struct hr_ecmp *ecmp, uint32_t flow_hash)
+{
+	return ecmp->adj[ecmp->bucket[flow_hash % HR_ECMP_BUCKETS]];
+}
 
 struct hr_vrf;
 
@@ -49,8 +57,9 @@ struct hr_adj {
 		struct {
 			/**
 			 * Ethernet header (14 bytes), for HR_OP_ENCAP followed by the outer IPv6
-			 * header (40). EtherType of HR_OP_ETH, and flow label, payload length and
-			 * next header of HR_OP_ENCAP are filled in per packet.
+			 * header (40). EtherType of HR_OP_ETH, and traffic class, flow label,
+			 * payload length and next header of HR_OP_ENCAP are filled in per packet.
+			 * See HR_ADJ_CLASS_MASK for what is in their place.
 			 */
 			uint8_t rewrite[54];
 			uint16_t mtu; /**< Largest L3 packet before encapsulation, bytes. */
@@ -96,6 +105,31 @@ static inline uint8_t
 hr_adj_op(const struct hr_adj *adj)
 {
 	return __atomic_load_n(&adj->op, __ATOMIC_ACQUIRE);
+}
+
+/**
+ * Bytes of an HR_OP_ENCAP rewrite that every packet's flow label goes over: which bits of the inner
+ * traffic class are those of the outer one, and what the rest of it is.
+ */
+#define HR_ADJ_CLASS_MASK 16
+#define HR_ADJ_CLASS_BITS 17
+
+/** The outer traffic class of a packet of this inner one. */
+static inline uint8_t
+hr_adj_class(const struct hr_adj *adj, uint8_t class)
+{
+	return (class & adj->rewrite[HR_ADJ_CLASS_MASK]) | adj->rewrite[HR_ADJ_CLASS_BITS];
+}
+
+/** Set both. A packet meanwhile may have none of the bits. */
+static inline void
+hr_adj_set_class(struct hr_adj *adj, uint8_t mask, uint8_t bits)
+{
+	if (adj->rewrite[HR_ADJ_CLASS_MASK] == mask && adj->rewrite[HR_ADJ_CLASS_BITS] == bits)
+		return;
+	__atomic_store_n(&adj->rewrite[HR_ADJ_CLASS_BITS], 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&adj->rewrite[HR_ADJ_CLASS_MASK], mask, __ATOMIC_RELEASE);
+	__atomic_store_n(&adj->rewrite[HR_ADJ_CLASS_BITS], bits, __ATOMIC_RELEASE);
 }
 
 /** Set what happens to packets. Follows hr_adj_set_mac() when a neighbour becomes known. */

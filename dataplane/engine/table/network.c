@@ -176,8 +176,9 @@ hr_network_apply(struct hr_object *object, void *old_spec, void *prepared)
 	object->state = vrf;
 	vrf->name = object->key;
 	vrf->vni = spec->vni;
-	if (old != NULL && old->vni != spec->vni)
-		hr_path_update_sources();
+	vrf->dscp = spec->dscp;
+	if (old != NULL && (old->vni != spec->vni || old->dscp != spec->dscp))
+		hr_path_update_outer();
 	if (old != NULL &&
 			(old->n_endpoints != spec->n_endpoints ||
 					memcmp(old->endpoints, spec->endpoints,
@@ -210,17 +211,20 @@ hr_network_describe(const struct hr_object *object)
 {
 	const struct hr_network_spec *spec = object->spec;
 	const struct hr_vrf *vrf = object->state;
-	json_t *gateways = json_array(), *endpoints = json_array();
+	json_t *gateways = json_array(), *endpoints = json_array(), *item;
 
 	for (uint16_t i = 0; i < spec->n_gateways; i++)
 		hr_json_append_addr(gateways, &spec->gateways[i]);
 	for (uint16_t i = 0; i < spec->n_endpoints; i++)
 		hr_json_append_ip6(endpoints, &spec->endpoints[i]);
-	return json_pack("{s:s, s:I, s:o, s:o, s:I, s:I, s:I}", "name", object->key, "vni",
+	item = json_pack("{s:s, s:I, s:o, s:o, s:I, s:I, s:I}", "name", object->key, "vni",
 			(json_int_t)spec->vni, "gateways", gateways, "endpoints", endpoints,
 			"routes4", (json_int_t)hr_fib_count(vrf->fib4), "routes6",
 			(json_int_t)hr_fib_count(vrf->fib6), "bytes",
 			(json_int_t)(hr_fib_bytes(vrf->fib4) + hr_fib_bytes(vrf->fib6)));
+	if (spec->dscp != HR_DSCP_COPIED)
+		json_object_set_new(item, "dscp", json_integer(spec->dscp));
+	return item;
 }
 
 uint64_t

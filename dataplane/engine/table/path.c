@@ -8,8 +8,10 @@
 #include "../control/store.h"
 #include "../kinds/interface.h"
 #include "../packet/frame.h"
+#include "../packet/traffic_class.h"
 #include "../rcu.h"
 #include "adj.h"
+#include "ecmp.h"
 #include "interface_state.h"
 #include "neigh.h"
 #include "neigh_adj.h"
@@ -94,6 +96,18 @@ source_of(const struct path *path)
 			path->underlay.vrf->vni);
 }
 
+/** RFC 6040 4.1: ECN is copied always; RFC 2983: DSCP, or one for the network. */
+static void
+set_class(const struct path *path)
+{
+	const int8_t dscp = path->underlay.vrf->dscp;
+
+	if (dscp == HR_DSCP_COPIED)
+		hr_adj_set_class(&hr_adjs[path->adj], UINT8_MAX, 0);
+	else
+		hr_adj_set_class(&hr_adjs[path->adj], HR_ECN_MASK, dscp << HR_DSCP_SHIFT);
+}
+
 /** Encapsulate, by an uplink, to the next hop that leads to the underlay address. */
 static void
 fill_remote(struct path *path, struct hr_adj *adj)
@@ -115,6 +129,7 @@ fill_remote(struct path *path, struct hr_adj *adj)
 	memcpy(adj->rewrite + SOURCE_AT, source.b, sizeof(source.b));
 	memcpy(adj->rewrite + SOURCE_AT + sizeof(source.b), path->underlay.address.b,
 			sizeof(path->underlay.address.b));
+	set_class(path);
 	adj->mtu = uplink->mtu - HR_UNDERLAY_OVERHEAD;
 	adj->port = uplink->port_id;
 	adj->ready_op = HR_OP_ENCAP;
@@ -208,29 +223,50 @@ hr_path_network(const struct hr_vrf *vrf)
 	return path->adj;
 }
 
-/** Give each member its share of the buckets, within one bucket of its weight's. */
+/** What a member is called on every node, and when the engine has been started again. */
+static uint64_t
+identity_of(const struct path *path)
+{
+	if (path->type == PATH_NETWORK)
+		return hr_ecmp_identity(path->network, strlen(path->network));
+	return hr_ecmp_identity(&path->underlay.address, sizeof(path->underlay.address));
+}
+
 static struct hr_ecmp *
 spread(const struct hr_path_member *members, unsigned n)
 {
-	struct hr_ecmp *ecmp = malloc(sizeof(*ecmp));
-	uint32_t total = 0, seen = 0, bucket = 0;
+	struct hr_ecmp_member named[HR_MAX_NEXT_HOPS];
 
-	if (ecmp == NULL)
-		return NULL;
 	for (unsigned i = 0; i < n; i++)
-		total += members[i].weight;
-	for (unsigned i = 0; i < n; i++) {
-		seen += members[i].weight;
-		for (; bucket < (uint64_t)HR_ECMP_BUCKETS * seen / total; bucket++)
-			ecmp->bucket[bucket] = members[i].adj;
-	}
-	return ecmp;
+		named[i] = (struct hr_ecmp_member){
+				.identity = identity_of(*path_slot(members[i].adj)),
+				.weight = members[i].weight,
+				.adj = members[i].adj,
+		};
+	return hr_ecmp_new(named, n);
 }
 
 static int
 compare_members(const void *a, const void *b)
 {
 	return memcmp(a, b, sizeof(struct hr_path_member));
+}
+
+/** Make one of members that are there twice. @return how many there are */
+static unsigned
+merge(struct hr_path_member *sorted, unsigned n)
+{
+	unsigned last = 0;
+
+	for (unsigned i = 1; i < n; i++) {
+		if (sorted[i].adj != sorted[last].adj) {
+			sorted[++last] = sorted[i];
+			continue;
+		}
+		sorted[last].weight += sorted[i].weight;
+		hr_path_put(sorted[i].adj);
+	}
+	return last + 1;
 }
 
 uint32_t
@@ -240,19 +276,16 @@ hr_path_group(const struct hr_path_member *members, unsigned n)
 	struct hr_ecmp *ecmp;
 	struct path *path;
 
-	if (n == 1)
-		return members[0].adj;
-	memset(sorted, 0, sizeof(sorted)); /* padding too: these bytes are the key */
-	for (unsigned i = 0; i < n; i++) {
-		sorted[i].adj = members[i].adj;
-		sorted[i].weight = members[i].weight;
-	}
+	memcpy(sorted, members, n * sizeof(sorted[0]));
 	qsort(sorted, n, sizeof(sorted[0]), compare_members);
+	n = merge(sorted, n);
+	if (n == 1)
+		return sorted[0].adj;
 	path = hr_map_get(&by_members, sorted, n * sizeof(sorted[0]));
 	if (path != NULL) {
 		path->refs++;
 		for (unsigned i = 0; i < n; i++)
-			hr_path_put(members[i].adj); /* the group holds its own */
+			hr_path_put(sorted[i].adj); /* the group holds its own */
 		return path->adj;
 	}
 	ecmp = spread(sorted, n);
@@ -260,7 +293,7 @@ hr_path_group(const struct hr_path_member *members, unsigned n)
 	if (path == NULL) {
 		free(ecmp);
 		for (unsigned i = 0; i < n; i++)
-			hr_path_put(members[i].adj);
+			hr_path_put(sorted[i].adj);
 		return 0;
 	}
 	memcpy(path->members, sorted, n * sizeof(sorted[0]));
@@ -371,7 +404,7 @@ update_source(struct path *path)
 }
 
 void
-hr_path_update_sources(void)
+hr_path_update_outer(void)
 {
 	const uint32_t end = hr_adj_end();
 
@@ -382,9 +415,10 @@ hr_path_update_sources(void)
 		if (path == NULL || path->type != PATH_UNDERLAY)
 			continue;
 		interface = local_of(path);
-		if (path->uplink != NULL)
+		if (path->uplink != NULL) {
 			update_source(path);
-		else if (interface != NULL &&
+			set_class(path);
+		} else if (interface != NULL &&
 				is_foreign(path, interface) != (hr_adjs[adj].op == HR_OP_FOREIGN)) {
 			hold(path);
 			hr_rcu_barrier();
@@ -394,7 +428,7 @@ hr_path_update_sources(void)
 }
 
 static json_t *
-describe_member(const struct path *path, uint16_t weight)
+describe_member(const struct path *path, uint32_t weight)
 {
 	const struct hr_interface *interface;
 	char text[HR_ADDR_TEXT];

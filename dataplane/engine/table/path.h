@@ -21,7 +21,7 @@ struct hr_vrf;
 /** One member of a group. */
 struct hr_path_member {
 	uint32_t adj;
-	uint16_t weight;
+	uint32_t weight;
 };
 
 /**
@@ -33,7 +33,8 @@ uint32_t hr_path_underlay(const struct hr_ip6 *underlay, const struct hr_vrf *vr
 uint32_t hr_path_network(const struct hr_vrf *vrf);
 /**
  * The adjacency that spreads flows over members by weight; counted. Takes over the callers'
- * counts of the members. A single member is its own group. 0 as above, members then put.
+ * counts of the members. One that is there twice has both weights. A single member is its own
+ * group. 0 as above, members then put.
  */
 uint32_t hr_path_group(const struct hr_path_member *members, unsigned n);
 /** Count once more. Fixed adjacencies need no count. */
@@ -45,8 +46,11 @@ void hr_path_put(uint32_t adj);
 void hr_path_refresh(const struct hr_ip6 *underlay, unsigned n);
 /** Choose again for every path: an uplink came, went or changed. */
 void hr_path_refresh_all(void);
-/** Bring outer sources up to date with settings and VNIs, and nothing else: no packet waits. */
-void hr_path_update_sources(void);
+/**
+ * Bring outer sources and traffic classes up to date with settings and networks, and nothing else:
+ * no packet waits.
+ */
+void hr_path_update_outer(void);
 
 /** The next hops of an adjacency, as in the `route` list; NULL for a blackhole. */
 json_t *hr_path_describe(uint32_t adj);
