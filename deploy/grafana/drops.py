@@ -30,6 +30,7 @@ ENDPOINT = (
     "blackhole",
     "martian",
     "mtu",
+    "oversize",
     "unresolved",
     "arp",
     "nd",

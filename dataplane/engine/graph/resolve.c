@@ -22,7 +22,10 @@ resolve_process(struct rte_graph *graph, struct rte_node *node, void **objs, uin
 
 		/* Whom a drop counts under, also after it has waited. */
 		m->port = worker->in->port;
-		if (!hr_event_post(&event))
+		/* Too many buffers for one packet to have wait, and larger than any MTU. */
+		if (m->nb_segs != 1)
+			hr_drop(worker, m, HR_DROP_OVERSIZE);
+		else if (!hr_event_post(&event))
 			hr_drop(worker, m, HR_DROP_CONTROL_FULL);
 	}
 	return nb;
