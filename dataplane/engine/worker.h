@@ -15,6 +15,7 @@
 #include <rte_graph_worker.h>
 #include <rte_ring.h>
 
+#include "buffers.h"
 #include "latency.h"
 #include "rcu.h"
 #include "types.h"
@@ -74,6 +75,11 @@ struct hr_rxqs {
 
 /** How a worker sends on a port; HR_TXQ_NONE where it has no queue there. */
 #define HR_TXQ_NONE UINT16_MAX
+
+/** Packets that may wait to enter a graph other than from a port. */
+#define HR_INJECT_RING 1024
+/** Most buffers that a worker has: those, a burst and what it answers, and its cache of the pool. */
+#define HR_WORKER_BUFFERS (HR_INJECT_RING + 2 * HR_BURST + HR_BUFFERS_CACHED)
 
 /** Read a counter that another thread writes. */
 #define hr_count(counter) __atomic_load_n(&(counter), __ATOMIC_RELAXED)
@@ -197,8 +203,5 @@ enum hr_inject_mode {
  * @return false when the ring is full: the packet is still the caller's
  */
 bool hr_inject(struct hr_worker *worker, struct rte_mbuf *m, enum hr_inject_mode mode);
-
-/** The pool all packets come from. */
-extern struct rte_mempool *hr_pool;
 
 #endif

@@ -23,6 +23,9 @@ struct hr_event {
 	struct rte_mbuf *packet; /**< As hr_adj_mark() marked it; its port is where it came from. */
 };
 
+/** Packets that wait for the control thread, at most. */
+#define HR_EVENT_BUFFERS 6144
+
 /** Create the ring. 0, or -errno. */
 int hr_events_init(void);
 
