@@ -22,6 +22,7 @@ from .base import (
     list_map,
     refuse_duplicates,
 )
+from .buffers import HOLDING, buffers, largest_mtu, memory_mebibytes
 from .device import Device, vlans_of
 from .selector import LabelKey, LabelSelector, LabelValue
 from .sockets import SOCKET_NAMES
@@ -72,18 +73,31 @@ class Hugepages(ApiModel):
 
     size: HugepageSize
     """2Mi or 1Gi."""
-    amount: str = Field(max_length=16, pattern=r"^[1-9][0-9]*(Mi|Gi)$")
-    """Memory in hugepages, e.g. 512Mi or 2Gi; a multiple of size."""
+    amount: str | None = Field(default=None, max_length=16, pattern=r"^[1-9][0-9]*(Mi|Gi)$")
+    """Memory in hugepages, e.g. 512Mi or 2Gi; a multiple of size. Default of a Pipeline: what the
+    packet buffers of its workers, uplinks and functions need."""
 
     @property
     def mebibytes(self) -> int:
-        """The amount in MiB."""
+        """The amount in MiB; 0 when it is not given."""
+        if self.amount is None:
+            return 0
         return int(self.amount[:-2]) * (1024 if self.amount.endswith("Gi") else 1)
+
+    @property
+    def _page(self) -> int:
+        return 2 if self.size is HugepageSize.SIZE_2MI else 1024
+
+    def at_least(self, mebibytes: int) -> "Hugepages":
+        """As many pages as so much memory takes, unless the amount is given."""
+        if self.amount is not None:
+            return self
+        pages = -(-mebibytes // self._page)
+        return self.model_copy(update={"amount": f"{pages * self._page}Mi"})
 
     @model_validator(mode="after")
     def _multiple(self) -> Self:
-        step = 2 if self.size is HugepageSize.SIZE_2MI else 1024
-        if self.mebibytes % step:
+        if self.mebibytes % self._page:
             raise field_error("amount", f"a multiple of {self.size}")
         return self
 
@@ -302,7 +316,7 @@ class Uplink(ApiModel):
         return self
 
 
-#: The engine's limit, twice the packet buffers that it has by default.
+#: The engine's limit.
 WaitingPackets = Annotated[int, Field(ge=1, le=65_536)]
 
 
@@ -485,15 +499,28 @@ class PipelineSpec(ApiModel):
         return next((each for each in self.node_classes if each.value == value), None)
 
     def sized(self, node_class: NodeClass | None) -> "PipelineSpec":
-        """The spec as it is for the nodes of a class."""
-        if node_class is None:
-            return self
+        """The spec as it is for the nodes of a class, with the amount of hugepages, if any."""
         given = {
             name: value
             for name in ("workers", "hugepages", "memory")
-            if (value := getattr(node_class, name)) is not None
+            if (value := getattr(node_class, name, None)) is not None
         }
-        return self.model_copy(update=given)
+        spec = self.model_copy(update=given)
+        if spec.hugepages is None:
+            return spec
+        return spec.model_copy(
+            update={"hugepages": spec.hugepages.at_least(spec.memory_mebibytes())}
+        )
+
+    def memory_mebibytes(self) -> int:
+        """Return the memory that an engine's packet buffers and all beside them need, in MiB."""
+        attachments = (
+            [each.attachment, *(override.attachment for override in each.node_overrides)]
+            for each in self.uplinks
+        )
+        uplinks = sum(any(each.type in HOLDING for each in of_one) for of_one in attachments)
+        count = buffers(self.workers.count, uplinks, sum(self.pools().values()))
+        return memory_mebibytes(count, largest_mtu(uplink.mtu for uplink in self.uplinks))
 
 
 class PipelineNode(StatusModel):

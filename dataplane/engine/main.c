@@ -17,9 +17,9 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_lcore.h>
-#include <rte_mbuf.h>
 #include <rte_version.h>
 
+#include "buffers.h"
 #include "control/server.h"
 #include "gap.h"
 #include "options.h"
@@ -29,15 +29,13 @@
 #include "table/event.h"
 #include "table/group.h"
 #include "table/neigh_event.h"
+#include "table/neigh_queue.h"
 #include "table/neigh_timer.h"
 #include "telemetry.h"
 #include "worker.h"
 
 /** How long the control loop may be away from the workers' events, milliseconds. */
 #define TICK_MS 1
-
-/** One in so many packet buffers may hold a packet that waits for a neighbour. */
-#define WAITING_SHARE 8
 
 static volatile sig_atomic_t ending;
 static struct hr_options options;
@@ -191,24 +189,33 @@ start_eal(void)
 			huge ? "hugepages" : "ordinary pages");
 }
 
+/** Packet buffers: those first that the engine itself may come to hold, whatever its ports. */
+static void
+create_buffers(void)
+{
+	const unsigned own = options.workers * HR_WORKER_BUFFERS + HR_BUFFERS_CACHED +
+			HR_EVENT_BUFFERS + HR_NEIGH_BUFFERS;
+	char remedy[HR_BUFFERS_REMEDY];
+
+	if (hr_buffers_create(options.mbufs, options.memory_mib, options.max_mtu) != 0)
+		die("%u packet buffers of %u bytes do not fit into %u MiB: %s", hr_buffers_count(),
+				hr_buffers_size(), options.memory_mib,
+				hr_buffers_remedy(RTE_MAX(own, options.mbufs), remedy));
+	if (!hr_buffers_keep(own))
+		die("%u workers may hold %u packet buffers, and there are %u of %u bytes: %s",
+				options.workers, own, hr_buffers_count(), hr_buffers_size(),
+				hr_buffers_remedy(own, remedy));
+	hr_pool_waiting = HR_NEIGH_BUFFERS;
+	fprintf(stderr, "headrace-engine: %u packet buffers of %u bytes, %u of them for ports\n",
+			hr_buffers_count(), hr_buffers_size(), hr_buffers_count() - own);
+}
+
 static void
 create(void)
 {
-	/* An odd number of cache lines spreads buffers over cache sets. */
-	/* af_packet wants whole ring frames of 2048 bytes. */
-	const uint16_t room =
-			RTE_ALIGN_MUL_CEIL(RTE_MAX(options.max_mtu + HR_UNDERLAY_OVERHEAD + 18,
-							   2048u) +
-							RTE_PKTMBUF_HEADROOM,
-					64);
 	int error;
 
-	hr_pool = rte_pktmbuf_pool_create("packets", options.mbufs, 256, 0, room, SOCKET_ID_ANY);
-	if (hr_pool == NULL)
-		die("%u packet buffers of %u bytes do not fit into %u MiB: give --memory more or "
-		    "--mbufs less",
-				options.mbufs, room, options.memory_mib);
-	hr_pool_waiting = options.mbufs / WAITING_SHARE;
+	create_buffers();
 	error = hr_rcu_init(options.workers);
 	error = error != 0 ? error : hr_adj_init();
 	error = error != 0 ? error : hr_events_init();

@@ -24,7 +24,8 @@ static const char usage[] =
 		"  --share-control      the control thread shares the first worker's CPU\n"
 		"  --hugepages MODE     auto (when enough are free), on, off (default: auto)\n"
 		"  --memory MIB         DPDK's memory (default: 256)\n"
-		"  --mbufs N            packet buffers (default: 32768)\n"
+		"  --mbufs N            packet buffers (default: as many as the memory holds beside\n"
+		"                       32 MiB, or an eighth, for all else)\n"
 		"  --max-mtu BYTES      largest MTU of any port (default: 1960; 1280..9216)\n"
 		"  --version, --help\n"
 		"\n"
@@ -172,7 +173,6 @@ hr_options_parse(int argc, char **argv, struct hr_options *options)
 			.name = "headrace",
 			.runtime_dir = "/run",
 			.memory_mib = 256,
-			.mbufs = 32768,
 			.max_mtu = 1960,
 	};
 	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {

@@ -24,7 +24,7 @@ struct hr_options {
 	bool share_control; /**< The control thread runs on the first worker's CPU. */
 	enum hr_hugepages hugepages;
 	unsigned memory_mib;
-	unsigned mbufs;
+	unsigned mbufs;   /**< 0: as many as the memory holds. */
 	unsigned max_mtu; /**< Largest L3 MTU of any port: sizes the buffers. */
 };
 

@@ -14,6 +14,7 @@
 #include <rte_telemetry.h>
 #include <rte_version.h>
 
+#include "buffers.h"
 #include "control/server.h"
 #include "control/store.h"
 #include "gap.h"
@@ -373,6 +374,10 @@ mempool(const char *cmd, const char *params, struct rte_tel_data *data)
 		rte_tel_data_start_dict(data);
 		rte_tel_data_add_dict_uint(data, "size", pool->size);
 		rte_tel_data_add_dict_uint(data, "in_use", rte_mempool_in_use_count(pool));
+		if (pool == hr_pool) {
+			rte_tel_data_add_dict_uint(data, "kept", hr_buffers_kept());
+			rte_tel_data_add_dict_uint(data, "bytes", hr_buffers_size());
+		}
 	}
 	hr_control_unlock();
 	return pool != NULL ? 0 : -ENOENT;
@@ -432,7 +437,8 @@ hr_telemetry_init(void)
 			{PREFIX "drop_reasons", drop_reasons,
 					"What each reason means. No parameters"},
 			{PREFIX "mempool", mempool,
-					"Size and elements in use. Parameters: string name"},
+					"Size, elements in use, and of packet buffers those kept for "
+					"who may come to hold them. Parameters: string name"},
 	};
 
 	for (unsigned i = 0; i < RTE_DIM(commands); i++) {

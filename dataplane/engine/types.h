@@ -80,6 +80,7 @@ struct hr_prefix {
 	X(BLACKHOLE, "blackhole", "blackhole route")                                               \
 	X(MARTIAN, "martian", "destination must never be routed")                                  \
 	X(MTU, "mtu", "larger than the MTU of the way out")                                        \
+	X(OVERSIZE, "oversize", "larger than a packet buffer")                                     \
 	X(UNKNOWN_UNDERLAY, "unknown_underlay", "outer destination is no local Interface")         \
 	X(UNDERLAY_SOURCE, "underlay_source", "outer source may not send into that network")       \
 	X(UNDERLAY_PROTOCOL, "underlay_protocol", "outer next header is not IPv4 or IPv6")         \

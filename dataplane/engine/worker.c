@@ -23,8 +23,6 @@
 /** Shortest and longest sleep of the adaptive policy, nanoseconds. */
 #define SLEEP_MIN_NS 1000
 #define SLEEP_MAX_NS 1000000
-/** Packets that may wait to enter a graph from the control thread. */
-#define INJECT_RING 1024
 
 struct hr_worker *hr_workers[HR_MAX_WORKERS];
 unsigned hr_n_workers;
@@ -34,7 +32,6 @@ struct hr_worker_settings hr_worker_settings = {
 		.icmp_per_second = 1000,
 };
 uint64_t hr_control_drops[HR_MAX_PORTS][HR_DROP_COUNT];
-struct rte_mempool *hr_pool;
 unsigned hr_pool_waiting;
 
 static atomic_bool stopping;
@@ -231,7 +228,7 @@ hr_workers_create(unsigned n)
 		worker->in = hr_port_ctx[0];
 		for (unsigned port = 0; port < HR_MAX_PORTS; port++)
 			worker->txq[port] = HR_TXQ_NONE;
-		worker->inject = rte_ring_create(name, INJECT_RING, socket, RING_F_SC_DEQ);
+		worker->inject = rte_ring_create(name, HR_INJECT_RING, socket, RING_F_SC_DEQ);
 		if (worker->inject == NULL)
 			return -rte_errno;
 		error = create_graph(worker);

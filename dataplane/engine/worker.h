@@ -15,6 +15,7 @@
 #include <rte_graph_worker.h>
 #include <rte_ring.h>
 
+#include "buffers.h"
 #include "latency.h"
 #include "rcu.h"
 #include "types.h"
@@ -86,6 +87,11 @@ struct hr_rxqs {
 
 /** How a worker sends on a port; HR_TXQ_NONE where it has no queue there. */
 #define HR_TXQ_NONE UINT16_MAX
+
+/** Packets that may wait to enter a graph other than from a port. */
+#define HR_INJECT_RING 1024
+/** Most buffers that a worker has: those, a burst and what it answers, and its cache of the pool. */
+#define HR_WORKER_BUFFERS (HR_INJECT_RING + 2 * HR_BURST + HR_BUFFERS_CACHED)
 
 /** Read a counter that another thread writes. */
 #define hr_count(counter) __atomic_load_n(&(counter), __ATOMIC_RELAXED)
@@ -226,11 +232,9 @@ enum hr_inject_mode {
  */
 bool hr_inject(struct hr_worker *worker, struct rte_mbuf *m, enum hr_inject_mode mode);
 
-/** The pool all packets come from. */
-extern struct rte_mempool *hr_pool;
 /**
- * Of the pool, how many packets may wait for neighbours, and as many be on their way to the control
- * thread: the rest is there to receive with. Set where the pool is made.
+ * Packet buffers that may wait for neighbours; as many may be on their way to the control thread. Set
+ * where the pool is made.
  */
 extern unsigned hr_pool_waiting;
 

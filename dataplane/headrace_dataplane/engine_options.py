@@ -4,13 +4,9 @@
 from dataclasses import dataclass
 
 from headrace_api import DataplaneConfigSpec
+from headrace_api.buffers import HOLDING, ORDINARY_MTU, buffers, largest_mtu, memory_mebibytes
 from headrace_dataplane.protocol import EngineError
 from headrace_dataplane.runtime import RuntimeDirectory
-
-# The engine's default, the API's largest, and what buffers of that size need.
-_ORDINARY_MTU = 1960
-_JUMBO_MTU = 9216
-_JUMBO_MEMORY_MIB = 512
 
 
 @dataclass(frozen=True)
@@ -61,16 +57,19 @@ def engine_options(spec: DataplaneConfigSpec, available: set[int]) -> EngineOpti
     """
     workers = spec.workers
     # By the uplinks alone: an Interface must not restart the engine of all the others.
-    jumbo = any(uplink.mtu > _ORDINARY_MTU for uplink in spec.uplinks)
-    memory = spec.hugepages.mebibytes if spec.hugepages is not None else None
+    mtu = largest_mtu(uplink.mtu for uplink in spec.uplinks)
+    uplinks = sum(uplink.attachment.type in HOLDING for uplink in spec.uplinks)
+    memory = memory_mebibytes(buffers(workers.count, uplinks, 0), mtu)
+    if spec.hugepages is not None:
+        memory = spec.hugepages.at_least(memory).mebibytes
     return EngineOptions(
         name=engine_name(spec.node_name),
         cpus=choose_cpus(available, workers.count, workers.share_control_core),
         workers=workers.count,
         share_control=workers.share_control_core,
         hugepages=spec.hugepages is not None,
-        memory_mib=memory or (_JUMBO_MEMORY_MIB if jumbo else None),
-        max_mtu=_JUMBO_MTU if jumbo else None,
+        memory_mib=memory,
+        max_mtu=mtu if mtu != ORDINARY_MTU else None,
     )
 
 

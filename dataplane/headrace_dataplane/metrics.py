@@ -236,6 +236,13 @@ METRICS: tuple[Description, ...] = (
         ("mempool",),
         "Elements of the mempool that are neither in it nor in a worker's cache of it.",
     ),
+    Description(
+        "mempool_kept",
+        "gauge",
+        ("mempool",),
+        "Packet buffers that the engine and its ports may come to hold. A port that may hold more "
+        "than are left is refused.",
+    ),
     Description("heap_bytes", "gauge", ("heap",), "Size of DPDK's heap."),
     Description("heap_allocated_bytes", "gauge", ("heap",), "Allocated part of DPDK's heap."),
 )
@@ -421,6 +428,7 @@ def _memory(families: _Families, telemetry: TelemetryClient) -> None:
         own = telemetry.object("/headrace/mempool", pool)
         families.add("mempool_size", own.get("size"), pool)
         families.add("mempool_in_use", own.get("in_use"), pool)
+        families.add("mempool_kept", own.get("kept"), pool)
     for heap in telemetry.names("/eal/heap_list"):
         info = telemetry.object("/eal/heap_info", heap)
         if _int(info, "Heap_size"):

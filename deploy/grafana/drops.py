@@ -31,6 +31,7 @@ ENDPOINT = (
     "blackhole",
     "martian",
     "mtu",
+    "oversize",
     "unresolved",
     "arp",
     "nd",

@@ -288,11 +288,13 @@ _MEMORY = Row(
             "Packet buffers",
             Query(
                 f'label_replace(headrace_mempool_in_use{{{_ON}}}, "what", "in use", "", "") or '
+                f'label_replace(headrace_mempool_kept{{{_ON}}}, "what", "kept", "", "") or '
                 f'label_replace(headrace_mempool_size{{{_ON}}}, "what", "size", "", "")',
                 "{{mempool}} {{what}}",
             ),
-            "Buffers taken, and all there are. Close together: packets are lost for want of "
-            "buffers; raise the Pipeline's hugepages or memory.",
+            "Buffers taken, those that the engine and its ports may come to hold, and all there "
+            "are. Close together: ports are refused, or packets lost, for want of buffers; raise "
+            "the Pipeline's hugepages or memory.",
             unit="short",
             span=8,
         ),

@@ -194,7 +194,7 @@ def test_engine_starts_without_a_capability(
     pod = confined(
         images.dataplane,
         command=["headrace-engine", "--socket", SOCKET, "--runtime-dir", "/run/headrace/engine"],
-        args=["--hugepages", hugepages, "--memory=128", "--mbufs=4096", "--share-control"],
+        args=["--hugepages", hugepages, "--memory=128", "--share-control"],
         resources={"limits": resources},
         readinessProbe={
             "exec": {"command": ["headrace", "status", "--socket", SOCKET]},

@@ -18,7 +18,7 @@ from headrace_dataplane.telemetry import TelemetryClient
 POLL_SECONDS = 0.002
 STARTED_SECONDS = 60.0
 ENDED_SECONDS = 60.0
-MBUFS = 8192
+MBUFS = 16384
 """Packet buffers of an engine."""
 
 SANITIZER_OPTIONS = {

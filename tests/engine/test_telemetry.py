@@ -12,6 +12,7 @@ from functools import partial
 import pytest
 from scapy.layers.inet import UDP
 
+from headrace_api.buffers import ORDINARY_MTU, buffer_bytes, engine_buffers
 from headrace_dataplane.protocol import Delete, JSONObject
 from headrace_dataplane.telemetry import TelemetryClient
 from tests.engine import frames
@@ -342,7 +343,10 @@ def test_mempools(site: Site) -> None:
         return number(ask(lab, "/headrace/mempool", "packets"), "in_use")
 
     assert "packets" in lab.engine.telemetry.names("/mempool/list")
-    assert ask(lab, "/headrace/mempool", "packets")["size"] == MBUFS
+    pool = ask(lab, "/headrace/mempool", "packets")
+    assert (pool["size"], pool["bytes"]) == (MBUFS, buffer_bytes(ORDINARY_MTU))
+    # Taps copy: their queues hold none.
+    assert pool["kept"] == engine_buffers(1)
     until(lambda: in_use() < WAITING, "nothing waits")
     packet = bytes(frames.frame(A.hardware, frames.udp(A.address4, remote(4))))
     lab.send_all(site.a, [packet] * WAITING)

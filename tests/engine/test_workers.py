@@ -2,6 +2,7 @@
 """Two workers on two CPUs, one of them shared with the control thread; and how engines end."""
 
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -14,6 +15,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
+from headrace_api.buffers import ORDINARY_MTU, buffer_bytes, engine_buffers, memory_mebibytes
 from headrace_dataplane.protocol import EngineAbsentError, EngineClient, Port
 from tests.engine import frames
 from tests.engine.lab import Lab, put, settings
@@ -193,12 +195,22 @@ def test_a_second_engine_does_not_take_the_socket(other: Engine, binary: Path) -
         second = subprocess.run(
             [str(binary), "--socket", str(other.socket), "--name", f"second-{other.pid}",
              "--runtime-dir", folder, "--cpus", cpu, "--share-control",
-             "--hugepages", "off", "--memory", "128", "--mbufs", "4096"],
+             "--hugepages", "off", "--memory", "128"],
             capture_output=True, text=True, timeout=60, check=False,
             env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"},
         )  # fmt: skip
     assert second.returncode == 1
     assert "cannot listen on" in second.stderr
+    # As many buffers as the memory holds, and all that headrace_api.buffers knows of them.
+    found = re.search(
+        r"(\d+) packet buffers of (\d+) bytes, (\d+) of them for ports", second.stderr
+    )
+    assert found is not None, second.stderr
+    count, size, for_ports = map(int, found.groups())
+    assert size == buffer_bytes(ORDINARY_MTU)
+    assert memory_mebibytes(count, ORDINARY_MTU) == 128
+    assert memory_mebibytes(count + (1 << 20) // (size + 16), ORDINARY_MTU) == 129
+    assert count - for_ports == engine_buffers(1)
     assert other.client.hello().pid == other.pid
     other.stop()
 

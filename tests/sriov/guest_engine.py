@@ -363,7 +363,7 @@ def multicast(nic: Nic, vfs: list[str], kernel: str) -> None:
                 assert item["mac"] == mac(1), item
     print("drops:", drops())
     engine.stop()
-    engine = Engine("--max-mtu 9216 --mbufs 8191")
+    engine = Engine("--max-mtu 9216")
     with check("an MTU of 9216"):
         engine.put(SETTINGS, port("up", vfs[1], mtu=9216),
                    put("uplink", "up", port="up", mtu=9216, addresses=["fd00:2::2"],

@@ -208,6 +208,24 @@ receive_burst(void *queue, struct rte_mbuf **pkts, uint16_t n)
 	return found;
 }
 
+/** Have the worker poll this port, and send on it. @return the driver's functions */
+static struct rte_eth_fp_ops *
+attach(const struct hr_port_ctx *in)
+{
+	static void *queue, *no_callback;
+	static struct hr_rxqs rxqs = {.n = 1};
+	struct rte_eth_fp_ops *driver = &rte_eth_fp_ops[in->port];
+
+	driver->rx_pkt_burst = receive_burst;
+	driver->rxq.data = driver->txq.data = &queue;
+	driver->rxq.clbk = driver->txq.clbk = (void *)&no_callback;
+	rxqs.q[0].port = in->port;
+	rxqs.q[0].least_burst = least_burst;
+	worker.rxqs = &rxqs;
+	worker.in = in;
+	return driver;
+}
+
 /**
  * Let a frame arrive at a port, alone and amid good ones, which all leave by `edge`.
  *
@@ -217,21 +235,12 @@ static bool
 receives(const struct hr_port_ctx *in, const void *frame, const void *good, enum hr_edge edge,
 		enum hr_drop reason)
 {
-	static void *queue, *no_callback;
-	static struct hr_rxqs rxqs = {.n = 1};
 	struct rte_node *node = rte_graph_node_get_by_name("test", "headrace-rx");
 	struct rte_node *next = rte_graph_node_get_by_name("test", edges[edge]);
-	struct rte_eth_fp_ops *driver = &rte_eth_fp_ops[in->port];
 	const unsigned drops = reason != HR_DROP_COUNT;
 	unsigned left;
 
-	driver->rx_pkt_burst = receive_burst;
-	driver->rxq.data = &queue;
-	driver->rxq.clbk = (void *)&no_callback;
-	rxqs.q[0].port = in->port;
-	rxqs.q[0].least_burst = least_burst;
-	worker.rxqs = &rxqs;
-	worker.in = in;
+	attach(in);
 	for (unsigned n = 1; n <= 12; n++) {
 		const uint64_t before = drops ? worker.ports[in->port].drops[reason] : 0;
 
@@ -409,7 +418,149 @@ test_handed_over(void)
 	CHECK(counters->tx_packets == 2 && counters->drops[HR_DROP_TX_FULL] == 3);
 	rte_ring_free(hr_tx_ring[UPLINK]);
 	hr_tx_ring[UPLINK] = NULL;
+	worker.txq[UPLINK] = 0;
 	shared.n = 0;
+}
+
+/* Frames in several buffers */
+
+#define LARGE 4000 /* No buffer holds it. */
+
+/** A frame in segments of so many bytes, and an empty one after them. */
+static struct rte_mbuf *
+new_chain(const uint8_t *frame, uint16_t length, uint16_t step)
+{
+	struct rte_mbuf *m = new_packet(frame, RTE_MIN(step, length));
+	uint16_t at = m->data_len, n;
+
+	do {
+		n = RTE_MIN(step, length - at);
+		CHECK(rte_pktmbuf_chain(m, new_packet(frame + at, n)) == 0);
+		at += n;
+	} while (n > 0);
+	return m;
+}
+
+/** Whether it is this frame, in one segment; freed. */
+static bool
+is_whole(struct rte_mbuf *m, const uint8_t *frame, uint16_t length)
+{
+	const bool is = m->nb_segs == 1 && m->next == NULL && m->pkt_len == length &&
+			m->data_len == length &&
+			memcmp(rte_pktmbuf_mtod(m, void *), frame, length) == 0;
+
+	rte_pktmbuf_free(m);
+	return is;
+}
+
+/** An IPv4 frame whose bytes differ. */
+static void
+make_large(uint8_t frame[LARGE])
+{
+	for (unsigned i = 0; i < LARGE; i++)
+		frame[i] = i * 7 + i / 256;
+	hr_write_ether(frame, gateway_mac, vm_mac, RTE_ETHER_TYPE_IPV4);
+}
+
+/** All nodes find headers in one piece, wherever the other side cut the frame. */
+static void
+test_receive_in_pieces(void)
+{
+	struct rte_node *node = rte_graph_node_get_by_name("test", "headrace-rx");
+	struct rte_node *next = rte_graph_node_get_by_name("test", edges[HR_EDGE_IP4]);
+	uint8_t frame[LARGE];
+	struct rte_mbuf *m;
+
+	make_large(frame);
+	attach(&vm);
+	for (uint16_t step = 1; step <= RECEIVED_LEN; step++) {
+		for (unsigned i = 0; i < 3; i++)
+			arriving[i] = i == 1 ? new_chain(frame, RECEIVED_LEN, step)
+					     : new_packet(frame, RECEIVED_LEN);
+		n_arriving = 3;
+		CHECK(node->process(rte_graph_lookup("test"), node, NULL, 0) == 3);
+		CHECK(next->idx == 3);
+		for (; next->idx > 0; next->idx--)
+			CHECK(is_whole(next->objs[next->idx - 1], frame, RECEIVED_LEN));
+	}
+	/* One that no buffer holds goes on, to be told of the MTU, with its headers in one piece. */
+	arriving[0] = new_chain(frame, LARGE, 20);
+	n_arriving = 1;
+	CHECK(node->process(rte_graph_lookup("test"), node, NULL, 0) == 1);
+	CHECK(next->idx == 1);
+	m = next->objs[0];
+	next->idx = 0;
+	CHECK(m->pkt_len == LARGE && rte_pktmbuf_tailroom(m) == 0);
+	CHECK(memcmp(rte_pktmbuf_mtod(m, void *), frame, m->data_len) == 0);
+	rte_pktmbuf_free(m);
+}
+
+/** What the driver was given. */
+static struct rte_mbuf *sent[HR_BURST];
+static uint16_t n_sent;
+
+static uint16_t
+send_burst_stand_in(void *queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	RTE_SET_USED(queue);
+	CHECK(n_sent + n <= HR_BURST);
+	memcpy(sent + n_sent, pkts, n * sizeof(*pkts));
+	n_sent += n;
+	return n;
+}
+
+/** No driver is given a chain: many send its first segment alone, and lose the others. */
+static void
+test_send_in_pieces(void)
+{
+	struct rte_node *node = rte_graph_node_get_by_name("test", "headrace-tx");
+	uint64_t *count = &worker.ports[VM].drops[HR_DROP_OVERSIZE];
+	uint8_t frame[LARGE];
+	void *objs[4];
+
+	make_large(frame);
+	attach(&uplink)->tx_pkt_burst = send_burst_stand_in;
+	attach(&vm)->tx_pkt_burst = send_burst_stand_in;
+	for (unsigned other = 0; other < 2; other++) {
+		const uint64_t packets = worker.ports[VM].tx_packets;
+		const uint64_t bytes = worker.ports[VM].tx_bytes;
+		const uint64_t dropped = *count;
+
+		objs[0] = new_packet(frame, 1000);
+		objs[1] = new_chain(frame, 1000, 300);
+		objs[2] = new_chain(frame, LARGE, 300);
+		objs[3] = new_chain(frame, 1000, 1);
+		/* All by one port, or one of them by another. */
+		((struct rte_mbuf *)objs[0])->port = other ? UPLINK : VM;
+		CHECK(node->process(rte_graph_lookup("test"), node, objs, 4) == 4);
+		CHECK(n_sent == 3 && *count == dropped + 1);
+		for (; n_sent > 0; n_sent--)
+			CHECK(is_whole(sent[n_sent - 1], frame, 1000));
+		CHECK(worker.ports[VM].tx_packets == packets + 3 - other);
+		CHECK(worker.ports[VM].tx_bytes == bytes + 1000 * (3 - other));
+	}
+	/* Nor does one wait, with many buffers in place of one. */
+	CHECK(pass(new_chain(frame, LARGE, 300), HR_EDGE_RESOLVE, HR_EDGE_TX) == NULL);
+	CHECK(*count == 3 && nothing_learned());
+}
+
+/** What Ethernet padded may be in segments of its own. */
+static void
+test_trim_pieces(void)
+{
+	uint8_t frame[LARGE];
+
+	make_large(frame);
+	for (uint16_t step = 1; step <= RECEIVED_LEN; step++) {
+		for (uint16_t length = HR_L2_LEN + 20; length <= RECEIVED_LEN; length++) {
+			struct rte_mbuf *m = new_chain(frame, RECEIVED_LEN, step);
+
+			hr_trim(m, length - HR_L2_LEN);
+			CHECK(rte_mbuf_check(m, 1, &(const char *){NULL}) == 0);
+			CHECK(m->pkt_len == length && hr_chain_gather(m));
+			CHECK(is_whole(m, frame, length));
+		}
+	}
 }
 
 /* ARP */
@@ -1204,7 +1355,7 @@ main(void)
 
 	snprintf(prefix, sizeof(prefix), "test-exceptions-%d", (int)getpid());
 	CHECK(rte_eal_init(RTE_DIM(argv), argv) >= 0);
-	hr_pool = rte_pktmbuf_pool_create("test", 255, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
+	hr_pool = rte_pktmbuf_pool_create("test", 2047, 0, 0, RTE_MBUF_DEFAULT_BUF_SIZE,
 			SOCKET_ID_ANY);
 	worker.inject = rte_ring_create("inject", 64, SOCKET_ID_ANY, RING_F_SC_DEQ);
 	CHECK(hr_pool != NULL && worker.inject != NULL);
@@ -1233,6 +1384,9 @@ main(void)
 	test_least_burst();
 	test_injected();
 	test_handed_over();
+	test_receive_in_pieces();
+	test_send_in_pieces();
+	test_trim_pieces();
 	test_arp();
 	test_nd_of_an_interface();
 	test_nd_of_an_uplink();

@@ -32,7 +32,10 @@ resolve_one(struct hr_worker *worker, struct rte_mbuf *m)
 
 	/* Whom a drop counts under, also after it has waited. */
 	m->port = worker->in->port;
-	if (op == HR_OP_UNREACHABLE)
+	/* Too many buffers for one packet to have wait, and larger than any MTU. */
+	if (m->nb_segs != 1)
+		hr_drop(worker, m, HR_DROP_OVERSIZE);
+	else if (op == HR_OP_UNREACHABLE)
 		hr_drop(worker, m, HR_DROP_UNRESOLVED);
 	else if (op == HR_OP_CROWDED &&
 			!hr_bucket_take(&worker->crowded[event.share], worker->now, HR_CROWDED_RATE,

@@ -11,6 +11,7 @@
 
 #include "../packet/frame.h"
 #include "../table/adj.h"
+#include "chain.h"
 
 #define HR_UNDERLAY_HOP_LIMIT 64
 
@@ -57,8 +58,12 @@ hr_rewrite_encap(struct rte_mbuf *m, const struct hr_adj *adj, uint16_t length, 
 static inline void
 hr_trim(struct rte_mbuf *m, uint32_t l3_length)
 {
-	if (unlikely(m->pkt_len > HR_L2_LEN + l3_length))
-		rte_pktmbuf_trim(m, m->pkt_len - HR_L2_LEN - l3_length);
+	if (likely(m->pkt_len <= HR_L2_LEN + l3_length))
+		return;
+	if (likely(m->nb_segs == 1))
+		m->data_len = m->pkt_len = HR_L2_LEN + l3_length;
+	else
+		hr_chain_cut(m, HR_L2_LEN + l3_length);
 }
 
 #endif

@@ -74,6 +74,9 @@ classify(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worke
 	const struct rte_ether_hdr *eth = rte_pktmbuf_mtod(m, const struct rte_ether_hdr *);
 	rte_edge_t edge;
 
+	/* What one buffer does not hold goes on: its sender is told of the MTU. */
+	if (m->nb_segs != 1)
+		hr_chain_gather(m);
 	if (m->data_len < SHORTEST) {
 		hr_drop(worker, m, HR_DROP_RUNT);
 		return;
@@ -187,7 +190,7 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 	struct hr_port_counters *counters;
 	const struct hr_port_ctx *in;
 	uint64_t ether_type = TYPE_IP6, other = 0, bytes = 0;
-	uint16_t n = 0, port = 0;
+	uint16_t n = 0, port = 0, segments = 0;
 	struct header header;
 
 	RTE_SET_USED(objs);
@@ -227,6 +230,7 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 		if (i + 4 < n)
 			rte_prefetch0(rte_pktmbuf_mtod(pkts[i + 4], void *));
 		bytes += pkts[i]->pkt_len;
+		segments |= pkts[i]->nb_segs;
 		other |= mismatch(rte_pktmbuf_mtod(pkts[i], uint8_t *), &header) |
 				(pkts[i]->data_len < SHORTEST);
 	}
@@ -234,7 +238,7 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 	counters->rx_packets += n;
 	counters->rx_bytes += bytes;
 
-	if (likely(other == 0 && in->role != HR_ROLE_NONE)) {
+	if (likely(other == 0 && segments == 1 && in->role != HR_ROLE_NONE)) {
 		node->idx = n;
 		rte_node_next_stream_move(graph, node,
 				in->role == HR_ROLE_UPLINK               ? HR_EDGE_DECAP

@@ -3,7 +3,11 @@
  * @file
  * headrace-tx: sends finished frames out of mbuf->port.
  */
+#include <assert.h>
+
+#include "../packet/load.h"
 #include "../port/queues.h"
+#include "chain.h"
 #include "nodes.h"
 
 static void
@@ -68,29 +72,45 @@ hr_tx_drain(struct hr_worker *worker)
 	}
 }
 
+/** A frame's number of segments and port: they stand side by side, and are compared as one. */
+static inline uint32_t
+segments_and_port(const struct rte_mbuf *m)
+{
+	static_assert(offsetof(struct rte_mbuf, port) == offsetof(struct rte_mbuf, nb_segs) + 2,
+			"one word has both");
+
+	return hr_load32((const uint8_t *)m + offsetof(struct rte_mbuf, nb_segs));
+}
+
 static uint16_t
 tx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t nb)
 {
 	struct hr_worker *worker = hr_node_worker(node);
 	struct rte_mbuf **pkts = (struct rte_mbuf **)objs;
-	const uint16_t first = pkts[0]->port;
+	const uint16_t first[] = {1, pkts[0]->port};
+	const uint32_t expected = hr_load32(first);
 	uint16_t used[HR_MAX_PORTS];
 	uint16_t n_used = 0;
-	uint16_t other = 0;
+	uint32_t other = 0;
 	uint64_t bytes = 0;
 
 	RTE_SET_USED(graph);
 	for (uint16_t i = 0; i < nb; i++) {
-		other |= pkts[i]->port ^ first;
+		other |= segments_and_port(pkts[i]) ^ expected;
 		bytes += pkts[i]->pkt_len;
 	}
 	if (likely(other == 0)) {
-		send_burst(worker, first, pkts, nb, bytes);
+		send_burst(worker, first[1], pkts, nb, bytes);
 		return nb;
 	}
 	for (uint16_t i = 0; i < nb; i++) {
 		struct hr_tx_buffer *buffer = &worker->tx[pkts[i]->port];
 
+		/* Drivers send the first segment alone, and leak the others. */
+		if (pkts[i]->nb_segs != 1 && !hr_chain_gather(pkts[i])) {
+			hr_drop(worker, pkts[i], HR_DROP_OVERSIZE);
+			continue;
+		}
 		if (buffer->n == 0) {
 			used[n_used++] = pkts[i]->port;
 			buffer->bytes = 0;

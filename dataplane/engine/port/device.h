@@ -55,6 +55,7 @@ struct hr_device {
 	struct rte_ether_addr groups[HR_GROUPS_MAX];
 	char refused[HR_REFUSED_COUNT][HR_WHY_TEXT]; /**< What came instead; "": not refused. */
 	struct rte_ring *tx_ring; /**< Set when n_tx is less than there are workers. */
+	unsigned buffers;         /**< Kept for what queues and ring may hold. */
 };
 
 /** The name that devargs give a device: all before the first comma. @return name */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /**
  * @file
- * What is known of the drivers of hardware, and cannot be asked: where one says yes and does not.
+ * What is known of drivers, and cannot be asked: where one says yes and does not.
  * Whatever DPDK tells (queues, MTU, RSS) is asked. Privileges: docs/sriov.md.
  */
 #ifndef HR_PORT_DRIVER_H
@@ -25,6 +25,8 @@ struct hr_driver {
 	bool groups_alone;
 	/** A MAC address that the physical function refuses is set without a word. */
 	bool mac_unsaid;
+	/** It copies frames as it is asked: its queues hold no buffers of ours, but one at most. */
+	bool copies;
 };
 
 /** What is known of a driver. Never NULL: of one that is not in the table nothing is. */

@@ -10,6 +10,7 @@
 #include <rte_log.h>
 #include <rte_mbuf.h>
 
+#include "../buffers.h"
 #include "../worker.h"
 #include "event.h"
 #include "netdev.h"
@@ -43,7 +44,7 @@ open_with(struct hr_device *device, const struct hr_port_spec *spec,
 			(strcmp(device->driver, "net_memif") == 0 &&
 					strstr(spec->devargs, "role=server") == NULL &&
 					strstr(spec->devargs, "role=master") == NULL);
-	error = hr_device_setup(device, spec, mac, mtu, &info, &step);
+	error = hr_device_setup(device, spec, mac, mtu, &info, &step, why);
 	if (error != 0)
 		goto fail;
 	return 0;
@@ -51,10 +52,9 @@ open_with(struct hr_device *device, const struct hr_port_spec *spec,
 fail:
 	if (error == -EAGAIN)
 		hr_why(why, NULL, "nobody listens at the socket of %s yet", name);
-	else
+	else if (error != -EDQUOT)
 		hr_why(why, NULL, "cannot %s device %s: %s%s", step, name, rte_strerror(-error),
-				error == -ENOMEM ? " (more memory for packet buffers: --memory)"
-						 : "");
+				error == -ENOMEM ? " (more memory: --memory)" : "");
 	hr_device_close(device);
 	return error;
 }
@@ -117,5 +117,6 @@ hr_device_close(struct hr_device *device)
 	while (device->tx_ring != NULL && rte_ring_dequeue(device->tx_ring, (void **)&m) == 0)
 		hr_control_drop(id, m, HR_DROP_PORT_DOWN);
 	rte_ring_free(device->tx_ring);
+	hr_buffers_release(device->buffers);
 	*device = (struct hr_device){.id = HR_PORT_NO_ID};
 }

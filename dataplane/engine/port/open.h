@@ -15,7 +15,7 @@
  * @param mtu wanted L3 MTU, bytes; device->mtu is what came of it
  * @param why text for people when it fails: which step, and what to do
  * @return 0; -EAGAIN when all is well but the peer, whose socket it is, is not there yet;
- * -ENOSPC when all port ids are taken; -EBUSY when the device is in use already; another -errno
+ * -EDQUOT when there are too few packet buffers; -ENOSPC when all port ids are taken; -EBUSY when the device is in use already; another -errno
  */
 int hr_device_open(struct hr_device *device, const struct hr_port_spec *spec, uint16_t mtu,
 		struct hr_why *why);

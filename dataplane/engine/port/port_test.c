@@ -22,6 +22,7 @@
 #include <rte_eal.h>
 #include <rte_mbuf.h>
 
+#include "../buffers.h"
 #include "../control/list.h"
 #include "../control/store.h"
 #include "../control/txn.h"
@@ -46,6 +47,7 @@
 	} while (0)
 
 #define WORKERS 2
+#define MEMORY_MIB 64
 #define FRAME 64
 
 static char directory[] = "/tmp/headrace-test-port-XXXXXX";
@@ -599,6 +601,40 @@ test_refusals(void)
 	CHECK(rte_eth_dev_count_avail() == 0);
 }
 
+/** A port whose queues might take what others need is not taken, and says what to set. */
+static void
+test_buffers(void)
+{
+	/* Of a driver of which nothing is known: a receive queue, and one for each worker to send. */
+	const unsigned each = 3 * 1024, fit = hr_buffers_count() / each;
+	unsigned mib = 0;
+	char name[32], devargs[32];
+	const char *refusal;
+
+	CHECK(hr_buffers_kept() == 0 && fit > 0 && fit < HR_MAX_PORTS);
+	for (unsigned i = 0; i < fit; i++) {
+		snprintf(name, sizeof(name), "p%u", i);
+		snprintf(devargs, sizeof(devargs), "net_ring%u", i);
+		CHECK(strcmp(put(name, devargs), "") == 0);
+		CHECK(hr_buffers_kept() == (i + 1) * each);
+	}
+	snprintf(devargs, sizeof(devargs), "net_ring%u", fit);
+	refusal = put("more", devargs);
+	CHECK(strncmp(refusal, "PacketBufferLimit: ", 19) == 0);
+	CHECK(strstr(refusal, "1 receive and 2 transmit queues may hold 3072 packet buffers") !=
+			NULL);
+	CHECK(sscanf(strstr(refusal, "give the engine "), "give the engine %u MiB", &mib) == 1);
+	CHECK(mib > MEMORY_MIB && mib < MEMORY_MIB + 10);
+	CHECK(strstr(refusal, "hugepages.amount of the Pipeline") != NULL);
+	CHECK(hr_port_get("more") == NULL && hr_buffers_kept() == fit * each);
+	/* What copies needs none, and what leaves makes room. */
+	delete ("p0");
+	CHECK(strcmp(put("null", "net_null0"), "") == 0 && hr_buffers_kept() == (fit - 1) * each);
+	CHECK(strcmp(put("more", devargs), "") == 0);
+	hr_txn_clear();
+	CHECK(hr_buffers_kept() == 0);
+}
+
 static void
 test_pcap(void)
 {
@@ -838,9 +874,10 @@ set_up(void)
 	snprintf(prefix, sizeof(prefix), "test-port-%d", (int)getpid());
 	CHECK(rte_eal_init(RTE_DIM(argv), argv) >= 0);
 	CHECK(mkdtemp(directory) != NULL);
-	hr_pool = rte_pktmbuf_pool_create("packets", 16383, 128, 0, 2048 + RTE_PKTMBUF_HEADROOM,
-			SOCKET_ID_ANY);
-	CHECK(hr_pool != NULL);
+	/* As many as fit: 32 MiB are for all else. */
+	CHECK(hr_buffers_create(0, MEMORY_MIB, 1960) == 0);
+	CHECK(hr_buffers_size() == 37 * RTE_CACHE_LINE_SIZE || RTE_CACHE_LINE_SIZE != 64);
+	CHECK(hr_buffers_count() == (MEMORY_MIB - 32) * 1024 * 1024 / (hr_buffers_size() + 16));
 	CHECK(hr_rcu_init(WORKERS) == 0 && hr_ports_init() == 0);
 	for (uint16_t i = 0; i < WORKERS; i++) {
 		static const struct hr_rxqs no_queues;
@@ -872,6 +909,7 @@ main(void)
 	test_removal();
 	test_pci();
 	test_refusals();
+	test_buffers();
 	test_pcap();
 	test_memif();
 	if (root && access("/dev/net/tun", R_OK | W_OK) == 0)

@@ -6,6 +6,7 @@
 
 #include <rte_errno.h>
 
+#include "../buffers.h"
 #include "../memory.h"
 #include "../worker.h"
 #include "multicast.h"
@@ -68,8 +69,37 @@ configure(struct hr_device *device, const struct rte_eth_dev_info *info, uint16_
 	return rte_eth_dev_configure(device->id, device->n_rx, device->n_tx, &conf);
 }
 
+/**
+ * Keep the packet buffers that may be in the device's queues, and in the ring before them. Those in a
+ * transmit queue were sent long ago: drivers look only when it is nearly full.
+ *
+ * @return 0; -EDQUOT when so many are not left
+ */
 static int
-setup_queues(const struct hr_device *device)
+keep_buffers(struct hr_device *device, uint16_t n_rx_desc, uint16_t n_tx_desc, struct hr_why *why)
+{
+	char remedy[HR_BUFFERS_REMEDY];
+	unsigned n = device->n_tx < hr_n_workers ? TX_RING : 0;
+
+	if (!hr_driver(device->driver)->copies)
+		n += device->n_rx * n_rx_desc + device->n_tx * n_tx_desc;
+	hr_buffers_release(device->buffers);
+	device->buffers = 0;
+	if (!hr_buffers_keep(n)) {
+		hr_why(why, HR_PACKET_BUFFER_LIMIT,
+				"its %u receive and %u transmit queues may hold %u packet buffers, and %u "
+				"of %u are left: %s",
+				device->n_rx, device->n_tx, n,
+				hr_buffers_count() - hr_buffers_kept(), hr_buffers_count(),
+				hr_buffers_remedy(n, remedy));
+		return -EDQUOT;
+	}
+	device->buffers = n;
+	return 0;
+}
+
+static int
+setup_queues(struct hr_device *device, struct hr_why *why)
 {
 	/* A tap queue takes as many buffers as descriptors, and reads into the first alone. */
 	uint16_t n_rx_desc = strcmp(device->driver, "net_tap") == 0 ? 1 : RX_DESCRIPTORS;
@@ -77,6 +107,8 @@ setup_queues(const struct hr_device *device)
 	const int socket = hr_memory_near(rte_eth_dev_socket_id(device->id));
 	int error = rte_eth_dev_adjust_nb_rx_tx_desc(device->id, &n_rx_desc, &n_tx_desc);
 
+	if (error == 0)
+		error = keep_buffers(device, n_rx_desc, n_tx_desc, why);
 	for (uint16_t queue = 0; queue < device->n_rx && error == 0; queue++)
 		error = rte_eth_rx_queue_setup(device->id, queue, n_rx_desc, (unsigned)socket, NULL,
 				hr_pool);
@@ -101,7 +133,7 @@ create_tx_ring(struct hr_device *device)
 
 static int
 attempt(struct hr_device *device, const struct rte_ether_addr *mac, const struct attempt *with,
-		const struct rte_eth_dev_info *info, const char **step)
+		const struct rte_eth_dev_info *info, const char **step, struct hr_why *why)
 {
 	int error;
 
@@ -111,7 +143,7 @@ attempt(struct hr_device *device, const struct rte_ether_addr *mac, const struct
 	if (error != 0)
 		return error;
 	*step = "set up the queues of";
-	error = setup_queues(device);
+	error = setup_queues(device, why);
 	if (error != 0)
 		return error;
 	if (mac != NULL)
@@ -126,7 +158,8 @@ attempt(struct hr_device *device, const struct rte_ether_addr *mac, const struct
  */
 static int
 attempt_all(struct hr_device *device, const struct rte_ether_addr *mac, uint16_t rx_queues,
-		uint16_t mtu, const struct rte_eth_dev_info *info, const char **step)
+		uint16_t mtu, const struct rte_eth_dev_info *info, const char **step,
+		struct hr_why *why)
 {
 	const uint16_t less = RTE_MIN(mtu, RTE_ETHER_MTU);
 	const struct attempt attempts[] = {
@@ -134,14 +167,14 @@ attempt_all(struct hr_device *device, const struct rte_ether_addr *mac, uint16_t
 			{rx_queues, less},
 			{1, less},
 	};
-	const int first = attempt(device, mac, &attempts[0], info, step);
+	const int first = attempt(device, mac, &attempts[0], info, step, why);
 	const char *with = *step;
 
-	if (first == 0 || device->virtual)
+	if (first == 0 || device->virtual || first == -EDQUOT)
 		return first;
 	for (unsigned i = 1; i < RTE_DIM(attempts); i++) {
 		if (memcmp(&attempts[i], &attempts[i - 1], sizeof(attempts[i])) == 0 ||
-				attempt(device, mac, &attempts[i], info, &with) != 0)
+				attempt(device, mac, &attempts[i], info, &with, why) != 0)
 			continue;
 		if (attempts[i].mtu < mtu)
 			hr_device_mtu_set(device, mtu, device->mtu);
@@ -153,9 +186,9 @@ attempt_all(struct hr_device *device, const struct rte_ether_addr *mac, uint16_t
 int
 hr_device_setup(struct hr_device *device, const struct hr_port_spec *spec,
 		const struct rte_ether_addr *mac, uint16_t mtu, const struct rte_eth_dev_info *info,
-		const char **step)
+		const char **step, struct hr_why *why)
 {
-	int error = attempt_all(device, mac, spec->rx_queues, mtu, info, step);
+	int error = attempt_all(device, mac, spec->rx_queues, mtu, info, step, why);
 
 	/* A memif client connects as it starts; the driver says -1 when nobody listens. */
 	if (error != 0 && device->client && strcmp(*step, "start") == 0)

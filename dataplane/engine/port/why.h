@@ -16,6 +16,8 @@
 #define HR_DEVICE_NODE_CHANGED "DeviceNodeChanged"
 #define HR_DEVICE_NOT_BOUND "DeviceNotBound"   /**< To no driver of DPDK's. */
 #define HR_MEMORY_LOCK_LIMIT "MemoryLockLimit" /**< The device may not reach our memory. */
+/** Its queues may take more packet buffers than are left. */
+#define HR_PACKET_BUFFER_LIMIT "PacketBufferLimit"
 
 struct hr_why {
 	const char *reason;     /**< One of the above; NULL: none of them. */

@@ -7,6 +7,7 @@
 #define RECORDS 8192u
 #define RECORDS_FOR_LEARNING (RECORDS / 4)
 
+static_assert(RECORDS - RECORDS_FOR_LEARNING == HR_EVENT_BUFFERS, "the rest are packets");
 static_assert(sizeof(struct hr_event) % 4 == 0, "rte_ring wants multiples of 4 bytes");
 
 static struct rte_ring *ring;

@@ -17,14 +17,17 @@ struct hr_event {
 	uint8_t type;
 	bool solicited; /**< SEEN: an answer to a probe of ours, or an ARP reply. */
 	bool override;  /**< SEEN: a new MAC address replaces the known one (RFC 4861 7.2.5). */
-	uint8_t worker;      /**< Who posted it. */
-	uint16_t port;       /**< Where the packet, or what was seen, came from. */
-	uint16_t share;      /**< RESOLVE: the Interface, sender or receiver, whose share it is of. */
-	uint32_t generation; /**< Of the port. */
+	uint8_t worker; /**< Who posted it. */
+	uint16_t port;  /**< Where the packet, or what was seen, came from. */
+	uint16_t share; /**< RESOLVE: the Interface, sender or receiver, whose share it is of. */
+	uint32_t generation;       /**< Of the port. */
 	struct rte_ether_addr mac; /**< SEEN: zero when the sender did not say. */
 	struct hr_addr addr;
 	struct rte_mbuf *packet; /**< As hr_adj_mark() marked it; its port is where it came from. */
 };
+
+/** Packets that wait for the control thread, at most. */
+#define HR_EVENT_BUFFERS 6144
 
 /** Create the ring. 0, or -errno. */
 int hr_events_init(void);

@@ -12,6 +12,8 @@ struct hr_neigh;
 
 #define HR_NEIGH_QUEUE 64        /**< Packets that wait for one neighbour. */
 #define HR_NEIGH_WAITING_MAX 256 /**< hr_neigh_waiting_max unless it is set. */
+/** Buffers that are kept for packets that wait, of all namespaces together. */
+#define HR_NEIGH_BUFFERS 4096
 
 /**
  * Most packets of one namespace that wait, for all neighbours together. A namespace is what an

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "../control/addr.h"
 #include "../control/json.h"
@@ -13,6 +14,7 @@
 #include "../kinds/network.h"
 #include "../rcu.h"
 #include "adj.h"
+#include "ecmp.h"
 #include "locals.h"
 #include "path.h"
 #include "place.h"
@@ -69,13 +71,14 @@ insert_reserved(struct hr_vrf *vrf)
 
 /** A VRF without gateways. NULL: out of memory. */
 static struct hr_vrf *
-create(const struct hr_network_spec *spec)
+create(const char *key, const struct hr_network_spec *spec)
 {
 	struct hr_vrf *vrf = calloc(1, sizeof(*vrf));
 
 	if (vrf == NULL)
 		return NULL;
 	vrf->vni = spec->vni;
+	vrf->identity = hr_ecmp_identity(key, strlen(key));
 	vrf->owner = hr_route_owner();
 	vrf->fib4 = hr_fib_create(4);
 	vrf->fib6 = hr_fib_create(6);
@@ -115,11 +118,10 @@ hr_network_prepare(struct hr_txn *txn, const char *key, const struct hr_object *
 	struct change *change = calloc(1, sizeof(*change));
 
 	RTE_SET_USED(txn);
-	RTE_SET_USED(key);
 	if (change != NULL) {
 		change->is_new = old == NULL;
 		change->spec = new_spec;
-		change->vrf = change->is_new ? create(new_spec) : old->state;
+		change->vrf = change->is_new ? create(key, new_spec) : old->state;
 		if (change->vrf != NULL && hold_gateways(change) == 0) {
 			*state = change;
 			return 0;

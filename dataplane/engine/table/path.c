@@ -228,7 +228,7 @@ static uint64_t
 identity_of(const struct path *path)
 {
 	if (path->type == PATH_NETWORK)
-		return hr_ecmp_identity(path->network, strlen(path->network));
+		return path->vrf->identity;
 	return hr_ecmp_identity(&path->underlay.address, sizeof(path->underlay.address));
 }
 

@@ -14,9 +14,10 @@
 struct hr_vrf {
 	struct hr_fib *fib4, *fib6;
 	uint32_t vni;
-	int8_t dscp;      /**< As in the spec of the network. */
-	uint32_t owner;   /**< Owner number of its own routes (gateways, multicast) in the FIBs. */
-	const char *name; /**< Of the network; NULL while it is only prepared. */
+	uint64_t identity; /**< hr_ecmp_identity() of the network's name. */
+	int8_t dscp;       /**< As in the spec of the network. */
+	uint32_t owner;    /**< Owner number of its own routes (gateways, multicast) in the FIBs. */
+	const char *name;  /**< Of the network; NULL while it is only prepared. */
 	LIST_ENTRY(hr_vrf) entry; /**< Of hr_vrfs. */
 };
 
