@@ -117,7 +117,10 @@ idle_sleep(struct hr_worker *worker, long ns)
 	const struct timespec time = {.tv_nsec = ns};
 	uint64_t slept;
 
+	/* Asleep it holds nothing: no commit waits for it, and nobody's packets for the commit. */
+	rte_rcu_qsbr_thread_offline(hr_qsbr, worker->index);
 	nanosleep(&time, NULL);
+	rte_rcu_qsbr_thread_online(hr_qsbr, worker->index);
 	slept = rte_rdtsc() - before;
 	worker->sleep_cycles += slept;
 	if (slept > asked)

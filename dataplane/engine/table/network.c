@@ -120,7 +120,7 @@ hr_network_apply(struct hr_object *object, void *old_spec, void *prepared)
 	vrf = object->state;
 	vrf->vni = spec->vni;
 	if (old != NULL && old->vni != spec->vni)
-		hr_path_update_sources();
+		hr_path_refresh_all();
 	if (old != NULL &&
 			(old->n_endpoints != spec->n_endpoints ||
 					memcmp(old->endpoints, spec->endpoints,

@@ -41,10 +41,11 @@ void hr_path_put(uint32_t adj);
 
 /** Choose again between delivery and encapsulation for these addresses. */
 void hr_path_refresh(const struct hr_ip6 *underlay, unsigned n);
-/** Choose again for every path: an uplink came, went or changed. */
+/**
+ * Choose again for every path: an uplink came, went or changed, or what outer sources follow from.
+ * Paths that stay as they are are not touched; for another VNI in the source no packet waits.
+ */
 void hr_path_refresh_all(void);
-/** Bring outer sources up to date with settings and VNIs, and nothing else: no packet waits. */
-void hr_path_update_sources(void);
 
 /** The next hops of an adjacency, as in the `route` list; NULL for a blackhole. */
 json_t *hr_path_describe(uint32_t adj);
