@@ -21,10 +21,12 @@
 #include <rte_version.h>
 
 #include "control/server.h"
+#include "crash.h"
 #include "gap.h"
 #include "options.h"
 #include "port/port.h"
 #include "rcu.h"
+#include "stall.h"
 #include "table/adj.h"
 #include "table/event.h"
 #include "table/group.h"
@@ -217,6 +219,7 @@ create(void)
 	if (error != 0)
 		die("cannot listen on %s: %s", options.socket, strerror(-error));
 	error = hr_workers_start();
+	error = error != 0 ? error : hr_stalls_start();
 	if (error != 0)
 		die("cannot start workers: %s", strerror(-error));
 }
@@ -270,6 +273,7 @@ main(int argc, char **argv)
 {
 	struct sigaction action = {.sa_handler = on_signal};
 
+	hr_crash_init();
 	hr_options_parse(argc, argv, &options);
 	started = time(NULL);
 	start_eal();
@@ -280,6 +284,7 @@ main(int argc, char **argv)
 	fprintf(stderr, "headrace-engine: ready on %s\n", options.socket);
 	control_loop();
 	hr_server_close();
+	hr_stalls_stop();
 	hr_workers_stop();
 	hr_ports_close();
 	unlink(options.socket);

@@ -15,6 +15,7 @@
 #include <rte_malloc.h>
 #include <rte_mbuf.h>
 
+#include "crash.h"
 #include "memory.h"
 #include "walk.h"
 
@@ -137,6 +138,8 @@ run(void *arg)
 	long sleep_ns = SLEEP_MIN_NS;
 	unsigned empty = 0;
 
+	hr_crash_thread();
+	__atomic_store_n(&worker->thread, pthread_self(), __ATOMIC_RELAXED);
 	/* Else a sleep of a microsecond takes fifty more. */
 	prctl(PR_SET_TIMERSLACK, 1UL);
 	rte_rcu_qsbr_thread_online(hr_qsbr, worker->index);
