@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -21,10 +22,12 @@
 
 #include "buffers.h"
 #include "control/server.h"
+#include "crash.h"
 #include "gap.h"
 #include "options.h"
 #include "port/port.h"
 #include "rcu.h"
+#include "stall.h"
 #include "table/adj.h"
 #include "table/event.h"
 #include "table/group.h"
@@ -33,6 +36,9 @@
 #include "table/neigh_timer.h"
 #include "telemetry.h"
 #include "worker.h"
+
+/** In the environment of an engine that was there before and found its hugepages taken. */
+#define HUGEPAGES_TAKEN "HEADRACE_HUGEPAGES_TAKEN"
 
 /** How long the control loop may be away from the workers' events, milliseconds. */
 #define TICK_MS 1
@@ -125,6 +131,8 @@ choose_hugepages(unsigned node)
 
 	if (options.hugepages != HR_HUGEPAGES_AUTO)
 		return options.hugepages == HR_HUGEPAGES_ON;
+	if (getenv(HUGEPAGES_TAKEN) != NULL)
+		return false;
 	free_mib = free_hugepages_mib(node);
 	if (free_mib >= options.memory_mib)
 		return true;
@@ -133,6 +141,24 @@ choose_hugepages(unsigned node)
 			" MiB free on NUMA node %u: using ordinary pages\n",
 			options.memory_mib, free_mib, node);
 	return false;
+}
+
+/**
+ * Be started again, with ordinary pages: between the look at free hugepages and the last of them
+ * another engine may take some, and DPDK starts once in a process. The command line stays, for the
+ * agent knows its engine by it.
+ */
+static void __attribute__((noreturn)) start_without_hugepages(char **argv)
+{
+	fprintf(stderr,
+			"headrace-engine: the hugepages were taken meanwhile: using ordinary "
+			"pages\n");
+	if (setenv(HUGEPAGES_TAKEN, "1", 1) != 0)
+		die("setenv: %s", strerror(errno));
+	/* What DPDK has got of them is files. */
+	close_range(STDERR_FILENO + 1, UINT_MAX, 0);
+	execv("/proc/self/exe", argv);
+	die("/proc/self/exe: %s", strerror(errno));
 }
 
 /** Write what --socket-mem takes: all memory on one NUMA node. */
@@ -148,7 +174,7 @@ put_memory(unsigned node, char *text, size_t size)
 }
 
 static void
-start_eal(void)
+start_eal(char **own_argv)
 {
 	const unsigned node = numa_node_of(options.cpus[1]); /* The first worker's. */
 	const bool huge = choose_hugepages(node);
@@ -180,8 +206,11 @@ start_eal(void)
 	/* Where DPDK looks for a place for its sockets. */
 	if (setenv("RUNTIME_DIRECTORY", options.runtime_dir, 1) != 0)
 		die("setenv: %s", strerror(errno));
-	if (rte_eal_init(argc, (char **)(uintptr_t)argv) < 0)
+	if (rte_eal_init(argc, (char **)(uintptr_t)argv) < 0) {
+		if (huge && options.hugepages == HR_HUGEPAGES_AUTO)
+			start_without_hugepages(own_argv);
 		die("DPDK does not start: %s", rte_strerror(rte_errno));
+	}
 	snprintf(telemetry_path, sizeof(telemetry_path), "%s/dpdk_telemetry.v2",
 			rte_eal_get_runtime_dir());
 	fprintf(stderr, "headrace-engine: %s, %u worker%s, %u MiB of %s\n", rte_version(),
@@ -228,6 +257,7 @@ create(void)
 	if (error != 0)
 		die("cannot listen on %s: %s", options.socket, strerror(-error));
 	error = hr_workers_start();
+	error = error != 0 ? error : hr_stalls_start();
 	if (error != 0)
 		die("cannot start workers: %s", strerror(-error));
 }
@@ -281,9 +311,10 @@ main(int argc, char **argv)
 {
 	struct sigaction action = {.sa_handler = on_signal};
 
+	hr_crash_init();
 	hr_options_parse(argc, argv, &options);
 	started = time(NULL);
-	start_eal();
+	start_eal(argv);
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
 	signal(SIGPIPE, SIG_IGN);
@@ -291,6 +322,7 @@ main(int argc, char **argv)
 	fprintf(stderr, "headrace-engine: ready on %s\n", options.socket);
 	control_loop();
 	hr_server_close();
+	hr_stalls_stop();
 	hr_workers_stop();
 	hr_ports_close();
 	unlink(options.socket);

@@ -65,7 +65,7 @@ hr_defer(void (*fn)(void *arg), void *arg)
 {
 	if (fifo.count == fifo.size && !fifo_grow()) {
 		/* Out of memory: waiting here is the one way to keep the promise. */
-		rte_rcu_qsbr_synchronize(hr_qsbr, RTE_QSBR_THRID_INVALID);
+		hr_rcu_wait();
 		fn(arg);
 		return;
 	}
@@ -108,10 +108,16 @@ hr_rcu_reclaim(void)
 }
 
 void
+hr_rcu_wait(void)
+{
+	rte_rcu_qsbr_synchronize(hr_qsbr, RTE_QSBR_THRID_INVALID);
+}
+
+void
 hr_rcu_barrier(void)
 {
 	do {
-		rte_rcu_qsbr_synchronize(hr_qsbr, RTE_QSBR_THRID_INVALID);
+		hr_rcu_wait();
 		fifo.closed = fifo.count;
 		run_closed();
 	} while (fifo.count > 0);

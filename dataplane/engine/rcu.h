@@ -23,6 +23,9 @@ void hr_defer(void (*fn)(void *arg), void *arg);
 /** Run deferred calls whose grace period is over. Called by the control loop; never waits. */
 void hr_rcu_reclaim(void);
 
+/** Wait for a grace period and do nothing else: packets are waiting, too. */
+void hr_rcu_wait(void);
+
 /** Wait for a grace period and run all deferred calls. For port removal and shutdown. */
 void hr_rcu_barrier(void);
 

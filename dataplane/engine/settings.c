@@ -31,7 +31,7 @@ hr_settings_apply(struct hr_object *object, void *old_spec, void *prepared)
 	memcpy(hr_underlay.prefixes, spec->underlay_prefixes, sizeof(hr_underlay.prefixes));
 	hr_neigh_waiting_max = spec->waiting_max != 0 ? spec->waiting_max : HR_NEIGH_WAITING_MAX;
 	hr_uplinks_publish();
-	hr_path_update_outer();
+	hr_path_refresh_all();
 	hr_locals_rebuild(NULL);
 }
 

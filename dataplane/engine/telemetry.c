@@ -20,6 +20,7 @@
 #include "gap.h"
 #include "port/device.h"
 #include "port/port.h"
+#include "stall.h"
 #include "table/adj.h"
 #include "walk.h"
 #include "worker.h"
@@ -100,6 +101,19 @@ workers(const char *cmd, const char *params, struct rte_tel_data *data)
 	return 0;
 }
 
+/** Takes no lock: the control thread may be waiting for one of them. */
+static int
+stalled(const char *cmd, const char *params, struct rte_tel_data *data)
+{
+	RTE_SET_USED(cmd);
+	RTE_SET_USED(params);
+	rte_tel_data_start_array(data, RTE_TEL_UINT_VAL);
+	for (unsigned i = 0; i < hr_n_workers; i++)
+		if (hr_stalled(i))
+			rte_tel_data_add_array_uint(data, i);
+	return 0;
+}
+
 static int
 add_latency(struct rte_tel_data *data, const struct hr_latency *latency)
 {
@@ -140,6 +154,7 @@ worker(const char *cmd, const char *params, struct rte_tel_data *data)
 	rte_tel_data_add_dict_uint(data, "idle_cycles", hr_count(w->idle_cycles));
 	rte_tel_data_add_dict_uint(data, "sleep_cycles", hr_count(w->sleep_cycles));
 	rte_tel_data_add_dict_uint(data, "longest_gap_cycles", hr_gap_longest(w->index));
+	rte_tel_data_add_dict_uint(data, "stalled", hr_stalled(w->index));
 	rte_tel_data_add_dict_uint(data, "walks", hr_count(w->walks));
 	rte_tel_data_add_dict_uint(data, "bursts", hr_count(w->bursts));
 	rte_tel_data_add_dict_uint(data, "packets", hr_count(w->packets));
@@ -430,6 +445,8 @@ hr_telemetry_init(void)
 					"Engine, configuration and table sizes. No parameters"},
 			{PREFIX "workers", workers, "Numbers of the workers. No parameters"},
 			{PREFIX "worker", worker, "Load and bursts. Parameters: int worker"},
+			{PREFIX "stalled", stalled,
+					"Numbers of workers that do not walk. No parameters"},
 			{PREFIX "nodes", nodes, "Graph node statistics. Parameters: int worker"},
 			{PREFIX "drops", drops,
 					"Packets dropped by reason. Parameters: int worker, or "

@@ -15,6 +15,7 @@
 #include <rte_malloc.h>
 #include <rte_mbuf.h>
 
+#include "crash.h"
 #include "memory.h"
 #include "walk.h"
 
@@ -121,7 +122,10 @@ idle_sleep(struct hr_worker *worker, long ns)
 	const struct timespec time = {.tv_nsec = ns};
 	uint64_t slept;
 
+	/* Asleep it holds nothing: no commit waits for it, and nobody's packets for the commit. */
+	rte_rcu_qsbr_thread_offline(hr_qsbr, worker->index);
 	nanosleep(&time, NULL);
+	rte_rcu_qsbr_thread_online(hr_qsbr, worker->index);
 	slept = rte_rdtsc() - before;
 	worker->sleep_cycles += slept;
 	if (slept > asked)
@@ -138,6 +142,8 @@ run(void *arg)
 	long sleep_ns = SLEEP_MIN_NS;
 	unsigned empty = 0;
 
+	hr_crash_thread();
+	__atomic_store_n(&worker->thread, pthread_self(), __ATOMIC_RELAXED);
 	/* Else a sleep of a microsecond takes fifty more. */
 	prctl(PR_SET_TIMERSLACK, 1UL);
 	rte_rcu_qsbr_thread_online(hr_qsbr, worker->index);

@@ -11,6 +11,8 @@
 #ifndef HR_WORKER_H
 #define HR_WORKER_H
 
+#include <pthread.h>
+
 #include <rte_graph.h>
 #include <rte_graph_worker.h>
 #include <rte_ring.h>
@@ -135,6 +137,7 @@ struct hr_worker {
 	uint16_t index;             /**< 0..HR_MAX_WORKERS-1 */
 	unsigned lcore;
 	int cpu;
+	pthread_t thread; /**< That walks; 0 before it does. Read with hr_count(). */
 	struct rte_graph *graph;
 	struct rte_ring *inject; /**< Packets from the control thread or to be routed again. */
 	struct hr_bucket icmp[HR_MAX_PORTS][HR_ICMP_USES];

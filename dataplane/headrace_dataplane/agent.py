@@ -33,6 +33,7 @@ from headrace_dataplane.protocol import EngineClient
 from headrace_dataplane.runtime import RuntimeDirectory
 from headrace_dataplane.sockets import SocketDirectories
 from headrace_dataplane.source import ConfigSource, Snapshot
+from headrace_dataplane.stalls import LOOK_SECONDS, Stalls, stalled_workers
 from headrace_dataplane.state import AgentState
 
 log = logging.getLogger(__name__)
@@ -88,6 +89,7 @@ class Agent:
                 tasks.create_task(self.engine.run())
                 tasks.create_task(self._reconcile(controller, EngineSession(client, accepted)))
                 tasks.create_task(self._notice_devices(controller))
+                tasks.create_task(self._notice_stalls())
 
     async def _follow(self) -> None:
         while True:
@@ -128,6 +130,20 @@ class Agent:
 
         with link_events(changed):
             await asyncio.Event().wait()
+
+    async def _notice_stalls(self) -> None:
+        """End an engine whose worker does not walk, also while a commit waits for that worker."""
+        stalls = Stalls()
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            engine = self.engine.hello
+            stalled: tuple[str, ...] = ()
+            if engine is not None:
+                stalled = await asyncio.to_thread(stalled_workers, Path(engine.telemetry))
+            why = stalls.step(engine, stalled)
+            if engine is not None and why:
+                self.state.engine_stalls += 1
+                await self.engine.restart(engine, why)
 
     async def _reconcile(self, controller: Controller, session: EngineSession) -> None:
         exchange: Exchange | None = None

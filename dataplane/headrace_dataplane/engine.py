@@ -91,16 +91,25 @@ class EngineProcess:
                 self._set(hello, "")
                 if await self._wait(hello.pid):
                     continue
-                self._reap()
-                self._set(None, "the engine ended")
+                ended = f"ended{self._reap()}"
+                self._set(None, f"the engine {ended}")
                 self.restarts += 1
-                log.error("the engine (process %d) ended; starting another", hello.pid)
+                log.error("the engine (process %d) %s; starting another", hello.pid, ended)
                 if loop.time() - began > _STABLE_SECONDS:
                     backoff = _BACKOFF_SECONDS[0]
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(backoff):
                     await self._options_changed.wait()
             backoff = min(2 * backoff, _BACKOFF_SECONDS[1])
+
+    async def restart(self, engine: Hello, why: str) -> None:
+        """End the engine, if it is still that one: it leaves a backtrace, and `run` starts another.
+
+        Returns when it has ended.
+        """
+        if engine is self.hello:
+            log.error("ending the engine, process %d: %s", engine.pid, why)
+            await _kill(engine.pid, signal.SIGABRT)
 
     async def stop(self) -> None:
         """End the engine, if one runs: SIGTERM, and SIGKILL when it does not obey."""
@@ -175,20 +184,29 @@ class EngineProcess:
             changed.cancel()
 
     async def _end(self, pid: int) -> None:
-        for number, seconds in ((signal.SIGTERM, _STOP_SECONDS), (signal.SIGKILL, _STOP_SECONDS)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-            try:
-                async with asyncio.timeout(seconds):
-                    await _ended(pid)
-            except TimeoutError:
-                continue
-            break
+        await _kill(pid, signal.SIGTERM)
         self._reap()
 
-    def _reap(self) -> None:
-        if self._child is not None and self._child.poll() is not None:
-            self._child = None
+    def _reap(self) -> str:
+        """Reap the child, if it has ended; return how it ended, empty when that is not known."""
+        status = self._child.poll() if self._child is not None else None
+        if status is None:
+            return ""
+        self._child = None
+        return f" by signal {-status}" if status < 0 else f" with status {status}"
+
+
+async def _kill(pid: int, number: signal.Signals) -> None:
+    """End a process by a signal, and by SIGKILL when it does not obey."""
+    for each in (number, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, each)
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await _ended(pid)
+        except TimeoutError:
+            continue
+        return
 
 
 async def _ended(pid: int) -> None:

@@ -73,6 +73,12 @@ METRICS: tuple[Description, ...] = (
         "Engines that ended unasked and were started again by this agent.",
     ),
     Description(
+        "engine_stalls_total",
+        "counter",
+        (),
+        "How many of them this agent ended, because a worker did not walk for 3 seconds.",
+    ),
+    Description(
         "config_generation_wanted", "gauge", (), "The newest generation of the configuration."
     ),
     Description(
@@ -187,6 +193,12 @@ METRICS: tuple[Description, ...] = (
         ("worker",),
         "The longest that the worker did not look at its queues in the last 60 seconds, beyond "
         "what it slept on purpose: interrupts, others on its CPU, firmware, a long walk.",
+    ),
+    Description(
+        "worker_stalled",
+        "gauge",
+        ("worker",),
+        "Whether the worker has not walked for half a second or longer: 1 or 0.",
     ),
     Description("worker_walks_total", "counter", ("worker",), "Walks over the graph."),
     Description(
@@ -320,6 +332,7 @@ def _agent(families: _Families, state: AgentState) -> None:
         families.add("engine_start_time_seconds", hello.started)
     lagging = state.active_generation != state.wanted_generation
     families.add("engine_restarts_total", state.engine_restarts)
+    families.add("engine_stalls_total", state.engine_stalls)
     families.add("config_generation_wanted", state.wanted_generation)
     families.add("config_generation_active", state.active_generation)
     families.add("config_lag_seconds", time.monotonic() - state.wanted_since if lagging else 0)
@@ -354,6 +367,7 @@ def _workers(families: _Families, telemetry: TelemetryClient) -> None:
         if "longest_gap_cycles" in own:  # An engine before 0.4.0 does not say.
             seconds = _seconds(_int(own, "longest_gap_cycles"), hertz)
             families.add("worker_longest_gap_seconds", seconds, worker)
+        families.add("worker_stalled", own.get("stalled"), worker)  # As above.
         for state in ("busy", "idle", "sleep"):
             seconds = _seconds(_int(own, f"{state}_cycles"), hertz)
             families.add(f"worker_{state}_seconds_total", seconds, worker)

@@ -15,6 +15,9 @@ class AgentState:
     """The running engine; None while there is none."""
 
     engine_restarts: int = 0
+    engine_stalls: int = 0
+    """How many of them because a worker no longer walked."""
+
     wanted_generation: int = 0
     wanted_since: float = 0.0
     """When the wanted generation came, in seconds of time.monotonic()."""

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from headrace_dataplane.protocol import EngineClient, Interface, Network
 from headrace_demo.lab import Namespace, Node, Pinger, until
 from tests.e2e.conftest import MANY_SECONDS, VM1, VM2, VM3, Site, count, echoes, headrace
+from tests.engine.threads import kept_from_running, killed, worker_threads
 
 SECONDS = 0.005
 MANY = 100
@@ -185,6 +186,26 @@ def test_a_killed_engine_comes_back_as_it_was(site: Site) -> None:
     print(f"the engine was away for {pings.longest_gap * SECONDS:.2f} s")
     metrics = site.node_b.get("/metrics")[1]
     assert "headrace_engine_restarts_total 1.0" in metrics.splitlines()
+
+
+def test_an_engine_whose_worker_stands_still_is_replaced(site: Site) -> None:
+    before = interfaces(site.node_b)
+    engine = site.node_b.engine_pid()
+    (worker,) = worker_threads(engine)
+    with kept_from_running(worker):
+        killed(worker)
+        until(lambda: site.node_b.engine_pid() not in (0, engine), "a new engine", MANY_SECONDS)
+    site.wait()
+    assert interfaces(site.node_b) == before
+    reaches(site, site.vm1, VM2[0])
+    for words in (
+        "worker 0 on CPU",
+        "has not walked for 500 ms",
+        f"process {engine}: worker 0 did not walk for 3 s",
+        "headrace-engine: SIGABRT in thread",
+        f"process {engine}) ended by signal 6",
+    ):
+        assert count(site.node_b, words), words
 
 
 def test_a_broken_manifest_disturbs_nothing_and_is_named(site: Site) -> None:

@@ -103,12 +103,24 @@ class Lab:
         del self._owner[name], self._base[name]
 
     def rebase(self) -> None:
-        """Let the balance start anew."""
-        self.pump()
-        for name, wire in self.wires.items():
+        """Let the balance start anew, when nothing is under way."""
+
+        def still() -> bool:
+            before = {name: self.counters(name) for name in self.wires}
+            self.pump()
+            now = {name: self.counters(name) for name in self.wires}
+            for name, wire in self.wires.items():
+                got = now[name].values - self._base[name].values
+                # An answer to the engine may have gone just now.
+                if before[name].values != now[name].values or got["rx_packets"] != wire.sent:
+                    return False
+            self._base.update(now)
+            return True
+
+        until(still, "all that was sent has been taken", SECONDS)
+        for wire in self.wires.values():
             wire.sent = wire.received = wire.learned = wire.originated = 0
             wire.drops.clear()
-            self._base[name] = self.counters(name)
 
     def counters(self, name: str) -> Counters:
         kind, key = self._owner[name]

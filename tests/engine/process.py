@@ -134,6 +134,12 @@ class Engine:
         self.client.close()
         self.telemetry.__exit__(None, None, None)
 
+    def ended(self) -> int:
+        """Wait until it has ended by itself; return its status, -n after signal n."""
+        status = self._process.wait(ENDED_SECONDS)
+        self._disconnect()
+        return status
+
     def stop(self) -> None:
         """End it by SIGTERM; a report of a sanitizer or another status than 0 is an error."""
         self._disconnect()

@@ -183,6 +183,34 @@ def test_ends_cleanly_with_everything_in_place(other: Engine, namespace: Namespa
         client.hello()
 
 
+def test_hugepages_that_are_gone_when_it_starts(
+    binary: Path, namespace: Namespace, tmp_path: Path
+) -> None:
+    """They were free a moment ago: for the engine they still are, for DPDK there are none."""
+    nodes = [*Path("/sys/devices/system/node").glob("node*/hugepages")]
+    if not nodes or not Path("/sys/kernel/mm/hugepages").exists():
+        pytest.skip("this kernel has no hugepages")
+    free, none = tmp_path / "free", tmp_path / "none"
+    (free / "hugepages-2048kB").mkdir(parents=True)
+    (free / "hugepages-2048kB" / "free_hugepages").write_text("1024\n")
+    none.mkdir()
+    program = tmp_path / "engine"
+    mounts = [(free, node) for node in nodes] + [(none, Path("/sys/kernel/mm/hugepages"))]
+    lines = [f"mount --bind {what} {where}" for what, where in mounts]
+    program.write_text("\n".join(["#!/bin/sh -e", *lines, f'exec {binary} "$@" --hugepages auto']))
+    program.chmod(0o755)
+    engine = Engine(program, tmp_path, namespace)
+    try:
+        assert "the hugepages were taken meanwhile: using ordinary pages" in engine.output
+        assert "128 MiB of ordinary pages" in engine.output
+        # By it the agent knows that the engine is the one that it wants.
+        arguments = Path(f"/proc/{engine.pid}/cmdline").read_text().split("\0")
+        assert arguments[1:3] == ["--socket", str(engine.socket)]
+        assert arguments[-3:] == ["--hugepages", "auto", ""]
+    finally:
+        engine.stop()
+
+
 def test_ends_by_sigint_too(other: Engine) -> None:
     os.kill(other.pid, signal.SIGINT)
     other.stop()

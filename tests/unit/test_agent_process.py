@@ -28,11 +28,18 @@ ENGINE = f"""#!{sys.executable}
 import os, signal, sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
-from tests.unit.fake_engine import FakeEngine
+from tests.unit.fake_engine import FakeEngine, FakeTelemetry
 path = Path(sys.argv[sys.argv.index("--socket") + 1])
-path.unlink(missing_ok=True)
+telemetry, stalled = path.with_name("telemetry"), path.with_name("stalled")
+for each in (path, telemetry):
+    each.unlink(missing_ok=True)
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
-engine = FakeEngine(path, pid=os.getpid())
+
+def answer(command):
+    return [0] if stalled.exists() and stalled.read_text() == str(os.getpid()) else []
+
+FakeTelemetry(telemetry, answer)
+engine = FakeEngine(path, telemetry, pid=os.getpid())
 engine.lists["interface"] = [
     dict(name="a/vm1", network="a/blue", vni=100, port="a/vm1", state="up", macState="static")
 ]
@@ -176,6 +183,37 @@ def test_an_agent_brings_its_engine_to_the_configuration(runtime: RuntimeDirecto
         await until(lambda: agent.state.active_generation == 5)
         with pytest.raises(EngineError, match="another agent"):
             await Agent(runtime, Source(), cpus).run()
+        await end(task)
+        await agent.engine.stop()
+
+    try:
+        run(test)
+    finally:
+        os.sched_setaffinity(0, cpus)
+
+
+def test_an_engine_whose_worker_stands_still_is_ended(
+    runtime: RuntimeDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It gets the signal by which an engine leaves a backtrace; the next has all again."""
+    monkeypatch.setattr("headrace_dataplane.agent.LOOK_SECONDS", 0.01)
+    cpus = os.sched_getaffinity(0)
+    workers = {"count": 1, "shareControlCore": True}
+
+    async def test() -> None:
+        source = Source()
+        agent = Agent(runtime, source, cpus)
+        task = asyncio.create_task(agent.run())
+        source.snapshots.put_nowait(Snapshot(4, config(4, workers=workers), ()))
+        await until(lambda: agent.state.active_generation == 4)
+        pid = pid_of(agent.engine)
+        runtime.path.joinpath("stalled").write_text(str(pid))
+        await until(lambda: agent.state.engine_restarts == 1)
+        await until(lambda: agent.state.active_generation == 4)
+        assert pid_of(agent.engine) != pid
+        assert agent.state.engine_stalls == 1
+        assert "worker 0 did not walk for 3 s" in caplog.text
+        assert f"the engine (process {pid}) ended by signal 6" in caplog.text
         await end(task)
         await agent.engine.stop()
 

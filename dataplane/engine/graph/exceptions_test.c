@@ -1338,6 +1338,25 @@ test_resolve_in_vain(void)
 		rte_pktmbuf_free(e.packet);
 }
 
+/** It has waited, and by now a commit has its adjacency wait once more. */
+static void
+test_waits_again(void)
+{
+	struct rte_node *rx = rte_graph_node_get_by_name("test", "headrace-rx");
+	struct rte_node *resolve = rte_graph_node_get_by_name("test", "headrace-resolve");
+	uint8_t frame[100];
+	struct rte_mbuf *m = new_packet(frame, make_ip4(frame, VM4, FAR4, IPPROTO_UDP, 50));
+
+	m->port = UPLINK;
+	hr_adj_mark(m, vm.adj);
+	CHECK(hr_inject(&worker, m, HR_INJECT_ADJ));
+	CHECK(rx->process(rte_graph_lookup("test"), rx, NULL, 0) == 1);
+	CHECK(resolve->idx == 1 && resolve->objs[0] == m && hr_adj_mark_holds(m));
+	CHECK(worker.in == &uplink);
+	resolve->idx = 0;
+	rte_pktmbuf_free(m);
+}
+
 int
 main(void)
 {
@@ -1397,6 +1416,7 @@ main(void)
 	test_errors_leave_room_for_the_control_thread();
 	test_resolve();
 	test_resolve_in_vain();
+	test_waits_again();
 	test_bent_frames();
 
 	CHECK(rte_mempool_avail_count(hr_pool) == free_buffers);

@@ -155,7 +155,10 @@ injected(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worke
 		adj = &hr_adjs[m->hash.fdir.lo];
 		op = hr_adj_op(adj);
 		length = m->pkt_len - HR_L2_LEN;
-		if (!hr_adj_mark_holds(m) || (op != HR_OP_ETH && op != HR_OP_ENCAP)) {
+		if (hr_adj_mark_holds(m) && op == HR_OP_RESOLVE) {
+			/* A commit is about it once more. */
+			rte_node_enqueue_x1(graph, node, HR_EDGE_RESOLVE, m);
+		} else if (!hr_adj_mark_holds(m) || (op != HR_OP_ETH && op != HR_OP_ENCAP)) {
 			hr_drop(worker, m, HR_DROP_UNRESOLVED);
 		} else if (length > adj->mtu) {
 			/* Not known, or another, when it began to wait. */

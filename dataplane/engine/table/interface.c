@@ -110,7 +110,11 @@ refresh(struct hr_port *port, void *user)
 		publish(interface);
 	}
 	hr_rcu_barrier();
-	hr_interface_deliver(interface, interface->adj);
+	hr_interface_rewrite(interface, &hr_adjs[interface->adj]);
+	if (interface->neigh != NULL)
+		hr_neigh_bind(interface->neigh, interface->adj);
+	else
+		hr_adj_set_op(&hr_adjs[interface->adj], HR_OP_UNREACHABLE);
 	hr_path_refresh(interface->underlay, interface->n_underlay);
 }
 

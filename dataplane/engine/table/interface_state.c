@@ -2,7 +2,6 @@
 #include "interface_state.h"
 
 #include "../control/map.h"
-#include "neigh_adj.h"
 
 static struct hr_map by_underlay;
 
@@ -13,10 +12,9 @@ hr_interface_by_underlay(const struct hr_ip6 *underlay)
 }
 
 void
-hr_interface_deliver(const struct hr_interface *interface, uint32_t index)
+hr_interface_rewrite(const struct hr_interface *interface, struct hr_adj *adj)
 {
 	const struct hr_interface_spec *spec = interface->object->spec;
-	struct hr_adj *adj = &hr_adjs[index];
 
 	memset(adj->rewrite, 0, sizeof(adj->rewrite));
 	memcpy(adj->rewrite + RTE_ETHER_ADDR_LEN, interface->gateway_mac.addr_bytes,
@@ -24,10 +22,6 @@ hr_interface_deliver(const struct hr_interface *interface, uint32_t index)
 	adj->mtu = RTE_MIN(spec->mtu, hr_port_mtu(interface->port));
 	adj->port = interface->port_id;
 	adj->ready_op = HR_OP_ETH;
-	if (interface->neigh != NULL)
-		hr_neigh_bind(interface->neigh, index);
-	else
-		hr_adj_set_op(adj, HR_OP_UNREACHABLE);
 }
 
 int

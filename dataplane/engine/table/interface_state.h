@@ -29,10 +29,10 @@ struct hr_interface {
 const struct hr_interface *hr_interface_by_underlay(const struct hr_ip6 *underlay);
 
 /**
- * Have an adjacency deliver to the endpoint. Packets must be waiting for it, so that no worker reads
- * it meanwhile. While the device is gone its port is HR_PORT_NO_ID, and packets drop.
+ * Write what an adjacency to the endpoint has beside the neighbour's MAC address and `op`: no worker
+ * may be using it. While the device is gone its port is HR_PORT_NO_ID.
  */
-void hr_interface_deliver(const struct hr_interface *interface, uint32_t adj);
+void hr_interface_rewrite(const struct hr_interface *interface, struct hr_adj *adj);
 
 /** Make room for as many as there can be underlay addresses. 0, or -ENOMEM. */
 int hr_interface_reserve(void);

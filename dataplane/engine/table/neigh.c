@@ -223,7 +223,7 @@ hr_neigh_next_hop(uint16_t port, const struct hr_ip6 *target, const struct hr_ip
 	if (fixed != NULL)
 		hr_neigh_learn(neigh, fixed, HR_NEIGH_STATIC);
 	else if (neigh->state == HR_NEIGH_STATIC)
-		hr_neigh_enter(neigh, HR_NEIGH_UNRESOLVED);
+		hr_neigh_enter(neigh, HR_NEIGH_STALE); /* Still the best guess. */
 	return neigh;
 }
 

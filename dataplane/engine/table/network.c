@@ -180,7 +180,7 @@ hr_network_apply(struct hr_object *object, void *old_spec, void *prepared)
 	vrf->vni = spec->vni;
 	vrf->dscp = spec->dscp;
 	if (old != NULL && (old->vni != spec->vni || old->dscp != spec->dscp))
-		hr_path_update_outer();
+		hr_path_refresh_all();
 	if (old != NULL &&
 			(old->n_endpoints != spec->n_endpoints ||
 					memcmp(old->endpoints, spec->endpoints,

@@ -6,18 +6,14 @@
 #include "../control/addr.h"
 #include "../control/map.h"
 #include "../control/store.h"
-#include "../kinds/interface.h"
-#include "../packet/frame.h"
-#include "../packet/traffic_class.h"
 #include "../rcu.h"
 #include "adj.h"
 #include "ecmp.h"
 #include "interface_state.h"
 #include "neigh.h"
 #include "neigh_adj.h"
-#include "underlay.h"
-#include "uplink_state.h"
 #include "vrf.h"
+#include "way.h"
 
 enum path_type {
 	PATH_UNDERLAY,
@@ -38,8 +34,7 @@ struct path {
 	enum path_type type;
 	/* PATH_UNDERLAY */
 	struct underlay_key underlay;
-	const struct hr_uplink *uplink; /**< That packets leave by; NULL when local or no way. */
-	struct hr_neigh *next_hop;      /**< Ours to put; NULL as well then. */
+	struct hr_neigh *next_hop; /**< Ours to put; NULL when local or no way. */
 	/* PATH_NETWORK */
 	const struct hr_vrf *vrf;
 	/* PATH_GROUP */
@@ -84,98 +79,68 @@ fail:
 	return NULL;
 }
 
-/** Byte of an adjacency's rewrite at which the outer source begins, and its VNI. */
-#define SOURCE_AT (HR_L2_LEN + 8)
-#define SOURCE_VNI_AT (SOURCE_AT + 8)
-#define SOURCE_VNI_BYTES 3
-
-static struct hr_ip6
-source_of(const struct path *path)
-{
-	return hr_underlay_source(&path->uplink->source, &path->underlay.address,
-			path->underlay.vrf->vni);
-}
-
-/** RFC 6040 4.1: ECN is copied always; RFC 2983: DSCP, or one for the network. */
+/** Find where an underlay path leads now, and hold its next hop. */
 static void
-set_class(const struct path *path)
+find_way(struct path *path, struct hr_way *way)
 {
-	const int8_t dscp = path->underlay.vrf->dscp;
-
-	if (dscp == HR_DSCP_COPIED)
-		hr_adj_set_class(&hr_adjs[path->adj], UINT8_MAX, 0);
-	else
-		hr_adj_set_class(&hr_adjs[path->adj], HR_ECN_MASK, dscp << HR_DSCP_SHIFT);
+	/* Before there is another: memory is reserved for one. It stays until the commit is over. */
+	if (path->next_hop != NULL)
+		hr_neigh_put(path->next_hop);
+	hr_way_find(&path->underlay.address, path->underlay.vrf, way);
+	path->next_hop = way->is_next_hop ? way->neigh : NULL;
 }
 
-/** Encapsulate, by an uplink, to the next hop that leads to the underlay address. */
-static void
-fill_remote(struct path *path, struct hr_adj *adj)
-{
-	struct hr_ip6 next_hop;
-	const struct hr_uplink *uplink = hr_uplink_choose(&path->underlay.address, &next_hop);
-	struct hr_ip6 source;
-
-	if (uplink == NULL) {
-		hr_adj_set_op(adj, HR_OP_NO_ROUTE);
-		return;
-	}
-	path->uplink = uplink;
-	source = source_of(path);
-	memset(adj->rewrite, 0, sizeof(adj->rewrite));
-	memcpy(adj->rewrite + 6, uplink->mac.addr_bytes, RTE_ETHER_ADDR_LEN);
-	adj->rewrite[12] = RTE_ETHER_TYPE_IPV6 >> 8;
-	adj->rewrite[13] = RTE_ETHER_TYPE_IPV6 & 0xff;
-	memcpy(adj->rewrite + SOURCE_AT, source.b, sizeof(source.b));
-	memcpy(adj->rewrite + SOURCE_AT + sizeof(source.b), path->underlay.address.b,
-			sizeof(path->underlay.address.b));
-	set_class(path);
-	adj->mtu = uplink->mtu - HR_UNDERLAY_OVERHEAD;
-	adj->port = uplink->port_id;
-	adj->ready_op = HR_OP_ENCAP;
-	path->next_hop = hr_neigh_next_hop(uplink->port_id, &next_hop, &uplink->link_local,
-			&uplink->mac, hr_uplink_fixed_mac(uplink, &next_hop));
-	hr_neigh_bind(path->next_hop, path->adj);
-}
-
-/** The local Interface that has the path's address, or NULL. */
-static const struct hr_interface *
-local_of(const struct path *path)
-{
-	return hr_interface_by_underlay(&path->underlay.address);
-}
-
-static bool
-is_foreign(const struct path *path, const struct hr_interface *interface)
-{
-	const struct hr_interface_spec *spec = interface->object->spec;
-
-	return hr_underlay.source_check && hr_network_vrf(spec->network) != path->underlay.vrf;
-}
-
+/** Fill an adjacency that no route leads to yet. */
 static void
 fill(struct path *path)
 {
-	const struct hr_interface *interface = local_of(path);
+	struct hr_way way;
 
-	if (interface == NULL)
-		fill_remote(path, &hr_adjs[path->adj]);
-	else if (is_foreign(path, interface))
-		hr_adj_set_op(&hr_adjs[path->adj], HR_OP_FOREIGN);
-	else
-		hr_interface_deliver(interface, path->adj);
+	find_way(path, &way);
+	hr_way_rewrite(&way, path->adj);
+	hr_way_take(&way, path->adj);
 }
 
-/** Keep packets waiting while the adjacency is written. */
+/** Most paths that are rewritten together: so long, and a grace period, their packets wait. */
+#define SLICE 64
+
+static struct {
+	unsigned n;
+	struct path *path[SLICE];
+	struct hr_way way[SLICE];
+} slice;
+
 static void
-hold(struct path *path)
+rewrite_slice(void)
 {
-	hr_neigh_unbind(path->adj);
-	hr_adj_set_op(&hr_adjs[path->adj], HR_OP_RESOLVE);
-	if (path->next_hop != NULL)
-		hr_neigh_put(path->next_hop);
-	path->next_hop = NULL;
-	path->uplink = NULL;
+	if (slice.n == 0)
+		return;
+	for (unsigned i = 0; i < slice.n; i++) {
+		hr_neigh_unbind(slice.path[i]->adj);
+		hr_adj_set_op(&hr_adjs[slice.path[i]->adj], HR_OP_RESOLVE);
+	}
+	hr_rcu_wait();
+	for (unsigned i = 0; i < slice.n; i++) {
+		hr_way_rewrite(&slice.way[i], slice.path[i]->adj);
+		hr_way_take(&slice.way[i], slice.path[i]->adj);
+	}
+	slice.n = 0;
+}
+
+/** Have a path lead where it does now; rewrite_slice() is due after the last one. */
+static void
+refresh(struct path *path)
+{
+	struct hr_way *way = &slice.way[slice.n];
+
+	find_way(path, way);
+	if (!hr_way_needs_rewrite(way, path->adj)) {
+		hr_way_take(way, path->adj);
+		return;
+	}
+	slice.path[slice.n++] = path;
+	if (slice.n == SLICE)
+		rewrite_slice();
 }
 
 static struct path *
@@ -339,33 +304,20 @@ hr_path_put(uint32_t adj)
 	free(path);
 }
 
-/** Call for all networks' paths to these addresses. @return how many there are */
-static unsigned
-for_each(const struct hr_ip6 *underlay, unsigned n, void (*call)(struct path *path))
+void
+hr_path_refresh(const struct hr_ip6 *underlay, unsigned n)
 {
 	const struct hr_vrf *vrf;
-	unsigned found = 0;
 
 	LIST_FOREACH(vrf, &hr_vrfs, entry) {
 		for (unsigned j = 0; j < n; j++) {
 			struct path *path = find_underlay(&underlay[j], vrf);
 
-			if (path == NULL)
-				continue;
-			call(path);
-			found++;
+			if (path != NULL)
+				refresh(path);
 		}
 	}
-	return found;
-}
-
-void
-hr_path_refresh(const struct hr_ip6 *underlay, unsigned n)
-{
-	if (for_each(underlay, n, hold) == 0)
-		return;
-	hr_rcu_barrier();
-	for_each(underlay, n, fill);
+	rewrite_slice();
 }
 
 void
@@ -377,54 +329,9 @@ hr_path_refresh_all(void)
 		struct path *path = *path_slot(adj);
 
 		if (path != NULL && path->type == PATH_UNDERLAY)
-			hold(path);
+			refresh(path);
 	}
-	hr_rcu_barrier();
-	for (uint32_t adj = HR_ADJ_LOCAL + 1; adj < end; adj++) {
-		struct path *path = *path_slot(adj);
-
-		if (path != NULL && path->type == PATH_UNDERLAY)
-			fill(path);
-	}
-}
-
-/**
- * Write the source in place: a packet meanwhile has the old one, the new one, or of the two VNIs
- * some bytes each, which only where sources are not checked yet has been good before.
- */
-static void
-update_source(struct path *path)
-{
-	struct hr_adj *adj = &hr_adjs[path->adj];
-	const struct hr_ip6 source = source_of(path);
-
-	for (unsigned i = 0; i < SOURCE_VNI_BYTES; i++)
-		__atomic_store_n(&adj->rewrite[SOURCE_VNI_AT + i],
-				source.b[SOURCE_VNI_AT - SOURCE_AT + i], __ATOMIC_RELAXED);
-}
-
-void
-hr_path_update_outer(void)
-{
-	const uint32_t end = hr_adj_end();
-
-	for (uint32_t adj = HR_ADJ_LOCAL + 1; adj < end; adj++) {
-		struct path *path = *path_slot(adj);
-		const struct hr_interface *interface;
-
-		if (path == NULL || path->type != PATH_UNDERLAY)
-			continue;
-		interface = local_of(path);
-		if (path->uplink != NULL) {
-			update_source(path);
-			set_class(path);
-		} else if (interface != NULL &&
-				is_foreign(path, interface) != (hr_adjs[adj].op == HR_OP_FOREIGN)) {
-			hold(path);
-			hr_rcu_barrier();
-			fill(path);
-		}
-	}
+	rewrite_slice();
 }
 
 static json_t *
@@ -438,7 +345,7 @@ describe_member(const struct path *path, uint32_t weight)
 		return json_pack("{s:s, s:i}", "network", path->vrf->name, "weight", weight);
 	hop = json_pack("{s:s, s:i}", "underlay", hr_ip6_format(&path->underlay.address, text),
 			"weight", weight);
-	interface = local_of(path);
+	interface = hr_interface_by_underlay(&path->underlay.address);
 	if (interface != NULL)
 		json_object_set_new(hop, "interface", json_string(interface->object->key));
 	return hop;

@@ -44,13 +44,11 @@ void hr_path_put(uint32_t adj);
 
 /** Choose again between delivery and encapsulation for these addresses. */
 void hr_path_refresh(const struct hr_ip6 *underlay, unsigned n);
-/** Choose again for every path: an uplink came, went or changed. */
-void hr_path_refresh_all(void);
 /**
- * Bring outer sources and traffic classes up to date with settings and networks, and nothing else:
- * no packet waits.
+ * Choose again for every path: an uplink came, went or changed, or what outer sources follow from.
+ * Paths that stay as they are are not touched; for another VNI in the source, or class, no packet waits.
  */
-void hr_path_update_outer(void);
+void hr_path_refresh_all(void);
 
 /** The next hops of an adjacency, as in the `route` list; NULL for a blackhole. */
 json_t *hr_path_describe(uint32_t adj);

@@ -22,7 +22,7 @@ struct hr_uplink {
 
 /**
  * The uplink by which an underlay address is reached. Where several lead there, addresses are
- * spread over those whose device is there.
+ * spread over those whose device is there; when one of them comes or goes no other's move.
  *
  * @param next_hop the address to resolve on it: the destination itself on link, else the gateway
  * @return NULL when no uplink leads there

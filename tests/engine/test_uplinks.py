@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Uplinks that are changed, lost and had again while packets leave by them.
+
+Neighbours are given: nothing here waits for an answer.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import IPv6Address, ip_address
+from pathlib import Path
+
+import pytest
+from scapy.layers.inet import UDP
+from scapy.layers.l2 import Ether
+from scapy.utils import PcapWriter
+
+from headrace_dataplane.protocol import Port, Put
+from tests.engine import frames
+from tests.engine.lab import Lab, put
+from tests.engine.process import Namespace, until
+from tests.engine.site import (
+    BLUE,
+    ON_LINK,
+    REMOTE,
+    REMOTE_MAC,
+    UPLINK_ADDRESS,
+    A,
+    Site,
+    network,
+    remote,
+    routes,
+    tap,
+    uplink,
+)
+
+PATHS = 20_000
+"""As many that changing them all takes longer than the control thread has room for packets."""
+
+COMMITS = 20
+FLOWS = 64
+GATEWAY = "fd00:1:0:1::fe"
+NEIGHBOR = {"address": GATEWAY, "mac": REMOTE_MAC}
+NEAR = "fd00:1:0:1::/64"
+ELSEWHERE = "fd00:9::/64"
+
+
+def by_gateway(**spec: object) -> Put:
+    defaults = {"onLink": [NEAR], "gateway": GATEWAY, "neighbors": [NEIGHBOR]}
+    return uplink("up", **{**defaults, **spec})
+
+
+def other(**spec: object) -> Put:
+    """An uplink to which no path leads."""
+    return put(
+        "uplink", "other",
+        **{"port": "other", "mtu": 1500, "addresses": [UPLINK_ADDRESS], "onLink": [ELSEWHERE],
+           **spec},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def loaded(lab: Lab, tmp_path: Path) -> Lab:
+    """a sends as much as a worker can encapsulate, and the uplink takes all of it."""
+    file = tmp_path / "flows.pcap"
+    with PcapWriter(str(file), linktype=1, sync=True) as writer:
+        for sport in range(1024, 1024 + FLOWS):
+            packet = frames.udp(A.address4, remote(4), sport=sport)
+            writer.write(frames.frame(A.hardware, packet))
+    first, many = ip_address("10.2.0.0"), IPv6Address("fd00:2::")
+    lab.commit(
+        put("port", "up", devargs="net_null_up,no-rx=1", rxQueues=1, mtu=1500),
+        network(BLUE, 100),
+        by_gateway(),
+        routes("far", BLUE, *([f"{first + n}/32", str(many + n)] for n in range(PATHS))),
+        routes("blue", BLUE, ["10.1.0.0/16", REMOTE]),
+        put("port", "a", devargs=f"net_pcap_a,rx_pcap={file},infinite_rx=1", rxQueues=1, mtu=1500),
+        A.interface(),
+    )
+    return lab
+
+
+def drops(lab: Lab) -> Counter[str]:
+    found = lab.engine.telemetry.object("/headrace/drops")
+    return +Counter({reason: count for reason, count in found.items() if isinstance(count, int)})
+
+
+@contextmanager
+def nothing_dropped(lab: Lab) -> Iterator[Callable[[], None]]:
+    """Of what goes out; gives what waits until more has gone."""
+
+    def more() -> None:
+        before = sent()
+        until(lambda: sent() > before + FLOWS, "packets go out")
+
+    def sent() -> int:
+        count = lab.engine.telemetry.object("/headrace/uplink", "up")["tx_packets"]
+        assert isinstance(count, int)
+        return count
+
+    more()
+    before = drops(lab)
+    yield more
+    more()
+    assert drops(lab) - before == {}
+
+
+def test_a_commit_that_changes_no_path_costs_no_packet(loaded: Lab) -> None:
+    with nothing_dropped(loaded) as more:
+        for number in range(COMMITS):
+            neighbor = {"address": f"fd00:1:0:1::{number + 1:x}:1", "mac": A.hardware}
+            loaded.commit(by_gateway(neighbors=[NEIGHBOR, neighbor]))
+            more()
+            loaded.commit(by_gateway(addresses=[UPLINK_ADDRESS, f"fd00:1:0:1::{number + 100:x}"]))
+            more()
+
+
+def test_what_is_changed_in_place_costs_no_packet(loaded: Lab) -> None:
+    """The MTU, and the next hop's MAC address: also when nobody gives it any more."""
+    with nothing_dropped(loaded) as more:
+        for number in range(COMMITS):
+            neighbor = {**NEIGHBOR, "mac": f"02:00:00:00:02:{number:02x}"}
+            loaded.commit(by_gateway(mtu=1400 + number, neighbors=[neighbor]))
+            more()
+        loaded.commit(by_gateway(neighbors=[]))
+        more()
+        loaded.commit(by_gateway())
+
+
+def test_another_uplink_that_bounces_costs_no_packet(loaded: Lab, namespace: Namespace) -> None:
+    lab = loaded
+
+    def becomes(state: str) -> None:
+        until(lambda: lab.item(Port, name="other").state == state, f"its port is {state}")
+        more()
+
+    namespace.veth("o-engine", "o-test")
+    with nothing_dropped(lab) as more:
+        devargs = "net_af_packet_other,iface=o-engine"
+        port = put("port", "other", devargs=devargs, rxQueues=1, mtu=1500, netdev="o-engine")
+        lab.commit(port, other())
+        for mtu in (1400, 1500):
+            becomes("up")
+            namespace.ip("link set o-test down")
+            becomes("down")
+            namespace.ip("link set o-test up")
+            becomes("up")
+            lab.commit(other(mtu=mtu))
+            namespace.ip("link del o-engine")
+            becomes("gone")
+            namespace.veth("o-engine", "o-test")
+        becomes("up")
+    lab.clear()
+    namespace.ip("link del o-engine")
+
+
+def test_no_packet_is_lost_when_paths_change(site: Site) -> None:
+    """They get another outer source, and lead by the other uplink and back."""
+    lab = site.lab
+    lab.commit(tap("other"))
+    wire = lab.connect("other", "other", REMOTE_MAC, ("uplink", "other"))
+    given: dict[str, object] = {"neighbors": [{"address": REMOTE, "mac": REMOTE_MAC}]}
+    sport = iter(range(1024, 65536))
+    for number in range(COMMITS):
+        for changes in (
+            [uplink("up", addresses=[f"fd00:1:0:1::{2 + number % 2}"], **given)],
+            [other(onLink=[ON_LINK], **given)],
+            [uplink("up", onLink=[ELSEWHERE], **given)],
+            [uplink("up", **given), other(**given)],
+        ):
+            for _ in range(10):
+                packet = frames.udp(A.address4, remote(4), sport=next(sport))
+                site.a.send(frames.frame(A.hardware, packet))
+            lab.commit(*changes)
+    lab.settle()
+    both = [UDP in Ether(each) for w in (site.up, wire) for each in w.inbox]
+    assert sum(both) == 4 * 10 * COMMITS
+    assert any(UDP in Ether(each) for each in wire.inbox)
