@@ -63,6 +63,8 @@ typedef void hr_abort_fn(void *state);
  * @param prepared what prepare() left; now apply()'s
  */
 typedef void hr_apply_fn(struct hr_object *object, void *old_spec, void *prepared);
+/** All objects of a commit that are put were applied. Cannot fail. */
+typedef void hr_applied_fn(void);
 /** Undo apply(): free object->state. Cannot fail. The store then frees object and spec. */
 typedef void hr_remove_fn(struct hr_object *object);
 
@@ -96,9 +98,10 @@ struct hr_list {
  * A commit calls prepare() for every object put, by order of kinds, and when none failed:
  * 1. remove() for the objects deleted of kinds to which no kind refers, in reverse order;
  * 2. apply() for the objects put, in order;
- * 3. remove() for the other objects deleted, in reverse order.
+ * 3. applied() of every kind, in order;
+ * 4. remove() for the other objects deleted, in reverse order.
  * So an object that moves from a deleted port or network to another is never left without. In
- * return, step 2 sees names move: a network may take the VNI of one that goes in step 3, two
+ * return, step 2 sees names move: a network may take the VNI of one that goes in step 4, two
  * interfaces may swap ports or underlay addresses. Whoever keeps an index by such a value must
  * remove an entry only while it is still its own.
  */
@@ -121,6 +124,7 @@ struct hr_kind {
 	hr_prepare_fn *prepare; /**< May be NULL. */
 	hr_abort_fn *abort;     /**< May be NULL. */
 	hr_apply_fn *apply;
+	hr_applied_fn *applied; /**< May be NULL. */
 	hr_remove_fn *remove;
 
 	hr_describe_fn *describe;            /**< NULL: there is no list called as the kind. */

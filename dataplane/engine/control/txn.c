@@ -123,6 +123,10 @@ apply(struct hr_txn *txn)
 				apply_put(change);
 		}
 	}
+	for (unsigned k = 0; k < hr_n_kinds; k++) {
+		if (hr_kinds[k]->applied != NULL)
+			hr_kinds[k]->applied();
+	}
 	apply_deletes(txn, true);
 }
 

@@ -34,6 +34,7 @@ struct hr_kind hr_port_kind = {
 		.prepare = hr_port_prepare,
 		.abort = hr_port_abort,
 		.apply = hr_port_apply,
+		.applied = hr_port_applied,
 		.remove = hr_port_remove,
 		.describe = hr_port_describe,
 };

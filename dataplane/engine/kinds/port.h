@@ -28,6 +28,8 @@ struct hr_port_spec {
 hr_prepare_fn hr_port_prepare;
 hr_abort_fn hr_port_abort;
 hr_apply_fn hr_port_apply;
+/** Workers receive from new ports now that they know whose they are. */
+hr_applied_fn hr_port_applied;
 hr_remove_fn hr_port_remove;
 /**
  * {"name","state","mac","mtu","driver","rxQueues":[{"queue","worker"}],"txQueues","losses",

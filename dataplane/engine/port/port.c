@@ -303,10 +303,12 @@ regain_device(struct hr_port *port)
 {
 	const char *before = port->why.reason;
 
-	if (hr_device_open(&port->device, port_spec(port), port->mtu, &port->why) == 0)
+	if (hr_device_open(&port->device, port_spec(port), port->mtu, &port->why) == 0) {
 		use_device(port);
-	else if (port->why.reason == NULL)
+		hr_queues_publish();
+	} else if (port->why.reason == NULL) {
 		port->why.reason = before; /* What it was lost by. */
+	}
 }
 
 uint16_t
@@ -328,6 +330,7 @@ hr_port_set_mtu(struct hr_port *port, uint16_t mtu)
 		}
 		hr_device_rejoin(&port->device);
 		hr_queues_attach(&port->device);
+		hr_queues_publish();
 	}
 	return port->device.mtu;
 }
@@ -524,6 +527,12 @@ hr_port_apply(struct hr_object *object, void *old_spec, void *prepared)
 		lose_device(port);
 	}
 	regain_device(port);
+}
+
+void
+hr_port_applied(void)
+{
+	hr_queues_publish();
 }
 
 void

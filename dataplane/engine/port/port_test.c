@@ -283,7 +283,8 @@ on_change(struct hr_port *port, void *user)
 		CHECK(hr_port_state(port) == HR_PORT_GONE);
 		told->gone++;
 	} else {
-		CHECK(polled(hr_port_id(port)) > 0);
+		/* It may be sent by; workers receive by it once its user has taken it up. */
+		CHECK(hr_workers[0]->txq[hr_port_id(port)] != HR_TXQ_NONE);
 		told->back++;
 	}
 }
@@ -392,6 +393,7 @@ test_change(void)
 {
 	struct told told = {0};
 	struct rte_ether_addr mac, now;
+	const struct hr_rxqs *before;
 	uint16_t id;
 
 	CHECK(strcmp(put("p", "net_null0,size=64"), "") == 0);
@@ -426,6 +428,18 @@ test_change(void)
 	CHECK(rte_eth_dev_count_avail() == 0);
 	CHECK(strcmp(put("p", "net_null0"), "") == 0);
 	CHECK(told.back == 2 && state_of("p") == HR_PORT_UP);
+
+	/*
+	 * Workers hear of the ports of a commit at once, when all of it is applied: so they know
+	 * whose a port is before they receive by it. Twice, and they had their first list again.
+	 */
+	before = hr_workers[0]->rxqs;
+	CHECK(strcmp(commit(json_pack("[o, o]", port_object("r", spec("net_null1", WORKERS)),
+				     port_object("s", spec("net_null2", WORKERS)))),
+			      "") == 0);
+	CHECK(hr_workers[0]->rxqs != before && polled(id_of("r")) == WORKERS);
+	delete ("r");
+	delete ("s");
 
 	/* The device moves to another port in one transaction. */
 	hr_port_detach(hr_port_get("p"));

@@ -47,17 +47,23 @@ publish_rxqs(uint16_t worker)
 	hr_twin_end(twin);
 }
 
-/** Once for each worker of a port: the second time would wait for a grace period. */
+/** Workers whose queues are others than they know. */
+static bool due[HR_MAX_WORKERS];
+
 static void
-publish_rxqs_of(const struct placement *port)
+have_polled(const struct placement *port)
+{
+	for (uint16_t queue = 0; queue < port->n; queue++)
+		due[port->worker[queue]] = true;
+}
+
+void
+hr_queues_publish(void)
 {
 	for (uint16_t worker = 0; worker < hr_n_workers; worker++) {
-		uint16_t queue = 0;
-
-		while (queue < port->n && port->worker[queue] != worker)
-			queue++;
-		if (queue < port->n)
+		if (due[worker])
 			publish_rxqs(worker);
+		due[worker] = false;
 	}
 }
 
@@ -110,7 +116,7 @@ hr_queues_attach(const struct hr_device *device)
 
 		placed[id].worker[placed[id].n++] = worker;
 	}
-	publish_rxqs_of(&placed[id]);
+	have_polled(&placed[id]);
 }
 
 void
@@ -120,7 +126,8 @@ hr_queues_detach(const struct hr_device *device)
 	const struct placement before = placed[id];
 
 	placed[id].n = 0;
-	publish_rxqs_of(&before);
+	have_polled(&before);
+	hr_queues_publish();
 	for (uint16_t worker = 0; worker < hr_n_workers; worker++)
 		hr_publish(hr_workers[worker]->txq[id], (uint16_t)HR_TXQ_NONE);
 	if (hr_tx_ring[id] != NULL) {

@@ -11,8 +11,11 @@
 
 #include "device.h"
 
-/** Workers start to use the device. */
+/** Workers start to use the device; they receive from it after hr_queues_publish(). */
 void hr_queues_attach(const struct hr_device *device);
+
+/** Have workers receive from what was attached. Once for many: each may wait for a grace period. */
+void hr_queues_publish(void);
 
 /** Workers stop to use it, each from its next walk on: hr_rcu_barrier() before it is closed. */
 void hr_queues_detach(const struct hr_device *device);
