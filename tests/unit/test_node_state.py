@@ -609,7 +609,9 @@ async def test_killed_anywhere_the_next_agent_ends_the_same(tmp_path: Path) -> N
 
 
 @asynchronous
-async def test_what_was_found_is_put_back_when_it_is_free(tmp_path: Path) -> None:
+async def test_what_was_found_is_put_back_when_it_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pf = make_pf(Igb())
     kernel = Kernel(pf)
     async with running(node(kernel, tmp_path)) as here:
@@ -619,8 +621,15 @@ async def test_what_was_found_is_put_back_when_it_is_free(tmp_path: Path) -> Non
     await node(kernel, tmp_path).agent.put_back()
     assert len(pf.vfs) == 2
     assert len([*tmp_path.iterdir()]) == 1
-    pf.vfs[0].held = ""
-    await node(kernel, tmp_path).agent.put_back()
+    last = node(kernel, tmp_path)
+
+    async def ask_users() -> bool:
+        """The pod has ended, as the kubelet says when it is asked."""
+        pf.vfs[0].held = ""
+        return True
+
+    monkeypatch.setattr(last.machine, "ask_users", ask_users)
+    await last.agent.put_back()
     assert pf.vfs == []
     assert [*tmp_path.iterdir()] == []
 

@@ -190,16 +190,18 @@ class NodeStateAgent:
         What cannot be put back is logged, and left.
         """
 
-        def back() -> tuple[str, ...]:
+        async def back() -> tuple[str, ...]:
+            # A pod that ends with us may have ended since the kubelet was asked last.
+            await self._machine.ask_users()
             self._cards.resume()
-            return self._cards.put_back(self._addresses)
+            return await self._blocking(partial(self._cards.put_back, self._addresses))
 
-        problems = await self._blocking(back)
+        problems = await back()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._pace.leave):
                 while problems:
                     await asyncio.sleep(self._pace.retry[0])
-                    problems = await self._blocking(back)
+                    problems = await back()
         for problem in problems:
             log.warning("not as it was found: %s", problem)
 
