@@ -1180,6 +1180,7 @@ test_errors_leave_room_for_the_control_thread(void)
 	void *taken;
 
 	CHECK(m != NULL);
+	m->port = VM;
 	while (hr_inject(&worker, m, HR_INJECT_ROUTE))
 		;
 	CHECK(hr_inject(&worker, m, HR_INJECT_SEND) && hr_inject(&worker, m, HR_INJECT_ADJ));
