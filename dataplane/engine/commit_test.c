@@ -29,22 +29,9 @@
 #include "table/path.h"
 #include "table/vrf.h"
 #include "tests/check.h"
+#include "tests/main.h"
 #include "tests/memory.h"
 #include "worker.h"
-
-/* What main() has in the engine. */
-
-json_t *
-hr_hello(void)
-{
-	return json_object();
-}
-
-uint64_t
-hr_started(void)
-{
-	return 0;
-}
 
 /** JSON with ' for ", and for an underlay address $ and its last digit. */
 static json_t *

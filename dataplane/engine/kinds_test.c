@@ -16,6 +16,7 @@
 #include "rcu.h"
 #include "table/adj.h"
 #include "telemetry.h"
+#include "tests/main.h"
 
 /* box/NAME has one toy, and no other box has that: what it takes to refer to a new kind. */
 
@@ -75,20 +76,6 @@ static struct hr_kind box_kind = {
 		.remove = box_remove,
 };
 HR_KIND_REGISTER(box_kind);
-
-/* What main() has in the engine. */
-
-json_t *
-hr_hello(void)
-{
-	return json_object();
-}
-
-uint64_t
-hr_started(void)
-{
-	return 0;
-}
 
 static char directory[] = "/tmp/headrace-test-kinds-XXXXXX";
 

@@ -154,27 +154,37 @@ class Source:
         self.reports.append(report.status)
 
 
+WORKERS = {"count": 1, "shareControlCore": True}
+
+
 def config(generation: int, **changes: object) -> DataplaneConfig:
     spec: dict[str, Any] = {**CONFIG["spec"], **changes}
     metadata = {**CONFIG["metadata"], "generation": generation}
     return DataplaneConfig.model_validate({"metadata": metadata, "spec": spec})
 
 
+async def started(
+    runtime: RuntimeDirectory, cpus: set[int]
+) -> tuple[Agent, Source, asyncio.Task[None]]:
+    """An agent that runs, and whose engine has generation 4."""
+    source = Source()
+    agent = Agent(runtime, source, cpus)
+    task = asyncio.create_task(agent.run())
+    source.snapshots.put_nowait(Snapshot(4, config(4, workers=WORKERS), ()))
+    await until(lambda: agent.state.active_generation == 4)
+    return agent, source, task
+
+
 def test_an_agent_brings_its_engine_to_the_configuration(runtime: RuntimeDirectory) -> None:
     cpus = os.sched_getaffinity(0)
-    workers = {"count": 1, "shareControlCore": True}
 
     async def test() -> None:
-        source = Source()
-        agent = Agent(runtime, source, cpus)
-        task = asyncio.create_task(agent.run())
-        source.snapshots.put_nowait(Snapshot(4, config(4, workers=workers), ()))
-        await until(lambda: agent.state.active_generation == 4)
+        agent, source, task = await started(runtime, cpus)
         assert agent.state.ready
         assert set(agent.state.networks) == {"a/vm1", "a/vm2"}
         await until(lambda: bool(source.reports) and source.reports[-1].interfaces[0].ready)
         pid = pid_of(agent.engine)
-        source.snapshots.put_nowait(Snapshot(5, config(5, workers=workers, interfaces=[]), ()))
+        source.snapshots.put_nowait(Snapshot(5, config(5, workers=WORKERS, interfaces=[]), ()))
         await until(lambda: agent.state.active_generation == 5)
         assert pid_of(agent.engine) == pid
         # A new engine gets everything again.
@@ -198,14 +208,9 @@ def test_an_engine_whose_worker_stands_still_is_ended(
     """It gets the signal by which an engine leaves a backtrace; the next has all again."""
     monkeypatch.setattr("headrace_dataplane.agent.LOOK_SECONDS", 0.01)
     cpus = os.sched_getaffinity(0)
-    workers = {"count": 1, "shareControlCore": True}
 
     async def test() -> None:
-        source = Source()
-        agent = Agent(runtime, source, cpus)
-        task = asyncio.create_task(agent.run())
-        source.snapshots.put_nowait(Snapshot(4, config(4, workers=workers), ()))
-        await until(lambda: agent.state.active_generation == 4)
+        agent, _, task = await started(runtime, cpus)
         pid = pid_of(agent.engine)
         runtime.path.joinpath("stalled").write_text(str(pid))
         await until(lambda: agent.state.engine_restarts == 1)
@@ -227,7 +232,6 @@ def test_a_wake_up_at_the_very_end_of_a_wait_is_not_lost(
     runtime: RuntimeDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cpus = os.sched_getaffinity(0)
-    workers = {"count": 1, "shareControlCore": True}
     timeout_at = asyncio.timeout_at
 
     async def test() -> None:
@@ -248,9 +252,9 @@ def test_a_wake_up_at_the_very_end_of_a_wait_is_not_lost(
 
         monkeypatch.setattr(asyncio, "timeout_at", timed_out)
         task = asyncio.create_task(agent.run())
-        source.snapshots.put_nowait(Snapshot(4, config(4, workers=workers), ()))
+        source.snapshots.put_nowait(Snapshot(4, config(4, workers=WORKERS), ()))
         await until(lambda: bool(source.reports) and source.reports[-1].interfaces[0].ready)
-        late.append(Snapshot(5, config(5, workers=workers, interfaces=[]), ()))
+        late.append(Snapshot(5, config(5, workers=WORKERS, interfaces=[]), ()))
         await until(lambda: source.reports[-1].observed_generation == 5)
         # What is reported as observed has been brought to the engine.
         assert agent.state.active_generation == 5
@@ -268,7 +272,6 @@ def test_an_error_that_nobody_expected_ends_no_agent(
     runtime: RuntimeDirectory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     cpus = os.sched_getaffinity(0)
-    workers = {"count": 1, "shareControlCore": True}
 
     def strange(config: DataplaneConfig, *rest: Any) -> Translation:
         if config.metadata.generation == 5:
@@ -276,16 +279,12 @@ def test_an_error_that_nobody_expected_ends_no_agent(
         return translate(config, *rest)
 
     async def test() -> None:
-        source = Source()
-        agent = Agent(runtime, source, cpus)
-        task = asyncio.create_task(agent.run())
-        source.snapshots.put_nowait(Snapshot(4, config(4, workers=workers), ()))
-        await until(lambda: agent.state.active_generation == 4)
-        source.snapshots.put_nowait(Snapshot(5, config(5, workers=workers), ()))
+        agent, source, task = await started(runtime, cpus)
+        source.snapshots.put_nowait(Snapshot(5, config(5, workers=WORKERS), ()))
         await until(lambda: "generation 5 cannot be brought to the engine" in caplog.text)
         assert "KeyError: 'what is this?'" in caplog.text
         assert agent.state.active_generation == 4
-        source.snapshots.put_nowait(Snapshot(6, config(6, workers=workers), ()))
+        source.snapshots.put_nowait(Snapshot(6, config(6, workers=WORKERS), ()))
         await until(lambda: agent.state.active_generation == 6)
         await end(task)
         await agent.engine.stop()

@@ -23,6 +23,7 @@
 #include "../port/port.h"
 #include "../rcu.h"
 #include "../tests/check.h"
+#include "../tests/main.h"
 #include "../worker.h"
 #include "adj.h"
 #include "path.h"
@@ -54,20 +55,6 @@
 #define GATEWAYS NEIGHBOR("fd00:1::fe", "fe") "," NEIGHBOR("fd00:1::ff", "ff")
 #define ELSEWHERE(mtu, prefix) "'mtu':" mtu ",'addresses':[" NODE "],'onLink':['" prefix "']"
 #define USUAL BY("1500", NODE, GATEWAY, GATEWAYS)
-
-/* What main() has in the engine. */
-
-json_t *
-hr_hello(void)
-{
-	return json_object();
-}
-
-uint64_t
-hr_started(void)
-{
-	return 0;
-}
 
 /** Whether the worker walks once before each commit: what the one before replaced is free. */
 static bool walks_between;
