@@ -5,7 +5,7 @@ vm2 and vm3 are behind VFs of node-b, vm1 is behind node-a: see fabric.py, datap
 """
 
 import json
-import re
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from headrace_cli.errors import CommandError
 from headrace_cli.main import plugin
-from headrace_demo.lab import Namespace
+from headrace_demo.lab import Namespace, command
 from tests.cluster.chart import NAMESPACE
 from tests.cluster.sandbox import until
 from tests.cluster.site import ClusterPinger, Named, Site
@@ -27,6 +27,7 @@ from tests.sriov.machine import DEVICES, SECONDS, Machine
 from tests.sriov.policies import vfs
 
 MANIFEST = Path(__file__).with_name("dataplane.yaml")
+FLOOD = Path(__file__).with_name("echoes.py")
 FUNCTIONS = 4
 """Of the dataplane pod."""
 IPC_LOCK = 1 << 14
@@ -126,12 +127,8 @@ def test_what_is_behind_a_vf_reaches(site: Site, address: str) -> None:
 
 def flood(machine: Namespace, address: str) -> int:
     """Exchange ECHOES with an address, WINDOW at a time; how many got lost, either way."""
-    words = ("ping", "-q", "-n", "-f", f"-l{WINDOW}", "-W5", f"-c{ECHOES}", address)
-    said = re.search(r"(\d+) packets transmitted, (\d+) received", machine.command(*words))
-    assert said is not None
-    sent, answered = map(int, said.groups())
-    assert sent == ECHOES
-    return sent - answered
+    words = machine.words(sys.executable, str(FLOOD), address, str(ECHOES), str(WINDOW))
+    return ECHOES - int(command(*words, seconds=SECONDS))
 
 
 def dropped(site: Site, nodes: Sequence[Named]) -> int:
