@@ -126,10 +126,13 @@ kind-delete: $(VENV_STAMP) ## Delete that cluster
 	@$(BIN)/python -m deploy.kind --delete $(KIND_ARGS)
 
 test: setup-cluster venv build build-sanitize ## Run every test: the engine's, with and without sanitizers, then pytest
-	@$(say) "engine tests"
-	meson test -C $(BUILD) --no-rebuild --print-errorlogs
+	@$(MAKE) fuzz FUZZ_SECONDS=20 &
+	fuzzing=$$!
+	$(say) "engine tests"
+	meson test -C $(BUILD) --no-rebuild --print-errorlogs --timeout-multiplier=4
 	$(say) "engine tests with sanitizers"
-	meson test -C $(BUILD_SANITIZE) --no-rebuild --print-errorlogs --timeout-multiplier=4
+	meson test -C $(BUILD_SANITIZE) --no-rebuild --print-errorlogs --timeout-multiplier=8
+	wait "$$fuzzing"
 	$(say) "pytest"
 	$(BIN)/pytest --numprocesses=$(PYTEST_WORKERS) -m 'not sriov' $(PYTEST_ARGS)
 
@@ -191,17 +194,25 @@ bench: venv build ## Measure the engine against its peers in one run (needs root
 	@$(say) "bench"
 	$(BIN)/headrace bench -- $(BENCH_ARGS)
 
-fuzz: setup ## Run each fuzzer for FUZZ_SECONDS (default 30)
-	@$(say) "fuzzers: $(BUILD_FUZZ)"
+fuzz: setup ## Run all fuzzers side by side for FUZZ_SECONDS (default 30)
+	@$(say) "fuzzers, $(FUZZ_SECONDS) s: $(BUILD_FUZZ)"
 	[ -f $(BUILD_FUZZ)/build.ninja ] || CC=clang meson setup $(BUILD_FUZZ) $(ENGINE) \
 		--buildtype=debugoptimized -Dfuzzers=true -Db_sanitize=address,undefined -Db_lundef=false
-	ninja -C $(BUILD_FUZZ)
+	ninja -C $(BUILD_FUZZ) fuzzers
+	declare -A running
 	for fuzzer in $(BUILD_FUZZ)/*_fuzz; do
-		[ -f "$$fuzzer" ] || continue
-		$(say) "$$fuzzer for $(FUZZ_SECONDS) s"
 		mkdir -p "$$fuzzer.corpus"
-		"$$fuzzer" -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$(BUILD_FUZZ)/ "$$fuzzer.corpus"
+		"$$fuzzer" -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -artifact_prefix="$$fuzzer." \
+			"$$fuzzer.corpus" "$(ENGINE)/tests/corpus/$${fuzzer##*/}" >"$$fuzzer.log" 2>&1 &
+		running[$$fuzzer]=$$!
 	done
+	failed=0
+	for fuzzer in "$${!running[@]}"; do
+		wait "$${running[$$fuzzer]}" && continue
+		tail -n 60 "$$fuzzer.log" >&2
+		failed=1
+	done
+	exit "$$failed"
 
 chart: setup-cluster venv ## Package the Helm chart into dist/
 	@helm=$$(PYTHON=$(CURDIR)/$(BIN)/python tests/cluster/build.sh)/bin/helm

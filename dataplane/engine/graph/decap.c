@@ -104,7 +104,8 @@ decap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint1
 		uint32_t index;
 
 		index = usual ? hr_locals_lookup(locals, (const void *)(ip + 24)) : 0;
-		if (unlikely((index == 0) | !outer_agree(ip, mask) | hr_ecn_is_marked(ip)) &&
+		if (unlikely((int)(index == 0) | (int)!outer_agree(ip, mask) |
+				    (int)hr_ecn_is_marked(ip)) &&
 				!admit(graph, node, worker, locals, m, index))
 			continue;
 		adj = &hr_adjs[index];
