@@ -111,6 +111,9 @@ send_frames(void *port, struct rte_mbuf **pkts, uint16_t n)
 		result.sent++;
 		if (frame[12] != 0x08 || frame[13] != 0x06)
 			check_whole(frame, m->data_len, RTE_ETHER_HDR_LEN);
+		if (number == SITE_UP && (frame[20] == IPPROTO_IPIP || frame[20] == IPPROTO_IPV6))
+			check_whole(frame, m->data_len,
+					RTE_ETHER_HDR_LEN + sizeof(struct rte_ipv6_hdr));
 		digest(&number, sizeof(number));
 		digest(&m->data_len, sizeof(m->data_len));
 		digest(frame, m->data_len);

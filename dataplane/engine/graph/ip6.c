@@ -106,7 +106,8 @@ filter_of(const struct hr_worker *worker, const struct rte_mbuf *first)
 		return filter;
 	source = allowed(in, hr_load64(ip + 8), hr_load64(ip + 16));
 	if (source == NULL) {
-		filter.value[0][0] = 0; /* Never so: all packets are unusual. */
+		/* Only no source matches, which is odd: all packets are unusual. */
+		memset((uint8_t *)filter.mask + 8, 0xff, sizeof(source->mask));
 		return filter;
 	}
 	memcpy((uint8_t *)filter.value + 8, &source->addr, sizeof(source->addr));
