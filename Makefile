@@ -11,6 +11,7 @@ ENGINE := dataplane/engine
 C_FOLDERS := $(ENGINE) dataplane/cni tests/cluster
 BUILD := build/engine
 BUILD_SANITIZE := build/engine-sanitize
+BUILD_TSAN := build/engine-tsan
 BUILD_FUZZ := build/engine-fuzz
 BIN := .venv/bin
 # Arguments for the benchmark: make bench BENCH_ARGS='--only ipv4-4k'
@@ -45,7 +46,7 @@ CLUSTER_PACKAGES := \
 
 say = printf '\033[1m==> %s\033[0m\n'
 
-.PHONY: help setup setup-cluster venv lock build build-sanitize demo kind-demo kind-delete test test-quick \
+.PHONY: help setup setup-cluster venv lock build build-sanitize build-tsan demo kind-demo kind-delete test test-quick \
 	test-sriov soak \
 	lint format bench fuzz cluster cluster-up cluster-down images chart release clean
 
@@ -115,6 +116,12 @@ build-sanitize: setup ## Build the engine with AddressSanitizer and UndefinedBeh
 		--buildtype=debugoptimized -Db_sanitize=address,undefined
 	ninja -C $(BUILD_SANITIZE)
 
+build-tsan: setup ## Build the engine's test of threads with ThreadSanitizer
+	@$(say) "threads with ThreadSanitizer: $(BUILD_TSAN)"
+	[ -f $(BUILD_TSAN)/build.ninja ] || meson setup $(BUILD_TSAN) $(ENGINE) \
+		--buildtype=debugoptimized -Db_sanitize=thread
+	ninja -C $(BUILD_TSAN) race_test
+
 demo: venv build ## Two tenants with the same addresses, one engine, real packets (needs root)
 	@$(say) "demo"
 	$(BIN)/headrace demo
@@ -125,13 +132,15 @@ kind-demo: $(VENV_STAMP) ## The same on a kind cluster, with Prometheus and Graf
 kind-delete: $(VENV_STAMP) ## Delete that cluster
 	@$(BIN)/python -m deploy.kind --delete $(KIND_ARGS)
 
-test: setup-cluster venv build build-sanitize ## Run every test: the engine's, with and without sanitizers, then pytest
+test: setup-cluster venv build build-sanitize build-tsan ## Run every test: the engine's, with and without sanitizers, then pytest
 	@$(MAKE) fuzz FUZZ_SECONDS=20 &
 	fuzzing=$$!
 	$(say) "engine tests"
 	meson test -C $(BUILD) --no-rebuild --print-errorlogs --timeout-multiplier=4
 	$(say) "engine tests with sanitizers"
 	meson test -C $(BUILD_SANITIZE) --no-rebuild --print-errorlogs --timeout-multiplier=8
+	$(say) "threads"
+	meson test -C $(BUILD_TSAN) --no-rebuild --print-errorlogs --timeout-multiplier=8 race_test
 	wait "$$fuzzing"
 	$(say) "pytest"
 	$(BIN)/pytest --numprocesses=$(PYTEST_WORKERS) -m 'not sriov' $(PYTEST_ARGS)

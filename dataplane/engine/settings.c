@@ -19,11 +19,10 @@ hr_settings_apply(struct hr_object *object, void *old_spec, void *prepared)
 
 	RTE_SET_USED(old_spec);
 	RTE_SET_USED(prepared);
-	hr_worker_settings = (struct hr_worker_settings){
-			.burst = spec->burst,
-			.adaptive = spec->adaptive,
-			.icmp_per_second = spec->icmp_per_second,
-	};
+	__atomic_store_n(&hr_worker_settings.burst, spec->burst, __ATOMIC_RELAXED);
+	__atomic_store_n(&hr_worker_settings.adaptive, spec->adaptive, __ATOMIC_RELAXED);
+	__atomic_store_n(&hr_worker_settings.icmp_per_second, spec->icmp_per_second,
+			__ATOMIC_RELAXED);
 	hr_underlay = (struct hr_underlay){
 			.n_prefixes = spec->n_underlay_prefixes,
 			.source_check = spec->underlay_source_check,

@@ -18,6 +18,7 @@
 #include <rte_mbuf.h>
 
 #include "control/server.h"
+#include "control/store.h"
 #include "control/txn.h"
 #include "port/port.h"
 #include "rcu.h"
@@ -91,18 +92,23 @@ site_put(const char *kind, const char *key, const char *spec)
 	json_array_append_new(site_changes, object);
 }
 
-static void
+/** @return whether it was accepted; if not, nothing is to have changed */
+static bool
 site_commit(void)
 {
-	static int64_t generation;
+	json_t *before = hr_store_digests(), *after;
 	struct hr_errors errors = {0};
+	const int rc = hr_txn_commit(site_changes, hr_store_generation() + 1, &errors);
 
-	if (hr_txn_commit(site_changes, ++generation, &errors) != 0) {
-		json_dumpf(errors.list, stderr, 0);
-		abort();
-	}
+	CHECK((rc == 0) == (errors.count == 0));
+	after = hr_store_digests();
+	CHECK(rc == 0 || json_equal(before, after));
+	json_decref(before);
+	json_decref(after);
+	json_decref(errors.list);
 	json_decref(site_changes);
 	site_changes = NULL;
+	return rc == 0;
 }
 
 static uint16_t
@@ -151,7 +157,7 @@ site_start(const char *name, unsigned buffers, const char *ops)
 	site_put("interface", "t/d", SITE_INTERFACE("d", "t/green", "6", "c800:0:d", "1460", ""));
 	site_put("routes", "blue", SITE_BLUE);
 	site_put("routes", "green", SITE_GREEN);
-	site_commit();
+	CHECK(site_commit());
 }
 
 /** Give all back. */

@@ -87,9 +87,7 @@ hr_inject(struct hr_worker *worker, struct rte_mbuf *m, enum hr_inject_mode mode
 void
 hr_control_drop(uint16_t port, struct rte_mbuf *m, enum hr_drop reason)
 {
-	uint64_t *count = &hr_control_drops[port < HR_MAX_PORTS ? port : 0][reason];
-
-	__atomic_store_n(count, *count + 1, __ATOMIC_RELAXED);
+	hr_count_add(&hr_control_drops[port < HR_MAX_PORTS ? port : 0][reason], 1);
 	rte_pktmbuf_free(m);
 }
 
@@ -127,7 +125,7 @@ idle_sleep(struct hr_worker *worker, long ns)
 	nanosleep(&time, NULL);
 	rte_rcu_qsbr_thread_online(hr_qsbr, worker->index);
 	slept = rte_rdtsc() - before;
-	worker->sleep_cycles += slept;
+	hr_count_add(&worker->sleep_cycles, slept);
 	if (slept > asked)
 		note_gap(worker, slept - asked);
 	return RTE_MIN(ns * 2, SLEEP_MAX_NS);
@@ -150,7 +148,8 @@ run(void *arg)
 	while (!atomic_load_explicit(&stopping, memory_order_relaxed)) {
 		worker->received = 0;
 		worker->now = last;
-		if (worker->walks++ % HR_WALK_SAMPLE == 0)
+		hr_count_add(&worker->walks, 1);
+		if (worker->walks % HR_WALK_SAMPLE == 1)
 			hr_walk_measured(graph);
 		else
 			hr_walk(graph);
@@ -158,13 +157,13 @@ run(void *arg)
 		now = rte_rdtsc();
 		note_gap(worker, now - last);
 		if (worker->received > 0) {
-			worker->busy_cycles += now - last;
+			hr_count_add(&worker->busy_cycles, now - last);
 			note_latency(worker, now - last);
 			empty = 0;
 			sleep_ns = SLEEP_MIN_NS;
 		} else {
-			worker->idle_cycles += now - last;
-			if (++empty >= SPIN_WALKS && hr_worker_settings.adaptive) {
+			hr_count_add(&worker->idle_cycles, now - last);
+			if (++empty >= SPIN_WALKS && hr_count(hr_worker_settings.adaptive)) {
 				sleep_ns = idle_sleep(worker, sleep_ns);
 				now = rte_rdtsc();
 			}

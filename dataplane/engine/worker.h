@@ -98,6 +98,13 @@ struct hr_rxqs {
 /** Read a counter that another thread writes. */
 #define hr_count(counter) __atomic_load_n(&(counter), __ATOMIC_RELAXED)
 
+/** Add to a counter of this thread's own. */
+static inline void
+hr_count_add(uint64_t *counter, uint64_t n)
+{
+	__atomic_store_n(counter, *counter + n, __ATOMIC_RELAXED);
+}
+
 /** Each thread's own are never reset: what one device has counted is a difference. */
 struct hr_port_counters {
 	uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes;
@@ -157,7 +164,7 @@ struct hr_worker {
 extern struct hr_worker *hr_workers[HR_MAX_WORKERS];
 extern unsigned hr_n_workers;
 
-/** Settings of all workers; single words, read at each walk. */
+/** Settings of all workers; single words, read at each walk with hr_count(). */
 struct hr_worker_settings {
 	uint16_t burst;           /**< 1..HR_BURST */
 	bool adaptive;            /**< Sleep while nothing comes. */
@@ -189,7 +196,7 @@ int hr_node_init(const struct rte_graph *graph, struct rte_node *node);
 static inline void
 hr_drop(struct hr_worker *worker, struct rte_mbuf *m, enum hr_drop reason)
 {
-	worker->ports[worker->in->port].drops[reason]++;
+	hr_count_add(&worker->ports[worker->in->port].drops[reason], 1);
 	rte_pktmbuf_free(m);
 }
 
@@ -211,7 +218,7 @@ bool hr_bucket_take(struct hr_bucket *bucket, uint64_t now, uint64_t rate, uint6
 static inline bool
 hr_icmp_take(struct hr_worker *worker, uint16_t port, enum hr_icmp_use use)
 {
-	const uint32_t rate = hr_worker_settings.icmp_per_second;
+	const uint32_t rate = hr_count(hr_worker_settings.icmp_per_second);
 
 	return hr_bucket_take(&worker->icmp[port][use], worker->now, rate,
 			RTE_MIN(rate, HR_ICMP_BURST));

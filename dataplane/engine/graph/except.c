@@ -51,6 +51,7 @@ hr_except(struct rte_graph *graph, struct rte_node *node, struct hr_worker *work
 		struct rte_mbuf *m, uint32_t adj)
 {
 	uint8_t *ip = rte_pktmbuf_mtod_offset(m, uint8_t *, HR_L2_LEN);
+	uint16_t mtu;
 
 	switch (hr_adj_op(&hr_adjs[adj])) {
 	case HR_OP_NO_ROUTE:
@@ -74,9 +75,10 @@ hr_except(struct rte_graph *graph, struct rte_node *node, struct hr_worker *work
 		hr_drop(worker, m, HR_DROP_UNDERLAY_SOURCE);
 		return;
 	default: /* No way to the neighbour, or one since the last look: it waits its turn, if any. */
+		mtu = hr_adj_mtu(&hr_adjs[adj]);
 		/* A held adjacency may have no MTU yet. */
-		if (hr_adjs[adj].mtu != 0 && m->pkt_len - HR_L2_LEN > hr_adjs[adj].mtu) {
-			hr_except_mtu(graph, node, m, hr_adjs[adj].mtu);
+		if (mtu != 0 && m->pkt_len - HR_L2_LEN > mtu) {
+			hr_except_mtu(graph, node, m, mtu);
 			return;
 		}
 		if (is_ip4(ip))

@@ -12,7 +12,7 @@
 static uint16_t
 owner(const struct hr_port_ctx *in, const struct hr_adj *adj)
 {
-	const uint16_t port = in->role == HR_ROLE_UPLINK ? adj->port : in->port;
+	const uint16_t port = in->role == HR_ROLE_UPLINK ? hr_adj_port(adj) : in->port;
 
 	return port < HR_MAX_PORTS ? port : in->port; /* its device is gone */
 }

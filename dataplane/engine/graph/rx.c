@@ -160,7 +160,7 @@ injected(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worke
 			rte_node_enqueue_x1(graph, node, HR_EDGE_RESOLVE, m);
 		} else if (!hr_adj_mark_holds(m) || (op != HR_OP_ETH && op != HR_OP_ENCAP)) {
 			hr_drop(worker, m, HR_DROP_UNRESOLVED);
-		} else if (length > adj->mtu) {
+		} else if (length > hr_adj_mtu(adj)) {
 			/* Not known, or another, when it began to wait. */
 			hr_drop(worker, m, HR_DROP_MTU);
 		} else if (op == HR_OP_ETH) {
@@ -189,7 +189,7 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 	struct hr_worker *worker = hr_node_worker(node);
 	struct rte_mbuf **pkts = (struct rte_mbuf **)node->objs;
 	const struct hr_rxqs *rxqs = hr_read(worker->rxqs);
-	const uint16_t burst = hr_worker_settings.burst;
+	const uint16_t burst = hr_count(hr_worker_settings.burst);
 	struct hr_port_counters *counters;
 	const struct hr_port_ctx *in;
 	uint64_t ether_type = TYPE_IP6, other = 0, bytes = 0;
@@ -218,9 +218,9 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 	in = hr_read(hr_port_ctx[port]);
 	worker->in = in;
 	worker->received = n;
-	worker->bursts++;
-	worker->packets += n;
-	worker->fill[fill_class(n)]++;
+	hr_count_add(&worker->bursts, 1);
+	hr_count_add(&worker->packets, n);
+	hr_count_add(&worker->fill[fill_class(n)], 1);
 
 	for (uint16_t i = 0; i < RTE_MIN(n, 4); i++)
 		rte_prefetch0(rte_pktmbuf_mtod(pkts[i], void *));
@@ -238,8 +238,8 @@ rx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 				(pkts[i]->data_len < SHORTEST);
 	}
 	counters = &worker->ports[port];
-	counters->rx_packets += n;
-	counters->rx_bytes += bytes;
+	hr_count_add(&counters->rx_packets, n);
+	hr_count_add(&counters->rx_bytes, bytes);
 
 	if (likely(other == 0 && segments == 1 && in->role != HR_ROLE_NONE)) {
 		node->idx = n;

@@ -37,8 +37,8 @@ send_burst(struct hr_worker *worker, uint16_t port, struct rte_mbuf **pkts, uint
 		bytes -= pkts[i]->pkt_len;
 		hr_drop(worker, pkts[i], HR_DROP_TX_FULL);
 	}
-	counters->tx_packets += sent;
-	counters->tx_bytes += bytes;
+	hr_count_add(&counters->tx_packets, sent);
+	hr_count_add(&counters->tx_bytes, bytes);
 }
 
 void
@@ -66,9 +66,9 @@ hr_tx_drain(struct hr_worker *worker)
 			bytes -= pkts[j]->pkt_len;
 		rte_pktmbuf_free_bulk(pkts + sent, n - sent);
 		worker->received = n; /* busy: no sleep now */
-		counters->tx_packets += sent;
-		counters->tx_bytes += bytes;
-		counters->drops[HR_DROP_TX_FULL] += n - sent;
+		hr_count_add(&counters->tx_packets, sent);
+		hr_count_add(&counters->tx_bytes, bytes);
+		hr_count_add(&counters->drops[HR_DROP_TX_FULL], n - sent);
 	}
 }
 

@@ -100,6 +100,35 @@ hr_adj_set_mac(struct hr_adj *adj, const struct rte_ether_addr *mac)
 	__atomic_store_n(&adj->dst_mac_word, word, __ATOMIC_RELEASE);
 }
 
+/**
+ * Its MTU and port on a worker: of one that packets wait for each may be the old or the new one, so a
+ * decision and what is said of it come from one read.
+ */
+static inline uint16_t
+hr_adj_mtu(const struct hr_adj *adj)
+{
+	return __atomic_load_n(&adj->mtu, __ATOMIC_RELAXED);
+}
+
+static inline uint16_t
+hr_adj_port(const struct hr_adj *adj)
+{
+	return __atomic_load_n(&adj->port, __ATOMIC_RELAXED);
+}
+
+/** Set one or the other. */
+static inline void
+hr_adj_set_mtu(struct hr_adj *adj, uint16_t mtu)
+{
+	__atomic_store_n(&adj->mtu, mtu, __ATOMIC_RELAXED);
+}
+
+static inline void
+hr_adj_set_port(struct hr_adj *adj, uint16_t port)
+{
+	__atomic_store_n(&adj->port, port, __ATOMIC_RELAXED);
+}
+
 /** What happens to packets, on a worker: what else is read of the adjacency is at least as new. */
 static inline uint8_t
 hr_adj_op(const struct hr_adj *adj)

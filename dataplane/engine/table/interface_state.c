@@ -19,8 +19,8 @@ hr_interface_rewrite(const struct hr_interface *interface, struct hr_adj *adj)
 	memset(adj->rewrite, 0, sizeof(adj->rewrite));
 	memcpy(adj->rewrite + RTE_ETHER_ADDR_LEN, interface->gateway_mac.addr_bytes,
 			RTE_ETHER_ADDR_LEN);
-	adj->mtu = RTE_MIN(spec->mtu, hr_port_mtu(interface->port));
-	adj->port = interface->port_id;
+	hr_adj_set_mtu(adj, RTE_MIN(spec->mtu, hr_port_mtu(interface->port)));
+	hr_adj_set_port(adj, interface->port_id);
 	adj->ready_op = HR_OP_ETH;
 }
 

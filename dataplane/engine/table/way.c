@@ -105,8 +105,8 @@ hr_way_rewrite(const struct hr_way *way, uint32_t index)
 	struct hr_adj *adj = &hr_adjs[index];
 
 	memcpy(adj->rewrite + OURS_AT, way->adj.rewrite + OURS_AT, sizeof(adj->rewrite) - OURS_AT);
-	adj->mtu = way->adj.mtu;
-	adj->port = way->adj.port;
+	hr_adj_set_mtu(adj, way->adj.mtu);
+	hr_adj_set_port(adj, way->adj.port);
 	adj->ready_op = way->adj.ready_op;
 }
 
@@ -138,7 +138,7 @@ hr_way_take(const struct hr_way *way, uint32_t index)
 	hr_adj_set_class(adj, way->adj.rewrite[HR_ADJ_CLASS_MASK],
 			way->adj.rewrite[HR_ADJ_CLASS_BITS]);
 	if (adj->mtu != way->adj.mtu)
-		__atomic_store_n(&adj->mtu, way->adj.mtu, __ATOMIC_RELAXED);
+		hr_adj_set_mtu(adj, way->adj.mtu);
 	if (hr_neigh_of_adj(index) != way->neigh)
 		hr_neigh_bind(way->neigh, index);
 }
