@@ -90,18 +90,15 @@ filter_of(const struct hr_worker *worker, const struct rte_mbuf *first)
 	const uint8_t *ip = rte_pktmbuf_mtod_offset(first, const uint8_t *, HR_L2_LEN);
 	const struct hr_port_ctx *in = worker->in;
 	struct filter filter = {.value = {0x45}, .mask = {0xff}, .wide = true};
-	const rte_be32_t none = HR_LINK_LOCAL4;
+	/** Matched by a source alone that must not leave its link: all packets are unusual. */
+	static const struct hr_source4 none = {HR_LINK_LOCAL4, UINT32_MAX};
 	const struct hr_source4 *source;
 
 	if (!in->source_check || worker->trusted)
 		return filter;
 	source = allowed(in, hr_load32(ip + 12));
-	if (source == NULL) {
-		/* Only a source that must not leave its link: all packets are unusual. */
-		memcpy((uint8_t *)&filter.value + 12, &none, sizeof(none));
-		memset((uint8_t *)&filter.mask + 12, 0xff, sizeof(none));
-		return filter;
-	}
+	if (source == NULL)
+		source = &none;
 	memcpy((uint8_t *)&filter.value + 12, &source->addr, sizeof(source->addr));
 	memcpy((uint8_t *)&filter.mask + 12, &source->mask, sizeof(source->mask));
 	filter.wide = hr_ip4_is_link_local((source->addr & source->mask) |

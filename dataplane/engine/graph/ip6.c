@@ -47,9 +47,8 @@ is_unspecified(const uint8_t *addr)
 }
 
 /** A packet the fast checks did not pass: say why, or send it on if it is only unusual. */
-static bool
-unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
-		struct rte_mbuf *m)
+static bool __attribute__((noinline)) unusual(struct rte_graph *graph, struct rte_node *node,
+		struct hr_worker *worker, struct rte_mbuf *m)
 {
 	const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
 	const uint8_t *source = ip + 8, *destination = ip + 24;
@@ -100,16 +99,15 @@ filter_of(const struct hr_worker *worker, const struct rte_mbuf *first)
 	const uint8_t *ip = rte_pktmbuf_mtod_offset(first, const uint8_t *, HR_L2_LEN);
 	const struct hr_port_ctx *in = worker->in;
 	struct filter filter = {.value = {{0x60}}, .mask = {{0xf0}}, .wide = true};
+	/** Matched by no source alone, which is odd: all packets are unusual. */
+	static const struct hr_source6 none = {.mask = {.q = {UINT64_MAX, UINT64_MAX}}};
 	const struct hr_source6 *source;
 
 	if (!in->source_check || worker->trusted)
 		return filter;
 	source = allowed(in, hr_load64(ip + 8), hr_load64(ip + 16));
-	if (source == NULL) {
-		/* Only no source matches, which is odd: all packets are unusual. */
-		memset((uint8_t *)filter.mask + 8, 0xff, sizeof(source->mask));
-		return filter;
-	}
+	if (source == NULL)
+		source = &none;
 	memcpy((uint8_t *)filter.value + 8, &source->addr, sizeof(source->addr));
 	memcpy((uint8_t *)filter.mask + 8, &source->mask, sizeof(source->mask));
 	filter.wide = matches_link_local(source) || is_unspecified(source->addr.b);
