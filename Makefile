@@ -29,7 +29,7 @@ REGISTRY ?=
 KIND_ARGS ?=
 # Seconds for each fuzzer: make fuzz FUZZ_SECONDS=600
 FUZZ_SECONDS ?= 30
-# Seconds of the random walk of make soak, and Debian releases whose DPDK it builds with.
+# Seconds of each random walk of make soak, and Debian releases whose DPDK it builds with.
 SOAK_SECONDS ?= 1800
 SOAK_SUITES ?= trixie sid
 
@@ -156,6 +156,8 @@ soak: FUZZ_SECONDS := 600
 soak: setup-cluster venv build build-sanitize fuzz ## Run what is too long for each change: new seeds, upgrades, other DPDKs
 	@$(say) "engine with other releases of DPDK"
 	tests/other_dpdk.sh $(SOAK_SUITES)
+	$(say) "commits under traffic, $(SOAK_SECONDS) s"
+	HEADRACE_TEST_CHURN_SECONDS=$(SOAK_SECONDS) $(BUILD_SANITIZE)/race_test
 	$(say) "pytest"
 	export HEADRACE_TEST_SEED=$${HEADRACE_TEST_SEED:-new}
 	export HEADRACE_TEST_LONG=yes HEADRACE_TEST_PODS=200 HEADRACE_TEST_AWAY_SECONDS=300

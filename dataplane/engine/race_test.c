@@ -3,15 +3,20 @@
  * @file
  * A worker walks under traffic while the control thread commits, learns and tells: with
  * ThreadSanitizer (make test) nothing that both touch is touched out of order; without it no buffer is
- * lost, and in the end the engine is as empty as at the start. RACE_ROUNDS in the environment says for
- * how many commits.
+ * lost. Every so many commits the engine is emptied, and all that it had taken is there again; given
+ * its objects anew, all at once, it is as it was.
+ *
+ * HEADRACE_TEST_CHURN_SECONDS in the environment says for how long; without, it is twice.
  */
+#include <malloc.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <time.h>
 
 #include <rte_cycles.h>
 #include <rte_mempool.h>
 
+#include "control/list.h"
 #include "fib/fib_private.h"
 #include "packet/arp.h"
 #include "table/neigh_event.h"
@@ -21,6 +26,9 @@
 
 #define BUFFERS 2047
 #define BURST 16
+#define COMMITS 100 /**< From one time that the engine is emptied to the next. */
+/** What an empty engine may have more than at first, bytes: of libraries, once. */
+#define SLACK 65536
 
 /* A pool whose hand-over of buffers ThreadSanitizer sees: DPDK's own is in a library. */
 
@@ -291,31 +299,30 @@ tick(uint64_t now_ms)
 		hr_port_id_counters(id, &sum);
 }
 
-int
-main(void)
-{
-	const char *given = getenv("RACE_ROUNDS");
-	const unsigned rounds = given != NULL ? (unsigned)atoi(given) : 200;
-	pthread_t thread;
-	uint64_t now_ms = 1000;
-	unsigned accepted = 0;
-	void *frame;
+static uint64_t now_ms = 1000;
+static unsigned commits, accepted;
 
-	CHECK(rte_mempool_register_ops(&locked_ops) >= 0);
-	site_start("race", BUFFERS, "locked");
+/** Commit under traffic. */
+static void
+churn(void)
+{
+	pthread_t thread;
+
 	for (unsigned port = 0; port < SITE_PORTS; port++)
 		if (port != SITE_C) {
 			ids[port] = site_id(port);
 			site_stand_in(port, receive, send_away);
 		}
+	atomic_store(&stopping, false);
 	CHECK(pthread_create(&thread, NULL, work, hr_workers[0]) == 0);
-	for (unsigned i = 0; i < rounds; i++) {
+	for (unsigned i = 0; i < COMMITS; i++) {
 		const unsigned before = atomic_load(&walks);
 
 		/* Those that do not fit each other are refused. */
 		for (unsigned n = 1 + rnd(3); n > 0; n--)
 			change();
 		accepted += site_commit();
+		commits++;
 		tick(now_ms += rnd(3) == 0 ? 1000 : 10);
 		/* Each state sees traffic. */
 		while (atomic_load(&walks) - before < 2 * SITE_PORTS)
@@ -323,16 +330,119 @@ main(void)
 	}
 	atomic_store(&stopping, true);
 	CHECK(pthread_join(thread, NULL) == 0);
-	CHECK(accepted > 0 && accepted < rounds && atomic_load(&packets_sent) > rounds);
+}
+
+/** No worker walks: have all done that was put off, and nothing be under way. */
+static void
+settle(void)
+{
+	void *frame;
+
+	for (unsigned i = 0; i < 4; i++) {
+		tick(now_ms += 1000);
+		hr_rcu_barrier();
+		while (rte_ring_sc_dequeue(hr_workers[0]->inject, &frame) == 0)
+			rte_pktmbuf_free(frame);
+	}
+}
+
+/** Items in no order, each with how often it is there. */
+static json_t *
+bag(const json_t *items)
+{
+	json_t *counts = json_object(), *item;
+	size_t i;
+
+	json_array_foreach(items, i, item) {
+		char *text = json_dumps(item, JSON_SORT_KEYS);
+
+		json_object_set_new(counts, text,
+				json_integer(1 +
+						json_integer_value(json_object_get(counts, text))));
+		free(text);
+	}
+	return counts;
+}
+
+static json_t *
+listed(const char *name)
+{
+	struct hr_errors errors = {0};
+	size_t next = 0, i;
+	json_t *items = hr_list(name, NULL, 0, HR_LIST_LIMIT_MAX, &next, &errors), *item, *counts;
+
+	CHECK(items != NULL && next == 0);
+	json_array_foreach(items, i, item) {
+		const json_t *hops = json_object_get(item, "nextHops");
+
+		/* How much a table has room for follows from what was there before. */
+		json_object_del(item, "bytes");
+		if (hops != NULL)
+			json_object_set_new(item, "nextHops", bag(hops));
+	}
+	counts = bag(items);
+	json_decref(items);
+	return counts;
+}
+
+static json_t *
+picture(void)
+{
+	return json_pack("{s:o, s:o, s:o, s:o, s:I}", "digests", hr_store_digests(), "network",
+			listed("network"), "routes", listed("routes"), "route", listed("route"),
+			"adjacencies", (json_int_t)hr_adj_count());
+}
+
+/** Empty the engine, and have it start anew with the objects that it had. */
+static void
+start_anew(void)
+{
+	static char objects[65536];
+	static size_t first;
+	json_t *was, *is;
+	size_t n, bytes;
+
+	settle();
+	was = picture();
 	hr_txn_clear();
-	hr_rcu_barrier();
-	tick(now_ms + 10000);
-	hr_rcu_barrier();
-	while (rte_ring_sc_dequeue(hr_workers[0]->inject, &frame) == 0)
-		rte_pktmbuf_free(frame);
-	CHECK(rte_mempool_avail_count(hr_pool) == BUFFERS);
+	settle();
 	CHECK(hr_adj_count() == HR_ADJ_LOCAL + 1);
 	CHECK(hr_blocks.used == 0 && hr_guards4.used == 0 && hr_guards6.used == 0);
+	CHECK(rte_mempool_avail_count(hr_pool) == BUFFERS);
+
+	/* Of the test nothing is to be there either. */
+	n = json_dumpb(site_objects, objects, sizeof(objects), 0);
+	CHECK(n <= sizeof(objects));
+	json_decref(site_objects);
+	site_objects = NULL;
+	bytes = mallinfo2().uordblks;
+	first = first != 0 ? first : bytes;
+	CHECK(bytes <= first + SLACK);
+	site_changes = json_loadb(objects, n, 0, NULL);
+	CHECK(site_changes != NULL && site_commit());
+	settle();
+	is = picture();
+	CHECK(json_equal(was, is));
+	json_decref(was);
+	json_decref(is);
+}
+
+int
+main(void)
+{
+	const char *seconds = getenv("HEADRACE_TEST_CHURN_SECONDS");
+	const time_t end = time(NULL) + (seconds != NULL ? atoi(seconds) : 0);
+	unsigned times = 0;
+
+	CHECK(rte_mempool_register_ops(&locked_ops) >= 0);
+	site_start("race", BUFFERS, "locked");
+	do {
+		churn();
+		start_anew();
+	} while (++times < 2 || time(NULL) < end);
+	printf("%u commits, %u of them accepted, %u frames sent\n", commits, accepted,
+			atomic_load(&packets_sent));
+	CHECK(accepted > 0 && accepted < commits && atomic_load(&packets_sent) > commits);
 	rte_mempool_free(hr_pool);
 	site_end();
 	return 0;

@@ -68,6 +68,7 @@ static const char *const site_port_names[SITE_PORTS] = {"a", "b", "c", "d", "up"
 #define SITE_GREEN SITE_ROUTES("t/green", "c800", "c", "d", SITE_REMOTE_GREEN, "")
 
 static json_t *site_changes;
+static json_t *site_objects; /**< What there is: all that was put and not deleted. */
 
 /** An object to be put by the next commit, with ' for "; with spec NULL to be deleted. */
 static void
@@ -92,6 +93,31 @@ site_put(const char *kind, const char *key, const char *spec)
 	json_array_append_new(site_changes, object);
 }
 
+static bool
+site_is_same(const json_t *one, const json_t *other)
+{
+	return json_equal(json_object_get(one, "kind"), json_object_get(other, "kind")) &&
+			json_equal(json_object_get(one, "key"), json_object_get(other, "key"));
+}
+
+/** Changes were accepted. */
+static void
+site_keep(void)
+{
+	json_t *change;
+	size_t i;
+
+	if (site_objects == NULL)
+		site_objects = json_array();
+	json_array_foreach(site_changes, i, change) {
+		for (size_t n = json_array_size(site_objects); n > 0; n--)
+			if (site_is_same(json_array_get(site_objects, n - 1), change))
+				json_array_remove(site_objects, n - 1);
+		if (json_object_get(change, "delete") == NULL)
+			json_array_append(site_objects, change);
+	}
+}
+
 /** @return whether it was accepted; if not, nothing is to have changed */
 static bool
 site_commit(void)
@@ -103,6 +129,8 @@ site_commit(void)
 	CHECK((rc == 0) == (errors.count == 0));
 	after = hr_store_digests();
 	CHECK(rc == 0 || json_equal(before, after));
+	if (rc == 0)
+		site_keep();
 	json_decref(before);
 	json_decref(after);
 	json_decref(errors.list);
@@ -164,6 +192,7 @@ site_start(const char *name, unsigned buffers, const char *ops)
 static void
 site_end(void)
 {
+	json_decref(site_objects);
 	hr_txn_clear();
 	hr_rcu_barrier();
 	hr_ports_close();
