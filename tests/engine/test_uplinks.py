@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Uplinks that are changed, lost and had again while packets leave by them.
-
-Neighbours are given: nothing here waits for an answer.
-"""
+"""Uplinks that are changed, lost and had again while packets leave by them."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from scapy.layers.inet import UDP
+from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.utils import PcapWriter
 
@@ -25,8 +23,10 @@ from tests.engine.site import (
     REMOTE,
     REMOTE_MAC,
     UPLINK_ADDRESS,
+    VNI,
     A,
     Site,
+    checking,
     network,
     remote,
     routes,
@@ -43,6 +43,7 @@ GATEWAY = "fd00:1:0:1::fe"
 NEIGHBOR = {"address": GATEWAY, "mac": REMOTE_MAC}
 NEAR = "fd00:1:0:1::/64"
 ELSEWHERE = "fd00:9::/64"
+HARDWARE = "02:00:00:00:01:01"
 
 
 def by_gateway(**spec: object) -> Put:
@@ -176,3 +177,36 @@ def test_no_packet_is_lost_when_paths_change(site: Site) -> None:
     both = [UDP in Ether(each) for w in (site.up, wire) for each in w.inbox]
     assert sum(both) == 4 * 10 * COMMITS
     assert any(UDP in Ether(each) for each in wire.inbox)
+
+
+def test_a_switch_that_knows_the_nics_own_mac_address_alone(lab: Lab, namespace: Namespace) -> None:
+    """As of VMware and clouds: other sources do not get in, what is for others does not come."""
+    namespace.ip("link add switch type bridge stp_state 0 mcast_snooping 0")
+    namespace.ip("link set switch up")
+    namespace.veth("nic", "to-nic")
+    namespace.veth("far", "to-far")
+    for device, mac in (("nic", HARDWARE), ("far", REMOTE_MAC)):
+        namespace.ip(f"link set {device} address {mac}")
+        namespace.ip(f"link set to-{device} master switch")
+        namespace.bridge(f"link set dev to-{device} learning off flood off locked on")
+        namespace.bridge(f"fdb add {mac} dev to-{device} master static")
+    devargs = "net_af_packet_nic,iface=nic,qdisc_bypass=1"
+    port = put("port", "nic", devargs=devargs, rxQueues=1, mtu=1500, netdev="nic")
+    lab.commit(port, tap("a"))
+    near = lab.connect("a", "a", A.hardware, ("interface", A.key))
+    far = lab.connect("nic", "far", REMOTE_MAC, ("uplink", "nic"))
+    far.hosts = {REMOTE: REMOTE_MAC}
+    lab.commit(
+        checking(), network(BLUE, VNI[BLUE]), uplink("nic"), A.interface(),
+        routes("blue", BLUE, [f"{A.address4}/32", A.underlay], ["10.1.0.0/16", REMOTE]),
+    )  # fmt: skip
+    near.send(frames.frame(A.hardware, frames.udp(A.address4, remote(4))))
+    sent = lab.receive(far, lambda frame: UDP in frame)
+    assert sent.src == HARDWARE
+    answer = IPv6(src=REMOTE, dst=A.underlay, nh=4) / frames.udp(remote(4), A.address4)
+    far.send(Ether(src=REMOTE_MAC, dst=sent.src) / answer)
+    lab.receive(near, lambda frame: UDP in frame)
+    lab.settle()
+    lab.clear()
+    for device in ("nic", "far", "switch"):
+        namespace.ip(f"link del {device}")
