@@ -417,6 +417,8 @@ def _uplink(port: str, uplink: CompiledUplink) -> Put:
             {"address": neighbor.address, "mac": neighbor.mac_address}
             for neighbor in uplink.neighbors
         ]
+    if uplink.weight != 1:
+        spec["weight"] = uplink.weight
     return _put("uplink", uplink.name, spec)
 
 

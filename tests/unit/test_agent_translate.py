@@ -281,6 +281,13 @@ def test_static_neighbors_of_an_uplink() -> None:
     assert uplink["neighbors"] == [{"address": "fd00:1:0:2::2", "mac": "02:00:00:00:00:09"}]
 
 
+def test_a_weight_of_an_uplink_is_said_where_it_is_another_than_1() -> None:
+    _, uplink = uplink_specs(with_uplink(weight=3))
+    assert uplink["weight"] == 3
+    _, uplink = uplink_specs(with_uplink(weight=1))
+    assert "weight" not in uplink
+
+
 def test_an_uplink_without_a_mac_address_of_its_own_has_the_same_after_a_restart() -> None:
     port, _ = uplink_specs(with_uplink())
     assert re.fullmatch(r"02(:[0-9a-f]{2}){5}", str(port["mac"]))

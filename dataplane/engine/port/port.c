@@ -270,6 +270,14 @@ update_link(struct hr_port *port, uint64_t now_ms)
 		port->down_ms = now_ms;
 }
 
+enum hr_port_state
+hr_port_look(struct hr_port *port, uint64_t now_ms)
+{
+	if (port->state != HR_PORT_GONE)
+		update_link(port, now_ms);
+	return port->state;
+}
+
 /** The device is open: workers may have it. */
 static void
 use_device(struct hr_port *port)

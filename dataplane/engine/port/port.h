@@ -33,6 +33,8 @@ uint16_t hr_port_id(const struct hr_port *port);
 /** Its device; NULL while that is gone. */
 const struct hr_device *hr_port_device(const struct hr_port *port);
 enum hr_port_state hr_port_state(const struct hr_port *port);
+/** The same, when the link has been looked at just now. */
+enum hr_port_state hr_port_look(struct hr_port *port, uint64_t now_ms);
 const char *hr_port_state_name(enum hr_port_state state);
 /**
  * Our MAC address on it: the configured one; else that of the hardware, or of the kernel device that
