@@ -105,6 +105,8 @@ class CompiledUplink(ApiModel):
     """Next hop of everything else."""
     neighbors: tuple[UplinkNeighbor, ...] = Field(default=(), max_length=64)
     """Next hops that are not asked for their MAC address."""
+    weight: int = Field(default=1, ge=1, le=100)
+    """Its share of the destinations to which several uplinks lead."""
 
 
 class CompiledNetwork(ApiModel):

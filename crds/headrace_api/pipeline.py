@@ -287,6 +287,8 @@ class Uplink(ApiModel):
         json_schema_extra=list_map("address"),
     )
     """Next hops that are not asked for their MAC address, at most 64."""
+    weight: int = Field(default=1, ge=1, le=100)
+    """Its share of the destinations to which several uplinks lead, 1 to 100. Default 1."""
     node_overrides: tuple[NodeOverride, ...] = Field(
         default=(),
         max_length=1024,

@@ -34,6 +34,7 @@
 #include "table/neigh_event.h"
 #include "table/neigh_queue.h"
 #include "table/neigh_timer.h"
+#include "table/uplink.h"
 #include "telemetry.h"
 #include "worker.h"
 
@@ -278,6 +279,7 @@ control_loop(void)
 		hr_events_poll(now);
 		hr_neigh_tick(now);
 		hr_ports_tick(now);
+		hr_uplinks_tick(now);
 		hr_groups_poll();
 		hr_gaps_tick(now);
 		hr_rcu_reclaim();

@@ -20,7 +20,7 @@ from headrace_dataplane.engine import EngineProcess
 from headrace_dataplane.engine_options import engine_options
 from headrace_dataplane.engine_session import EngineSession, Exchange
 from headrace_dataplane.functions import Functions, functions_of
-from headrace_dataplane.isolation import isolate
+from headrace_dataplane.isolation import isolate, keep_apart
 from headrace_dataplane.netdev import link_events, links
 from headrace_dataplane.precedence import PrecedenceFile
 from headrace_dataplane.preflight import (
@@ -210,6 +210,8 @@ class Agent:
                 log.warning("who is in the engine cannot be kept for a reboot: %s", error)
         if step.isolate:
             await asyncio.to_thread(isolate, step.isolate)
+        if step.keep_apart:
+            await asyncio.to_thread(keep_apart, step.keep_apart)
         if step.directories is not None:
             if self._directories is None:
                 owner = snapshot.config.metadata.name

@@ -95,6 +95,9 @@ class Step:
     isolate: frozenset[str]
     """Kernel devices that the host must keep out of (isolation.py)."""
 
+    keep_apart: Mapping[str, str]
+    """Kernel devices of uplinks -> the prefix that is not the host's there (isolation.py)."""
+
     directories: frozenset[str] | None
     """Directories of sockets that must be there (sockets.py)."""
 
@@ -159,6 +162,7 @@ class Controller:
         self._endpoints: frozenset[str] = frozenset()
         """Kernel devices of Interfaces, there or not."""
         self._links: Mapping[str, int] = {}
+        self._shared: Mapping[str, tuple[int, str]] = {}
         """Those that are there, with their indexes."""
         self._upkeep_at = -math.inf
         self._opened: Mapping[str, FunctionClaim] | None = None
@@ -176,9 +180,11 @@ class Controller:
         before = self._desired
         desired = self._observe_snapshot(observed.snapshot)
         isolate = self._observe_links(observed.links, desired, now)
+        keep_apart = self._observe_shared(observed.links, desired)
         directories = desired.translation.directories if desired is not before else None
         if now >= self._upkeep_at:
             isolate, directories = frozenset(self._links), desired.translation.directories
+            keep_apart = {device: prefix for device, (_, prefix) in self._shared.items()}
             self._upkeep_at = now + UPKEEP_SECONDS
         request = self._request(desired, now)
         # An engine that is asked will have more to report.
@@ -187,6 +193,7 @@ class Controller:
             report=self._report(observed, desired) if not waits else None,
             accepted=self._unsaved(),
             isolate=isolate,
+            keep_apart=keep_apart,
             directories=directories,
             request=request,
             wake_at=now if request is not None else self._wake_at(),
@@ -273,6 +280,18 @@ class Controller:
         self._endpoints = endpoints
         self._links = {device: links[device] for device in endpoints & links.keys()}
         return new
+
+    def _observe_shared(self, links: Mapping[str, int], desired: _Desired) -> Mapping[str, str]:
+        """Take in which devices of uplinks there are; return what is new of them."""
+        before = self._shared
+        self._shared = {
+            device: (links[device], prefix)
+            for device, prefix in desired.translation.shared.items()
+            if device in links
+        }
+        return {
+            device: this[1] for device, this in self._shared.items() if this != before.get(device)
+        }
 
     def _request(self, desired: _Desired, now: float) -> Request | None:
         engine = self._engine

@@ -87,6 +87,9 @@ class Translation:
     endpoints: tuple[str, ...]
     """Kernel devices of Interfaces: nobody else's business on this node."""
 
+    shared: Mapping[str, str]
+    """Kernel devices of uplinks, which may be the host's, too -> the node's /64, which is not."""
+
     directories: frozenset[str]
     """For the sockets of Interfaces: those that are an Interface's own (socket_directory)."""
 
@@ -247,6 +250,7 @@ def translate(
     objects = [_settings(spec)]
     devices: dict[str, str] = {}
     endpoints: list[str] = []
+    shared: dict[str, str] = {}
     directories: set[str] = set()
     problems: list[Problem] = []
     claims: dict[str, FunctionClaim] = {}
@@ -269,6 +273,10 @@ def translate(
             continue
         devices[made.name] = port
         queues = _queues(uplink.attachment, spec.workers.count)
+        if made.netdev is not None:
+            shared[made.netdev] = str(
+                ipaddress.IPv6Network((uplink.addresses[0], 64), strict=False)
+            )
         objects.append(_port(port, made, queues, uplink.mtu, _stable_mac(uplink)))
         objects.append(_uplink(port, uplink))
 
@@ -328,6 +336,7 @@ def translate(
         objects=tuple(objects),
         devices=devices,
         endpoints=tuple(endpoints),
+        shared=shared,
         directories=frozenset(directories),
         problems=tuple(problems),
         claims=claims,
@@ -375,8 +384,11 @@ def _queues(attachment: Attachment, desired: int) -> int:
 
 
 def _stable_mac(uplink: CompiledUplink) -> str | None:
-    """Return a MAC address that neighbours find again after a restart; None: the device has one."""
-    if uplink.attachment.type is AttachmentType.SRIOV:
+    """Return a MAC address that neighbours find again after a restart.
+
+    None: the device's own, which may be the only one that its switch knows.
+    """
+    if uplink.attachment.type in (AttachmentType.SRIOV, AttachmentType.AF_PACKET):
         return None
     name = f"{uplink.addresses[0]} {uplink.name}".encode()
     return ":".join(["02", *(f"{byte:02x}" for byte in hashlib.sha256(name).digest()[:5])])
@@ -405,6 +417,8 @@ def _uplink(port: str, uplink: CompiledUplink) -> Put:
             {"address": neighbor.address, "mac": neighbor.mac_address}
             for neighbor in uplink.neighbors
         ]
+    if uplink.weight != 1:
+        spec["weight"] = uplink.weight
     return _put("uplink", uplink.name, spec)
 
 

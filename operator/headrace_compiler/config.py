@@ -282,5 +282,7 @@ def _uplinks(spec: PipelineSpec, node: str, own: str) -> list[Json]:
             item["gateway"] = uplink.gateway
         if uplink.neighbors:
             item["neighbors"] = [neighbor.to_dict() for neighbor in uplink.neighbors]
+        if uplink.weight != 1:
+            item["weight"] = uplink.weight
         uplinks.append(item)
     return uplinks

@@ -52,6 +52,9 @@ class Namespace:
     def ip(self, arguments: str) -> None:
         subprocess.run(["ip", "-n", self.name, *arguments.split()], check=True)
 
+    def bridge(self, arguments: str) -> None:
+        subprocess.run(["bridge", "-n", self.name, *arguments.split()], check=True)
+
     def veth(self, device: str, peer: str) -> None:
         """Make a pair of devices, up, without segmentation or checksums left to each other."""
         self.ip(f"link add {device} type veth peer name {peer}")

@@ -173,15 +173,20 @@ def test_a_flood_to_a_next_hop_leaves_place_for_another(site: Site) -> None:
 
 
 def test_unresolved(site: Site) -> None:
-    """Three questions, a second apart, then what waited drops; then, for a while, all does."""
+    """Three questions, a second apart, then what waited drops; then, for a while, all does.
+
+    It counts under the uplink that was to take it.
+    """
     site.up.hosts = {}
     packet = frames.frame(A.hardware, frames.udp(A.address4, remote(4)))
-    site.a.send(packet, drop="unresolved")
+    site.a.send(packet)
+    site.up.drops["unresolved"] += 1
     for _ in range(3):
         site.lab.receive(site.up, asks_for(REMOTE))
     site.lab.settle()
     assert neighbor(site, REMOTE).state == "unresolved"
-    site.a.send(packet, drop="unresolved")
+    site.a.send(packet)
+    site.up.drops["unresolved"] += 1
     site.lab.quiet(site.up, asks_for(REMOTE))
     # Another next hop does not suffer.
     site.up.hosts = {REMOTE_GREEN: REMOTE_MAC}

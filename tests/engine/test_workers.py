@@ -31,8 +31,10 @@ from tests.engine.site import (
     D,
     Site,
     checking,
+    default_objects,
     remote,
     routes,
+    tap,
 )
 from tests.engine.wire import Wire
 
@@ -107,6 +109,43 @@ def test_forwards_on_both_without_loss(site: Site) -> None:
         lab.engine.telemetry.object("/headrace/worker", worker)["packets"] for worker in (0, 1)
     ]
     assert all(isinstance(packets, int) and packets > rounds for packets in walked)
+
+
+def test_flows_between_two_underlay_addresses_are_spread_over_workers(
+    lab: Lab, namespace: Namespace
+) -> None:
+    """All of one node's to one endpoint have the same outer addresses."""
+    namespace.veth("up-nic", "up-far")
+    devargs = "net_af_packet_up,iface=up-nic,qpairs=2,qdisc_bypass=1"
+    port = put("port", "up", devargs=devargs, rxQueues=2, mtu=1500, netdev="up-nic")
+    lab.commit(port, tap("c"))
+    up = lab.connect("up", "up-far", REMOTE_MAC, ("uplink", "up"))
+    c = lab.connect("c", "c", C.hardware, ("interface", C.key))
+    lab.commit(*default_objects(C))
+    mac = str(lab.item(Port, name="up").mac)
+
+    def received(flows: range) -> list[int]:
+        """Send so many packets of flows; return how many each worker has taken in of them."""
+        before = by_worker(lab)
+        for number in range(4 * FLOWS):
+            inner = frames.udp(remote(4), C.address4, sport=flows[number % len(flows)])
+            outer = IPv6(src=REMOTE_GREEN, dst=C.underlay)
+            up.send(frames.frame(REMOTE_MAC, outer / inner, mac))
+        lab.settle()
+        assert sum(UDP in Ether(data) for data in c.inbox) == 4 * FLOWS
+        c.inbox.clear()
+        return [now - then for now, then in zip(by_worker(lab), before, strict=True)]
+
+    assert min(received(range(1024, 1024 + FLOWS))) > FLOWS
+    assert min(received(range(1024, 1025))) < FLOWS
+    lab.clear()
+    namespace.ip("link del up-nic")
+
+
+def by_worker(lab: Lab) -> list[int]:
+    """Packets that each worker has taken in."""
+    found = [lab.engine.telemetry.object("/headrace/worker", worker) for worker in (0, 1)]
+    return [int(str(each["packets"])) for each in found]
 
 
 def test_waiting_packets_of_either_worker(lab: Lab) -> None:

@@ -515,6 +515,21 @@ def test_a_device_made_anew_is_isolated_and_tried_again(node: Node) -> None:
     assert step.request.retry
 
 
+def test_what_is_an_uplinks_own_is_kept_apart_on_a_device_of_the_host(node: Node) -> None:
+    attachment = {"type": "AFPacket", "afPacket": {"deviceName": "eth1"}}
+    spec = CONFIG["spec"]
+    changed = {**spec, "uplinks": [{**spec["uplinks"][0], "attachment": attachment}]}
+    snapshot = Snapshot(2, DataplaneConfig.model_validate({**CONFIG, "spec": changed}), ())
+    node.links = {**node.links, "eth1": 5}
+    node.live(until=3)
+    node.snapshot = snapshot
+    assert node.step().keep_apart == {"eth1": "fd00:1:0:1::/64"}
+    assert node.step().keep_apart == {}
+    node.links = {**node.links, "eth1": 6}
+    step = node.step()
+    assert (step.keep_apart, step.isolate) == ({"eth1": "fd00:1:0:1::/64"}, frozenset())
+
+
 def test_other_devices_are_nobodys_business(node: Node) -> None:
     node.live(until=3)
     others = {**node.links, "veth9": 9}

@@ -1,22 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The host's stack is kept out of the endpoints' devices."""
+"""The host's stack is kept out of the endpoints' devices, and of what is an uplink's own."""
 
 import ctypes
+import ipaddress
 import os
 import socket
 import struct
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from headrace_dataplane.isolation import isolate
+from headrace_dataplane.isolation import isolate, keep_apart
 from headrace_dataplane.netdev import links
 
 CLONE_NEWNET = 0x40000000
 # linux/if_packet.h
 SOL_PACKET, PACKET_QDISC_BYPASS, PACKET_OUTGOING = 263, 20, 4
 ETH_P_ALL = 3
+NO_NEXT_HEADER = 59
+HARDWARE = bytes.fromhex("020000000001")
 
 
 @pytest.fixture
@@ -92,6 +96,51 @@ def test_a_tenants_broadcast_reaches_the_dataplane_and_no_service_of_the_node(
         # In order behind it: had the attack passed, it would be first.
         send("upt", b"uplink")
         assert service.recv(100) == b"uplink"
+
+
+def to_underlay(destination: str) -> bytes:
+    """A packet without a payload, from beyond the uplink to the MAC address of uph."""
+    header = struct.pack("!IHBB", 6 << 28, 0, NO_NEXT_HEADER, 64)
+    header += ipaddress.ip_address("fd00:1:0:9::1").packed
+    header += ipaddress.ip_address(destination).packed
+    return HARDWARE + b"\x02" + bytes(5) + b"\x86\xdd" + header
+
+
+@pytest.mark.root
+def test_a_host_that_forwards_does_not_forward_what_is_its_uplinks(machine: None) -> None:
+    for words in (
+        f"link set uph address {HARDWARE.hex(':')}",
+        "-6 route add fd00:1::/48 via 2001:db8::2 dev vmh",
+        "neigh add 2001:db8::2 lladdr 02:00:00:00:00:09 dev vmh",
+    ):
+        subprocess.run(["ip", *words.split()], check=True)
+    Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
+    own, others = "fd00:1:0:7::a", "fd00:1:0:8::a"
+    with (
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL)) as beyond,
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as fabric,
+    ):
+        beyond.bind(("vmt", ETH_P_ALL))
+        beyond.settimeout(30)
+        fabric.bind(("upt", 0))
+
+        def forwarded(until: str) -> list[str]:
+            """Destinations of what leaves, as far as the last that is sent."""
+            found: list[str] = []
+            while until not in found:
+                frame = beyond.recv(2048)
+                if frame[12:14] == b"\x86\xdd" and frame[20] == NO_NEXT_HEADER:
+                    found.append(str(ipaddress.IPv6Address(frame[38:54])))
+            return found
+
+        for destination in (own, others):
+            fabric.send(to_underlay(destination))
+        assert forwarded(others) == [own, others]
+        for _ in range(2):
+            keep_apart({"uph": "fd00:1:0:7::/64", "not-there": "fd00:1:0:7::/64"})
+        for destination in (own, others):
+            fabric.send(to_underlay(destination))
+        assert forwarded(others) == [others]
 
 
 def speak(mark: bytes) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from headrace_api import Attachment, DataplaneConfig, RouteSlice, digest, pod_device
-from headrace_dataplane.translate import UnsupportedError, device, translate
+from headrace_dataplane.protocol import JSONObject
+from headrace_dataplane.translate import Translation, UnsupportedError, device, translate
 from tests.specs import slice_spec
 
 CONFIG: dict[str, Any] = {
@@ -251,28 +252,56 @@ def test_packet_ring_holds_the_mtu(mtu: int) -> None:
     assert block >= frame
 
 
-def test_uplinks_of_virtual_devices_keep_their_mac_address_and_static_neighbors() -> None:
+TAP = {"type": "Tap", "tap": {"deviceName": "up"}}
+PACKET = {"type": "AFPacket", "afPacket": {"deviceName": "eth1"}}
+
+
+def with_uplink(**spec: object) -> Translation:
     uplink = {
         "name": "uplink0",
-        "attachment": {"type": "AFPacket", "afPacket": {"deviceName": "eth1"}},
+        "attachment": TAP,
         "mtu": 1500,
         "addresses": ["fd00:1:0:1::1"],
         "onLinkPrefixes": ["fd00:1::/48"],
-        "neighbors": [{"address": "fd00:1:0:2::2", "macAddress": "02:00:00:00:00:09"}],
+        **spec,
     }
     config = {**CONFIG, "spec": {**CONFIG["spec"], "uplinks": [uplink]}}
+    return translate(DataplaneConfig.model_validate(config), [])
 
-    def specs() -> dict[tuple[str, str], object]:
-        done = translate(DataplaneConfig.model_validate(config), [])
-        return {(o.kind, o.key): o.spec for o in done.objects}
 
-    port = specs()["port", "uplink/uplink0"]
-    assert isinstance(port, dict)
+def uplink_specs(done: Translation) -> tuple[JSONObject, JSONObject]:
+    """Return what is told of an uplink's port, and of itself."""
+    specs = {(o.kind, o.key): o.spec for o in done.objects}
+    return specs["port", "uplink/uplink0"], specs["uplink", "uplink0"]
+
+
+def test_static_neighbors_of_an_uplink() -> None:
+    neighbor = {"address": "fd00:1:0:2::2", "macAddress": "02:00:00:00:00:09"}
+    _, uplink = uplink_specs(with_uplink(neighbors=[neighbor]))
+    assert uplink["neighbors"] == [{"address": "fd00:1:0:2::2", "mac": "02:00:00:00:00:09"}]
+
+
+def test_a_weight_of_an_uplink_is_said_where_it_is_another_than_1() -> None:
+    _, uplink = uplink_specs(with_uplink(weight=3))
+    assert uplink["weight"] == 3
+    _, uplink = uplink_specs(with_uplink(weight=1))
+    assert "weight" not in uplink
+
+
+def test_an_uplink_without_a_mac_address_of_its_own_has_the_same_after_a_restart() -> None:
+    port, _ = uplink_specs(with_uplink())
     assert re.fullmatch(r"02(:[0-9a-f]{2}){5}", str(port["mac"]))
-    assert specs()["port", "uplink/uplink0"] == port
-    found = specs()["uplink", "uplink0"]
-    assert isinstance(found, dict)
-    assert found["neighbors"] == [{"address": "fd00:1:0:2::2", "mac": "02:00:00:00:00:09"}]
+    again, _ = uplink_specs(with_uplink())
+    assert again == port
+
+
+def test_an_uplink_has_its_devices_mac_address_and_the_host_the_rest_of_the_device() -> None:
+    done = with_uplink(attachment=PACKET)
+    port, _ = uplink_specs(done)
+    assert "mac" not in port
+    assert done.shared == {"eth1": "fd00:1:0:1::/64"}
+    assert "eth1" not in done.endpoints
+    assert with_uplink().shared == {}
 
 
 def test_device_names_are_stable_and_follow_port_driver_and_arguments() -> None:

@@ -1024,6 +1024,13 @@ def test_a_pod_is_no_uplink() -> None:
     assert {problem.reason for problem in result.problems} == {"AttachmentUnsupported"}
 
 
+def test_a_weight_of_an_uplink_reaches_its_nodes() -> None:
+    attachment = {"type": "AFPacket", "afPacket": {"deviceName": "eth1"}}
+    heavy = {"name": "heavy", "attachment": attachment, "weight": 3}
+    (compiled,) = specs(run(pipelines=(pipeline(uplinks=[heavy]),)))["router.node-a"]["uplinks"]
+    assert compiled["weight"] == 3
+
+
 # UnderlayEndpoints.
 
 

@@ -106,6 +106,7 @@ def uplinks(draw: st.DrawFn) -> Json:
     }
     if draw(st.booleans()):
         found["gateway"] = draw(addresses())
+        found["weight"] = draw(st.integers(0, 101))
     return found
 
 

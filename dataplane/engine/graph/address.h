@@ -45,6 +45,7 @@ hr_leads_away(const struct hr_port_ctx *in, uint32_t adj)
 	case HR_OP_RESOLVE:
 	case HR_OP_CROWDED:
 	case HR_OP_UNREACHABLE:
+	case HR_OP_DOWN:
 		return hr_adjs[adj].port != in->port;
 	case HR_OP_ECMP:
 	case HR_OP_NETWORK:

@@ -17,6 +17,16 @@ owner(const struct hr_port_ctx *in, const struct hr_adj *adj)
 	return port < HR_MAX_PORTS ? port : in->port; /* its device is gone */
 }
 
+/** The way out is shut: what was to leave by an uplink counts under that. */
+static void
+drop(struct hr_worker *worker, struct rte_mbuf *m, const struct hr_adj *adj, enum hr_drop reason)
+{
+	const bool by_uplink = adj->ready_op == HR_OP_ENCAP && adj->port < HR_MAX_PORTS;
+
+	worker->ports[by_uplink ? adj->port : m->port].drops[reason]++;
+	rte_pktmbuf_free(m);
+}
+
 static void
 resolve_one(struct hr_worker *worker, struct rte_mbuf *m)
 {
@@ -36,7 +46,9 @@ resolve_one(struct hr_worker *worker, struct rte_mbuf *m)
 	if (m->nb_segs != 1)
 		hr_drop(worker, m, HR_DROP_OVERSIZE);
 	else if (op == HR_OP_UNREACHABLE)
-		hr_drop(worker, m, HR_DROP_UNRESOLVED);
+		drop(worker, m, adj, HR_DROP_UNRESOLVED);
+	else if (op == HR_OP_DOWN)
+		drop(worker, m, adj, HR_DROP_PORT_DOWN);
 	else if (op == HR_OP_CROWDED &&
 			!hr_bucket_take(&worker->crowded[event.share], worker->now, HR_CROWDED_RATE,
 					HR_CROWDED_BURST))

@@ -455,6 +455,7 @@ static const struct spec_case spec_cases[] = {
 				"addresses[0]", "InvalidField"},
 		{"uplink", "'port':'u','mtu':1500,'addresses':['fd00::1'],'onLink':['10.0.0.0/8']",
 				"onLink[0]", "InvalidField"},
+		{"uplink", UPLINK_SPEC("u", "fd00::1") ",'weight':0", "weight", "InvalidField"},
 		{"uplink", UPLINK_SPEC("u", "fd00::1") ",'gateway':'ff02::1'", "gateway",
 				"InvalidField"},
 		{"interface", I_WITH("'addresses':[7],'prefixes':[],'gateways':[]," I_REST),

@@ -49,6 +49,9 @@ parse(const json_t *json, struct hr_errors *errors)
 			spec->on_link, sizeof(spec->on_link[0]));
 	spec->has_gateway = hr_read_optional(&reader, "gateway", hr_parse_host6, &spec->gateway);
 	spec->n_neighbors = read_neighbors(&reader, spec->neighbors);
+	spec->weight = hr_read_has(&reader, "weight")
+			? (uint16_t)hr_read_uint(&reader, "weight", 1, UINT16_MAX)
+			: 1;
 	return hr_spec_end(&reader, spec);
 }
 

@@ -32,6 +32,7 @@ struct hr_uplink_spec {
 	struct hr_ip6 gateway;
 	uint16_t n_neighbors;
 	struct hr_static_neighbor neighbors[HR_UPLINK_NEIGHBORS_MAX];
+	uint16_t weight; /**< 1..65535: its share of what several lead to. */
 };
 
 /** Claim an underlay address, of an uplink or an Interface. */

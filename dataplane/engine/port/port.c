@@ -270,6 +270,14 @@ update_link(struct hr_port *port, uint64_t now_ms)
 		port->down_ms = now_ms;
 }
 
+enum hr_port_state
+hr_port_look(struct hr_port *port, uint64_t now_ms)
+{
+	if (port->state != HR_PORT_GONE)
+		update_link(port, now_ms);
+	return port->state;
+}
+
 /** The device is open: workers may have it. */
 static void
 use_device(struct hr_port *port)
@@ -278,13 +286,10 @@ use_device(struct hr_port *port)
 
 	if (spec->has_mac && port->device.refused[HR_REFUSED_MAC][0] == '\0')
 		port->mac = spec->mac;
-	else if (!port->device.virtual)
+	else if (!port->device.virtual || port->device.netdev != 0)
 		rte_eth_macaddr_get(port->device.id, &port->mac);
 	else if (rte_is_zero_ether_addr(&port->mac))
-		/*
-		 * Not the device's own: the kernel at the other side of a tap device has that, and
-		 * a kernel that sees AF_PACKET's frames too must not take them for its own.
-		 */
+		/* Not the device's own: the kernel at the other side of a tap device has that. */
 		rte_eth_random_addr(port->mac.addr_bytes);
 	hr_port_id_counters(port->device.id, &former[port->device.id]);
 	__atomic_fetch_add(&hr_port_generation[port->device.id], 1, __ATOMIC_RELAXED);

@@ -33,10 +33,13 @@ uint16_t hr_port_id(const struct hr_port *port);
 /** Its device; NULL while that is gone. */
 const struct hr_device *hr_port_device(const struct hr_port *port);
 enum hr_port_state hr_port_state(const struct hr_port *port);
+/** The same, when the link has been looked at just now. */
+enum hr_port_state hr_port_look(struct hr_port *port, uint64_t now_ms);
 const char *hr_port_state_name(enum hr_port_state state);
 /**
- * Our MAC address on it: the configured one; else that of the hardware, or for a virtual device
- * one chosen at random (its own is the other side's). Stays the same when a device comes back.
+ * Our MAC address on it: the configured one; else that of the hardware, or of the kernel device that
+ * it reads, and for other virtual devices one chosen at random (their own is the other side's). Stays
+ * the same when a device comes back.
  */
 void hr_port_mac(const struct hr_port *port, struct rte_ether_addr *mac);
 /** Whether its device takes any unicast address for its own, as hardware may not. */

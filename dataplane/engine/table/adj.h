@@ -21,8 +21,9 @@ enum hr_op {
 	HR_OP_RESOLVE,     /**< The neighbour's MAC address is not known yet: packets wait. */
 	HR_OP_CROWDED,     /**< The same, and too many wait: few more are looked at. */
 	HR_OP_UNREACHABLE, /**< The neighbour does not answer, or has no device: packets drop. */
-	HR_OP_ECMP,        /**< Choose a member by flow hash. */
-	HR_OP_NETWORK,     /**< Look up again in another network. */
+	HR_OP_DOWN,    /**< The uplink's link is down, and none other leads there: packets drop. */
+	HR_OP_ECMP,    /**< Choose a member by flow hash. */
+	HR_OP_NETWORK, /**< Look up again in another network. */
 	HR_OP_BLACKHOLE,
 	HR_OP_MARTIAN,
 	HR_OP_LOCAL,   /**< For the gateway itself, multicast included. */

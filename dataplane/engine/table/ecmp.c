@@ -56,6 +56,19 @@ prices(void)
 	return table;
 }
 
+/** The part of a price that one of a weight asks. */
+static uint64_t
+part_of(uint32_t weight)
+{
+	return (1ULL << 32) / weight;
+}
+
+uint64_t
+hr_ecmp_asked(uint32_t luck, uint32_t weight)
+{
+	return (log2_of(1u << 31) - log2_of(luck >> 1 | 1)) * part_of(weight);
+}
+
 static unsigned
 luck(const struct hr_ecmp_member *member, uint32_t bucket)
 {
@@ -84,7 +97,7 @@ hr_ecmp_new(const struct hr_ecmp_member *members, unsigned n)
 	qsort(sorted, n, sizeof(sorted[0]), compare_identities);
 	memset(least, 0xff, sizeof(least));
 	for (uint64_t i = 0; i < n; i++) {
-		const uint64_t part = (1ULL << 32) / sorted[i].weight;
+		const uint64_t part = part_of(sorted[i].weight);
 
 		ecmp->adj[i] = sorted[i].adj;
 		for (uint32_t bucket = 0; bucket < HR_ECMP_BUCKETS; bucket++) {

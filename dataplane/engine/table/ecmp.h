@@ -29,6 +29,12 @@ struct hr_ecmp_member {
 uint64_t hr_ecmp_identity(const void *name, size_t length);
 
 /**
+ * What one of a weight (1 .. HR_ECMP_WEIGHT_MAX) asks, by its luck, a hash of 32 bits. Who asks least
+ * has it, so shares go by weight, and of one weight the luckiest has it.
+ */
+uint64_t hr_ecmp_asked(uint32_t luck, uint32_t weight);
+
+/**
  * Give 1 .. HR_MAX_NEXT_HOPS members their buckets.
  * @return to be freed; NULL when there is no memory
  */

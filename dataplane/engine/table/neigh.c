@@ -199,6 +199,13 @@ hr_neigh_endpoint(uint16_t port, const char *name, const struct hr_addr *target,
 	return neigh;
 }
 
+void
+hr_neigh_get(struct hr_neigh *neigh)
+{
+	if (neigh->refs++ == 0)
+		TAILQ_REMOVE(&next_hops.unused, neigh, unused);
+}
+
 struct hr_neigh *
 hr_neigh_next_hop(uint16_t port, const struct hr_ip6 *target, const struct hr_ip6 *source,
 		const struct rte_ether_addr *own_mac, const struct rte_ether_addr *fixed)
@@ -208,8 +215,7 @@ hr_neigh_next_hop(uint16_t port, const struct hr_ip6 *target, const struct hr_ip
 	struct hr_neigh *neigh = hr_neigh_find_next_hop(port, target);
 
 	if (neigh != NULL) {
-		if (neigh->refs++ == 0)
-			TAILQ_REMOVE(&next_hops.unused, neigh, unused);
+		hr_neigh_get(neigh);
 		neigh->source[0] = from;
 		if (!rte_is_same_ether_addr(&neigh->own_mac, own_mac)) {
 			neigh->own_mac = *own_mac;

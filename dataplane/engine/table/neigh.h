@@ -60,6 +60,9 @@ struct hr_neigh *hr_neigh_next_hop(uint16_t port, const struct hr_ip6 *target,
  */
 void hr_neigh_put(struct hr_neigh *neigh);
 
+/** One reference more. */
+void hr_neigh_get(struct hr_neigh *neigh);
+
 /** @param mac zero when not known; may be NULL */
 enum hr_neigh_state hr_neigh_state(const struct hr_neigh *neigh, struct rte_ether_addr *mac);
 const char *hr_neigh_state_name(enum hr_neigh_state state);

@@ -3,6 +3,7 @@
 
 #include "adj.h"
 #include "neigh_private.h"
+#include "neigh_table.h"
 
 /**
  * What an adjacency is bound to: a list through this table, by adjacency index. Pages of it that were
@@ -26,7 +27,9 @@ tell_adj(const struct hr_neigh *neigh, uint32_t index)
 {
 	struct hr_adj *adj = &hr_adjs[index];
 
-	if (hr_neigh_is_usable(neigh)) {
+	if (!neigh->endpoint && hr_neigh_is_down(neigh->port)) {
+		hr_adj_set_op(adj, HR_OP_DOWN);
+	} else if (hr_neigh_is_usable(neigh)) {
 		hr_adj_set_mac(adj, &neigh->mac);
 		hr_adj_set_op(adj, adj->ready_op);
 	} else {

@@ -5,6 +5,7 @@
 #include "../packet/nd.h"
 #include "../worker.h"
 #include "neigh_private.h"
+#include "neigh_table.h"
 
 static struct rte_mbuf *
 new_frame(uint16_t port, uint16_t length)
@@ -104,6 +105,8 @@ void
 hr_neigh_ask(struct hr_neigh *neigh, bool unicast)
 {
 	neigh->tries++;
+	if (!neigh->endpoint && hr_neigh_is_down(neigh->port))
+		return;
 	if (unicast && neigh->seen.family != 0) {
 		ask_for(neigh, &neigh->seen, true);
 		return;

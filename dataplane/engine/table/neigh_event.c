@@ -37,7 +37,7 @@ resolve(struct rte_mbuf *m)
 		hr_neigh_forward(m);
 	} else if (neigh->state == HR_NEIGH_FAILED) {
 		/* On its way here before workers knew. */
-		hr_control_drop(m->port, m, HR_DROP_UNRESOLVED);
+		hr_neigh_drop(neigh, m);
 	} else {
 		if (neigh->state == HR_NEIGH_UNRESOLVED)
 			hr_neigh_enter(neigh, HR_NEIGH_INCOMPLETE);

@@ -23,6 +23,8 @@ struct hr_neigh {
 	enum hr_neigh_state state;
 	uint8_t tries;
 	uint8_t unusable_op; /**< Of its adjacencies, while it is not usable. */
+	bool lost;           /**< A next hop that did not answer, or not for long enough since. */
+	uint64_t answers_ms; /**< LOST: since when it answers again; 0: it does not. */
 	unsigned refs;
 	struct rte_ether_addr own_mac;
 	struct rte_ether_addr mac;      /**< Zero when not known. */

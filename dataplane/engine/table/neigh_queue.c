@@ -128,6 +128,12 @@ hr_neigh_forward(struct rte_mbuf *m)
 }
 
 void
+hr_neigh_drop(const struct hr_neigh *neigh, struct rte_mbuf *m)
+{
+	hr_control_drop(neigh->endpoint ? m->port : neigh->port, m, HR_DROP_UNRESOLVED);
+}
+
+void
 hr_neigh_flush(struct hr_neigh *neigh, bool resolved)
 {
 	for (uint16_t i = 0; i < neigh->queued; i++) {
@@ -138,7 +144,7 @@ hr_neigh_flush(struct hr_neigh *neigh, bool resolved)
 		if (resolved)
 			hr_neigh_forward(m);
 		else
-			hr_control_drop(m->port, m, HR_DROP_UNRESOLVED);
+			hr_neigh_drop(neigh, m);
 	}
 	free(neigh->queue);
 	neigh->queue = NULL;

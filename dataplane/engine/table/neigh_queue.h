@@ -34,4 +34,10 @@ void hr_neigh_flush(struct hr_neigh *neigh, bool resolved);
 /** Send a packet by the adjacency that it is marked with. */
 void hr_neigh_forward(struct rte_mbuf *m);
 
+/**
+ * Drop a packet because of its neighbour: a next hop's counts under the uplink that was to take it, an
+ * endpoint's where the packet came in.
+ */
+void hr_neigh_drop(const struct hr_neigh *neigh, struct rte_mbuf *m);
+
 #endif

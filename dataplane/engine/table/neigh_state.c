@@ -4,8 +4,19 @@
 #include "adj.h"
 #include "neigh_adj.h"
 #include "neigh_ask.h"
+#include "neigh_lost.h"
 #include "neigh_private.h"
 #include "neigh_queue.h"
+#include "neigh_table.h"
+
+/** How long to take an answer for granted. */
+static void
+start_reachable(struct hr_neigh *neigh)
+{
+	const uint64_t ms = hr_neigh_is_watched(neigh) ? HR_NEIGH_WATCH_MS : HR_NEIGH_REACHABLE_MS;
+
+	hr_neigh_timer_start(&neigh->timer, ms - hr_neigh_spread(neigh, ms / 4));
+}
 
 void
 hr_neigh_enter(struct hr_neigh *neigh, enum hr_neigh_state state)
@@ -22,9 +33,8 @@ hr_neigh_enter(struct hr_neigh *neigh, enum hr_neigh_state state)
 		hr_neigh_tell_adjs(neigh);
 	switch (state) {
 	case HR_NEIGH_REACHABLE:
-		hr_neigh_timer_start(&neigh->timer,
-				HR_NEIGH_REACHABLE_MS -
-						hr_neigh_spread(neigh, HR_NEIGH_REACHABLE_MS / 4));
+		hr_neigh_answers(neigh);
+		start_reachable(neigh);
 		break;
 	case HR_NEIGH_STALE:
 		hr_neigh_timer_start(&neigh->timer, HR_NEIGH_STALE_MS);
@@ -39,6 +49,7 @@ hr_neigh_enter(struct hr_neigh *neigh, enum hr_neigh_state state)
 		break;
 	case HR_NEIGH_UNRESOLVED:
 	case HR_NEIGH_STATIC:
+		hr_neigh_not_lost(neigh);
 		hr_neigh_timer_stop(&neigh->timer);
 		break;
 	}
@@ -52,6 +63,13 @@ hr_neigh_crowded(struct hr_neigh *neigh)
 		return;
 	neigh->unusable_op = HR_OP_CROWDED;
 	hr_neigh_tell_adjs(neigh);
+}
+
+/** One that was there is asked for again by the next packet, or at once if that goes elsewhere. */
+static enum hr_neigh_state
+unknown(const struct hr_neigh *neigh)
+{
+	return neigh->lost ? HR_NEIGH_INCOMPLETE : HR_NEIGH_UNRESOLVED;
 }
 
 void
@@ -69,13 +87,13 @@ hr_neigh_expired(struct hr_neigh *neigh)
 			hr_neigh_timer_start(&neigh->timer, HR_NEIGH_RETRY_MS);
 			break;
 		}
-		/* One that was there is asked for again by the next packet. */
+		hr_neigh_lose(neigh);
 		hr_neigh_enter(neigh,
 				neigh->state == HR_NEIGH_INCOMPLETE ? HR_NEIGH_FAILED
-								    : HR_NEIGH_UNRESOLVED);
+								    : unknown(neigh));
 		break;
 	case HR_NEIGH_FAILED:
-		hr_neigh_enter(neigh, HR_NEIGH_UNRESOLVED);
+		hr_neigh_enter(neigh, unknown(neigh));
 		break;
 	case HR_NEIGH_UNRESOLVED: /* A new endpoint: ask before any packet has to wait. */
 		hr_neigh_ask(neigh, false);
@@ -126,5 +144,45 @@ hr_neigh_next_hop_seen(struct hr_neigh *neigh, const struct hr_event *event)
 		hr_neigh_learn(neigh, same ? &neigh->mac : &event->mac, HR_NEIGH_REACHABLE);
 	} else if (!same) {
 		hr_neigh_learn(neigh, &event->mac, HR_NEIGH_STALE);
+	}
+}
+
+void
+hr_neigh_watch(bool on)
+{
+	struct hr_neigh *neigh = NULL;
+
+	if (hr_neigh_watching == on)
+		return;
+	hr_neigh_watching = on;
+	while ((neigh = hr_neigh_next(neigh)) != NULL) {
+		if (neigh->endpoint)
+			continue;
+		hr_neigh_not_lost(neigh);
+		if (neigh->state == HR_NEIGH_REACHABLE)
+			start_reachable(neigh);
+	}
+}
+
+void
+hr_neigh_link(uint16_t port, bool up)
+{
+	struct hr_neigh *neigh = NULL;
+
+	if (hr_neigh_is_down(port) == !up)
+		return;
+	hr_neigh_set_down(port, !up);
+	while ((neigh = hr_neigh_next(neigh)) != NULL) {
+		if (neigh->endpoint || neigh->port != port)
+			continue;
+		hr_neigh_tell_adjs(neigh);
+		if (neigh->state == HR_NEIGH_STATIC)
+			continue;
+		if (!up)
+			hr_neigh_lose(neigh);
+		else if (neigh->lost)
+			hr_neigh_enter(neigh,
+					hr_neigh_is_usable(neigh) ? HR_NEIGH_PROBE
+								  : HR_NEIGH_INCOMPLETE);
 	}
 }

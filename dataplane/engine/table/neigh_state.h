@@ -25,4 +25,12 @@ void hr_neigh_endpoint_seen(struct hr_neigh *neigh, const struct hr_event *event
 /** RFC 4861 7.2.5, and 7.2.3 with a solicitation as an unsolicited, overriding advertisement. */
 void hr_neigh_next_hop_seen(struct hr_neigh *neigh, const struct hr_event *event);
 
+/**
+ * Whether several uplinks are there, one of which may do for another. Next hops then are asked more
+ * often, and may be lost (neigh_lost.h).
+ */
+void hr_neigh_watch(bool on);
+/** The link of a port went down, with all its next hops, or is up. */
+void hr_neigh_link(uint16_t port, bool up);
+
 #endif

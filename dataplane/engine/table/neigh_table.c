@@ -9,11 +9,15 @@
 static TAILQ_HEAD(, hr_neigh) neighs = TAILQ_HEAD_INITIALIZER(neighs);
 static LIST_HEAD(, hr_neigh) next_hops[NEXT_HOP_SLOTS];
 static struct hr_neigh *endpoints[HR_MAX_PORTS];
+static bool is_down[HR_MAX_PORTS];
 
 static unsigned
 next_hop_slot(uint16_t port, const struct hr_ip6 *target)
 {
-	return rte_jhash(target, sizeof(*target), port) % NEXT_HOP_SLOTS;
+	uint32_t words[sizeof(*target) / 4]; /* Aligned, as addresses of specs are not. */
+
+	memcpy(words, target, sizeof(words));
+	return rte_jhash(words, sizeof(words), port) % NEXT_HOP_SLOTS;
 }
 
 struct hr_neigh *
@@ -58,4 +62,16 @@ hr_neigh_remove(struct hr_neigh *neigh)
 	else if (endpoints[neigh->port] == neigh)
 		endpoints[neigh->port] = NULL;
 	TAILQ_REMOVE(&neighs, neigh, all);
+}
+
+void
+hr_neigh_set_down(uint16_t port, bool down)
+{
+	is_down[port] = down;
+}
+
+bool
+hr_neigh_is_down(uint16_t port)
+{
+	return is_down[port];
 }

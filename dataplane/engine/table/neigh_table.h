@@ -20,4 +20,8 @@ struct hr_neigh *hr_neigh_find_next_hop(uint16_t port, const struct hr_ip6 *targ
 /** The one after this, the first after NULL; NULL at the end. */
 struct hr_neigh *hr_neigh_next(const struct hr_neigh *neigh);
 
+/** Ports whose link is down: of next hops alone. */
+void hr_neigh_set_down(uint16_t port, bool down);
+bool hr_neigh_is_down(uint16_t port);
+
 #endif

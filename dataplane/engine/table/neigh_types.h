@@ -6,11 +6,13 @@
 #ifndef HR_NEIGH_TYPES_H
 #define HR_NEIGH_TYPES_H
 
-#define HR_NEIGH_TRIES 3             /**< RFC 4861 10: MAX_MULTICAST_SOLICIT, MAX_UNICAST_.. */
-#define HR_NEIGH_RETRY_MS 1000       /**< RETRANS_TIMER */
-#define HR_NEIGH_REACHABLE_MS 30000  /**< REACHABLE_TIME, then a neighbour is probed. */
-#define HR_NEIGH_STALE_MS 5000       /**< DELAY_FIRST_PROBE_TIME */
-#define HR_NEIGH_HOLD_MS 3000        /**< After no answer: packets drop, none is asked for. */
+#define HR_NEIGH_TRIES 3            /**< RFC 4861 10: MAX_MULTICAST_SOLICIT, MAX_UNICAST_.. */
+#define HR_NEIGH_RETRY_MS 1000      /**< RETRANS_TIMER */
+#define HR_NEIGH_REACHABLE_MS 30000 /**< REACHABLE_TIME, then a neighbour is probed. */
+#define HR_NEIGH_STALE_MS 5000      /**< DELAY_FIRST_PROBE_TIME */
+#define HR_NEIGH_HOLD_MS 3000       /**< After no answer: packets drop, none is asked for. */
+#define HR_NEIGH_WATCH_MS 3000      /**< In place of REACHABLE_TIME, where another uplink may do. */
+#define HR_NEIGH_RETURN_MS 5000     /**< How long one that was lost has to answer. */
 #define HR_NEIGH_ADVERTISE_MS 200000 /**< Between router advertisements, up to an eighth less. */
 
 enum hr_neigh_state {

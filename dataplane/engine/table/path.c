@@ -12,6 +12,7 @@
 #include "interface_state.h"
 #include "neigh.h"
 #include "neigh_adj.h"
+#include "uplink_state.h"
 #include "vrf.h"
 #include "way.h"
 
@@ -35,6 +36,8 @@ struct path {
 	/* PATH_UNDERLAY */
 	struct underlay_key underlay;
 	struct hr_neigh *next_hop; /**< Ours to put; NULL when local or no way. */
+	unsigned n_lost;
+	struct hr_neigh *lost[HR_UPLINK_LOST_MAX]; /**< To lead back to; ours to put. */
 	/* PATH_NETWORK */
 	const struct hr_vrf *vrf;
 	/* PATH_GROUP */
@@ -79,15 +82,24 @@ fail:
 	return NULL;
 }
 
+static void
+put_next_hops(struct path *path)
+{
+	if (path->next_hop != NULL)
+		hr_neigh_put(path->next_hop);
+	for (unsigned i = 0; i < path->n_lost; i++)
+		hr_neigh_put(path->lost[i]);
+}
+
 /** Find where an underlay path leads now, and hold its next hop. */
 static void
 find_way(struct path *path, struct hr_way *way)
 {
 	/* Before there is another: memory is reserved for one. It stays until the commit is over. */
-	if (path->next_hop != NULL)
-		hr_neigh_put(path->next_hop);
+	put_next_hops(path);
 	hr_way_find(&path->underlay.address, path->underlay.vrf, way);
 	path->next_hop = way->is_next_hop ? way->neigh : NULL;
+	path->n_lost = way->is_next_hop ? hr_uplink_lost(&path->underlay.address, path->lost) : 0;
 }
 
 /** Fill an adjacency that no route leads to yet. */
@@ -286,8 +298,7 @@ hr_path_put(uint32_t adj)
 	case PATH_UNDERLAY:
 		hr_map_remove(&by_underlay, &path->underlay, sizeof(path->underlay));
 		hr_neigh_unbind(adj);
-		if (path->next_hop != NULL)
-			hr_neigh_put(path->next_hop);
+		put_next_hops(path);
 		hr_neigh_unreserve(false);
 		break;
 	case PATH_NETWORK:

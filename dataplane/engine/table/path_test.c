@@ -2,7 +2,8 @@
 /**
  * @file
  * What commits of uplinks do to adjacencies that packets leave by: nothing where their path stays as
- * it is, no wait where they can be changed in place, and else of few at a time.
+ * it is, no wait where they can be changed in place, and else of few at a time. And what links and
+ * next hops do that come and go, by a clock of the test's.
  *
  * Kinds and devices are the engine's own. The one worker is the test's.
  */
@@ -26,7 +27,15 @@
 #include "../tests/main.h"
 #include "../worker.h"
 #include "adj.h"
+#include "event.h"
+#include "neigh.h"
+#include "neigh_adj.h"
+#include "neigh_state.h"
+#include "neigh_table.h"
+#include "neigh_timer.h"
 #include "path.h"
+#include "uplink.h"
+#include "uplink_state.h"
 #include "vrf.h"
 
 #define PATHS 300
@@ -289,6 +298,191 @@ test_only_its_own_share_moves(void)
 	expect_ways("fd00:1::2", 0xfe, 1500);
 }
 
+static uint64_t now_ms = 1000;
+
+/** How many paths leave by a port. */
+static unsigned
+share_of(const char *port)
+{
+	const uint16_t id = hr_port_id(hr_port_get(port));
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < PATHS; i++)
+		n += adj_of(i)->port == id;
+	return n;
+}
+
+/** What is asked of a port's next hop is answered there, or not. */
+static struct {
+	const char *port;
+	bool silent;
+	unsigned asked;
+} peers[] = {{"up", false, 0}, {"second", false, 0}};
+
+static void
+answer(struct rte_mbuf *question)
+{
+	struct hr_event event = {
+			.type = HR_EVENT_SEEN,
+			.solicited = true,
+			.port = question->port,
+			.mac = {{2, 0, 0, 0, 0, 0xfe}},
+			.addr = {.family = 6, .ip6 = ip6(GATEWAY)},
+	};
+
+	for (unsigned i = 0; i < RTE_DIM(peers); i++) {
+		struct hr_neigh *neigh = hr_neigh_find_next_hop(question->port, &event.addr.ip6);
+
+		if (question->port != hr_port_id(hr_port_get(peers[i].port)))
+			continue;
+		peers[i].asked++;
+		if (!peers[i].silent && neigh != NULL)
+			hr_neigh_next_hop_seen(neigh, &event);
+	}
+	rte_pktmbuf_free(question);
+}
+
+/** The control loop, for a time. */
+static void
+advance(uint64_t ms)
+{
+	for (const uint64_t end = now_ms + ms; now_ms < end; now_ms += 10) {
+		void *m;
+
+		hr_neigh_tick(now_ms);
+		hr_uplinks_tick(now_ms);
+		while (rte_ring_sc_dequeue(hr_workers[0]->inject, &m) == 0)
+			answer(m);
+	}
+}
+
+#define ASKED BY("1500", NODE, GATEWAY, "")
+
+static void
+put_two(const char *weight)
+{
+	char first[512], second[512];
+
+	snprintf(first, sizeof(first), UPLINK("up", "%s", ASKED ",'weight':%s"), weight, weight);
+	snprintf(second, sizeof(second), UPLINK("second", "%s", ASKED ",'weight':1"), weight);
+	put(first, second);
+}
+
+static void
+test_shares_go_by_weight(void)
+{
+	unsigned before;
+
+	put(PORT("second", "net_null_d"), UPLINK("second", "0", USUAL));
+	put_two("1");
+	before = share_of("up");
+	CHECK(before > PATHS * 2 / 5 && before < PATHS * 3 / 5);
+	put_two("3");
+	CHECK(share_of("up") > PATHS * 2 / 3 && share_of("up") < PATHS * 5 / 6);
+	put_two("1");
+	CHECK(share_of("up") == before);
+}
+
+static void
+set_link(const char *port, bool up)
+{
+	const uint16_t id = hr_port_id(hr_port_get(port));
+
+	CHECK((up ? rte_eth_dev_start(id) : rte_eth_dev_stop(id)) == 0);
+}
+
+/** Its share goes at once, and comes back when link and next hop have been well for a while. */
+static void
+test_a_link_that_goes_down(void)
+{
+	const unsigned share = share_of("second");
+
+	advance(100);
+	CHECK(share > 0 && share_of("second") == share);
+	set_link("second", false);
+	advance(HR_UPLINK_LOOK_MS);
+	CHECK(share_of("second") == 0 && share_of("up") == PATHS);
+	/* It flaps. */
+	for (unsigned i = 0; i < 5; i++) {
+		set_link("second", true);
+		advance(HR_UPLINK_HOLD_MS / 2);
+		CHECK(share_of("second") == 0);
+		set_link("second", false);
+		advance(HR_UPLINK_LOOK_MS);
+	}
+	set_link("second", true);
+	advance(HR_UPLINK_HOLD_MS - 100);
+	CHECK(share_of("second") == 0);
+	advance(HR_NEIGH_WATCH_MS + 200);
+	CHECK(share_of("second") == share);
+}
+
+/** Nothing better is left: packets drop, and that counts; what is up again is used at once. */
+static void
+test_all_links_are_down(void)
+{
+	const unsigned share = share_of("second");
+
+	set_link("second", false);
+	set_link("up", false);
+	advance(2 * HR_UPLINK_LOOK_MS);
+	CHECK(share_of("second") == share);
+	expect_op(HR_OP_DOWN);
+	set_link("up", true);
+	advance(HR_UPLINK_LOOK_MS);
+	CHECK(share_of("up") == PATHS);
+	set_link("second", true);
+	advance(HR_UPLINK_HOLD_MS + HR_NEIGH_WATCH_MS + 200);
+	CHECK(share_of("second") == share);
+}
+
+static void
+have_asked(void)
+{
+	for (unsigned i = 0; i < PATHS; i++) {
+		struct hr_neigh *neigh = hr_neigh_of_adj((uint32_t)(adj_of(i) - hr_adjs));
+
+		CHECK(neigh != NULL);
+		if (hr_neigh_state(neigh, NULL) == HR_NEIGH_UNRESOLVED)
+			hr_neigh_enter(neigh, HR_NEIGH_INCOMPLETE);
+	}
+	advance(100);
+	expect_op(HR_OP_ENCAP);
+}
+
+static void
+test_a_next_hop_that_does_not_answer(void)
+{
+	const unsigned share = share_of("second");
+
+	have_asked();
+	peers[1].silent = true;
+	advance(HR_NEIGH_WATCH_MS + HR_NEIGH_TRIES * HR_NEIGH_RETRY_MS + 200);
+	CHECK(share_of("second") == 0);
+	/* It is asked all the same, and one answer is not enough. */
+	peers[1].asked = 0;
+	advance(20000);
+	CHECK(peers[1].asked >= 6 && share_of("second") == 0);
+	peers[1].silent = false;
+	advance(HR_NEIGH_HOLD_MS + HR_NEIGH_RETRY_MS);
+	CHECK(share_of("second") == 0);
+	peers[1].silent = true;
+	advance(20000);
+	CHECK(share_of("second") == 0);
+	peers[1].silent = false;
+	advance(HR_NEIGH_HOLD_MS + HR_NEIGH_RETRY_MS + HR_NEIGH_RETURN_MS + HR_NEIGH_WATCH_MS);
+	CHECK(share_of("second") == share);
+	expect_op(HR_OP_ENCAP); /* And no packet has to wait for it. */
+	/* Where neither answers each has its own share. */
+	peers[0].silent = peers[1].silent = true;
+	advance(60000);
+	CHECK(share_of("second") == share);
+	peers[0].silent = peers[1].silent = false;
+	advance(HR_NEIGH_HOLD_MS + HR_NEIGH_RETRY_MS + 200);
+	CHECK(share_of("second") == share);
+	put(DELETE("uplink", "second"), DELETE("port", "second"), UPLINK("up", "20", USUAL));
+}
+
 int
 main(void)
 {
@@ -305,6 +499,8 @@ main(void)
 	CHECK(hr_pool != NULL);
 	CHECK(hr_rcu_init(1) == 0 && hr_adj_init() == 0 && hr_ports_init() == 0);
 	CHECK(rte_rcu_qsbr_thread_register(hr_qsbr, 0) == 0);
+	worker.inject = rte_ring_create("inject", 1024, SOCKET_ID_ANY, RING_F_SC_DEQ);
+	CHECK(worker.inject != NULL);
 	hr_workers[0] = &worker;
 	hr_n_workers = 1;
 
@@ -316,6 +512,10 @@ main(void)
 	test_no_packet_waits_where_it_need_not();
 	test_few_wait_at_once();
 	test_only_its_own_share_moves();
+	test_shares_go_by_weight();
+	test_a_link_that_goes_down();
+	test_all_links_are_down();
+	test_a_next_hop_that_does_not_answer();
 
 	put(DELETE("routes", "t"), DELETE("network", "t/n"), DELETE("uplink", "up"),
 			DELETE("port", "up"));

@@ -12,6 +12,9 @@
 #include "../kinds/uplink.h"
 #include "../worker.h"
 #include "group.h"
+#include "neigh_lost.h"
+#include "neigh_state.h"
+#include "neigh_timer.h"
 #include "path.h"
 #include "underlay.h"
 #include "uplink_state.h"
@@ -60,6 +63,43 @@ hr_uplinks_publish(void)
 	}
 }
 
+/** Take in how the link is. @return whether that makes a difference to who has which share */
+static bool
+look(struct hr_uplink *uplink, uint64_t now_ms)
+{
+	const bool up = hr_port_look(uplink->port, now_ms) == HR_PORT_UP;
+	const enum hr_uplink_link before = uplink->link;
+
+	if (uplink->port_id != HR_PORT_NO_ID)
+		hr_neigh_link(uplink->port_id, up);
+	if (!up) {
+		uplink->link = HR_UPLINK_DOWN;
+	} else if (before == HR_UPLINK_NEW) {
+		uplink->link = HR_UPLINK_UP;
+	} else if (before == HR_UPLINK_DOWN) {
+		uplink->link = HR_UPLINK_HELD;
+		uplink->up_ms = now_ms;
+	} else if (before == HR_UPLINK_HELD && now_ms - uplink->up_ms >= HR_UPLINK_HOLD_MS) {
+		uplink->link = HR_UPLINK_UP;
+	}
+	return uplink->link != before;
+}
+
+void
+hr_uplinks_tick(uint64_t now_ms)
+{
+	static uint64_t next_ms;
+	bool changed = hr_neigh_lost_changed();
+
+	if (now_ms >= next_ms) {
+		next_ms = now_ms + HR_UPLINK_LOOK_MS;
+		for (size_t i = 0; i < hr_store_count(&hr_uplink_kind); i++)
+			changed |= look(hr_store_at(&hr_uplink_kind, i)->state, now_ms);
+	}
+	if (changed)
+		hr_path_refresh_all();
+}
+
 /** Take up the device as it is now: present or gone. */
 static void
 refresh(struct hr_port *port, void *user)
@@ -76,6 +116,8 @@ refresh(struct hr_port *port, void *user)
 		uplink->link_local = link_local_of(&uplink->mac);
 		publish(uplink);
 	}
+	hr_neigh_watch(hr_store_count(&hr_uplink_kind) > 1);
+	look(uplink, hr_neigh_now);
 	hr_path_refresh_all();
 }
 
@@ -133,6 +175,7 @@ hr_uplink_remove(struct hr_object *object)
 
 	leave_port(uplink);
 	object->state = NULL;
+	hr_neigh_watch(hr_store_count(&hr_uplink_kind) > 2);
 	hr_path_refresh_all();
 	free(uplink);
 }
@@ -149,9 +192,10 @@ hr_uplink_describe(const struct hr_object *object)
 		hr_json_append_ip6(addresses, &spec->addresses[i]);
 	for (uint16_t i = 0; i < spec->n_on_link; i++)
 		hr_json_append_prefix(links, &spec->on_link[i]);
-	item = json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:n}", "name", object->key, "port",
+	item = json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:i, s:n}", "name", object->key, "port",
 			spec->port, "state", hr_port_state_name(hr_port_state(uplink->port)), "mtu",
-			spec->mtu, "addresses", addresses, "onLink", links, "gateway");
+			spec->mtu, "addresses", addresses, "onLink", links, "weight", spec->weight,
+			"gateway");
 	if (spec->has_gateway) {
 		json_object_set_new(item, "gateway",
 				json_string(hr_ip6_format(&spec->gateway, text)));
