@@ -120,7 +120,7 @@ decap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint1
 		}
 		if (unlikely(length > adj->mtu)) {
 			m->port = adj->port; /* whose network the error is routed in */
-			hr_except_mtu(graph, node, m, adj->mtu);
+			hr_except_mtu(graph, node, worker, m, adj, 0);
 			continue;
 		}
 		hr_rewrite_eth(m, adj,

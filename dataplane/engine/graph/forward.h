@@ -38,7 +38,7 @@ hr_forward(struct rte_graph *graph, struct rte_node *node, struct hr_worker *wor
 				continue;
 		}
 		if (unlikely(length > adj->mtu)) {
-			hr_except_mtu(graph, node, m, adj->mtu);
+			hr_except_mtu(graph, node, worker, m, adj, 1);
 			continue;
 		}
 		if (family == 4)
