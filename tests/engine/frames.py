@@ -148,6 +148,14 @@ def udp(
     return type(packet)(bytes(packet))
 
 
+def whole(packet: Packet) -> Packet:
+    """Return the packet with DF set if it is IPv4: IPv6 is never fragmented on the way."""
+    if IP in packet:
+        packet.flags = "DF"
+        del packet.chksum
+    return type(packet)(bytes(packet))
+
+
 def tcp(source: str, destination: str, sport: int = 1000, dport: int = 2000) -> Packet:
     packet = ip(source, destination) / TCP(sport=sport, dport=dport) / Raw(b"headrace")
     return type(packet)(bytes(packet))

@@ -128,7 +128,7 @@ def test_who_sends_more_than_the_mtu_is_told(veths: Lab, family: int) -> None:
     overhead = {4: 28, 6: 48}[family]
     for length in (1401, 1404, 1405, 1500):
         packet = frames.udp(E.address(family), F.address(family), bytes(length - overhead))
-        e.send(frames.frame(E.hardware, packet), drop="mtu")
+        e.send(frames.frame(E.hardware, frames.whole(packet)), drop="mtu")
         told = lab.receive(e, frames.has({4: ICMP, 6: ICMPv6PacketTooBig}[family]))
         if family == 4:
             assert (told[ICMP].type, told[ICMP].code, told[ICMP].nexthopmtu) == (3, 4, 1400)

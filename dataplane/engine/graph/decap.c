@@ -102,7 +102,6 @@ decap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint1
 				(m->data_len >= OUTER + (is6 ? 40 : 20));
 		const struct hr_adj *adj;
 		uint32_t index;
-		uint16_t mtu;
 
 		index = usual ? hr_locals_lookup(locals, (const void *)(ip + 24)) : 0;
 		if (unlikely((int)(index == 0) | (int)!outer_agree(ip, mask) |
@@ -120,10 +119,9 @@ decap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint1
 			rte_node_enqueue_x1(graph, node, HR_EDGE_RESOLVE, m);
 			continue;
 		}
-		mtu = hr_adj_mtu(adj);
-		if (unlikely(length > mtu)) {
+		if (unlikely(length > hr_adj_mtu(adj))) {
 			m->port = adj->port; /* whose network the error is routed in */
-			hr_except_mtu(graph, node, m, mtu);
+			hr_except_mtu(graph, node, worker, m, adj, 0);
 			continue;
 		}
 		hr_rewrite_eth(m, adj,

@@ -7,6 +7,7 @@
 #include "../packet/flow_hash.h"
 #include "../packet/ip.h"
 #include "../table/vrf.h"
+#include "fragment.h"
 #include "nodes.h"
 
 /** Networks that a packet may be led to, one by another, from its own. */
@@ -35,8 +36,8 @@ hr_except_ttl(struct rte_graph *graph, struct rte_node *node, struct rte_mbuf *m
 			HR_DROP_TTL);
 }
 
-void
-hr_except_mtu(struct rte_graph *graph, struct rte_node *node, struct rte_mbuf *m, uint16_t mtu)
+static void
+too_big(struct rte_graph *graph, struct rte_node *node, struct rte_mbuf *m, uint16_t mtu)
 {
 	const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
 
@@ -44,6 +45,21 @@ hr_except_mtu(struct rte_graph *graph, struct rte_node *node, struct rte_mbuf *m
 		error(graph, node, m, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu, HR_DROP_MTU);
 	else
 		error(graph, node, m, ICMP6_PACKET_TOO_BIG, 0, mtu, HR_DROP_MTU);
+}
+
+void
+hr_except_mtu(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
+		struct rte_mbuf *m, const struct hr_adj *adj, unsigned hops)
+{
+	uint8_t *ip = rte_pktmbuf_mtod_offset(m, uint8_t *, HR_L2_LEN);
+
+	if (!hr_may_fragment(ip)) {
+		too_big(graph, node, m, hr_adj_mtu(adj));
+		return;
+	}
+	if (hops > 0)
+		hr_ttl_decrement4(ip);
+	hr_fragment(worker, m, adj);
 }
 
 void
@@ -76,9 +92,9 @@ hr_except(struct rte_graph *graph, struct rte_node *node, struct hr_worker *work
 		return;
 	default: /* No way to the neighbour, or one since the last look: it waits its turn, if any. */
 		mtu = hr_adj_mtu(&hr_adjs[adj]);
-		/* A held adjacency may have no MTU yet. */
-		if (mtu != 0 && m->pkt_len - HR_L2_LEN > mtu) {
-			hr_except_mtu(graph, node, m, mtu);
+		/* A held adjacency may have no MTU yet. What may be fragmented waits whole. */
+		if (mtu != 0 && m->pkt_len - HR_L2_LEN > mtu && !hr_may_fragment(ip)) {
+			too_big(graph, node, m, mtu);
 			return;
 		}
 		if (is_ip4(ip))

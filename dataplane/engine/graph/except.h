@@ -16,9 +16,12 @@
 void hr_except(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
 		struct rte_mbuf *m, uint32_t adj);
 
-/** Dispose of a packet larger than the way out takes. TTL as it arrived. */
-void hr_except_mtu(struct rte_graph *graph, struct rte_node *node, struct rte_mbuf *m,
-		uint16_t mtu);
+/**
+ * Dispose of a packet larger than its way out takes: fragment it, or have its sender told.
+ * @param hops 1 if its TTL is as it arrived, 0 if this is no hop
+ */
+void hr_except_mtu(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
+		struct rte_mbuf *m, const struct hr_adj *adj, unsigned hops);
 
 /** Dispose of a packet whose TTL or hop limit does not allow another hop. */
 void hr_except_ttl(struct rte_graph *graph, struct rte_node *node, struct rte_mbuf *m);

@@ -30,7 +30,6 @@ hr_forward(struct rte_graph *graph, struct rte_node *node, struct hr_worker *wor
 		const uint32_t length = family == 4 ? hr_length4(ip) : hr_length6(ip);
 		const struct hr_adj *adj = &hr_adjs[next_hop[i]];
 		const uint8_t op = hr_adj_op(adj);
-		uint16_t mtu;
 
 		hr_trim(m, length);
 		if (unlikely(op != HR_OP_ETH && op != HR_OP_ENCAP)) {
@@ -38,9 +37,8 @@ hr_forward(struct rte_graph *graph, struct rte_node *node, struct hr_worker *wor
 			if (adj == NULL)
 				continue;
 		}
-		mtu = hr_adj_mtu(adj);
-		if (unlikely(length > mtu)) {
-			hr_except_mtu(graph, node, m, mtu);
+		if (unlikely(length > hr_adj_mtu(adj))) {
+			hr_except_mtu(graph, node, worker, m, adj, 1);
 			continue;
 		}
 		if (family == 4)

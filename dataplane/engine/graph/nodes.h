@@ -63,6 +63,13 @@ hr_icmp_error_mark(struct rte_mbuf *m, uint8_t type, uint8_t code, uint16_t mtu,
 	m->hash.fdir.hi = reason;
 }
 
+/**
+ * Send finished frames, each in one buffer, out of a port; drop what it does not take.
+ * @param bytes of all of them
+ */
+void hr_tx_send(struct hr_worker *worker, uint16_t port, struct rte_mbuf **pkts, uint16_t n,
+		uint64_t bytes);
+
 /** Worker 0: send what the other workers handed over for devices with too few queues. */
 void hr_tx_drain(struct hr_worker *worker);
 

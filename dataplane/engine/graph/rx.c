@@ -5,6 +5,7 @@
  */
 #include "../packet/flow_hash.h"
 #include "../packet/traffic_class.h"
+#include "fragment.h"
 #include "nodes.h"
 #include "rewrite.h"
 
@@ -162,7 +163,10 @@ injected(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worke
 			hr_drop(worker, m, HR_DROP_UNRESOLVED);
 		} else if (length > hr_adj_mtu(adj)) {
 			/* Not known, or another, when it began to wait. */
-			hr_drop(worker, m, HR_DROP_MTU);
+			if (hr_may_fragment(ip))
+				hr_fragment(worker, m, adj);
+			else
+				hr_drop(worker, m, HR_DROP_MTU);
 		} else if (op == HR_OP_ETH) {
 			hr_rewrite_eth(m, adj, (ip[0] >> 4) == 4 ? IP4 : IP6);
 			rte_node_enqueue_x1(graph, node, HR_EDGE_TX, m);

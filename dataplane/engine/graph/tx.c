@@ -10,8 +10,8 @@
 #include "chain.h"
 #include "nodes.h"
 
-static void
-send_burst(struct hr_worker *worker, uint16_t port, struct rte_mbuf **pkts, uint16_t n,
+void
+hr_tx_send(struct hr_worker *worker, uint16_t port, struct rte_mbuf **pkts, uint16_t n,
 		uint64_t bytes)
 {
 	struct hr_port_counters *counters = &worker->ports[port];
@@ -100,7 +100,7 @@ tx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 		bytes += pkts[i]->pkt_len;
 	}
 	if (likely(other == 0)) {
-		send_burst(worker, first[1], pkts, nb, bytes);
+		hr_tx_send(worker, first[1], pkts, nb, bytes);
 		return nb;
 	}
 	for (uint16_t i = 0; i < nb; i++) {
@@ -121,7 +121,7 @@ tx_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint16_t
 	for (uint16_t i = 0; i < n_used; i++) {
 		struct hr_tx_buffer *buffer = &worker->tx[used[i]];
 
-		send_burst(worker, used[i], buffer->pkts, buffer->n, buffer->bytes);
+		hr_tx_send(worker, used[i], buffer->pkts, buffer->n, buffer->bytes);
 		buffer->n = 0;
 	}
 	return nb;
