@@ -3,7 +3,13 @@
 
 import pytest
 from scapy.layers.inet import IP, UDP
-from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6, IPv6ExtHdrFragment
+from scapy.layers.inet6 import (
+    HBHOptUnknown,
+    ICMPv6PacketTooBig,
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+)
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
@@ -236,6 +242,48 @@ def test_other_protocols(site: Site, protocol: int) -> None:
     packet = Raw(b"\x45" + b"\0" * 39)
     site.up.send(encapsulated(site, A.underlay, packet, nh=protocol), drop="underlay_protocol")
     site.lab.quiet(site.a, frames.has(Raw))
+
+
+def ip6tnl(family: int, option: int = 4) -> Packet:
+    """Return the header that Linux' ip6tnl sends before the packet unless told `encaplimit none`.
+
+    RFC 2473 4.1.1: the limit, 4, then PadN of 3 bytes.
+    """
+    limit = HBHOptUnknown(otype=option, optdata=b"\x04")
+    return IPv6ExtHdrDestOpt(
+        nh=NEXT_HEADER[family], options=[limit, Raw(b"\x01\x01\x00")], autopad=0
+    )
+
+
+@FAMILIES
+def test_tunnel_encapsulation_limit(site: Site, family: int) -> None:
+    """Among packets without one, and marked by the underlay, too."""
+    inner = marked(frames.udp(remote(family), A.address(family)), ECT0)
+    header = ip6tnl(family)
+    assert bytes(header)[2:] == bytes.fromhex("040104010100")
+    for _ in range(20):
+        site.up.send(encapsulated(site, A.underlay, header / inner))
+        site.up.send(encapsulated(site, A.underlay, inner))
+    site.lab.settle()
+    got = [frame for frame in map(Ether, site.a.inbox) if UDP in frame]
+    assert [bytes(frame.payload) for frame in got] == [bytes(inner)] * 40
+    site.a.inbox.clear()
+    site.up.send(encapsulated(site, A.underlay, header / inner, tc=CE))
+    got = site.lab.receive(site.a, frames.has(UDP)).payload
+    assert bytes(got) == bytes(marked(inner, CE))
+
+
+def test_tunnel_encapsulation_limit_lets_nobody_in(site: Site) -> None:
+    inner = frames.udp(remote(4), A.address4)
+    packet = ip6tnl(4) / inner
+    site.up.send(encapsulated(site, A.underlay, packet, REMOTE_GREEN), drop="underlay_source")
+    site.up.send(encapsulated(site, "fd00:1:0:1::ffff", packet), drop="unknown_underlay")
+    unknown = ip6tnl(4, 0x84) / inner
+    site.up.send(encapsulated(site, A.underlay, unknown), drop="underlay_protocol")
+    twice = IPv6ExtHdrDestOpt(nh=60) / ip6tnl(4) / inner
+    site.up.send(encapsulated(site, A.underlay, twice), drop="underlay_protocol")
+    site.up.send(encapsulated(site, A.underlay, ip6tnl(4)), drop="inner_header")
+    site.lab.quiet(site.a, frames.has(UDP))
 
 
 def test_fragments_of_the_underlay(site: Site) -> None:

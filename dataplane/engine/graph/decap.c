@@ -4,6 +4,7 @@
  * headrace-decap: IPv6 from an uplink. The outer destination names the endpoint: one exact
  * lookup, strip, rewrite. Its network is in it, and in the outer source: one comparison.
  */
+#include "../packet/dest_options.h"
 #include "../packet/load.h"
 #include "../packet/traffic_class.h"
 #include "../table/locals.h"
@@ -40,6 +41,26 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 						: HR_DROP_UNDERLAY_PROTOCOL);
 	else
 		hr_drop(worker, m, HR_DROP_UNKNOWN_UNDERLAY);
+}
+
+/** Take away options between the headers. @return whether there were any: the packet is as without */
+static bool __attribute__((cold)) strip_options(struct rte_mbuf *m)
+{
+	uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *), *ip = frame + HR_L2_LEN;
+	unsigned length, payload;
+
+	if (m->data_len < OUTER)
+		return false;
+	length = hr_dest_options(ip, m->data_len - HR_L2_LEN);
+	if (length == 0)
+		return false;
+	payload = (ip[4] << 8 | ip[5]) - length;
+	ip[4] = payload >> 8;
+	ip[5] = payload & 0xff;
+	ip[6] = frame[OUTER];
+	memmove(frame + length, frame, OUTER);
+	rte_pktmbuf_adj(m, length);
+	return true;
 }
 
 /** Whether outer source and destination agree in these bits. */
@@ -105,9 +126,14 @@ decap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint1
 
 		index = usual ? hr_locals_lookup(locals, (const void *)(ip + 24)) : 0;
 		if (unlikely((int)(index == 0) | (int)!outer_agree(ip, mask) |
-				    (int)hr_ecn_is_marked(ip)) &&
-				!admit(graph, node, worker, locals, m, index))
-			continue;
+				    (int)hr_ecn_is_marked(ip))) {
+			if (index == 0 && strip_options(m)) {
+				i--; /* Once more: what follows the options is no option. */
+				continue;
+			}
+			if (!admit(graph, node, worker, locals, m, index))
+				continue;
+		}
 		adj = &hr_adjs[index];
 		m->data_off += HR_UNDERLAY_OVERHEAD;
 		m->data_len -= HR_UNDERLAY_OVERHEAD;
