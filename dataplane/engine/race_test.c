@@ -29,7 +29,7 @@
 #define COMMITS 100 /**< From one time that the engine is emptied to the next. */
 /** What an empty engine may have more than at first, bytes: of libraries, once. */
 #define SLACK 65536
-#define SLACK_COMMIT 32 /**< And with each commit: about 10 are lost, not yet known where. */
+#define SLACK_COMMIT 32 /**< And with each commit: some are lost where devices are opened anew. */
 
 /* A pool whose hand-over of buffers ThreadSanitizer sees: DPDK's own is in a library. */
 
