@@ -38,8 +38,8 @@ enum hr_port_state hr_port_look(struct hr_port *port, uint64_t now_ms);
 const char *hr_port_state_name(enum hr_port_state state);
 /**
  * Our MAC address on it: the configured one; else that of the hardware, or of the kernel device that
- * it reads, and for other virtual devices one chosen at random (their own is the other side's). Stays
- * the same when a device comes back.
+ * it reads, and for other virtual devices one chosen at random (their own is the other side's), which
+ * stays the same when a device comes back.
  */
 void hr_port_mac(const struct hr_port *port, struct rte_ether_addr *mac);
 /** Whether its device takes any unicast address for its own, as hardware may not. */
