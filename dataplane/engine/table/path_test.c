@@ -417,6 +417,26 @@ test_a_link_that_goes_down(void)
 	CHECK(share_of("second") == share);
 }
 
+/** Where next hops are given the link alone tells. */
+static void
+test_a_link_whose_next_hop_is_given(void)
+{
+	unsigned share;
+
+	put(UPLINK("up", "30", USUAL), UPLINK("second", "30", USUAL));
+	share = share_of("second");
+	CHECK(share > 0);
+	set_link("second", false);
+	advance(HR_UPLINK_LOOK_MS);
+	CHECK(share_of("second") == 0);
+	set_link("second", true);
+	advance(HR_UPLINK_HOLD_MS - HR_UPLINK_LOOK_MS);
+	CHECK(share_of("second") == 0);
+	advance(3 * HR_UPLINK_LOOK_MS);
+	CHECK(share_of("second") == share);
+	put_two("1");
+}
+
 /** Nothing better is left: packets drop, and that counts; what is up again is used at once. */
 static void
 test_all_links_are_down(void)
@@ -514,6 +534,7 @@ main(void)
 	test_only_its_own_share_moves();
 	test_shares_go_by_weight();
 	test_a_link_that_goes_down();
+	test_a_link_whose_next_hop_is_given();
 	test_all_links_are_down();
 	test_a_next_hop_that_does_not_answer();
 
