@@ -110,7 +110,7 @@ from .sockets import (
     socket_directory,
     with_socket,
 )
-from .underlay_endpoint import UnderlayEndpoint, UnderlayEndpointSpec
+from .underlay_endpoint import Encapsulation, UnderlayEndpoint, UnderlayEndpointSpec
 from .virtual_network import (
     NextHop,
     Route,
@@ -161,6 +161,7 @@ __all__ = [
     "DevicePolicy",
     "DevicePolicySpec",
     "DevicePolicyStatus",
+    "Encapsulation",
     "FunctionClaim",
     "FunctionState",
     "HugepageSize",

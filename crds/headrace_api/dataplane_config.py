@@ -109,6 +109,17 @@ class CompiledUplink(ApiModel):
     """Its share of the destinations to which several uplinks lead."""
 
 
+class VxlanEndpoint(ApiModel):
+    """An UnderlayEndpoint that is reached by VXLAN."""
+
+    address: UnderlayAddress
+    """Its address in the underlay."""
+    vni: Vni
+    """Identifier that packets have, there and back."""
+    mac_address: MacAddress
+    """Destination of the inner Ethernet header."""
+
+
 class CompiledNetwork(ApiModel):
     """A VirtualNetwork that is present on this node."""
 
@@ -127,7 +138,9 @@ class CompiledNetwork(ApiModel):
     route_slices: tuple[Subdomain, ...] = Field(max_length=4096)
     """Names of the Slices that hold its routes."""
     endpoints: tuple[UnderlayAddress, ...] = Field(default=(), max_length=NETWORK_ENDPOINTS)
-    """Addresses of the UnderlayEndpoints that may send into it, at most 64."""
+    """Addresses of the UnderlayEndpoints that may send into it, at most 64 with vxlanEndpoints."""
+    vxlan_endpoints: tuple[VxlanEndpoint, ...] = Field(default=(), max_length=NETWORK_ENDPOINTS)
+    """The same of those that are reached by VXLAN."""
     dscp: Dscp | None = None
     """DSCP of its packets in the underlay. Absent: each packet's own."""
 

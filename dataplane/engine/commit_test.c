@@ -128,7 +128,8 @@ describe_adj(uint32_t index)
 	const struct hr_adj *adj = &hr_adjs[index];
 	json_t *json = json_pack("{s:i, s:o}", "op", adj->op, "hops", bag(hr_path_describe(index)));
 
-	if (adj->op == HR_OP_ETH || adj->op == HR_OP_ENCAP || adj->op == HR_OP_RESOLVE) {
+	if (adj->op == HR_OP_ETH || adj->op == HR_OP_ENCAP || adj->op == HR_OP_VXLAN ||
+			adj->op == HR_OP_RESOLVE) {
 		json_object_set_new(json, "rewrite", hex(adj->rewrite, sizeof(adj->rewrite)));
 		json_object_set_new(json, "mtu", json_integer(adj->mtu));
 		json_object_set_new(json, "port", json_pack("s?", port_of(adj->port)));

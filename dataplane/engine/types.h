@@ -84,6 +84,7 @@ struct hr_prefix {
 	X(UNKNOWN_UNDERLAY, "unknown_underlay", "outer destination is no local Interface")         \
 	X(UNDERLAY_SOURCE, "underlay_source", "outer source may not send into that network")       \
 	X(UNDERLAY_PROTOCOL, "underlay_protocol", "outer next header is not IPv4 or IPv6")         \
+	X(VXLAN, "vxlan", "bad VXLAN header, or no IPv4 or IPv6 in it")                            \
 	X(ECN, "ecn", "congestion was marked on a packet whose flow does not know such marks")     \
 	X(INNER_HEADER, "inner_header", "bad inner header after decapsulation")                    \
 	X(NETWORK_LOOP, "network_loop", "route leads through too many networks")                   \

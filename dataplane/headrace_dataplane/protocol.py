@@ -232,6 +232,7 @@ class Network(Item):
     vni: int
     gateways: tuple[str, ...] = ()
     endpoints: tuple[str, ...] = ()
+    vxlan_endpoints: tuple[Mapping[str, object], ...] = ()
     dscp: int | None = None
     routes4: int = 0
     routes6: int = 0

@@ -374,6 +374,11 @@ def _network(network: CompiledNetwork) -> Put:
     spec: JSONObject = {"vni": network.vni, "gateways": list(network.gateways)}
     if network.endpoints:
         spec["endpoints"] = list(network.endpoints)
+    if network.vxlan_endpoints:
+        spec["vxlanEndpoints"] = [
+            {"address": each.address, "vni": each.vni, "mac": each.mac_address}
+            for each in network.vxlan_endpoints
+        ]
     if network.dscp is not None:
         spec["dscp"] = network.dscp
     return _put("network", f"{network.namespace}/{network.name}", spec)

@@ -5,6 +5,7 @@ LOSS = (
     "unknown_underlay",
     "underlay_source",
     "underlay_protocol",
+    "vxlan",
     "ecn",
     "inner_header",
     "network_loop",

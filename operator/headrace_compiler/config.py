@@ -8,6 +8,7 @@ from headrace_api import (
     DSCP_OF_NETWORKS,
     PIPELINE_LABEL,
     DataplaneConfig,
+    Encapsulation,
     Json,
     PipelineSpec,
     SourceCheck,
@@ -173,7 +174,7 @@ class Configs:
             self._networks.ready[key],
             self._routing.numbers(key),
             pipeline,
-            self._endpoints.addresses(key),
+            self._endpoints.encapsulations(key),
         )
         if self._is_unmarked(owner, key):
             del entry["dscp"]
@@ -186,7 +187,7 @@ def compiled_network(
     vni: int,
     slices: Iterable[int],
     pipeline: PipelineSpec,
-    endpoints: Sequence[str],
+    endpoints: Mapping[str, Encapsulation],
 ) -> Json:
     """A network that is present on the node."""
     namespace, _, name = key.partition("/")
@@ -200,8 +201,16 @@ def compiled_network(
         "subnets": [subnet.prefix for subnet in subnet_ranges(spec)],
         "routeSlices": [slice_name(key, number) for number in slices],
     }
-    if endpoints:
-        item["endpoints"] = [*endpoints]
+    plain = [address for address, how in endpoints.items() if how.vni is None]
+    if plain:
+        item["endpoints"] = [*plain]
+    vxlan: list[Json] = [
+        {"address": address, "vni": how.vni, "macAddress": how.mac_address}
+        for address, how in endpoints.items()
+        if how.vni is not None
+    ]
+    if vxlan:
+        item["vxlanEndpoints"] = [*vxlan]
     if spec.dscp is not None:
         item["dscp"] = spec.dscp
     return item

@@ -4,7 +4,7 @@
 import ipaddress
 from collections.abc import Callable, Mapping
 
-from headrace_api import Object, UnderlayEndpoint, UnderlayEndpointSpec
+from headrace_api import Encapsulation, Object, UnderlayEndpoint, UnderlayEndpointSpec
 from headrace_api.dataplane_config import NETWORK_ENDPOINTS
 
 from .claims import Owner
@@ -82,12 +82,31 @@ class Endpoints(Kind[UnderlayEndpointSpec]):
         """Name -> address of the endpoints that the network may use."""
         return {name: self._usable[name].address for name in self._selection.selecting(network)}
 
-    def addresses(self, network: str) -> list[str]:
-        """Addresses that may send into the network, sorted; at most NETWORK_ENDPOINTS."""
-        return sorted({*self.admitted(network).values()})[:NETWORK_ENDPOINTS]
+    def encapsulations(self, network: str) -> dict[str, Encapsulation]:
+        """Address -> encapsulation of who may send into the network, at most NETWORK_ENDPOINTS.
+
+        Sorted. Where several have an address the first name decides how it is reached.
+        """
+        found: dict[str, Encapsulation] = {}
+        for name in sorted(self._selection.selecting(network)):
+            spec = self._usable[name]
+            found.setdefault(spec.address, spec.encapsulation)
+        return dict(sorted(found.items())[:NETWORK_ENDPOINTS])
 
     def faults(self, network: str) -> tuple[Fault, ...]:
         """Whether more are admitted to the network than it can have."""
+        differ = [
+            name
+            for name in sorted(self._selection.selecting(network))
+            if self.encapsulations(network).get(self._usable[name].address)
+            not in (None, self._usable[name].encapsulation)
+        ]
+        if differ:
+            message = (
+                f"UnderlayEndpoint {differ[0]} admits the network, and so does another of the same"
+                " address and another encapsulation, which is used: have one select the network"
+            )
+            return (Fault("", "EncapsulationConflict", message),)
         found = len({*self.admitted(network).values()})
         if found <= NETWORK_ENDPOINTS:
             return ()

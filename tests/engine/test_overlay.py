@@ -153,6 +153,17 @@ def test_traffic_class_is_seen_outside(site: Site, family: int) -> None:
     assert site.lab.receive(site.up, frames.has(UDP))[IPv6].tc == 34 << 2 | 3
 
 
+def test_traffic_class_of_a_network_that_is_new(site: Site) -> None:
+    """Its routes are written before it is, in the same commit."""
+    site.lab.commit(
+        network("t/new", 300, dscp=34),
+        A.with_(network="t/new").interface(),
+        routes("new", "t/new", ["10.1.0.0/16", REMOTE]),
+    )
+    site.a.send(frames.frame(A.hardware, frames.udp(A.address4, remote(4))))
+    assert site.lab.receive(site.up, frames.has(UDP))[IPv6].tc == 34 << 2
+
+
 NOT_ECT, ECT1, ECT0, CE = range(4)
 
 

@@ -1076,6 +1076,40 @@ def test_an_endpoint_admits_the_networks_that_it_selects() -> None:
     assert heard(compiler) == {}
 
 
+def test_an_endpoint_is_reached_by_vxlan() -> None:
+    how = {"type": "VXLAN", "vni": 7, "macAddress": "02:00:00:00:00:09"}
+    compiler = _compiler(to_router(), interface())
+    compiler.upsert(endpoint("router", "fd99::1", encapsulation=how))
+    compiler.flush()
+    (compiled,) = specs(compiler.snapshot())["router.node-a"]["networks"]
+    assert "endpoints" not in compiled
+    expected = {"address": "fd99::1", "vni": 7, "macAddress": "02:00:00:00:00:09"}
+    assert compiled["vxlanEndpoints"] == [expected]
+    assert routes(compiler.snapshot())["0.0.0.0/0"] == [("fd99::1", 1)]
+    compiler.upsert(endpoint("another", "fd99::1"))
+    compiler.flush()
+    assert reasons(compiler) == {"blue": "EncapsulationConflict"}
+    assert heard(compiler) == {"blue": ["fd99::1"]}
+    compiler.delete("UnderlayEndpoint", "another")
+    compiler.flush()
+    assert reasons(compiler) == {}
+    assert heard(compiler) == {}
+
+
+@pytest.mark.parametrize(
+    "encapsulation",
+    [
+        {"type": "VXLAN", "vni": 7},
+        {"type": "VXLAN", "macAddress": "02:00:00:00:00:09"},
+        {"vni": 7},
+        {"macAddress": "02:00:00:00:00:09"},
+    ],
+)
+def test_what_only_vxlan_has(encapsulation: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"(required|not allowed) when type is"):
+        endpoint("router", "fd99::1", encapsulation=encapsulation)
+
+
 def test_an_endpoint_admits_by_namespace_and_nobody_unless_it_says_so() -> None:
     tenant = {"matchLabels": {"net": "tenant"}}
     by_name = {"matchLabels": {"kubernetes.io/metadata.name": "default"}}

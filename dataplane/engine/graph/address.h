@@ -42,6 +42,7 @@ hr_leads_away(const struct hr_port_ctx *in, uint32_t adj)
 	switch (hr_adj_op(&hr_adjs[adj])) {
 	case HR_OP_ETH:
 	case HR_OP_ENCAP:
+	case HR_OP_VXLAN:
 	case HR_OP_RESOLVE:
 	case HR_OP_CROWDED:
 	case HR_OP_UNREACHABLE:

@@ -7,6 +7,7 @@
 #include "../packet/dest_options.h"
 #include "../packet/load.h"
 #include "../packet/traffic_class.h"
+#include "../packet/vxlan.h"
 #include "../table/locals.h"
 #include "address.h"
 #include "except.h"
@@ -14,6 +15,19 @@
 #include "rewrite.h"
 
 #define OUTER (HR_L2_LEN + sizeof(struct rte_ipv6_hdr))
+
+/** Why a packet drops that is for an Interface here, and was not delivered. */
+static enum hr_drop
+reason(const uint8_t *ip, uint32_t n)
+{
+	uint32_t vni;
+
+	if (ip[6] == IPPROTO_IPIP || ip[6] == IPPROTO_IPV6)
+		return HR_DROP_INNER_HEADER;
+	if (!hr_is_vxlan(ip, n))
+		return HR_DROP_UNDERLAY_PROTOCOL;
+	return hr_vxlan_read(ip, n, &vni) == 0 ? HR_DROP_VXLAN : HR_DROP_UNDERLAY_SOURCE;
+}
 
 /** Not an encapsulated packet for an Interface here: for the uplink itself, or a drop. */
 static void
@@ -35,31 +49,52 @@ unusual(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker
 			(ip[6] == IPPROTO_ICMPV6 && hr_locals_has(in, &dst)))
 		rte_node_enqueue_x1(graph, node, HR_EDGE_LOCAL, m);
 	else if (hr_locals_has(in, &dst))
-		hr_drop(worker, m,
-				ip[6] == IPPROTO_IPIP || ip[6] == IPPROTO_IPV6
-						? HR_DROP_INNER_HEADER
-						: HR_DROP_UNDERLAY_PROTOCOL);
+		hr_drop(worker, m, reason(ip, m->data_len - HR_L2_LEN));
 	else
 		hr_drop(worker, m, HR_DROP_UNKNOWN_UNDERLAY);
 }
 
-/** Take away options between the headers. @return whether there were any: the packet is as without */
-static bool __attribute__((cold)) strip_options(struct rte_mbuf *m)
+/** Take away `length` bytes between the outer header and what is `inner`. */
+static void
+strip(struct rte_mbuf *m, unsigned length, uint8_t inner)
 {
 	uint8_t *frame = rte_pktmbuf_mtod(m, uint8_t *), *ip = frame + HR_L2_LEN;
-	unsigned length, payload;
+	const unsigned payload = (ip[4] << 8 | ip[5]) - length;
 
-	if (m->data_len < OUTER)
-		return false;
-	length = hr_dest_options(ip, m->data_len - HR_L2_LEN);
-	if (length == 0)
-		return false;
-	payload = (ip[4] << 8 | ip[5]) - length;
 	ip[4] = payload >> 8;
 	ip[5] = payload & 0xff;
-	ip[6] = frame[OUTER];
+	ip[6] = inner;
 	memmove(frame + length, frame, OUTER);
 	rte_pktmbuf_adj(m, length);
+}
+
+/**
+ * Take away what other gear has between the headers: options, or those of VXLAN from who may send it.
+ * @return whether there was any: the packet is now as without
+ */
+static bool __attribute__((cold)) simplify(const struct hr_locals *locals, struct rte_mbuf *m)
+{
+	const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
+	const uint32_t n = m->data_len - HR_L2_LEN;
+	unsigned length;
+	uint8_t inner;
+	uint32_t vni;
+
+	if (m->data_len < OUTER || ip[0] >> 4 != 6)
+		return false;
+	length = hr_dest_options(ip, n);
+	if (length != 0) {
+		strip(m, length, ip[sizeof(struct rte_ipv6_hdr)]);
+		return true;
+	}
+	if (!hr_is_vxlan(ip, n))
+		return false;
+	inner = hr_vxlan_read(ip, n, &vni);
+	if (inner == 0 ||
+			!hr_locals_admit_vxlan(locals, (const void *)(ip + 8),
+					(const void *)(ip + 24), vni))
+		return false;
+	strip(m, HR_VXLAN_LEN, inner);
 	return true;
 }
 
@@ -127,8 +162,8 @@ decap_process(struct rte_graph *graph, struct rte_node *node, void **objs, uint1
 		index = usual ? hr_locals_lookup(locals, (const void *)(ip + 24)) : 0;
 		if (unlikely((int)(index == 0) | (int)!outer_agree(ip, mask) |
 				    (int)hr_ecn_is_marked(ip))) {
-			if (index == 0 && strip_options(m)) {
-				i--; /* Once more: what follows the options is no option. */
+			if (index == 0 && simplify(locals, m)) {
+				i--; /* Once more: it is a packet in IPv6 now. */
 				continue;
 			}
 			if (!admit(graph, node, worker, locals, m, index))

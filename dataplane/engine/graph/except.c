@@ -9,6 +9,7 @@
 #include "../table/vrf.h"
 #include "fragment.h"
 #include "nodes.h"
+#include "rewrite.h"
 
 /** Networks that a packet may be led to, one by another, from its own. */
 #define NETWORK_HOPS 4
@@ -89,6 +90,18 @@ hr_except(struct rte_graph *graph, struct rte_node *node, struct hr_worker *work
 		return;
 	case HR_OP_FOREIGN:
 		hr_drop(worker, m, HR_DROP_UNDERLAY_SOURCE);
+		return;
+	case HR_OP_VXLAN:
+		if (m->pkt_len - HR_L2_LEN > hr_adjs[adj].mtu) {
+			hr_except_mtu(graph, node, m, hr_adjs[adj].mtu);
+			return;
+		}
+		if (is_ip4(ip))
+			hr_ttl_decrement4(ip);
+		else
+			ip[7]--;
+		hr_rewrite_vxlan(m, adj);
+		rte_node_enqueue_x1(graph, node, HR_EDGE_TX, m);
 		return;
 	default: /* No way to the neighbour, or one since the last look: it waits its turn, if any. */
 		mtu = hr_adj_mtu(&hr_adjs[adj]);

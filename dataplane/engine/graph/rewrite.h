@@ -9,7 +9,9 @@
 #include <rte_ip.h>
 #include <rte_mbuf.h>
 
+#include "../packet/flow_hash.h"
 #include "../packet/frame.h"
+#include "../packet/traffic_class.h"
 #include "../table/adj.h"
 #include "chain.h"
 
@@ -53,6 +55,28 @@ hr_rewrite_encap(struct rte_mbuf *m, const struct hr_adj *adj, uint16_t length, 
 	memcpy(eth + 18, &second, sizeof(second));
 	m->port = adj->port;
 }
+
+/**
+ * HR_OP_VXLAN: the packet's Ethernet header becomes the inner one. Its TTL is less already.
+ * @param index of the adjacency
+ */
+static inline void
+hr_rewrite_vxlan(struct rte_mbuf *m, uint32_t index)
+{
+	const uint8_t *ip = rte_pktmbuf_mtod_offset(m, const uint8_t *, HR_L2_LEN);
+	const uint16_t length = m->pkt_len - HR_L2_LEN;
+	const uint16_t type = ip[0] >> 4 == 4 ? RTE_ETHER_TYPE_IPV4 : RTE_ETHER_TYPE_IPV6;
+	const uint8_t class = hr_traffic_class(ip);
+	const uint32_t hash = hr_flow_hash(ip);
+	uint8_t *header = rte_pktmbuf_mtod_offset(m, uint8_t *, HR_L2_LEN - HR_VXLAN_LEN);
+
+	m->data_off -= HR_VXLAN_LEN;
+	m->data_len += HR_VXLAN_LEN;
+	m->pkt_len += HR_VXLAN_LEN;
+	hr_vxlan_write(header, &hr_vxlans[index], length, type, hash);
+	hr_rewrite_encap(m, &hr_adjs[index], HR_VXLAN_LEN + length, IPPROTO_UDP, class, hash);
+}
+static_assert(HR_UNDERLAY_OVERHEAD + HR_VXLAN_LEN <= RTE_PKTMBUF_HEADROOM, "room for it");
 
 /** Cut what Ethernet padded, so that lengths agree with the IP header's. */
 static inline void

@@ -159,7 +159,8 @@ injected(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worke
 		if (hr_adj_mark_holds(m) && op == HR_OP_RESOLVE) {
 			/* A commit is about it once more. */
 			rte_node_enqueue_x1(graph, node, HR_EDGE_RESOLVE, m);
-		} else if (!hr_adj_mark_holds(m) || (op != HR_OP_ETH && op != HR_OP_ENCAP)) {
+		} else if (!hr_adj_mark_holds(m) ||
+				(op != HR_OP_ETH && op != HR_OP_ENCAP && op != HR_OP_VXLAN)) {
 			hr_drop(worker, m, HR_DROP_UNRESOLVED);
 		} else if (length > hr_adj_mtu(adj)) {
 			/* Not known, or another, when it began to wait. */
@@ -169,6 +170,9 @@ injected(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worke
 				hr_drop(worker, m, HR_DROP_MTU);
 		} else if (op == HR_OP_ETH) {
 			hr_rewrite_eth(m, adj, (ip[0] >> 4) == 4 ? IP4 : IP6);
+			rte_node_enqueue_x1(graph, node, HR_EDGE_TX, m);
+		} else if (op == HR_OP_VXLAN) {
+			hr_rewrite_vxlan(m, m->hash.fdir.lo);
 			rte_node_enqueue_x1(graph, node, HR_EDGE_TX, m);
 		} else {
 			hr_rewrite_encap(m, adj, length,

@@ -443,6 +443,14 @@ static const struct spec_case spec_cases[] = {
 				"Duplicate"},
 		{"network", "'vni':7,'gateways':[],'endpoints':['10.0.0.1']", "endpoints[0]",
 				"InvalidField"},
+		{"network",
+				"'vni':7,'gateways':[],'endpoints':['fd01::1'],'vxlanEndpoints':"
+				"[{'address':'fd01::1','vni':9,'mac':'02:00:00:00:00:09'}]",
+				"vxlanEndpoints[0].address", "Duplicate"},
+		{"network",
+				"'vni':7,'gateways':[],'vxlanEndpoints':"
+				"[{'address':'fd01::1','vni':0,'mac':'02:00:00:00:00:09'}]",
+				"vxlanEndpoints[0].vni", "InvalidField"},
 		{"network", "'vni':7,'gateways':[],'endpoints':['fd01::1','fd01:0::1']",
 				"endpoints[1]", "Duplicate"},
 		{"uplink", "'port':'u','mtu':1319,'addresses':['fd00::1'],'onLink':[]", "mtu",
@@ -605,7 +613,9 @@ test_specs_parsed(void)
 					"'promiscuous':true"),
 			PUT("network", "t/n", "2",
 					"'vni':16777215,'gateways':['10.0.0.1','fd01::1'],"
-					"'endpoints':['fd09::1','fd09::2'],'dscp':63"),
+					"'endpoints':['fd09::1','fd09::2'],'dscp':63,"
+					"'vxlanEndpoints':[{'address':'fd09::3','vni':9,"
+					"'mac':'02:00:00:00:00:09'}]"),
 			PUT("uplink", "up", "2",
 					"'port':'u','mtu':1320,'addresses':['fd00::1','fd00::7'],"
 					"'onLink':['fd00::/48','::/0'],'gateway':'fe80::9'"),
@@ -639,8 +649,9 @@ test_specs_parsed(void)
 	network = hr_store_get(&hr_network_kind, "t/n")->spec;
 	CHECK(network->vni == HR_VNI_MAX && network->n_gateways == 2);
 	CHECK(strcmp(hr_addr_format(&network->gateways[1], buf), "fd01::1") == 0);
-	CHECK(network->n_endpoints == 2 && network->dscp == 63);
-	CHECK(strcmp(hr_ip6_format(&network->endpoints[1], buf), "fd09::2") == 0);
+	CHECK(network->n_endpoints == 3 && network->dscp == 63);
+	CHECK(strcmp(hr_ip6_format(&network->endpoints[1].address, buf), "fd09::2") == 0);
+	CHECK(network->endpoints[1].vxlan.vni == 0 && network->endpoints[2].vxlan.vni == 9);
 
 	uplink = hr_store_get(&hr_uplink_kind, "up")->spec;
 	CHECK(strcmp(uplink->port, "u") == 0 && uplink->mtu == 1320);

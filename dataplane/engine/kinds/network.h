@@ -7,13 +7,19 @@
 #define HR_KINDS_NETWORK_H
 
 #include "../control/kind.h"
+#include "../packet/vxlan.h"
 
 #define HR_NETWORK_GATEWAYS_MAX 64 /**< Of one network: two for each of its 32 subnets. */
-#define HR_VNI_MAX 0xffffff
 
 struct hr_vrf;
 
 extern struct hr_kind hr_network_kind;
+
+/** Of others: may send into the network. */
+struct hr_underlay_endpoint {
+	struct hr_ip6 address;
+	struct hr_vxlan vxlan;
+};
 
 struct hr_network_spec {
 	uint32_t vni; /**< 1..HR_VNI_MAX. */
@@ -21,8 +27,12 @@ struct hr_network_spec {
 	uint16_t n_gateways;
 	struct hr_addr gateways[HR_NETWORK_GATEWAYS_MAX];
 	uint16_t n_endpoints;
-	struct hr_ip6 endpoints[HR_MAX_ENDPOINTS]; /**< Of others: may send into the network. */
+	struct hr_underlay_endpoint endpoints[HR_MAX_ENDPOINTS];
 };
+
+/** The endpoint of an address; NULL: it is none of the network's. */
+const struct hr_underlay_endpoint *hr_network_endpoint(const struct hr_network_spec *spec,
+		const struct hr_ip6 *address);
 
 /* What it does: table/network.c. */
 

@@ -18,6 +18,11 @@
 /** Headers as they are on the wire, at any even address. */
 #define HR_WIRE __attribute__((packed, aligned(2)))
 
+/**
+ * The gateway's MAC address on virtual devices, and in VXLAN: the same everywhere, so that an
+ * endpoint that moves to another node finds its gateway where it was. Locally administered.
+ */
+static const struct rte_ether_addr hr_mac_gateway = {{0x02, 0x68, 0x72, 0, 0, 1}};
 static const struct rte_ether_addr hr_mac_broadcast = {{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}};
 
 /** Whether a MAC address can be a neighbour's: neither zero nor a group's. */

@@ -8,21 +8,29 @@
 #include "../rcu.h"
 
 struct hr_adj *hr_adjs;
+struct hr_vxlan *hr_vxlans;
 
 /** Indexes to use again: the first of a list through hr_adj.next_released; 0: none. */
 static uint32_t released;
 static uint32_t n_released;
 static uint32_t next_fresh = HR_ADJ_LOCAL + 1;
 
+static void *
+reserve(size_t size)
+{
+	void *memory = mmap(NULL, HR_ADJ_MAX * size, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
 int
 hr_adj_init(void)
 {
-	void *memory = mmap(NULL, HR_ADJ_MAX * sizeof(struct hr_adj), PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (memory == MAP_FAILED)
+	hr_adjs = reserve(sizeof(*hr_adjs));
+	hr_vxlans = reserve(sizeof(*hr_vxlans));
+	if (hr_adjs == NULL || hr_vxlans == NULL)
 		return -errno;
-	hr_adjs = memory;
 	hr_adjs[HR_ADJ_NO_ROUTE].op = HR_OP_NO_ROUTE;
 	hr_adjs[HR_ADJ_BLACKHOLE].op = HR_OP_BLACKHOLE;
 	hr_adjs[HR_ADJ_MARTIAN].op = HR_OP_MARTIAN;

@@ -11,13 +11,15 @@
 #ifndef HR_ADJ_H
 #define HR_ADJ_H
 
+#include "../packet/vxlan.h"
 #include "../types.h"
 
 enum hr_op {
 	HR_OP_NO_ROUTE = 0, /**< Index 0, what a lookup yields when nothing matches. */
 	HR_OP_ETH,          /**< Rewrite the Ethernet header, send. */
 	HR_OP_ENCAP,        /**< Prepend Ethernet and IPv6, send. */
-	/* Below: exceptions, which leave the burst one by one. */
+	/* Below: what leaves the burst one by one. */
+	HR_OP_VXLAN,       /**< As HR_OP_ENCAP, with what hr_vxlans has in between. */
 	HR_OP_RESOLVE,     /**< The neighbour's MAC address is not known yet: packets wait. */
 	HR_OP_CROWDED,     /**< The same, and too many wait: few more are looked at. */
 	HR_OP_UNREACHABLE, /**< The neighbour does not answer, or has no device: packets drop. */
@@ -80,7 +82,10 @@ static_assert(sizeof(struct hr_adj) == 64, "one cache line");
 /** All adjacencies, by index. Reserved address space; memory follows use. */
 extern struct hr_adj *hr_adjs;
 
-/** Reserve the table and fill the fixed entries. 0, or -errno. */
+/** Of adjacencies that are or become HR_OP_VXLAN, by the same index and as fixed. */
+extern struct hr_vxlan *hr_vxlans;
+
+/** Reserve the tables and fill the fixed entries. 0, or -errno. */
 int hr_adj_init(void);
 /** A zeroed adjacency's index; 0 when all are taken. Control thread. */
 uint32_t hr_adj_alloc(void);

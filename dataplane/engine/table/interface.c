@@ -8,6 +8,7 @@
 #include "../control/addr.h"
 #include "../control/json.h"
 #include "../kinds/interface.h"
+#include "../packet/frame.h"
 #include "../rcu.h"
 #include "../worker.h"
 #include "group.h"
@@ -16,12 +17,6 @@
 #include "neigh_adj.h"
 #include "path.h"
 #include "vrf.h"
-
-/**
- * The gateway's MAC address on virtual devices: the same everywhere, so that an endpoint that
- * moves to another node finds its gateway where it was. Locally administered.
- */
-static const struct rte_ether_addr anycast_mac = {.addr_bytes = {0x02, 0x68, 0x72, 0, 0, 1}};
 
 static void
 add_source(struct hr_port_ctx *ctx, const struct hr_addr *addr, uint8_t len)
@@ -73,7 +68,7 @@ set_gateway_mac(struct hr_interface *interface)
 {
 	/* A VF's switch may drop what leaves with another address than the VF's. */
 	if (hr_port_is_virtual(interface->port))
-		interface->gateway_mac = anycast_mac;
+		interface->gateway_mac = hr_mac_gateway;
 	else
 		hr_port_mac(interface->port, &interface->gateway_mac);
 }

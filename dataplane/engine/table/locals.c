@@ -27,6 +27,18 @@ hr_locals_admit(const struct hr_locals *locals, const struct hr_ip6 *src, const 
 	return false;
 }
 
+bool
+hr_locals_admit_vxlan(const struct hr_locals *locals, const struct hr_ip6 *src,
+		const struct hr_ip6 *dst, uint32_t vni)
+{
+	const struct hr_local *local = hr_locals_find(locals, dst);
+
+	for (uint16_t i = local->first; i < local->first + local->n; i++)
+		if (memcmp(&locals->endpoints[i], src, sizeof(*src)) == 0)
+			return locals->vni[i] != 0 && locals->vni[i] == vni;
+	return false;
+}
+
 static const struct hr_network_spec *
 network_of(const struct hr_interface *interface)
 {
@@ -51,8 +63,10 @@ insert_all(struct hr_locals *locals, const struct hr_interface *interface, uint1
 {
 	const struct hr_network_spec *network = network_of(interface);
 
-	memcpy(&locals->endpoints[n_endpoints], network->endpoints,
-			network->n_endpoints * sizeof(network->endpoints[0]));
+	for (uint16_t i = 0; i < network->n_endpoints; i++) {
+		locals->endpoints[n_endpoints + i] = network->endpoints[i].address;
+		locals->vni[n_endpoints + i] = network->endpoints[i].vxlan.vni;
+	}
 	for (uint16_t i = 0; i < interface->n_underlay; i++)
 		insert(locals,
 				(struct hr_local){

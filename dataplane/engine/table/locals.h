@@ -29,6 +29,7 @@ struct hr_locals {
 	struct hr_prefix prefixes[HR_UNDERLAY_PREFIXES_MAX];
 	struct hr_local slot[HR_LOCALS_SLOTS];
 	struct hr_ip6 endpoints[HR_MAX_PORTS * HR_MAX_ENDPOINTS];
+	uint32_t vni[HR_MAX_PORTS * HR_MAX_ENDPOINTS]; /**< Of each, in VXLAN; 0: none. */
 };
 static_assert(HR_MAX_PORTS * (1 + HR_MAX_FORMER) * 2 <= HR_LOCALS_SLOTS,
 		"room for one Interface per port");
@@ -75,6 +76,10 @@ hr_locals_lookup(const struct hr_locals *locals, const struct hr_ip6 *addr)
  */
 bool hr_locals_admit(const struct hr_locals *locals, const struct hr_ip6 *src,
 		const struct hr_ip6 *dst);
+
+/** Whether this source may send to a local destination by VXLAN, with this VNI. */
+bool hr_locals_admit_vxlan(const struct hr_locals *locals, const struct hr_ip6 *src,
+		const struct hr_ip6 *dst, uint32_t vni);
 
 /** Whether the node answers for this underlay address on this uplink. */
 static inline bool

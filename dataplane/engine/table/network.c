@@ -78,6 +78,8 @@ create(const char *key, const struct hr_network_spec *spec)
 	if (vrf == NULL)
 		return NULL;
 	vrf->vni = spec->vni;
+	vrf->dscp = spec->dscp;
+	vrf->spec = spec;
 	vrf->identity = hr_ecmp_identity(key, strlen(key));
 	vrf->owner = hr_route_owner();
 	vrf->fib4 = hr_fib_create(4);
@@ -173,18 +175,20 @@ hr_network_apply(struct hr_object *object, void *old_spec, void *prepared)
 {
 	const struct hr_network_spec *spec = object->spec, *old = old_spec;
 	struct hr_vrf *vrf = ((struct change *)prepared)->vrf;
+	const bool endpoints_differ = old != NULL &&
+			(old->n_endpoints != spec->n_endpoints ||
+					memcmp(old->endpoints, spec->endpoints,
+							sizeof(old->endpoints)) != 0);
 
 	free(prepared);
 	object->state = vrf;
 	vrf->name = object->key;
 	vrf->vni = spec->vni;
 	vrf->dscp = spec->dscp;
-	if (old != NULL && (old->vni != spec->vni || old->dscp != spec->dscp))
+	vrf->spec = spec;
+	if (old != NULL && (old->vni != spec->vni || old->dscp != spec->dscp || endpoints_differ))
 		hr_path_refresh_all();
-	if (old != NULL &&
-			(old->n_endpoints != spec->n_endpoints ||
-					memcmp(old->endpoints, spec->endpoints,
-							sizeof(old->endpoints)) != 0))
+	if (endpoints_differ)
 		hr_locals_rebuild(NULL);
 	for (uint16_t i = 0; i < spec->n_gateways; i++) {
 		const struct hr_prefix prefix = host(&spec->gateways[i]);
@@ -208,22 +212,36 @@ hr_network_remove(struct hr_object *object)
 	hr_defer(destroy, vrf);
 }
 
+static json_t *
+describe_vxlan(const struct hr_underlay_endpoint *endpoint)
+{
+	char address[HR_ADDR_TEXT], mac[HR_MAC_TEXT];
+
+	return json_pack("{s:s, s:I, s:s}", "address", hr_ip6_format(&endpoint->address, address),
+			"vni", (json_int_t)endpoint->vxlan.vni, "mac",
+			hr_mac_format(&endpoint->vxlan.mac, mac));
+}
+
 json_t *
 hr_network_describe(const struct hr_object *object)
 {
 	const struct hr_network_spec *spec = object->spec;
 	const struct hr_vrf *vrf = object->state;
-	json_t *gateways = json_array(), *endpoints = json_array(), *item;
+	json_t *gateways = json_array(), *endpoints = json_array(), *vxlan = json_array(), *item;
 
 	for (uint16_t i = 0; i < spec->n_gateways; i++)
 		hr_json_append_addr(gateways, &spec->gateways[i]);
 	for (uint16_t i = 0; i < spec->n_endpoints; i++)
-		hr_json_append_ip6(endpoints, &spec->endpoints[i]);
+		if (spec->endpoints[i].vxlan.vni == 0)
+			hr_json_append_ip6(endpoints, &spec->endpoints[i].address);
+		else
+			json_array_append_new(vxlan, describe_vxlan(&spec->endpoints[i]));
 	item = json_pack("{s:s, s:I, s:o, s:o, s:I, s:I, s:I}", "name", object->key, "vni",
 			(json_int_t)spec->vni, "gateways", gateways, "endpoints", endpoints,
 			"routes4", (json_int_t)hr_fib_count(vrf->fib4), "routes6",
 			(json_int_t)hr_fib_count(vrf->fib6), "bytes",
 			(json_int_t)(hr_fib_bytes(vrf->fib4) + hr_fib_bytes(vrf->fib6)));
+	json_object_set_new(item, "vxlanEndpoints", vxlan);
 	if (spec->dscp != HR_DSCP_COPIED)
 		json_object_set_new(item, "dscp", json_integer(spec->dscp));
 	return item;

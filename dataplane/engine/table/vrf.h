@@ -11,6 +11,8 @@
 #include "../fib/fib.h"
 #include "../packet/load.h"
 
+struct hr_network_spec;
+
 struct hr_vrf {
 	struct hr_fib *fib4, *fib6;
 	uint32_t vni;
@@ -18,7 +20,8 @@ struct hr_vrf {
 	int8_t dscp;       /**< As in the spec of the network. */
 	uint32_t owner;    /**< Owner number of its own routes (gateways, multicast) in the FIBs. */
 	const char *name;  /**< Of the network; NULL while it is only prepared. */
-	LIST_ENTRY(hr_vrf) entry; /**< Of hr_vrfs. */
+	const struct hr_network_spec *spec; /**< Of the network, or as it will be. */
+	LIST_ENTRY(hr_vrf) entry;           /**< Of hr_vrfs. */
 };
 
 /** All VRFs, those of networks that are only prepared among them. Control thread. */

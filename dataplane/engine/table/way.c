@@ -44,6 +44,7 @@ find_remote(const struct hr_ip6 *underlay, const struct hr_vrf *vrf, struct hr_w
 {
 	struct hr_ip6 next_hop;
 	const struct hr_uplink *uplink = hr_uplink_choose(underlay, &next_hop);
+	const struct hr_underlay_endpoint *endpoint = hr_network_endpoint(vrf->spec, underlay);
 	struct hr_adj *adj = &way->adj;
 	struct hr_ip6 source;
 
@@ -60,6 +61,11 @@ find_remote(const struct hr_ip6 *underlay, const struct hr_vrf *vrf, struct hr_w
 	adj->mtu = uplink->mtu - HR_UNDERLAY_OVERHEAD;
 	adj->port = uplink->port_id;
 	adj->ready_op = HR_OP_ENCAP;
+	if (endpoint != NULL && endpoint->vxlan.vni != 0) {
+		adj->ready_op = HR_OP_VXLAN;
+		adj->mtu -= HR_VXLAN_LEN;
+		way->vxlan = endpoint->vxlan;
+	}
 	way->neigh = hr_neigh_next_hop(uplink->port_id, &next_hop, &uplink->link_local,
 			&uplink->mac, hr_uplink_fixed_mac(uplink, &next_hop));
 	way->is_next_hop = way->neigh != NULL;
@@ -96,7 +102,10 @@ hr_way_needs_rewrite(const struct hr_way *way, uint32_t index)
 			(adj->port != way->adj.port || adj->ready_op != way->adj.ready_op ||
 					!same_bytes(adj, &way->adj, OURS_AT, HR_ADJ_CLASS_MASK) ||
 					!same_bytes(adj, &way->adj, CLASS_END, VNI_AT) ||
-					!same_bytes(adj, &way->adj, VNI_END, sizeof(adj->rewrite)));
+					!same_bytes(adj, &way->adj, VNI_END,
+							sizeof(adj->rewrite)) ||
+					memcmp(&hr_vxlans[index], &way->vxlan,
+							sizeof(way->vxlan)) != 0);
 }
 
 void
@@ -108,6 +117,7 @@ hr_way_rewrite(const struct hr_way *way, uint32_t index)
 	hr_adj_set_mtu(adj, way->adj.mtu);
 	hr_adj_set_port(adj, way->adj.port);
 	adj->ready_op = way->adj.ready_op;
+	hr_vxlans[index] = way->vxlan;
 }
 
 /**

@@ -15,7 +15,8 @@
 struct hr_neigh;
 
 struct hr_way {
-	struct hr_adj adj; /**< As it is to be, but for what is the neighbour's to write. */
+	struct hr_adj adj;     /**< As it is to be, but for what is the neighbour's to write. */
+	struct hr_vxlan vxlan; /**< Of HR_OP_VXLAN; else zero. */
 	/** Who writes the destination's MAC address and `op`; NULL: `op` is what `adj` says. */
 	struct hr_neigh *neigh;
 	bool is_next_hop; /**< `neigh` is an uplink's, and counted: a hr_neigh_put() is due. */
