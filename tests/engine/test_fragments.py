@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IPv4 packets larger than the way out, whose senders let them be fragmented (RFC 791, RFC 1812)."""
+"""IPv4 packets larger than the way out, that may be fragmented (RFC 791, RFC 1812)."""
 
 import pytest
-from scapy.layers.inet import IP, UDP, IPOption, IPOption_RR, IPOption_Router_Alert, defragment
+from scapy.layers.inet import IP, UDP, IPOption, IPOption_Router_Alert, IPOption_RR, defragment
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
@@ -26,7 +26,7 @@ def datagram(source: str, destination: str, length: int, **fields: object) -> Pa
 
 
 def collect(lab: Lab, wire: Wire, n: int) -> list[Packet]:
-    """Return the next n IPv4 packets, which come of one: the balance does not know of the others."""
+    """Return the next n IPv4 packets, all of one: the balance knows of no others."""
     wire.originated += n - 1
     return [lab.receive(wire, frames.has(IP)) for _ in range(n)]
 
@@ -94,7 +94,7 @@ def test_a_fragment_again(lab: Lab) -> None:
 def test_options(lab: Lab) -> None:
     """RFC 791 3.1: each fragment has those that are to be copied, the first all of them."""
     site = Site(lab, A, SMALL)
-    options: list[IPOption] = [IPOption_RR(routers=["0.0.0.0"]), IPOption_Router_Alert()]
+    options: list[IPOption] = [IPOption_RR(routers=[frames.ANY4]), IPOption_Router_Alert()]
     packet = datagram(A.address4, B.address4, 1460, options=options)
     site.a.send(frames.frame(A.hardware, packet))
     first, second = (frame[IP] for frame in collect(lab, site.b, 2))
