@@ -34,6 +34,7 @@
 #include "table/neigh_event.h"
 #include "table/neigh_queue.h"
 #include "table/neigh_timer.h"
+#include "table/path.h"
 #include "table/uplink.h"
 #include "telemetry.h"
 #include "worker.h"
@@ -278,6 +279,7 @@ control_loop(void)
 		hr_server_poll();
 		hr_events_poll(now);
 		hr_neigh_tick(now);
+		hr_paths_tick(now);
 		hr_ports_tick(now);
 		hr_uplinks_tick(now);
 		hr_groups_poll();

@@ -128,6 +128,7 @@ enum hr_icmp_use {
 	HR_ICMP_ECHO,   /**< Replies to pings. */
 	HR_ICMP_SENT,   /**< Errors to the endpoint, about what it sent. */
 	HR_ICMP_COMING, /**< Errors to others, about what came for the endpoint by an uplink. */
+	HR_ICMP_HEARD,  /**< Nothing: Packets Too Big that an uplink has it take note of. */
 	HR_ICMP_USES
 };
 

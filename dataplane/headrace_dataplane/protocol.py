@@ -284,6 +284,14 @@ class Neighbor(Item):
     age_seconds: float = 0
 
 
+class PathMtu(Item):
+    """What a router of the underlay said: `mtu`, bytes, outer header included (RFC 8201)."""
+
+    kind = "pathMtu"
+    underlay: str
+    mtu: int
+
+
 ReplyT = TypeVar("ReplyT", bound=_Reply)
 ItemT = TypeVar("ItemT", bound=Item)
 

@@ -26,7 +26,7 @@ def datagram(source: str, destination: str, length: int, **fields: object) -> Pa
 
 
 def collect(lab: Lab, wire: Wire, n: int) -> list[Packet]:
-    """Return the next n IPv4 packets, which come of one: the balance knows of no others."""
+    """Return the next n IPv4 packets, all of one: the balance knows of no others."""
     wire.originated += n - 1
     return [lab.receive(wire, frames.has(IP)) for _ in range(n)]
 
@@ -94,7 +94,7 @@ def test_a_fragment_again(lab: Lab) -> None:
 def test_options(lab: Lab) -> None:
     """RFC 791 3.1: each fragment has those that are to be copied, the first all of them."""
     site = Site(lab, A, SMALL)
-    options: list[IPOption] = [IPOption_RR(routers=[A.address4]), IPOption_Router_Alert()]
+    options: list[IPOption] = [IPOption_RR(routers=[frames.ANY4]), IPOption_Router_Alert()]
     packet = datagram(A.address4, B.address4, 1460, options=options)
     site.a.send(frames.frame(A.hardware, packet))
     first, second = (frame[IP] for frame in collect(lab, site.b, 2))

@@ -2,7 +2,7 @@
 """Encapsulation and decapsulation: IPv4 and IPv6 in IPv6 (RFC 2473, RFC 4213)."""
 
 import pytest
-from scapy.layers.inet import IP, UDP
+from scapy.layers.inet import ICMP, IP, UDP
 from scapy.layers.inet6 import (
     HBHOptUnknown,
     ICMPv6PacketTooBig,
@@ -13,9 +13,10 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet, Raw
 
-from headrace_dataplane.protocol import Network
+from headrace_dataplane.protocol import Network, PathMtu
 from tests.engine import frames
 from tests.engine.lab import Lab
+from tests.engine.process import until
 from tests.engine.site import (
     BLUE,
     REMOTE,
@@ -239,13 +240,71 @@ def test_encapsulated_to_the_node_itself(site: Site, address: str) -> None:
     site.lab.quiet(site.a, frames.has(UDP))
 
 
-@pytest.mark.parametrize("address", [UPLINK_ADDRESS, SOURCE])
-def test_errors_about_encapsulated_packets_end_here(site: Site, address: str) -> None:
-    """What a router of the fabric says is for the node, whatever the VNI in its address."""
-    about = IPv6(src=address, dst=REMOTE, nh=4) / Raw(bytes(frames.udp(A.address4, remote(4))))
-    error = IPv6(src="fd00:1::1", dst=address) / ICMPv6PacketTooBig(mtu=1300) / about
-    site.up.send(frames.frame(REMOTE_MAC, error, site.uplink_mac), drop="local")
-    site.lab.quiet(site.a, frames.has(UDP))
+def too_big(mtu: int, source: str, to: str, length: int = 1460) -> Packet:
+    """Return what a router of the fabric says of an encapsulated packet of this length inside."""
+    inner = bytes(frames.udp(A.address4, remote(4), bytes(length - 28)))
+    about = bytes(IPv6(src=source, dst=to, nh=4) / Raw(inner))[: 1280 - 48]
+    error = IPv6(src="fd00:1::1", dst=source) / ICMPv6PacketTooBig(mtu=mtu) / Raw(about)
+    return IPv6(bytes(error))
+
+
+def say(site: Site, error: Packet, **becomes: object) -> None:
+    site.up.send(frames.frame(REMOTE_MAC, error, site.uplink_mac), **becomes)  # type: ignore[arg-type]
+
+
+def path_mtus(site: Site) -> list[tuple[str, int]]:
+    return [(item.underlay, item.mtu) for item in site.lab.engine.client.items(PathMtu)]
+
+
+def udp_of(family: int, length: int, to: str) -> Packet:
+    size = length - (28 if family == 4 else 48)
+    return frames.whole(frames.udp(A.address(family), to, bytes(size)))
+
+
+@FAMILIES
+def test_a_router_of_the_fabric_carries_less(site: Site, family: int) -> None:
+    """RFC 8201, RFC 2473 7.2: who sends more to that underlay address is told; no other is."""
+    other, host = underlay(2, BLUE, 0x55), {4: "10.2.0.1", 6: "2001:db8:2::1"}[family]
+    site.lab.commit(routes("other", BLUE, [f"{host}/{32 if family == 4 else 128}", other]))
+    site.up.hosts[other] = REMOTE_MAC
+    large = udp_of(family, 1361, remote(family))
+    site.a.send(frames.frame(A.hardware, large))
+    assert len(site.lab.receive(site.up, frames.has(UDP))) == 14 + 1401
+    say(site, too_big(1400, SOURCE, REMOTE), learned=True)
+    until(lambda: path_mtus(site) == [(REMOTE, 1400)], "the engine takes note")
+    site.a.send(frames.frame(A.hardware, large), drop="mtu")
+    told = site.lab.receive(site.a, lambda f: ICMP in f or ICMPv6PacketTooBig in f)
+    assert (told[ICMP].nexthopmtu if family == 4 else told[ICMPv6PacketTooBig].mtu) == 1360
+    for length, to in ((1360, remote(family)), (1460, host)):
+        site.a.send(frames.frame(A.hardware, udp_of(family, length, to)))
+        assert len(site.lab.receive(site.up, frames.has(UDP))) == 54 + length
+    # Whatever is said of it anew, it is not for more.
+    site.lab.commit(uplink(mtu=1480))
+    site.lab.commit(uplink())
+    say(site, too_big(1450, SOURCE, REMOTE), learned=True)
+    site.lab.settle()
+    assert path_mtus(site) == [(REMOTE, 1400)]
+
+
+@pytest.mark.parametrize(
+    ("error", "learned"),
+    [
+        pytest.param(too_big(1400, UPLINK_ADDRESS, REMOTE), True, id="not the source of a network"),
+        pytest.param(too_big(1400, SOURCE_GREEN, REMOTE), True, id="source of another network"),
+        pytest.param(too_big(1400, SOURCE, UPLINK_ADDRESS), True, id="nobody whom we send to"),
+        pytest.param(too_big(1279, SOURCE, REMOTE), True, id="less than every link carries"),
+        pytest.param(too_big(1500, SOURCE, REMOTE), False, id="no less than it was"),
+        pytest.param(too_big(1400, SOURCE, REMOTE, 1300), False, id="about what is not too big"),
+    ],
+)
+def test_what_no_router_says(lab: Lab, error: Packet, learned: bool) -> None:
+    site = Site(lab, A)
+    say(site, error, **({"learned": True} if learned else {"drop": "local"}))
+    damaged = too_big(1400, SOURCE, REMOTE)
+    damaged[ICMPv6PacketTooBig].cksum ^= 1
+    say(site, damaged, drop="local")
+    lab.quiet(site.a)
+    assert path_mtus(site) == []
 
 
 @pytest.mark.parametrize("protocol", [6, 17, 47, 0, 59, 60])

@@ -92,8 +92,8 @@ hr_except(struct rte_graph *graph, struct rte_node *node, struct hr_worker *work
 		hr_drop(worker, m, HR_DROP_UNDERLAY_SOURCE);
 		return;
 	case HR_OP_VXLAN:
-		if (m->pkt_len - HR_L2_LEN > hr_adjs[adj].mtu) {
-			hr_except_mtu(graph, node, m, hr_adjs[adj].mtu);
+		if (m->pkt_len - HR_L2_LEN > hr_adj_mtu(&hr_adjs[adj])) {
+			hr_except_mtu(graph, node, worker, m, &hr_adjs[adj], 1);
 			return;
 		}
 		if (is_ip4(ip))

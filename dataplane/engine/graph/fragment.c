@@ -71,6 +71,8 @@ rewrite(struct rte_mbuf *piece, const struct hr_adj *adj)
 
 	if (adj->ready_op == HR_OP_ETH)
 		hr_rewrite_eth(piece, adj, RTE_BE16(RTE_ETHER_TYPE_IPV4));
+	else if (adj->ready_op == HR_OP_VXLAN)
+		hr_rewrite_vxlan(piece, adj - hr_adjs);
 	else
 		hr_rewrite_encap(piece, adj, hr_length4(ip), IPPROTO_IPIP, hr_traffic_class4(ip),
 				hr_flow_hash4(ip));

@@ -26,7 +26,7 @@ hr_may_fragment(const uint8_t *ip)
 }
 
 /**
- * Send a packet that hr_may_fragment() in pieces, by an adjacency that is HR_OP_ETH or HR_OP_ENCAP.
+ * Send a packet that hr_may_fragment() in pieces, by an adjacency that leads out.
  * Its TTL is as it leaves. It drops whole when its header is ill-formed or no buffers are left.
  */
 void hr_fragment(struct hr_worker *worker, struct rte_mbuf *m, const struct hr_adj *adj);

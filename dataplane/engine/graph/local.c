@@ -8,6 +8,7 @@
 #include <netinet/ip_icmp.h>
 
 #include "../packet/icmp.h"
+#include "../table/event.h"
 #include "../table/locals.h"
 #include "address.h"
 #include "nodes.h"
@@ -77,6 +78,46 @@ local4(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
 	reply(graph, node, in, m);
 }
 
+/**
+ * Have the control thread know of a Packet Too Big about what an uplink sent encapsulated (RFC 2473
+ * 8.3): the packet quoted is from the address that the error is for.
+ * @return false when it is not such a one, is damaged, or there are too many
+ */
+static bool
+too_big(struct hr_worker *worker, const struct rte_mbuf *m)
+{
+	const struct rte_ipv6_hdr *ip =
+			rte_pktmbuf_mtod_offset(m, const struct rte_ipv6_hdr *, HR_L2_LEN);
+	const uint16_t payload = rte_be_to_cpu_16(ip->payload_len);
+	const struct hr_icmp *icmp = (const void *)(ip + 1);
+	const uint8_t *word = (const uint8_t *)(icmp + 1);
+	const struct rte_ipv6_hdr *quoted = (const void *)(word + 4);
+	struct hr_event event = {
+			.type = HR_EVENT_TOO_BIG,
+			.port = worker->in->port,
+			.generation = hr_port_generation_now(worker->in->port),
+			.addr = {.family = 6},
+	};
+	uint32_t mtu;
+
+	if (worker->in->role != HR_ROLE_UPLINK || payload < ECHO_LEN + sizeof(*quoted) ||
+			m->data_len < HR_L2_LEN + sizeof(*ip) + payload ||
+			hr_icmp6_checksum(ip, icmp, payload) != 0)
+		return false;
+	if ((quoted->proto != IPPROTO_IPIP && quoted->proto != IPPROTO_IPV6 &&
+			    quoted->proto != IPPROTO_UDP) ||
+			memcmp(&quoted->src_addr, &ip->dst_addr, sizeof(quoted->src_addr)) != 0)
+		return false;
+	mtu = rte_be_to_cpu_32(hr_load32(word));
+	if (mtu >= sizeof(*quoted) + rte_be_to_cpu_16(quoted->payload_len))
+		return false;
+	event.mtu = mtu;
+	memcpy(&event.source, &quoted->src_addr, sizeof(event.source));
+	memcpy(&event.addr.ip6, &quoted->dst_addr, sizeof(event.addr.ip6));
+	return hr_icmp_take(worker, worker->in->port, HR_ICMP_HEARD) &&
+			hr_event_post(worker, &event);
+}
+
 static void
 local6(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker, struct rte_mbuf *m)
 {
@@ -96,6 +137,10 @@ local6(struct rte_graph *graph, struct rte_node *node, struct hr_worker *worker,
 	memcpy(&dst, &ip->dst_addr, sizeof(dst));
 	if (hr_ip6_is_multicast(&dst)) {
 		hr_drop(worker, m, HR_DROP_MULTICAST);
+		return;
+	}
+	if (is_icmp && icmp[0] == ICMP6_PACKET_TOO_BIG && too_big(worker, m)) {
+		rte_pktmbuf_free(m);
 		return;
 	}
 	if (!is_icmp || icmp[0] != ICMP6_ECHO_REQUEST || hr_ip6_is_multicast(&src) ||

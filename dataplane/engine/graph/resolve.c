@@ -21,7 +21,7 @@ owner(const struct hr_port_ctx *in, const struct hr_adj *adj)
 static void
 drop(struct hr_worker *worker, struct rte_mbuf *m, const struct hr_adj *adj, enum hr_drop reason)
 {
-	const bool by_uplink = adj->ready_op == HR_OP_ENCAP && adj->port < HR_MAX_PORTS;
+	const bool by_uplink = hr_adj_is_encap(adj) && adj->port < HR_MAX_PORTS;
 
 	worker->ports[by_uplink ? adj->port : m->port].drops[reason]++;
 	rte_pktmbuf_free(m);

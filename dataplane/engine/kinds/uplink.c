@@ -101,6 +101,7 @@ struct hr_kind hr_uplink_kind = {
 		.apply = hr_uplink_apply,
 		.remove = hr_uplink_remove,
 		.describe = hr_uplink_describe,
+		.lists = {{"pathMtu", hr_list_path_mtu, {"underlay"}}},
 		.port = hr_uplink_port,
 };
 HR_KIND_REGISTER(hr_uplink_kind);

@@ -46,4 +46,6 @@ hr_remove_fn hr_uplink_remove;
 hr_describe_fn hr_uplink_describe;
 hr_port_fn hr_uplink_port;
 
+hr_list_fn hr_list_path_mtu;
+
 #endif

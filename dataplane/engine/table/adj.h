@@ -122,6 +122,13 @@ hr_adj_port(const struct hr_adj *adj)
 	return __atomic_load_n(&adj->port, __ATOMIC_RELAXED);
 }
 
+/** Whether it is encapsulated, by an uplink, once that can be. */
+static inline bool
+hr_adj_is_encap(const struct hr_adj *adj)
+{
+	return adj->ready_op == HR_OP_ENCAP || adj->ready_op == HR_OP_VXLAN;
+}
+
 /** Set one or the other. */
 static inline void
 hr_adj_set_mtu(struct hr_adj *adj, uint16_t mtu)

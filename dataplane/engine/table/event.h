@@ -10,6 +10,7 @@
 
 enum hr_event_type {
 	HR_EVENT_SEEN,    /**< addr at mac was seen on port (ARP, NS, NA, RS). */
+	HR_EVENT_TOO_BIG, /**< A router said that packets from source to addr exceed mtu. */
 	HR_EVENT_RESOLVE, /**< packet waits for its adjacency's neighbour; the record owns it. */
 };
 
@@ -23,6 +24,8 @@ struct hr_event {
 	uint32_t generation;       /**< Of the port. */
 	struct rte_ether_addr mac; /**< SEEN: zero when the sender did not say. */
 	struct hr_addr addr;
+	struct hr_ip6 source;    /**< TOO_BIG */
+	uint16_t mtu;            /**< TOO_BIG: bytes, outer header included. */
 	struct rte_mbuf *packet; /**< As hr_adj_mark() marked it; its port is where it came from. */
 };
 

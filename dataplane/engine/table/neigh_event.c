@@ -8,6 +8,7 @@
 #include "neigh_queue.h"
 #include "neigh_state.h"
 #include "neigh_table.h"
+#include "path.h"
 
 /** Records taken by one call of hr_events_poll(), and at once. */
 #define EVENTS_MAX 1024
@@ -56,6 +57,8 @@ take(const struct hr_event *event)
 		hr_control_drop(event->port, event->packet, HR_DROP_PORT_DOWN);
 	else if (event->type == HR_EVENT_RESOLVE)
 		resolve(event->packet);
+	else if (event->type == HR_EVENT_TOO_BIG)
+		hr_path_too_big(&event->source, &event->addr.ip6, event->mtu, hr_neigh_now);
 	else if (!late)
 		seen(event);
 }

@@ -12,6 +12,7 @@
 #include "interface_state.h"
 #include "neigh.h"
 #include "neigh_adj.h"
+#include "path_mtu.h"
 #include "uplink_state.h"
 #include "vrf.h"
 #include "way.h"
@@ -280,6 +281,18 @@ hr_path_group(const struct hr_path_member *members, unsigned n)
 	return path->adj;
 }
 
+/** Whether packets of any network go to an underlay address. */
+static bool
+leads_to(const struct hr_ip6 *underlay)
+{
+	const struct hr_vrf *vrf;
+
+	LIST_FOREACH(vrf, &hr_vrfs, entry)
+		if (find_underlay(underlay, vrf) != NULL)
+			return true;
+	return false;
+}
+
 void
 hr_path_get(uint32_t adj)
 {
@@ -297,6 +310,9 @@ hr_path_put(uint32_t adj)
 	switch (path->type) {
 	case PATH_UNDERLAY:
 		hr_map_remove(&by_underlay, &path->underlay, sizeof(path->underlay));
+		if (hr_path_mtu(&path->underlay.address) != UINT16_MAX &&
+				!leads_to(&path->underlay.address))
+			hr_path_mtu_forget(&path->underlay.address);
 		hr_neigh_unbind(adj);
 		put_next_hops(path);
 		hr_neigh_unreserve(false);
@@ -313,6 +329,21 @@ hr_path_put(uint32_t adj)
 	*path_slot(adj) = NULL;
 	hr_adj_free(adj);
 	free(path);
+}
+
+static bool
+exceeds(const struct hr_ip6 *source, const struct hr_ip6 *underlay, uint16_t mtu)
+{
+	const struct hr_vrf *vrf;
+
+	LIST_FOREACH(vrf, &hr_vrfs, entry) {
+		const struct path *path = find_underlay(underlay, vrf);
+
+		if (path != NULL && hr_way_is_from(path->adj, source) &&
+				hr_adjs[path->adj].mtu + HR_UNDERLAY_OVERHEAD > mtu)
+			return true;
+	}
+	return false;
 }
 
 void
@@ -379,4 +410,21 @@ hr_path_describe(uint32_t adj)
 					describe_member(*path_slot(path->members[i].adj),
 							path->members[i].weight));
 	return hops;
+}
+
+void
+hr_path_too_big(const struct hr_ip6 *source, const struct hr_ip6 *underlay, uint16_t mtu,
+		uint64_t now_ms)
+{
+	if (exceeds(source, underlay, mtu) && hr_path_mtu_lower(underlay, mtu, now_ms))
+		hr_path_refresh(underlay, 1);
+}
+
+void
+hr_paths_tick(uint64_t now_ms)
+{
+	struct hr_ip6 underlay;
+
+	while (hr_path_mtu_expire(now_ms, &underlay))
+		hr_path_refresh(&underlay, 1);
 }

@@ -42,6 +42,15 @@ void hr_path_get(uint32_t adj);
 /** Give one count back. Fixed adjacencies may be put any number of times. */
 void hr_path_put(uint32_t adj);
 
+/**
+ * A router said that packets from an outer source to an underlay address exceed `mtu` (bytes, outer
+ * header included). Nothing comes of it when no network's packets go so, or none is larger.
+ */
+void hr_path_too_big(const struct hr_ip6 *source, const struct hr_ip6 *underlay, uint16_t mtu,
+		uint64_t now_ms);
+/** Forget what was said too long ago. */
+void hr_paths_tick(uint64_t now_ms);
+
 /** Choose again between delivery and encapsulation for these addresses. */
 void hr_path_refresh(const struct hr_ip6 *underlay, unsigned n);
 /**

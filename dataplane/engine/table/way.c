@@ -8,6 +8,7 @@
 #include "interface_state.h"
 #include "neigh.h"
 #include "neigh_adj.h"
+#include "path_mtu.h"
 #include "underlay.h"
 #include "uplink_state.h"
 #include "vrf.h"
@@ -58,7 +59,7 @@ find_remote(const struct hr_ip6 *underlay, const struct hr_vrf *vrf, struct hr_w
 	memcpy(adj->rewrite + SOURCE_AT, source.b, sizeof(source.b));
 	memcpy(adj->rewrite + SOURCE_AT + sizeof(source.b), underlay->b, sizeof(underlay->b));
 	set_class(adj, vrf->dscp);
-	adj->mtu = uplink->mtu - HR_UNDERLAY_OVERHEAD;
+	adj->mtu = RTE_MIN(uplink->mtu, hr_path_mtu(underlay)) - HR_UNDERLAY_OVERHEAD;
 	adj->port = uplink->port_id;
 	adj->ready_op = HR_OP_ENCAP;
 	if (endpoint != NULL && endpoint->vxlan.vni != 0) {
@@ -85,6 +86,15 @@ hr_way_find(const struct hr_ip6 *underlay, const struct hr_vrf *vrf, struct hr_w
 		way->adj.op = HR_OP_FOREIGN;
 	else
 		find_local(interface, way);
+}
+
+bool
+hr_way_is_from(uint32_t index, const struct hr_ip6 *source)
+{
+	const struct hr_adj *adj = &hr_adjs[index];
+
+	return hr_adj_is_encap(adj) &&
+			memcmp(adj->rewrite + SOURCE_AT, source->b, sizeof(source->b)) == 0;
 }
 
 static bool

@@ -25,6 +25,9 @@ struct hr_way {
 /** Find the way to an underlay address, for packets of a network. */
 void hr_way_find(const struct hr_ip6 *underlay, const struct hr_vrf *vrf, struct hr_way *way);
 
+/** Whether an adjacency leads through the underlay, from this outer source. */
+bool hr_way_is_from(uint32_t adj, const struct hr_ip6 *source);
+
 /** Whether an adjacency has to be rewritten before packets can take this way. */
 bool hr_way_needs_rewrite(const struct hr_way *way, uint32_t adj);
 /** Rewrite an adjacency that no worker is using. */
