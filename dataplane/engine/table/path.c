@@ -331,6 +331,13 @@ hr_path_put(uint32_t adj)
 	free(path);
 }
 
+/** Bytes of the largest packet that leaves by an adjacency, as the fabric sees it. */
+static unsigned
+outer_size(const struct hr_adj *adj)
+{
+	return adj->mtu + HR_UNDERLAY_OVERHEAD + (adj->ready_op == HR_OP_VXLAN ? HR_VXLAN_LEN : 0);
+}
+
 static bool
 exceeds(const struct hr_ip6 *source, const struct hr_ip6 *underlay, uint16_t mtu)
 {
@@ -340,7 +347,7 @@ exceeds(const struct hr_ip6 *source, const struct hr_ip6 *underlay, uint16_t mtu
 		const struct path *path = find_underlay(underlay, vrf);
 
 		if (path != NULL && hr_way_is_from(path->adj, source) &&
-				hr_adjs[path->adj].mtu + HR_UNDERLAY_OVERHEAD > mtu)
+				outer_size(&hr_adjs[path->adj]) > mtu)
 			return true;
 	}
 	return false;
