@@ -29,9 +29,10 @@ REGISTRY ?=
 KIND_ARGS ?=
 # Seconds for each fuzzer: make fuzz FUZZ_SECONDS=600
 FUZZ_SECONDS ?= 30
-# Seconds of each random walk of make soak, and Debian releases whose DPDK it builds with.
+# Seconds of each random walk of make soak.
 SOAK_SECONDS ?= 1800
-SOAK_SUITES ?= trixie sid
+# What make test-dpdk tests with: Debian releases, and arm64.
+DPDK_TARGETS ?= bookworm trixie sid arm64
 
 LOCK := deploy/lock/all.txt
 VENV_STAMP := .venv/stamp-$(firstword $(shell cat pyproject.toml $(LOCK) | sha256sum))
@@ -47,7 +48,7 @@ CLUSTER_PACKAGES := \
 say = printf '\033[1m==> %s\033[0m\n'
 
 .PHONY: help setup setup-cluster venv lock build build-sanitize build-tsan demo kind-demo kind-delete test test-quick \
-	test-sriov soak \
+	test-sriov test-dpdk soak \
 	lint format bench fuzz cluster cluster-up cluster-down images chart release clean
 
 help: ## Show this list
@@ -152,10 +153,12 @@ test-sriov: setup-cluster venv ## Run the tests on a node with SR-IOV: a virtual
 	@$(say) "a node with SR-IOV"
 	$(BIN)/pytest -m sriov -o faulthandler_timeout=1800 --durations=0 --durations-min=1 tests/sriov $(PYTEST_ARGS)
 
+test-dpdk: setup-cluster venv ## Test the engine with the DPDK of other Debian releases, and on arm64 (needs root)
+	@$(BIN)/python -m tests.dpdk $(DPDK_TARGETS)
+
 soak: FUZZ_SECONDS := 600
 soak: setup-cluster venv build build-sanitize fuzz ## Run what is too long for each change: new seeds, upgrades, other DPDKs
-	@$(say) "engine with other releases of DPDK"
-	tests/other_dpdk.sh $(SOAK_SUITES)
+	@$(MAKE) test-dpdk
 	$(say) "commits under traffic, $(SOAK_SECONDS) s"
 	HEADRACE_TEST_CHURN_SECONDS=$(SOAK_SECONDS) $(BUILD_SANITIZE)/race_test
 	$(say) "pytest"

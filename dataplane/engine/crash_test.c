@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -123,6 +124,7 @@ main(void)
 	struct sigaction sanitizer;
 	char said[8192];
 
+	prctl(PR_SET_NAME, "crash_test"); /* An emulator has its own. */
 	expect(abort, SIGABRT, "headrace-engine: SIGABRT in thread crash_test:\n");
 	/* One says more, and ends the process itself. */
 	CHECK(sigaction(SIGSEGV, NULL, &sanitizer) == 0);

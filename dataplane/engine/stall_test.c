@@ -5,6 +5,7 @@
  */
 #include <fcntl.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <rte_log.h>
@@ -40,6 +41,7 @@ main(void)
 	const int own = dup(STDERR_FILENO);
 	FILE *log;
 
+	prctl(PR_SET_NAME, "stall_test"); /* An emulator has its own. */
 	CHECK(pipe2(words, O_NONBLOCK) == 0);
 	log = fdopen(words[1], "w");
 	setlinebuf(log);
