@@ -21,9 +21,10 @@ owner(const struct hr_port_ctx *in, const struct hr_adj *adj)
 static void
 drop(struct hr_worker *worker, struct rte_mbuf *m, const struct hr_adj *adj, enum hr_drop reason)
 {
-	const bool by_uplink = hr_adj_is_encap(adj) && adj->port < HR_MAX_PORTS;
+	const uint16_t out = hr_adj_port(adj);
+	const uint16_t port = hr_adj_is_encap(adj) && out < HR_MAX_PORTS ? out : m->port;
 
-	worker->ports[by_uplink ? adj->port : m->port].drops[reason]++;
+	hr_count_add(&worker->ports[port].drops[reason], 1);
 	rte_pktmbuf_free(m);
 }
 
