@@ -26,6 +26,7 @@ COMMANDS = {
     "interfaces": "Interfaces with their state and traffic",
     "routes": "routes as the engine forwards by them",
     "neighbors": "endpoints and routers that the engine has resolved",
+    "pathmtu": "underlay addresses to which less goes than by their uplink, as routers said",
     "drops": "dropped packets by reason",
     "connectivity": "see that pods of a cluster reach one another, and nothing else",
     "backup": "write what a cluster has of Headrace, and what was given out, into a file",

@@ -125,6 +125,14 @@ def test_neighbors(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> No
     assert "10.0.0.2  02:00:00:00:00:01  reachable  2m5s ago" in run(capsys, engine, "neighbors")
 
 
+def test_pathmtu(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, engine, "pathmtu") == ""
+    engine.lists = {"pathMtu": [{"underlay": "fd00::2", "mtu": 1400}]}
+    assert run(capsys, engine, "pathmtu").splitlines() == ["UNDERLAY  MTU", "fd00::2   1400"]
+    (found,) = json.loads(run(capsys, engine, "pathmtu", "--underlay", "fd00::2", "-o", "json"))
+    assert found == {"underlay": "fd00::2", "mtu": 1400}
+
+
 def test_drops(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, engine, "drops").splitlines() == [
         "REASON    PACKETS  MEANING",
@@ -178,7 +186,7 @@ def test_version(engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize(
-    "command", ["status", "interfaces", "routes", "neighbors", "drops", "version"]
+    "command", ["status", "interfaces", "routes", "neighbors", "pathmtu", "drops", "version"]
 )
 def test_an_engine_of_another_protocol_is_one_line(
     command: str,
