@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """An endpoint that is reached by VXLAN over IPv6 (RFC 7348)."""
 
+import re
 import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
 
-from headrace_dataplane.protocol import Network, Port
+from headrace_dataplane.protocol import Network, PathMtu, Port
 from tests.engine import frames
 from tests.engine.lab import Lab, put
 from tests.engine.process import Namespace
@@ -38,8 +40,11 @@ FAMILIES = pytest.mark.parametrize("family", [4, 6])
 EDGE = "fd09::1"
 EDGE_VNI = 7
 EDGE_MAC = "02:00:00:00:0e:d9"
+FABRIC_MAC = "02:00:00:00:0f:ab"
 HOSTS = {4: "10.9.0.1", 6: "2001:db8:9::1"}
 MTU = UPLINK_MTU - 70
+NARROW = 1400
+"""MTU of a link of the fabric."""
 
 
 @pytest.fixture
@@ -195,16 +200,66 @@ def test_encapsulation_changes_at_run_time(edge: Site) -> None:
     assert sent(edge, packet)[VXLAN].vni == EDGE_VNI
 
 
+@dataclass(frozen=True)
+class Peers:
+    """The kernel as a tenant's machine and a router with `vxlan`; between the engine and that is
+    a router of the fabric.
+    """
+
+    machine: Namespace
+    fabric: Namespace
+    router: Namespace
+
+
+def veth_peer(namespace: Namespace, there: Namespace, name: str) -> None:
+    namespace.veth(f"{name}-engine", f"{name}-peer")
+    namespace.ip(f"link set {name}-peer netns {there.name}")
+    there.run("sysctl", "-qw", f"net.ipv6.conf.{name}-peer.disable_ipv6=0")
+    there.run("sysctl", "-qw", f"net.ipv6.conf.{name}-peer.accept_dad=0")
+    there.ip(f"link set {name}-peer up mtu 1500")
+
+
+def make_fabric(fabric: Namespace, router: Namespace) -> None:
+    """Join them, with room for all that fits the engine's uplink."""
+    fabric.run("sysctl", "-qw", "net.ipv6.conf.all.forwarding=1")
+    fabric.veth("f-router", "r-fabric")
+    fabric.ip(f"link set r-fabric netns {router.name}")
+    for there, device, address in (
+        (fabric, "f-router", "fd0b::1"),
+        (router, "r-fabric", "fd0b::2"),
+    ):
+        there.run("sysctl", "-qw", f"net.ipv6.conf.{device}.disable_ipv6=0")
+        there.ip(f"address add {address}/64 dev {device} nodad")
+        there.ip(f"link set {device} up mtu 1500")
+    fabric.ip(f"route add {EDGE} via fd0b::2")
+    fabric.ip(f"route add {ON_LINK} dev r-peer")
+    router.ip(f"address add {EDGE}/128 dev r-fabric nodad")
+    router.ip(f"route add {ON_LINK} via fd0b::1 src {EDGE}")
+
+
+def make_vxlan(router: Namespace) -> None:
+    router.run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=0")
+    router.ip(
+        f"link add vx address {EDGE_MAC} type vxlan id {EDGE_VNI} local {EDGE} dstport 4789"
+        " nolearning udp6zerocsumtx udp6zerocsumrx"
+    )
+    router.run("ethtool", "-K", "vx", "tx", "off", "gso", "off", "gro", "off")
+    router.ip(f"link set vx up mtu {MTU}")
+    router.ip("address add 10.9.0.1/32 dev vx")
+    router.ip("address add 2001:db8:9::1/128 dev vx nodad")
+    for family, address in ((4, A.address4), (6, A.address6)):
+        router.ip(f"neighbor add {address} lladdr 02:00:00:00:00:02 dev vx")
+        router.ip(f"-{family} route add {address} dev vx")
+    router.run("bridge", "fdb", "add", "02:00:00:00:00:02", "dev", "vx", "dst", A.underlay)
+
+
 @pytest.fixture
-def peers(lab: Lab, namespace: Namespace) -> Iterator[tuple[Namespace, Namespace]]:
-    """A tenant's machine and a router, both the kernel's; the router has `vxlan`, over a veth."""
-    machine, router = Namespace(), Namespace()
-    for name, there in (("m", machine), ("r", router)):
-        namespace.veth(f"{name}-engine", f"{name}-peer")
-        namespace.ip(f"link set {name}-peer netns {there.name}")
-        there.run("sysctl", "-qw", f"net.ipv6.conf.{name}-peer.disable_ipv6=0")
-        there.run("sysctl", "-qw", f"net.ipv6.conf.{name}-peer.accept_dad=0")
-        there.ip(f"link set {name}-peer up mtu 1500")
+def peers(lab: Lab, namespace: Namespace) -> Iterator[Peers]:
+    machine, fabric, router = Namespace(), Namespace(), Namespace()
+    for name, there in (("m", machine), ("r", fabric)):
+        veth_peer(namespace, there, name)
+    make_fabric(fabric, router)
+    fabric.ip(f"link set r-peer address {FABRIC_MAC}")
     lab.commit(
         *(
             put(
@@ -219,7 +274,9 @@ def peers(lab: Lab, namespace: Namespace) -> Iterator[tuple[Namespace, Namespace
         ),
         checking(),
         network(BLUE, VNI[BLUE], vxlanEndpoints=[endpoint()]),
-        uplink("r", onLink=[ON_LINK, "fd09::/64"]),
+        uplink(
+            "r", onLink=[ON_LINK, "fd09::/64"], neighbors=[{"address": EDGE, "mac": FABRIC_MAC}]
+        ),
         A.with_(name="m").interface(),
         routes(
             "blue",
@@ -230,41 +287,53 @@ def peers(lab: Lab, namespace: Namespace) -> Iterator[tuple[Namespace, Namespace
             ["2001:db8:9::1/128", EDGE],
         ),
     )
-    hardware = {str(port.name): str(port.mac) for port in lab.engine.client.items(Port)}
     machine.ip(f"link set m-peer address {A.hardware}")
     machine.ip(f"address add {A.address4}/32 dev m-peer")
     machine.ip(f"address add {A.address6}/128 dev m-peer nodad")
     machine.ip("route add default dev m-peer")
     machine.ip("route replace default via fe80::1 dev m-peer")
-    router.ip(f"address add {EDGE}/64 dev r-peer nodad")
-    router.ip(f"route add {ON_LINK} dev r-peer")
+    hardware = {str(port.name): str(port.mac) for port in lab.engine.client.items(Port)}
     for address in (A.underlay, UPLINK_ADDRESS):
-        router.ip(f"neighbor replace {address} lladdr {hardware['r']} dev r-peer")
-    router.run("sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=0")
-    router.ip(
-        f"link add vx address {EDGE_MAC} type vxlan id {EDGE_VNI} local {EDGE} dstport 4789"
-        " nolearning udp6zerocsumtx udp6zerocsumrx"
-    )
-    router.run("ethtool", "-K", "vx", "tx", "off", "gso", "off", "gro", "off")
-    router.ip("link set vx up mtu 1430")
-    router.ip("address add 10.9.0.1/32 dev vx")
-    router.ip("address add 2001:db8:9::1/128 dev vx nodad")
-    for family, address in ((4, A.address4), (6, A.address6)):
-        router.ip(f"neighbor add {address} lladdr 02:00:00:00:00:02 dev vx")
-        router.ip(f"-{family} route add {address} dev vx")
-    router.run("bridge", "fdb", "add", "02:00:00:00:00:02", "dev", "vx", "dst", A.underlay)
-    yield machine, router
+        fabric.ip(f"neighbor replace {address} lladdr {hardware['r']} dev r-peer")
+    make_vxlan(router)
+    yield Peers(machine, fabric, router)
     lab.clear()
     for name in ("m", "r"):
         namespace.ip(f"link delete {name}-engine")
-    machine.remove()
-    router.remove()
+    for each in (machine, fabric, router):
+        each.remove()
+
+
+def mtu_towards(machine: Namespace, address: str) -> str:
+    """What a machine's kernel has learned of a path."""
+    words = ["ip", "netns", "exec", machine.name, "ip", "route", "get", address]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    found = re.search(r"mtu (\d+)", done.stdout)
+    return found.group(1) if found else ""
+
+
+def transfer(sender: Namespace, receiver: Namespace, address: str, family: int) -> None:
+    """Send a mebibyte by TCP to an address of the receiver's."""
+    data = bytes(range(256)) * 4096
+    with receiver.entered():
+        listener = socket.create_server(
+            (address, 0), family=socket.AF_INET if family == 4 else socket.AF_INET6
+        )
+    with listener, sender.entered():
+        client = socket.create_connection(listener.getsockname()[:2], timeout=20)
+        server, _ = listener.accept()
+    server.settimeout(20)
+    thread = threading.Thread(target=client.sendall, args=(data,))
+    thread.start()
+    with server, client, server.makefile("rb") as stream:
+        assert stream.read(len(data)) == data
+        thread.join()
 
 
 @FAMILIES
-def test_the_kernels_vxlan(peers: tuple[Namespace, Namespace], family: int) -> None:
+def test_the_kernels_vxlan(peers: Peers, family: int) -> None:
     """Pings up to the largest, and TCP, both ways."""
-    machine, router = peers
+    machine, router = peers.machine, peers.router
     there, here = HOSTS[family], A.address(family)
     header = 28 if family == 4 else 48
     for size in (56, MTU - header):
@@ -276,24 +345,18 @@ def test_the_kernels_vxlan(peers: tuple[Namespace, Namespace], family: int) -> N
     too_large = ["ping", "-q", "-c", "1", "-W", "1", "-M", "do", "-s", str(MTU - header + 1), there]
     netns = ["ip", "netns", "exec", machine.name]
     assert subprocess.run([*netns, *too_large], check=False).returncode == 1
-    route = subprocess.run(
-        [*netns, "ip", "route", "get", there], check=True, capture_output=True, text=True
-    )
-    assert f"mtu {MTU}" in route.stdout
-    data = bytes(range(256)) * 4096
-    for at, of, address in ((router, machine, there), (machine, router, here)):
-        with at.entered():
-            listener = socket.create_server(
-                (address, 0), family=socket.AF_INET if family == 4 else socket.AF_INET6
-            )
-        with of.entered():
-            client = socket.create_connection(listener.getsockname()[:2], timeout=20)
-        server, _ = listener.accept()
-        server.settimeout(20)
-        sender = threading.Thread(target=client.sendall, args=(data,))
-        sender.start()
-        with server, server.makefile("rb") as stream:
-            assert stream.read(len(data)) == data
-        sender.join()
-        client.close()
-        listener.close()
+    assert mtu_towards(machine, there) == str(MTU)
+    transfer(machine, router, there, family)
+    transfer(router, machine, here, family)
+
+
+@FAMILIES
+def test_tcp_finds_the_mtu_of_the_fabric(lab: Lab, peers: Peers, family: int) -> None:
+    """A link of the fabric carries less than its ends think; MSS does not say so."""
+    machine, router, there = peers.machine, peers.router, HOSTS[family]
+    peers.fabric.ip(f"link set f-router mtu {NARROW}")
+    transfer(machine, router, there, family)
+    assert [(each.underlay, each.mtu) for each in lab.engine.client.items(PathMtu)] == [
+        (EDGE, NARROW)
+    ]
+    assert mtu_towards(machine, there) == str(NARROW - 70)
