@@ -228,6 +228,7 @@ def make_fabric(fabric: Namespace, router: Namespace) -> None:
         (fabric, "f-router", "fd0b::1"),
         (router, "r-fabric", "fd0b::2"),
     ):
+        there.run("sysctl", "-qw", f"net.ipv6.conf.{device}.accept_dad=0")
         there.run("sysctl", "-qw", f"net.ipv6.conf.{device}.disable_ipv6=0")
         there.ip(f"address add {address}/64 dev {device} nodad")
         there.ip(f"link set {device} up mtu 1500")
