@@ -202,7 +202,10 @@ class Port(_OnDevice):
 
 
 class Interface(_OnDevice):
-    """An endpoint: `mac_state` is static, reachable, stale, probe or unresolved."""
+    """An endpoint: `mac_state` is static, reachable, stale, probe or unresolved.
+
+    `mtu` is what is in force, bytes: less than was wanted where its device has less.
+    """
 
     kind = "interface"
     name: str
@@ -240,7 +243,7 @@ class Network(Item):
 
 
 class Uplink(_OnDevice):
-    """A port to the underlay."""
+    """A port to the underlay; `mtu` is what is in force, bytes, outer header included."""
 
     kind = "uplink"
     name: str

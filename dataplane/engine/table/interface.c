@@ -290,7 +290,8 @@ hr_interface_describe(const struct hr_object *object)
 			"prefixes", prefixes, "gateways", gateways, "macState",
 			hr_neigh_state_name(state), "underlay",
 			hr_ip6_format(&interface->underlay[0], text), "sourceCheck",
-			spec->source_check, "mtu", spec->mtu);
+			spec->source_check, "mtu",
+			RTE_MIN(spec->mtu, hr_port_mtu(interface->port)));
 	json_object_set_new(item, "formerUnderlayAddresses", former);
 	hr_port_describe_device(interface->port, item);
 	json_object_set_new(item, "mac",

@@ -194,8 +194,8 @@ hr_uplink_describe(const struct hr_object *object)
 		hr_json_append_prefix(links, &spec->on_link[i]);
 	item = json_pack("{s:s, s:s, s:s, s:i, s:o, s:o, s:i, s:n}", "name", object->key, "port",
 			spec->port, "state", hr_port_state_name(hr_port_state(uplink->port)), "mtu",
-			spec->mtu, "addresses", addresses, "onLink", links, "weight", spec->weight,
-			"gateway");
+			uplink->mtu, "addresses", addresses, "onLink", links, "weight",
+			spec->weight, "gateway");
 	if (spec->has_gateway) {
 		json_object_set_new(item, "gateway",
 				json_string(hr_ip6_format(&spec->gateway, text)));
