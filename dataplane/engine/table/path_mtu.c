@@ -6,8 +6,8 @@
 #include "../control/map.h"
 #include "../kinds/uplink.h"
 
-/** RFC 8200 5: every link carries it. */
-#define MTU_MIN 1280
+/** What an uplink has at least: endpoints need not heed less than HR_MTU_MIN inside. */
+#define LEAST (HR_MTU_MIN + HR_UNDERLAY_OVERHEAD)
 
 static struct said {
 	struct hr_ip6 underlay;
@@ -39,7 +39,10 @@ hr_path_mtu_lower(const struct hr_ip6 *underlay, uint16_t mtu, uint64_t now_ms)
 {
 	struct said *said;
 
-	if (mtu < MTU_MIN || mtu >= hr_path_mtu(underlay))
+	if (mtu < HR_MTU_MIN) /* RFC 8201 4 */
+		return false;
+	mtu = RTE_MAX(mtu, LEAST);
+	if (mtu >= hr_path_mtu(underlay))
 		return false;
 	said = said_of(underlay);
 	if (said == NULL)

@@ -17,7 +17,8 @@
 /**
  * Lower what an underlay address is sent.
  *
- * @param mtu of the underlay, bytes, outer header included; below 1280 it counts for nothing
+ * @param mtu of the underlay, bytes, outer header included; below 1280 it counts for nothing, below 1320
+ * as that
  * @return whether it is less than before
  */
 bool hr_path_mtu_lower(const struct hr_ip6 *underlay, uint16_t mtu, uint64_t now_ms);
